@@ -1,0 +1,119 @@
+"""The real ``pf`` command: answers, failures, batch runs, and no key in any byte they leave."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.conftest import KEY, ROOT, Connect, Pf, files_with_key, generating
+from tests.scripted.server import Server
+from tests.scripted.steps import delta, echo_key, events, reply
+
+COLUMNS = ["question=${data.question}", "chat_history=${data.chat_history}"]
+
+
+@pytest.mark.parametrize(
+    ("contract", "value"),
+    [
+        ("score", {"output": "Bonjour 👋"}),
+        ("mlflow", [{"0": "Bonjour 👋"}]),
+        ("openai", {"choices": [{"message": {"content": "Bonjour 👋"}}]}),
+    ],
+)
+def test_flow_test(
+    *, server: Server, connect: Connect, pf: Pf, flow: Path, contract: str, value: Any
+) -> None:
+    connect(contract)
+    server.play(reply(value))
+    done = pf("flow", "test", "--flow", str(flow), "--inputs", "question=Salut ?")
+    assert done.returncode == 0, done.stderr
+    answer = done.stdout[done.stdout.index("{\n") :]
+    assert json.loads(answer) == {"answer": "Bonjour 👋"}
+
+
+@pytest.mark.parametrize(
+    ("contract", "inputs", "step", "line"),
+    [
+        ("score", {}, echo_key(401), "AuthenticationError: 401: the endpoint does not accept"),
+        ("score", {}, reply({}), "NoOutputError: the endpoint answered {}"),
+        (
+            "openai",
+            {"stream": True},
+            events(delta("Hi"), done=False, cut=True),
+            "CutOffError: the connection ended in the middle",
+        ),
+    ],
+)
+def test_flow_test_fails_in_one_line(
+    *,
+    server: Server,
+    connect: Connect,
+    pf: Pf,
+    flow: Path,
+    contract: str,
+    inputs: dict[str, Any],
+    step: Any,
+    line: str,
+) -> None:
+    connect(contract)
+    server.play(step)
+    with generating(flow, **inputs):
+        done = pf("flow", "test", "--flow", str(flow), "--inputs", "question=Hello")
+    assert done.returncode == 1
+    last = done.stdout.strip().splitlines()[-1]
+    assert line in last
+    assert "Fix: " in last
+    assert '"answer"' not in done.stdout
+    assert KEY not in done.stdout + done.stderr
+
+
+@pytest.fixture
+def run_folder(pf_home: Path) -> Iterator[Path]:
+    yield pf_home / ".runs"
+    shutil.rmtree(pf_home / ".runs", ignore_errors=True)
+
+
+def test_batch_run_leaves_no_key(
+    *, server: Server, connect: Connect, pf: Pf, flow: Path, pf_home: Path, run_folder: Path
+) -> None:
+    """One line is answered, one fails at an endpoint that repeats the key, one is retried."""
+    connect("score", endpoint="http://127.0.0.1:9/the-node-names-it-but-the-run-swaps-it")
+    connect("score", name="other")
+
+    def step(handler: Any) -> None:
+        asked = server.received[-1].body["input_data"]["input_string"][-1]["content"]
+        (echo_key(424) if "receipt" in asked else reply({"output": asked.upper()}))(handler)
+
+    server.play(step)
+    done = pf(
+        "run",
+        "create",
+        "--flow",
+        str(flow),
+        "--data",
+        str(ROOT / "flows/chat/data.jsonl"),
+        "--column-mapping",
+        *COLUMNS,
+        "--connections",
+        "chat.connection=other",
+        "--name",
+        "leak",
+    )
+    assert done.returncode == 0, done.stderr
+    outputs = (run_folder / "leak" / "outputs.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(outputs) == 2
+    [error] = json.loads((run_folder / "leak" / "error.json").read_text(encoding="utf-8"))[
+        "additionalInfo"
+    ][0]["info"]["errors"]
+    assert error["line_number"] == 1
+    assert error["error"]["additionalInfo"][0]["info"]["type"] == "ModelError"
+    assert error["error"]["message"].startswith(
+        "424: the model's own code failed, it says: no luck"
+    )
+    assert KEY not in done.stdout + done.stderr
+    assert files_with_key(pf_home, flow) == []
