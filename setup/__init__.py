@@ -1,0 +1,1 @@
+"""Everything the flows need before they can run: data, model, endpoint, connection."""

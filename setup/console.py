@@ -1,0 +1,40 @@
+"""What the commands print: results on stdout, progress on stderr, no bar where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+TASK = TaskID(0)
+err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(label: str, total: float | None = None) -> Iterator[Progress]:
+    """A bar on stderr while the block runs; invisible when stderr is not a terminal.
+
+    The bar has one task, ``TASK``: call ``bar.update(TASK, completed=n)``.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        bar.add_task(label, total=total)
+        yield bar

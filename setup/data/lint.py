@@ -1,0 +1,195 @@
+"""The linter: which rows are conversations a fine-tune can learn from, and why the others are not.
+
+A row needs `messages`: turns of `role` and `content`, user and assistant in turn after an optional
+system turn, the assistant last, no turn empty; and no conversation may occur twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from setup.errors import FixableError
+
+from .files import replace_together
+from .rows import conversation_key
+from .seen import SeenKeys
+from .sources import Record, Source, open_file
+
+ROLES = ("system", "user", "assistant")
+TRAIN_COLUMNS = ("prompt", "prompt_id", "messages")
+TEST_COLUMNS = (*TRAIN_COLUMNS, "question", "chat_history", "ground_truth", "facts")
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One rejected row: its file, its line (row, where there are no lines), the reason."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+Rejected = tuple[Record, Problem]
+
+
+@dataclass
+class LintReport:
+    """The linter's count; `problems` holds the first 20, the side file all of them."""
+
+    rows: int = 0
+    rejected: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def kept(self) -> int:
+        """Rows without a problem."""
+        return self.rows - self.rejected
+
+    def __str__(self) -> str:
+        return f"rows={self.rows} kept={self.kept} rejected={self.rejected}"
+
+
+class Linter:
+    """Lints batches of records; remembers the conversations of all of them."""
+
+    def __init__(self, required: Sequence[str] = ("messages",)) -> None:
+        self.required = required
+        self.report = LintReport()
+        self._seen = SeenKeys()
+
+    def check(self, batch: Sequence[Record]) -> tuple[list[Record], list[Rejected]]:
+        """Splits a batch into clean and rejected records, and counts both."""
+        reasons = [r.problem or find_problem(r.row, self.required) for r in batch]
+        sound = [place for place, reason in enumerate(reasons) if not reason]
+        keys = [conversation_key(batch[place].row["messages"]) for place in sound]
+        for place, repeated in zip(sound, self._seen.add(keys), strict=True):
+            if repeated:
+                reasons[place] = "the conversation occurs before"
+        self.report.rows += len(batch)
+        clean = [record for record, reason in zip(batch, reasons, strict=True) if not reason]
+        return clean, self._reject(batch, reasons)
+
+    def _reject(self, batch: Sequence[Record], reasons: list[str]) -> list[Rejected]:
+        rejected = [
+            (record, Problem(record.file, record.number, reason))
+            for record, reason in zip(batch, reasons, strict=True)
+            if reason
+        ]
+        self.report.rejected += len(rejected)
+        shown = self.report.problems
+        shown += [problem for _, problem in rejected][: _SHOWN - len(shown)]
+        return rejected
+
+
+def find_problem(row: Any, required: Sequence[str] = ("messages",)) -> str:
+    """Why a row is no conversation to learn from, or "" when it is one."""
+    if not isinstance(row, dict):
+        return f"the row is {_kind(row)}, not an object"
+    for column in required:
+        if row.get(column) is None:
+            return f"column {column} is missing"
+    if not isinstance(row.get("prompt", ""), str | None):
+        return f"column prompt is {_kind(row['prompt'])}, not a string"
+    messages = row["messages"]
+    if not isinstance(messages, list) or not messages:
+        return "messages is not a list of turns"
+    return next(filter(None, _turn_problems(messages)), "")
+
+
+def _turn_problems(messages: list[Any]) -> Iterator[str]:
+    expected = "user"
+    for number, turn in enumerate(messages, 1):
+        yield _turn_problem(turn, number)
+        role = turn["role"]
+        if role == "system" and number == 1:
+            continue
+        if role != expected:
+            yield f"turn {number} is {role}, expected {expected}"
+        expected = "assistant" if role == "user" else "user"
+    if expected != "user" or messages[-1]["role"] != "assistant":
+        yield "the last turn is not the assistant's"
+
+
+def _turn_problem(turn: Any, number: int) -> str:
+    if not isinstance(turn, dict):
+        return f"turn {number} is {_kind(turn)}, not an object"
+    if turn.get("role") not in ROLES:
+        return f"turn {number} has the unknown role {turn.get('role')!r}"
+    content = turn.get("content")
+    if not isinstance(content, str):
+        return f"turn {number} has {_kind(content)} as content, not a string"
+    return "" if content.strip() else f"turn {number} is empty"
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", type(None): "null", int: "an int"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def encode_reject(record: Record, problem: Problem) -> bytes:
+    """The line of a rejected row in the side file: file, line, reason and the original."""
+    original = (
+        record.line.decode("utf-8", "backslashreplace")
+        if record.line is not None
+        else orjson.dumps(record.row, default=repr).decode("utf-8")
+    )
+    entry = {"file": problem.file, "line": problem.line, "reason": problem.reason}
+    return orjson.dumps(entry | {"original": original}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def lint_files(
+    paths: Sequence[Path],
+    columns: Sequence[Sequence[str]] | None = None,
+    rejects: Path | None = None,
+) -> LintReport:
+    """Lints the files of one data set; a conversation may occur in one of them only, and once.
+
+    Args:
+        paths: The files, such as both sides of a split.
+        columns: The required columns of each; by default `messages` of all.
+        rejects: Where rejected rows go; nowhere by default. Written only if there are any.
+
+    Raises:
+        FixableError: a file cannot be read, or has no row without a problem.
+    """
+    linter = Linter()
+    with replace_together(*([rejects] if rejects else [])) as files:
+        for place, path in enumerate(paths):
+            linter.required = columns[place] if columns else ("messages",)
+            kept = linter.report.kept
+            for _ in lint_source(linter, open_file(path), *files):
+                pass
+            if linter.report.kept == kept:
+                raise no_rows_left(path, linter.report)
+    if rejects and not linter.report.rejected:
+        rejects.unlink(missing_ok=True)
+    return linter.report
+
+
+def lint_source(
+    linter: Linter, source: Source, rejects: BinaryIO | None = None
+) -> Iterator[list[Record]]:
+    """The clean records of a source, batch by batch; the others go to the side file."""
+    for batch in source.batches:
+        clean, rejected = linter.check(batch)
+        if rejects:
+            rejects.writelines(encode_reject(record, problem) for record, problem in rejected)
+        yield clean
+
+
+def no_rows_left(source: Path | str, report: LintReport) -> FixableError:
+    """The error of a source of which nothing can be used."""
+    first = f"; the first: {report.problems[0]}" if report.problems else ""
+    return FixableError(
+        f"no usable row in {source} ({report}{first})",
+        fix="give rows with messages that alternate user and assistant (data/README.md)",
+    )
