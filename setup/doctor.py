@@ -1,0 +1,157 @@
+"""Doctor: everything that would fail later, found now, each with its fix."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+from packaging.requirements import Requirement
+
+from setup.errors import FixableError
+from setup.keyrings import check_keyring
+from setup.local.control import LocalEndpoint, port_holder
+from setup.local.model import model_path, verify_model
+from setup.paths import REPOSITORY, models_folder
+from setup.recipe import Recipe
+
+_PYTHON = (3, 10), (3, 13)
+_GIB = 1 << 30
+_DISK_NEEDED = 1 * _GIB
+_MEMORY_NEEDED = 1 * _GIB
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: ``detail`` says what was looked at, ``fix`` is empty when all is well."""
+
+    name: str
+    detail: str
+    fix: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing has to be done."""
+        return not self.fix
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {**asdict(self), "ok": self.ok}
+
+
+def run_checks(recipe: Recipe) -> Iterator[Check]:
+    """Every check in turn, the quick ones first."""
+    checks: list[Callable[[Recipe], Check]] = [
+        _python,
+        _packages,
+        _disk,
+        _memory,
+        _port,
+        _model,
+        _llama,
+        _keyring,
+    ]
+    for check in checks:
+        yield check(recipe)
+
+
+def _python(_: Recipe) -> Check:
+    low, high = _PYTHON
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if low <= sys.version_info[:2] <= high:
+        return Check("python", version)
+    wanted = f"{low[0]}.{low[1]} to {high[0]}.{high[1]}"
+    return Check("python", f"{version}, prompt flow needs {wanted}", f"use Python {wanted}")
+
+
+def _packages(_: Recipe) -> Check:
+    wrong = [problem for need in _direct_requirements() if (problem := _unmet(need))]
+    if wrong:
+        fix = f"{sys.executable} -m pip install -r requirements.txt"
+        return Check("packages", "; ".join(wrong), fix)
+    return Check("packages", "as requirements.in names them")
+
+
+def _direct_requirements() -> Iterator[Requirement]:
+    for line in (REPOSITORY / "requirements.in").read_text(encoding="utf-8").splitlines():
+        requirement = line.split("#")[0].strip()
+        if requirement:
+            yield Requirement(requirement)
+
+
+def _unmet(need: Requirement) -> str:
+    if need.marker and not need.marker.evaluate():
+        return ""
+    try:
+        found = importlib.metadata.version(need.name)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{need.name} is missing"
+    met = need.specifier.contains(found, prereleases=True)
+    return "" if met else f"{need.name} is {found}, not {need.specifier}"
+
+
+def _disk(_: Recipe) -> Check:
+    folder = models_folder()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    detail = f"{free / _GIB:.1f} GiB free for models in {folder}"
+    if free >= _DISK_NEEDED:
+        return Check("disk", detail)
+    fix = f"free {_DISK_NEEDED / _GIB:.0f} GiB, or set FINETUNE_PHI_HOME to a folder with room"
+    return Check("disk", detail, fix)
+
+
+def _memory(_: Recipe) -> Check:
+    available = psutil.virtual_memory().available
+    detail = f"{available / _GIB:.1f} GiB available"
+    enough = available >= _MEMORY_NEEDED
+    return Check("memory", detail, "" if enough else "close other programs")
+
+
+def _port(recipe: Recipe) -> Check:
+    port, endpoint = recipe.endpoint.port, LocalEndpoint(recipe.endpoint.name)
+    process = endpoint.process()
+    if process and endpoint.url.endswith(f":{port}"):
+        return Check("port", f"{port} is served by endpoint {endpoint.name} (pid {process.pid})")
+    holder = port_holder(port)
+    if holder is None:
+        return Check("port", f"{port} is free")
+    fix = f"stop it, or --set endpoint.port={port + 1}"
+    return Check("port", f"{port} is held by {holder}", fix)
+
+
+def _model(recipe: Recipe) -> Check:
+    path = model_path(recipe.model)
+    if not path.is_file() and not _is_users_own(recipe):
+        return Check("model", f"not fetched yet: {recipe.model.source}; deploy does it")
+    try:
+        verify_model(path)
+    except FixableError as error:
+        return Check("model", error.what, error.fix)
+    return Check("model", str(path))
+
+
+def _is_users_own(recipe: Recipe) -> bool:
+    return not recipe.model.source.startswith("pypi:") and recipe.model.precision == "keep"
+
+
+def _llama(_: Recipe) -> Check:
+    try:
+        module = importlib.import_module("xllamacpp")
+    except ImportError as error:
+        needs_openmp = "libgomp" in str(error)
+        fix = "apt-get install libgomp1" if needs_openmp else "pip install -r requirements.txt"
+        return Check("llama.cpp", f"cannot be loaded: {error}", fix)
+    return Check("llama.cpp", f"xllamacpp {module.__version__}")
+
+
+def _keyring(_: Recipe) -> Check:
+    try:
+        return Check("keyring", check_keyring())
+    except FixableError as error:
+        return Check("keyring", error.what, error.fix)

@@ -1,0 +1,1 @@
+"""The local target: a small model served on this machine, no cloud needed."""

@@ -1,0 +1,185 @@
+"""The local endpoint from outside: is it running, start it detached, manage it, stop it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from setup.console import progress_bar
+from setup.errors import FixableError
+from setup.local.endpoint.settings import LOG, PID, ensure_keys
+from setup.paths import REPOSITORY, endpoint_folder, read_json
+
+_CALL_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class LocalEndpoint:
+    """The endpoint ``name`` of this machine; it is looked at anew for every question."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its settings, keys, pid file and logs are."""
+        return endpoint_folder(self.name)
+
+    @property
+    def log_path(self) -> Path:
+        """Its access and event log, JSON lines."""
+        return self.folder / LOG
+
+    @property
+    def scoring_key(self) -> str:
+        """The key clients send."""
+        return ensure_keys(self.folder).scoring
+
+    def process(self) -> psutil.Process | None:
+        """Its running process; None for a stale pid file, whoever has that number now."""
+        recorded = read_json(self.folder / PID)
+        if recorded is None:
+            return None
+        try:
+            process = psutil.Process(int(recorded["pid"]))
+            same = abs(process.create_time() - float(recorded["started"])) < 1.0
+            zombie = process.status() == psutil.STATUS_ZOMBIE
+            return process if same and not zombie else None
+        except (psutil.Error, KeyError, ValueError):
+            return None
+
+    @property
+    def url(self) -> str:
+        """Its address, without a route; only while it runs.
+
+        Raises:
+            FixableError: It does not run.
+        """
+        recorded = read_json(self.folder / PID)
+        if recorded is None or self.process() is None:
+            raise FixableError(f"endpoint {self.name} is not running", "python -m setup deploy")
+        host = recorded["host"]
+        return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{recorded['port']}"  # noqa: S104
+
+    def manage(
+        self, method: str, route: str = "", body: Any = None, timeout: float = _CALL_TIMEOUT
+    ) -> Any:
+        """Call a management route; returns the JSON reply, None where it has none.
+
+        Raises:
+            FixableError: It does not run, does not answer, or refuses (with its reason).
+        """
+        headers = {"Authorization": f"Bearer {ensure_keys(self.folder).management}"}
+        try:
+            reply = requests.request(
+                method, f"{self.url}/manage{route}", json=body, headers=headers, timeout=timeout
+            )
+        except requests.RequestException as error:
+            raise FixableError(
+                f"endpoint {self.name} does not answer ({type(error).__name__})",
+                "python -m setup logs",
+            ) from None
+        if reply.status_code >= 400:
+            raise FixableError(_reason(reply), "python -m setup logs")
+        return reply.json() if reply.content else None
+
+    def healthy(self) -> bool:
+        """Whether every deployment that takes traffic can answer."""
+        try:
+            return requests.get(f"{self.url}/health", timeout=_CALL_TIMEOUT).status_code == 200
+        except (requests.RequestException, FixableError):
+            return False
+
+    def start(self, timeout: float) -> None:
+        """Start it detached and return when it is healthy.
+
+        Raises:
+            FixableError: It ended or is not healthy after ``timeout`` seconds; it is stopped then.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        output = self.folder / "startup.log"
+        child = self._spawn(output)
+        deadline = time.monotonic() + timeout
+        with progress_bar(f"Starting endpoint {self.name}"):
+            while not self.healthy():
+                if child.poll() is not None or time.monotonic() > deadline:
+                    child.terminate()
+                    raise FixableError(
+                        f"endpoint {self.name} did not become healthy: {self._why(output)}",
+                        "python -m setup doctor",
+                    )
+                time.sleep(0.1)
+
+    def stop(self, timeout: float) -> bool:
+        """Let accepted requests finish, then end it; False when it was not running."""
+        process = self.process()
+        if process is None:
+            return False
+        try:
+            self.manage("POST", "/drain")
+        except FixableError:
+            process.terminate()
+        with progress_bar(f"Stopping endpoint {self.name}"):
+            try:
+                process.wait(timeout)
+            except psutil.TimeoutExpired:
+                process.kill()
+        return True
+
+    def _spawn(self, output: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "setup.local.endpoint", str(self.folder)]
+        options: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            detached = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
+            options = {"creationflags": detached}
+        with output.open("wb") as file:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                cwd=REPOSITORY,
+                **options,
+            )
+
+    def _why(self, output: Path) -> str:
+        for path in (output, self.log_path):
+            lines = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+            if lines.strip():
+                return lines.strip().splitlines()[-1]
+        return f"no reason given in {self.folder}"
+
+
+def port_holder(port: int) -> str | None:
+    """Who listens on ``port`` of this machine, as ``name (pid N)``; None when it is free."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:
+        return None
+    for connection in connections:
+        address = connection.laddr
+        if connection.status == psutil.CONN_LISTEN and address and address.port == port:
+            return _who(connection.pid)
+    return None
+
+
+def _who(pid: int | None) -> str:
+    if pid is None:
+        return "another user's process"
+    try:
+        return f"{psutil.Process(pid).name()} (pid {pid})"
+    except psutil.Error:
+        return f"pid {pid}"
+
+
+def _reason(reply: requests.Response) -> str:
+    try:
+        return str(reply.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the endpoint answered {reply.status_code}"

@@ -1,0 +1,60 @@
+"""Who may be answered now, who waits, who is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from setup.local.endpoint.errors import ApiError
+
+_SMOOTHING = 0.2
+
+
+class Admission:
+    """As many requests at a time as the engine has slots, a bounded queue behind them."""
+
+    def __init__(self, slots: int, queue: int) -> None:
+        self._slots = slots
+        self._queue = queue
+        self._free = asyncio.Semaphore(slots)
+        self._seconds_each = 1.0
+        self.admitted = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that hold no slot yet."""
+        return max(0, self.admitted - self._slots)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[float]:
+        """Hold a slot for the block; yields the seconds spent waiting for it.
+
+        Raises:
+            ApiError: 429 with ``Retry-After`` when slots and queue are full.
+        """
+        if self.admitted >= self._slots + self._queue:
+            raise ApiError(429, "all slots and the queue are full", retry_after=self._wait())
+        self.admitted += 1
+        asked = time.monotonic()
+        try:
+            async with self._free:
+                started = time.monotonic()
+                yield started - asked
+                self._note(time.monotonic() - started)
+        finally:
+            self.admitted -= 1
+
+    async def idle(self) -> None:
+        """Wait until nobody holds or waits for a slot."""
+        while self.admitted:
+            await asyncio.sleep(0.05)
+
+    def _note(self, seconds: float) -> None:
+        self._seconds_each += _SMOOTHING * (seconds - self._seconds_each)
+
+    def _wait(self) -> int:
+        """Whole seconds until about one place in the queue is free."""
+        return max(1, math.ceil(self._seconds_each / self._slots))

@@ -1,0 +1,157 @@
+"""A deployment's engine process seen from the endpoint: start, ask, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from setup.local.endpoint.errors import EngineError
+from setup.local.endpoint.settings import DeploymentSettings
+from setup.paths import REPOSITORY
+
+_COMPLETIONS = "/v1/chat/completions"
+
+
+class Engine:
+    """One running llama.cpp process that speaks HTTP on a loopback port with a key of its own."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, session: aiohttp.ClientSession, log: Path
+    ) -> None:
+        self._process = process
+        self._session = session
+        self._log = log
+
+    @classmethod
+    async def start(cls, name: str, settings: DeploymentSettings, folder: Path) -> Engine:
+        """Load the model; returns when it is ready to answer.
+
+        Raises:
+            EngineError: It did not come up within ``settings.start_timeout`` seconds.
+        """
+        key = secrets.token_urlsafe(24)
+        log = folder / f"engine-{name}.log"
+        process = await _spawn(log)
+        try:
+            order = _order(name, settings, key)
+            url = await asyncio.wait_for(_hand_over(process, order), settings.start_timeout)
+        except (asyncio.TimeoutError, ValueError, ConnectionError) as error:
+            process.kill()
+            await process.wait()
+            slow = isinstance(error, asyncio.TimeoutError)
+            reason = f"not ready after {settings.start_timeout:g} s" if slow else _last_line(log)
+            raise EngineError(424, f"{settings.model_path} did not load: {reason}") from None
+        session = aiohttp.ClientSession(
+            url,
+            headers={"Authorization": f"Bearer {key}"},
+            # llama.cpp ends kept-alive connections when it likes; a fresh one costs 0.1 ms.
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+        return cls(process, session, log)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.returncode is None
+
+    async def wait(self) -> str:
+        """Wait for the process to end; returns the last line it left in its log."""
+        await self._process.wait()
+        return _last_line(self._log)
+
+    async def post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask the engine and return its reply.
+
+        Raises:
+            EngineError: It answered with an error, or died while answering.
+        """
+        async with self._ask(route, body) as response:
+            reply = await response.json(content_type=None)
+            return dict(reply)
+
+    async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A whole chat completion; cancelling the call frees the engine's slot."""
+        return await self.post(_COMPLETIONS, {**body, "stream": False})
+
+    @asynccontextmanager
+    async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The server-sent events of a chat completion as the engine writes them."""
+        async with self._ask(_COMPLETIONS, {**body, "stream": True}) as response:
+            yield response.content.iter_any()
+
+    async def stop(self) -> None:
+        """End the process; whoever still waits for an answer gets an EngineError."""
+        await self._session.close()
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), 5)
+        except asyncio.TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    @asynccontextmanager
+    async def _ask(self, route: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            async with self._session.post(route, json=body) as response:
+                if response.status != 200:
+                    raise _refusal(response.status, await response.read())
+                yield response
+        except (aiohttp.ClientError, ValueError) as error:
+            raise EngineError(502, f"the engine failed ({type(error).__name__})") from error
+
+
+async def _spawn(log: Path) -> asyncio.subprocess.Process:
+    with log.open("ab") as stderr:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "setup.local.endpoint.engine_process",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            cwd=REPOSITORY,
+        )
+
+
+async def _hand_over(process: asyncio.subprocess.Process, order: dict[str, Any]) -> str:
+    stdin, stdout = process.stdin, process.stdout
+    if stdin is None or stdout is None:
+        raise ValueError("the engine process has no pipes")
+    stdin.write(json.dumps(order).encode() + b"\n")
+    await stdin.drain()
+    answer = json.loads(await stdout.readline())
+    return str(answer["url"])
+
+
+def _order(name: str, settings: DeploymentSettings, key: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "key": key,
+        "model_path": settings.model_path,
+        "context_window": settings.context_window,
+        "slots": settings.slots,
+        "threads": settings.engine_threads,
+    }
+
+
+def _refusal(status: int, body: bytes) -> EngineError:
+    try:
+        error = json.loads(body)["error"]
+        return EngineError(status, str(error["message"]), str(error.get("type", "")))
+    except (ValueError, KeyError, TypeError):
+        return EngineError(status, f"the engine answered {status}")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,53 @@
+"""One llama.cpp engine in a process of its own: ``python -m setup.local.endpoint.engine_process``.
+
+Reads one JSON line with its parameters from stdin (the key never stands on a command line), prints
+one JSON line with the address it serves at, and lives until stdin closes: whatever happens to the
+endpoint, no engine is left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+
+def start_engine(order: dict[str, Any]) -> Any:
+    """Load the model and serve it on a free loopback port; returns the running server.
+
+    ``order`` holds ``model_path``, ``name``, ``key``, ``context_window``, ``slots``, ``threads``.
+    """
+    # OpenMP threads that spin for long starve whatever else runs on the machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    import xllamacpp  # noqa: PLC0415 - reads GOMP_SPINCOUNT when it loads
+
+    params = xllamacpp.CommonParams()
+    params.model.path = order["model_path"]
+    params.model_alias = {order["name"]}
+    params.api_keys = [order["key"]]
+    params.n_parallel = order["slots"]
+    params.n_ctx = order["context_window"] * order["slots"]
+    params.n_threads_http = order["slots"] + 4
+    params.cpuparams.n_threads = order["threads"]
+    params.cpuparams_batch.n_threads = order["threads"]
+    params.cache_ram_mib = 0
+    params.ctx_shift = False
+    params.ui = False
+    params.verbosity = 1
+    params.port = 0
+    return xllamacpp.Server(params)
+
+
+def main() -> None:
+    """Serve until stdin closes."""
+    order = json.loads(sys.stdin.readline())
+    server = start_engine(order)
+    print(json.dumps({"url": server.listening_address}), flush=True)  # noqa: T201 - the protocol
+    sys.stdin.read()
+    # The C++ threads may be deep in a generation nobody waits for any more.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

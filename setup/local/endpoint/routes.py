@@ -1,0 +1,180 @@
+"""Scoring: a request is read, checked, given a slot, asked of an engine, answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from setup.local.endpoint import metrics
+from setup.local.endpoint.contracts import (
+    ChatRequest,
+    ScoreRequest,
+    TokenizeRequest,
+    parse_body,
+    score_reply,
+)
+from setup.local.endpoint.deployments import Deployment, Deployments
+from setup.local.endpoint.errors import ApiError, EngineError
+from setup.local.endpoint.settings import EndpointSettings
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout_at
+else:
+    from async_timeout import timeout_at
+
+DEPLOYMENTS: web.AppKey[Deployments] = web.AppKey("deployments", Deployments)
+SETTINGS: web.AppKey[EndpointSettings] = web.AppKey("settings", EndpointSettings)
+_HEADER = "azureml-model-deployment"
+_COUNTS = re.compile(rb'"(cache_n|prompt_n|predicted_n)":\s*(\d+)')
+_STREAM_TAIL = 2048
+
+
+class Turn(NamedTuple):
+    """A request that holds a slot of ``deployment`` until ``deadline`` (the loop's clock)."""
+
+    deployment: Deployment
+    deadline: float
+
+
+async def score(request: web.Request) -> web.Response:
+    """``POST /score``: the chat contract of an Azure ML endpoint."""
+    parsed = parse_body(ScoreRequest, await read_body(request))
+    async with _turn(request) as turn:
+        completion = await _complete(request, turn, parsed.engine_body())
+    return web.json_response(score_reply(completion, turn.deployment.name))
+
+
+async def chat_completions(request: web.Request) -> web.StreamResponse:
+    """``POST /v1/chat/completions``: OpenAI's contract, streamed when asked to."""
+    parsed = parse_body(ChatRequest, await read_body(request))
+    async with _turn(request) as turn:
+        if parsed.stream:
+            return await _stream(request, turn, parsed.engine_body())
+        return web.json_response(await _complete(request, turn, parsed.engine_body()))
+
+
+async def tokenize(request: web.Request) -> web.Response:
+    """``POST /tokenize``: tokens of a text, or of a conversation with its template around it."""
+    parsed = parse_body(TokenizeRequest, await read_body(request))
+    if (parsed.messages is None) == (parsed.prompt is None):
+        raise ApiError(422, "body: give either messages or prompt")
+    deployment = _pick(request)
+    text = parsed.prompt
+    with _translated(deployment.settings.request_timeout):
+        if parsed.messages is not None:
+            messages = [message.model_dump() for message in parsed.messages]
+            rendered = await deployment.engine.post("/apply-template", {"messages": messages})
+            text = rendered["prompt"]
+        body = {"content": text, "add_special": True, "parse_special": parsed.prompt is None}
+        tokens = (await deployment.engine.post("/tokenize", body))["tokens"]
+    window = deployment.settings.context_window
+    return web.json_response({"count": len(tokens), "max_model_len": window, "tokens": tokens})
+
+
+async def models(request: web.Request) -> web.Response:
+    """``GET /v1/models``: the deployments, as OpenAI clients expect to list them."""
+    listed = [
+        {
+            "id": deployment.name,
+            "object": "model",
+            "owned_by": "finetune-phi",
+            "max_model_len": deployment.settings.context_window,
+        }
+        for deployment in request.app[DEPLOYMENTS].running.values()
+    ]
+    return web.json_response({"object": "list", "data": listed})
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The whole body; 413 when it is too large, 408 when it does not arrive."""
+    settings = request.app[SETTINGS]
+    if (request.content_length or 0) > settings.max_body:
+        raise ApiError(413, f"the body is larger than {settings.max_body} bytes")
+    try:
+        return await asyncio.wait_for(request.read(), settings.read_timeout)
+    except asyncio.TimeoutError:
+        raise ApiError(408, f"the body did not arrive in {settings.read_timeout:g} s") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise ApiError(413, f"the body is larger than {settings.max_body} bytes") from None
+
+
+def _pick(request: web.Request) -> Deployment:
+    deployment = request.app[DEPLOYMENTS].pick(request.headers.get(_HEADER))
+    request["facts"]["deployment"] = deployment.name
+    return deployment
+
+
+@asynccontextmanager
+async def _turn(request: web.Request) -> AsyncIterator[Turn]:
+    deployment = _pick(request)
+    limit = deployment.settings.request_timeout
+    deadline = asyncio.get_running_loop().time() + limit
+    async with AsyncExitStack() as stack:
+        with _translated(limit):
+            async with timeout_at(deadline):
+                waited = await stack.enter_async_context(deployment.admission.slot())
+        metrics.queue_seconds.labels(deployment.name).observe(waited)
+        request["facts"]["queue_ms"] = round(waited * 1000, 1)
+        stack.enter_context(metrics.admitted.labels(deployment.name).track_inprogress())
+        yield Turn(deployment, deadline)
+
+
+async def _complete(request: web.Request, turn: Turn, body: dict[str, Any]) -> dict[str, Any]:
+    with _translated(turn.deployment.settings.request_timeout):
+        async with timeout_at(turn.deadline):
+            completion = await turn.deployment.engine.complete(body)
+    usage = completion["usage"]
+    _count(request, usage["prompt_tokens"], usage["completion_tokens"])
+    return completion
+
+
+async def _stream(request: web.Request, turn: Turn, body: dict[str, Any]) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    tail = b""
+    try:
+        with _translated(turn.deployment.settings.request_timeout):
+            async with timeout_at(turn.deadline), turn.deployment.engine.stream(body) as pieces:
+                await response.prepare(request)
+                async for piece in pieces:
+                    await response.write(piece)
+                    tail = (tail + piece)[-_STREAM_TAIL:]
+    except ApiError as error:
+        if not response.prepared:
+            raise
+        # The status is sent already: the failure can only be told as one more event.
+        await response.write(b"data: " + json.dumps(error.body()).encode() + b"\n\n")
+        request["facts"]["stream_error"] = error.code
+    counts = {key.decode(): int(value) for key, value in _COUNTS.findall(tail)}
+    prompt = counts.get("cache_n", 0) + counts.get("prompt_n", 0)
+    _count(request, prompt, counts.get("predicted_n", 0))
+    await response.write_eof()
+    return response
+
+
+def _count(request: web.Request, prompt: int, generated: int) -> None:
+    facts = request["facts"]
+    facts["prompt_tokens"], facts["completion_tokens"] = prompt, generated
+    metrics.tokens.labels(facts["deployment"], "prompt").inc(prompt)
+    metrics.tokens.labels(facts["deployment"], "completion").inc(generated)
+
+
+@contextmanager
+def _translated(limit: float) -> Iterator[None]:
+    """Engine failures and overrun deadlines as Azure's status codes."""
+    try:
+        yield
+    except asyncio.TimeoutError:
+        raise ApiError(408, f"no answer within {limit:g} s") from None
+    except EngineError as error:
+        if error.kind == "exceed_context_size_error":
+            raise ApiError(400, str(error), code="context_length_exceeded") from None
+        if error.status == 400:
+            raise ApiError(422, str(error)) from None
+        raise ApiError(424, f"the model failed: {error}") from None

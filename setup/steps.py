@@ -1,0 +1,125 @@
+"""The path as a list of steps, and what can be asked of the endpoint in between."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from setup.data import DataPlan, describe_data, prepare_data
+from setup.errors import FixableError
+from setup.keyrings import keyring_name
+from setup.local.connect import connect, plan_connect
+from setup.local.control import LocalEndpoint
+from setup.local.deploy import deploy, plan_deploy
+from setup.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step did: ``changed`` is False when its work was done before."""
+
+    step: str
+    changed: bool
+    detail: str
+    next: str
+
+    def line(self) -> str:
+        """For people."""
+        return f"{self.step}: {self.detail}" + ("" if self.changed else " (unchanged)")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"ok": True, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A verb of the path: ``plan`` says what ``run`` would do."""
+
+    name: str
+    help: str
+    plan: Callable[[Recipe], list[str]]
+    run: Callable[[Recipe], Result]
+
+
+def data_plan(recipe: Recipe) -> DataPlan:
+    """The data part of ``recipe`` as the plan that carries it out."""
+    return DataPlan(**recipe.data.model_dump())
+
+
+def _plan_data(recipe: Recipe) -> list[str]:
+    return describe_data(data_plan(recipe))
+
+
+def _data(recipe: Recipe) -> Result:
+    prepared = prepare_data(data_plan(recipe))
+    rejects = f"; rejected rows are in {prepared.rejects}" if prepared.rejects else ""
+    detail = f"{prepared.train}, {prepared.test} ({prepared.counts}){rejects}"
+    return Result("data", not prepared.already_there, detail, "python -m setup deploy")
+
+
+def _deploy(recipe: Recipe) -> Result:
+    changed = deploy(recipe)
+    endpoint = LocalEndpoint(recipe.endpoint.name)
+    detail = f"deployment {recipe.endpoint.deployment} of endpoint {endpoint.name} is healthy"
+    return Result("deploy", changed, f"{detail} at {endpoint.url}", "python -m setup connect")
+
+
+def _connect(recipe: Recipe) -> Result:
+    changed = connect(recipe)
+    detail = f"connection {recipe.connection} reaches endpoint {recipe.endpoint.name}"
+    question = "What is the capital of France?"
+    command = f'pf flow test --flow flows/chat --inputs question="{question}"'
+    return Result("connect", changed, f"{detail}, its key kept by {keyring_name()}", command)
+
+
+def stop(recipe: Recipe) -> Result:
+    """Stop the recipe's endpoint."""
+    endpoint = LocalEndpoint(recipe.endpoint.name)
+    stopped = endpoint.stop(recipe.endpoint.request_timeout + 10)
+    state = "stopped" if stopped else "was not running"
+    return Result("stop", stopped, f"endpoint {endpoint.name} {state}", "python -m setup deploy")
+
+
+def endpoint_status(recipe: Recipe) -> dict[str, Any]:
+    """What runs, asked of the endpoint itself; ``running`` False when there is nothing to ask."""
+    endpoint = LocalEndpoint(recipe.endpoint.name)
+    process = endpoint.process()
+    if process is None:
+        return {"name": endpoint.name, "running": False, "healthy": False}
+    return {
+        "running": True,
+        "healthy": endpoint.healthy(),
+        "pid": process.pid,
+        "url": endpoint.url,
+        "log": str(endpoint.log_path),
+        **endpoint.manage("GET"),
+    }
+
+
+def log_lines(recipe: Recipe, count: int, follow: bool, deployment: str) -> Iterator[str]:
+    """The last ``count`` lines of the endpoint's log, then new ones as they come."""
+    endpoint = LocalEndpoint(recipe.endpoint.name)
+    path = endpoint.log_path
+    if deployment:
+        path = endpoint.folder / f"engine-{deployment}.log"
+    if not path.is_file():
+        raise FixableError(f"no log at {path}", "python -m setup deploy")
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from deque(file, maxlen=count)
+        while follow:
+            line = file.readline()
+            if line:
+                yield line
+            else:
+                time.sleep(0.2)
+
+
+STEPS = [
+    Step("data", "Prepare and check the train and test splits.", _plan_data, _data),
+    Step("deploy", "Serve the recipe's model behind the local endpoint.", plan_deploy, _deploy),
+    Step("connect", "Create the connection the flows use.", plan_connect, _connect),
+]

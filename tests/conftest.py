@@ -1,0 +1,58 @@
+"""The real model, fetched once, and machines that serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from setup.local.model import prepare_model
+from setup.recipe import load_recipe
+from tests.home import Home
+
+MakeHome = Callable[..., Home]
+
+
+@pytest.fixture(scope="session")
+def model() -> Path:
+    """The model of the default recipe, from this user's cache."""
+    return prepare_model(load_recipe("laptop", []).model)
+
+
+@contextmanager
+def _homes(models: Path, factory: pytest.TempPathFactory) -> Iterator[MakeHome]:
+    made: list[Home] = []
+
+    def make(*sets: str) -> Home:
+        home = Home(factory.mktemp("home"), models, sets=list(sets))
+        made.append(home)
+        return home
+
+    yield make
+    for home in made:
+        home.setup("stop")
+
+
+@pytest.fixture(scope="module")
+def make_home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeHome]:
+    """Make a machine with recipe values of its own; its endpoint is stopped after the module."""
+    with _homes(model.parent, tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture(scope="package")
+def package_homes(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeHome]:
+    """The same for a whole package of tests."""
+    with _homes(model.parent, tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def home(make_home: MakeHome) -> Home:
+    """A machine whose endpoint is up with the recipe's defaults."""
+    home = make_home()
+    done = home.setup("deploy")
+    assert done.returncode == 0, done.stderr
+    return home
