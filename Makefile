@@ -1,0 +1,52 @@
+# Every target is also written as plain commands in README.md, for Windows.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+RECIPE ?= laptop
+PORT ?= 8080
+
+.DEFAULT_GOAL := help
+.PHONY: help demo chat stop test check bench lock clean
+
+help:            ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(VENV)/.installed            ## set up, deploy, connect, ask one question and 20 test rows
+	$(RUN) -m setup demo --recipe $(RECIPE)
+
+chat: $(VENV)/.installed            ## chat with the deployed model in the browser
+	$(RUN) -m setup up --recipe $(RECIPE)
+	$(VENV)/bin/pf flow serve --source flows/chat --host localhost --port $(PORT) --engine fastapi
+
+stop: $(VENV)/.installed            ## stop the endpoint
+	$(RUN) -m setup stop --recipe $(RECIPE)
+
+test: $(VENV)/.installed-dev        ## set up and pass the tests
+	$(RUN) -m tests.browser.chromium
+	$(RUN) -m pytest
+
+check: $(VENV)/.installed-dev       ## lint, format and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.installed-dev       ## the ratios of benchmarks/README.md (an idle machine, ten minutes)
+	$(RUN) -m benchmarks.endpoint
+	$(RUN) -m benchmarks.data
+
+lock: $(VENV)/.installed-dev        ## write the lock of every platform anew
+	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --upgrade -q requirements.in -o requirements.txt
+	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --upgrade -q requirements-dev.in -o requirements-dev.txt
+
+clean:           ## remove what is written in this folder (models and endpoint state stay)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache data/prepared tests/artefacts flows/*/.promptflow
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
