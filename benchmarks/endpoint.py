@@ -168,9 +168,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each server")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each server")
     parser.add_argument("--tokens", type=int, default=64, help="tokens generated per request")
-    parser.add_argument("--calls", type=int, default=60, help="one-token calls for the latency")
+    parser.add_argument("--calls", type=int, default=200, help="one-token calls for the latency")
     given = parser.parse_args()
     path = prepare_model(load_recipe("laptop", []).model)
     deployment = DeploymentSettings(model_path=str(path), context_window=1024, slots=_SLOTS)

@@ -17,6 +17,8 @@ from setup.local.endpoint.errors import EngineError
 from setup.local.endpoint.settings import DeploymentSettings
 from setup.paths import REPOSITORY
 
+# Seconds; llama.cpp closes an idle connection after five.
+_KEEP_ALIVE = 3.0
 _COMPLETIONS = "/v1/chat/completions"
 
 
@@ -52,8 +54,7 @@ class Engine:
         session = aiohttp.ClientSession(
             url,
             headers={"Authorization": f"Bearer {key}"},
-            # llama.cpp ends kept-alive connections when it likes; a fresh one costs 0.1 ms.
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
             timeout=aiohttp.ClientTimeout(total=None),
         )
         return cls(process, session, log)
@@ -102,12 +103,19 @@ class Engine:
     @asynccontextmanager
     async def _ask(self, route: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
-            async with self._session.post(route, json=body) as response:
+            async with await self._open(route, body) as response:
                 if response.status != 200:
                     raise _refusal(response.status, await response.read())
                 yield response
         except (aiohttp.ClientError, ValueError) as error:
             raise EngineError(502, f"the engine failed ({type(error).__name__})") from error
+
+    async def _open(self, route: str, body: dict[str, Any]) -> aiohttp.ClientResponse:
+        """Ask over a kept connection; over a fresh one if that was closed in the meantime."""
+        try:
+            return await self._session.post(route, json=body)
+        except aiohttp.ServerDisconnectedError:
+            return await self._session.post(route, json=body, headers={"Connection": "close"})
 
 
 async def _spawn(log: Path) -> asyncio.subprocess.Process:

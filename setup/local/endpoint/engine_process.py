@@ -28,6 +28,10 @@ def start_engine(order: dict[str, Any]) -> Any:
     params.api_keys = [order["key"]]
     params.n_parallel = order["slots"]
     params.n_ctx = order["context_window"] * order["slots"]
+    # With a cache for each slot, a batch of slots that are not neighbours is computed in pieces,
+    # at two thirds of the speed.
+    params.kv_unified = True
+    params.kv_unified_per_slot = order["context_window"]
     params.n_threads_http = order["slots"] + 4
     params.cpuparams.n_threads = order["threads"]
     params.cpuparams_batch.n_threads = order["threads"]

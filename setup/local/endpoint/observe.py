@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import logging.handlers
@@ -60,12 +61,18 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers["x-ms-request-id"] = facts["request_id"]
         return response
     finally:
-        took = time.monotonic() - started
-        resource = request.match_info.route.resource
-        route = resource.canonical if resource else "unknown"
-        metrics.requests.labels(route, facts["deployment"], str(status)).inc()
-        metrics.seconds.labels(route, facts["deployment"]).observe(took)
-        extra = {"method": request.method, "route": route, "status": status, **facts}
-        # Probes come every few seconds and would bury what people look for.
-        level = logging.DEBUG if route in _PROBES and status == 200 else logging.INFO
-        log.log(level, "request", extra={**extra, "ms": round(took * 1000, 1)})
+        # Written down once the answer is on its way, so that nobody waits for the log.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(_record, request, status, time.monotonic() - started)
+
+
+def _record(request: web.Request, status: int, took: float) -> None:
+    facts = request["facts"]
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "unknown"
+    metrics.requests.labels(route, facts["deployment"], str(status)).inc()
+    metrics.seconds.labels(route, facts["deployment"]).observe(took)
+    extra = {"method": request.method, "route": route, "status": status, **facts}
+    # Probes come every few seconds and would bury what people look for.
+    level = logging.DEBUG if route in _PROBES and status == 200 else logging.INFO
+    log.log(level, "request", extra={**extra, "ms": round(took * 1000, 1)})
