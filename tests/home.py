@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +34,7 @@ class Home:
     models: Path
     port: int = field(default_factory=free_port)
     sets: list[str] = field(default_factory=list)
+    extra_env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         prompt_flow = self.path / "promptflow"
@@ -48,7 +51,17 @@ class Home:
             "PF_HOME_DIRECTORY": str(self.path / "promptflow"),
             "PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring",
             "KEYRING_PROPERTY_FILE_PATH": str(self.path / "keyring.cfg"),
+            **self.extra_env,
         }
+
+    @contextmanager
+    def altered(self, **env: str) -> Iterator[None]:
+        """Other environment variables while the block runs."""
+        before, self.extra_env = self.extra_env, env
+        try:
+            yield
+        finally:
+            self.extra_env = before
 
     def run(self, *command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """A command of this venv, from the repository root."""

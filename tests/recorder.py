@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,3 +49,31 @@ def recording(upstream: str) -> Iterator[Recorder]:
     yield recorder
     recorder.server.shutdown()
     recorder.server.server_close()
+
+
+class Proxy:
+    """Accepts and counts; answers nothing."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.connections = 0
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    def count(self, listener: socket.socket) -> None:
+        """Until ``listener`` is closed."""
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            client.close()
+
+
+@contextmanager
+def noting_connections() -> Iterator[Proxy]:
+    """A proxy that refuses everything and counts how often it was asked."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        proxy = Proxy(listener)
+        threading.Thread(target=proxy.count, args=(listener,), daemon=True).start()
+        yield proxy
+        listener.shutdown(socket.SHUT_RDWR)

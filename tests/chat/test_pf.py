@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.chat.conftest import answer_of
 from tests.home import ROOT, Home
-from tests.recorder import Recorder
+from tests.recorder import Recorder, noting_connections
 
 CAPITAL = "What is the capital of France?"
 MAPPING = ["question=${data.question}", "chat_history=${data.chat_history}"]
@@ -142,3 +142,14 @@ def test_key_is_nowhere_but_in_its_store(home: Home, recorder: Recorder) -> None
     found = _files_with(home.path, home.key().encode())
     assert found == [home.folder / "keys.json"]
     assert oct((home.folder / "keys.json").stat().st_mode)[-3:] == "600"
+
+
+def test_nothing_leaves_the_machine(home: Home, recorder: Recorder, tmp_path: Path) -> None:
+    """Every proxied connection is noted: `pf` asks no host but the endpoint."""
+    data = tmp_path / "one.jsonl"
+    data.write_text(json.dumps({"question": "Hi", "chat_history": []}) + "\n", encoding="utf-8")
+    names = ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy")
+    with noting_connections() as proxy:
+        with home.altered(**dict.fromkeys(names, proxy.url), NO_PROXY="127.0.0.1,localhost"):
+            _batch(home, data, "quiet")
+        assert proxy.connections == 0

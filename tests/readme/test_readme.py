@@ -1,0 +1,47 @@
+"""The documents name only what exists: files, targets, commands, recipe fields."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from setup.cli import app
+from setup.recipe import load_recipe
+from tests.home import ROOT
+
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").glob("*.md"),
+    *(path for room in ("flows", "connections", "data") for path in (ROOT / room).rglob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+]
+each_document = pytest.mark.parametrize(
+    "path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+
+
+@each_document
+def test_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+?)\)", path.read_text(encoding="utf-8"))
+    broken = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert not broken
+
+
+@each_document
+def test_commands_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"^make ([a-z]+)", text, re.MULTILINE)) <= targets
+    commands = app.registered_commands
+    steps = {command.name or getattr(command.callback, "__name__", "") for command in commands}
+    assert set(re.findall(r"python -m setup ([a-z]+)", text)) <= steps
+
+
+@each_document
+def test_overrides_are_recipe_fields(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for override in re.findall(r"--set ((?:data|model|endpoint)\.\w+=[^\s`|]+)", text):
+        load_recipe("laptop", [override])
