@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +21,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Example: python -m setup up --set endpoint.port=8009",
 )
+
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="A file of setup/recipes, or a path.")]
 Sets = Annotated[
@@ -51,7 +52,7 @@ def _show(content: dict[str, Any], text: str, as_json: bool) -> None:
     console.out.print(json.dumps(content) if as_json else text, markup=False)
 
 
-def _add(step: steps.Step) -> None:
+def _add(name: str, text: str, path: list[steps.Step]) -> None:
     def command(
         recipe: RecipeName = DEFAULT,
         sets: Sets = None,
@@ -59,27 +60,16 @@ def _add(step: steps.Step) -> None:
         as_json: AsJson = False,
     ) -> None:
         loaded = load_recipe(recipe, sets or [])
-        _say_next(_perform(step, loaded, dry_run, as_json), as_json)
+        following = [_perform(step, loaded, dry_run, as_json) for step in path]
+        _say_next(following[-1], as_json)
 
-    epilog = f"Example: python -m setup {step.name} --recipe laptop"
-    app.command(step.name, help=step.help, epilog=epilog)(command)
+    epilog = f"Example: python -m setup {name} --recipe {DEFAULT}"
+    app.command(name, help=text, epilog=epilog)(command)
 
 
 for _step in steps.STEPS:
-    _add(_step)
-
-
-@app.command(epilog="Example: python -m setup up --dry-run")
-def up(
-    recipe: RecipeName = DEFAULT,
-    sets: Sets = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run the whole path: data, deploy, connect."""
-    loaded = load_recipe(recipe, sets or [])
-    following = [_perform(step, loaded, dry_run, as_json) for step in steps.STEPS]
-    _say_next(following[-1], as_json)
+    _add(_step.name, _step.help, [_step])
+_add("up", "Run the whole path: data, deploy, connect.", steps.STEPS)
 
 
 @app.command(epilog="Example: python -m setup doctor --json")
@@ -159,21 +149,17 @@ def demo(
 
 
 def main() -> None:
-    """Run the command; what the user can fix is one line and exit 1."""
-    as_json = "--json" in sys.argv
-    _exit_on_errors(app, as_json)
-
-
-def _exit_on_errors(command: Callable[[], None], as_json: bool) -> None:
+    """Run the command; what the user can fix is one line and exit 1, Ctrl-C is exit 130."""
     try:
-        command()
+        app()
     except FixableError as error:
-        if as_json:
+        if "--json" in sys.argv:
             content = {"ok": False, "error": error.what, "fix": error.fix}
             console.out.print(json.dumps(content), markup=False)
         else:
             console.err.print(f"error: {error}", markup=False)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        console.err.print("interrupted; the same command goes on from here")
-        raise SystemExit(130) from None
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            console.err.print("interrupted; the same command goes on from here")
+        raise

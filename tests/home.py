@@ -117,6 +117,14 @@ class Home:
         return [json.loads(line) for line in text.splitlines()]
 
 
+def failed(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of a failure that the user can fix."""
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
 def ask(question: str, **parameters: Any) -> dict[str, Any]:
     """A body for ``/score``, greedy and short unless told otherwise."""
     given = {"temperature": 0, "max_new_tokens": 24} | parameters

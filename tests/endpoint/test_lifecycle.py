@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 
 from tests.conftest import MakeHome
 from tests.home import Home, ask
@@ -33,6 +34,15 @@ def _settings(home: Home, **changes: Any) -> dict[str, Any]:
 
 def _pid(home: Home) -> int:
     return int(json.loads((home.folder / "endpoint.pid").read_text())["pid"])
+
+
+def _only_engine(home: Home) -> psutil.Process:
+    """The engine process, once those on their way out have ended."""
+    deadline = time.monotonic() + 20
+    while len(engines := psutil.Process(_pid(home)).children()) != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return engines[0]
 
 
 def test_second_deploy_changes_nothing(home: Home) -> None:
@@ -101,8 +111,22 @@ def test_broken_model_is_refused_and_the_old_one_answers_on(home: Home, tmp_path
     assert home.call("/score", ask("Hi", max_new_tokens=1)).status_code == 200
 
 
+def test_abandoned_deployment_leaves_no_engine_behind(home: Home) -> None:
+    headers = {"Authorization": f"Bearer {home.key('management')}"}
+    engine = _only_engine(home)
+    with pytest.raises(requests.Timeout):
+        requests.put(
+            f"{home.url}/manage/deployments/abandoned",
+            json=_settings(home),
+            headers=headers,
+            timeout=0.2,
+        )
+    assert _only_engine(home) == engine
+    assert "abandoned" not in home.manage("GET").json()["deployments"]
+
+
 def test_engine_that_dies_is_started_again(home: Home) -> None:
-    psutil.Process(_pid(home)).children()[0].kill()
+    _only_engine(home).kill()
     deadline = time.monotonic() + 20
     statuses = set()
     while (status := home.call("/score", ask("Hi", max_new_tokens=1)).status_code) != 200:

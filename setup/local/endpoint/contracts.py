@@ -18,6 +18,7 @@ DEFAULT_NEW_TOKENS = 256
 
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=-1, le=2**32 - 1)]
 NewTokens = Annotated[int, Field(ge=1, le=131_072, strict=True)]
 
 
@@ -46,7 +47,7 @@ class Parameters(BaseModel):
     temperature: Temperature = 0.7
     top_p: TopP = 1.0
     do_sample: bool = True
-    seed: int | None = None
+    seed: Seed | None = None
     stop: list[str] | str | None = None
 
 
@@ -87,7 +88,7 @@ class ChatRequest(BaseModel):
     stream: bool = False
     stream_options: dict[str, bool] | None = None
     n: Literal[1] = 1
-    seed: int | None = None
+    seed: Seed | None = None
     stop: list[str] | str | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0

@@ -16,6 +16,7 @@ from setup.local.endpoint.settings import DeploymentSettings, EndpointSettings, 
 log = logging.getLogger("endpoint")
 
 _RESTART_PAUSES = (0.5, 2.0, 5.0, 15.0)
+_GRACE = 1.0
 _STEADY = 60.0  # seconds an engine must live for its next crash to count as the first
 
 
@@ -34,11 +35,15 @@ class Deployment:
         """Whether requests can be answered now."""
         return self.engine.alive
 
-    async def retire(self) -> None:
-        """Let accepted requests finish, then stop the engine."""
+    async def retire(self, grace: float = 0.0) -> None:
+        """Let accepted requests finish, then stop the engine.
+
+        ``grace`` seconds more are for those that hold no slot, such as counting tokens.
+        """
         if self.watch:
             self.watch.cancel()
         await self.admission.idle()
+        await asyncio.sleep(grace)
         await self.engine.stop()
 
 
@@ -106,7 +111,7 @@ class Deployments:
             save_settings(self._folder, self._settings)
             deployment = self._running.pop(name, None)
         if deployment:
-            await deployment.retire()
+            await deployment.retire(_GRACE)
 
     async def shift(self, traffic: dict[str, int]) -> None:
         """Set the traffic table; 422 unless it names deployments and sums to 0 or 100."""
@@ -150,7 +155,7 @@ class Deployments:
         return deployment
 
     def _retire(self, deployment: Deployment) -> None:
-        task = asyncio.create_task(deployment.retire())
+        task = asyncio.create_task(deployment.retire(_GRACE))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 

@@ -7,7 +7,7 @@ import json
 import secrets
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,12 @@ class Engine:
         log = folder / f"engine-{name}.log"
         process = await _spawn(log)
         try:
-            order = _order(name, settings, key)
-            url = await asyncio.wait_for(_hand_over(process, order), settings.start_timeout)
-        except (asyncio.TimeoutError, ValueError, ConnectionError) as error:
-            process.kill()
-            await process.wait()
+            url = await _hand_over(process, _order(name, settings, key), settings.start_timeout)
+        except BaseException as error:
+            # Also when the one who asked for it has gone: no half-started engine stays behind.
+            await _end(process)
+            if not isinstance(error, (asyncio.TimeoutError, ValueError, ConnectionError)):
+                raise
             slow = isinstance(error, asyncio.TimeoutError)
             reason = f"not ready after {settings.start_timeout:g} s" if slow else _last_line(log)
             raise EngineError(424, f"{settings.model_path} did not load: {reason}") from None
@@ -97,8 +98,7 @@ class Engine:
         try:
             await asyncio.wait_for(self._process.wait(), 5)
         except asyncio.TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+            await _end(self._process)
 
     @asynccontextmanager
     async def _ask(self, route: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -131,13 +131,21 @@ async def _spawn(log: Path) -> asyncio.subprocess.Process:
         )
 
 
-async def _hand_over(process: asyncio.subprocess.Process, order: dict[str, Any]) -> str:
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+async def _hand_over(
+    process: asyncio.subprocess.Process, order: dict[str, Any], timeout: float
+) -> str:
     stdin, stdout = process.stdin, process.stdout
     if stdin is None or stdout is None:
         raise ValueError("the engine process has no pipes")
     stdin.write(json.dumps(order).encode() + b"\n")
     await stdin.drain()
-    answer = json.loads(await stdout.readline())
+    answer = json.loads(await asyncio.wait_for(stdout.readline(), timeout))
     return str(answer["url"])
 
 
