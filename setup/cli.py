@@ -141,8 +141,10 @@ def demo(
 ) -> None:
     """Run the whole path, then ask the endpoint through the real pf: once, and in a batch."""
     from setup.demo import run_demo  # noqa: PLC0415
+    from setup.doctor import require_healthy  # noqa: PLC0415
 
     loaded = load_recipe(recipe, sets or [])
+    require_healthy(loaded)
     for step in steps.STEPS:
         _perform(step, loaded, dry_run=False, as_json=False)
     run_demo(loaded, steps.data_plan(loaded).paths.test, limit)

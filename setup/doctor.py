@@ -60,6 +60,14 @@ def run_checks(recipe: Recipe) -> Iterator[Check]:
         yield check(recipe)
 
 
+def require_healthy(recipe: Recipe) -> None:
+    """Raise FixableError, naming what is wrong, unless every check is passed."""
+    wrong = [check for check in run_checks(recipe) if not check.ok]
+    if wrong:
+        what = "; ".join(f"{check.name}: {check.detail}" for check in wrong)
+        raise FixableError(what, wrong[0].fix if len(wrong) == 1 else "python -m setup doctor")
+
+
 def _python(_: Recipe) -> Check:
     low, high = _PYTHON
     version = ".".join(str(part) for part in sys.version_info[:3])

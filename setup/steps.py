@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from setup import console
 from setup.data import DataPlan, describe_data, prepare_data
 from setup.errors import FixableError
 from setup.keyrings import keyring_name
@@ -15,6 +19,8 @@ from setup.local.connect import connect, plan_connect
 from setup.local.control import LocalEndpoint
 from setup.local.deploy import deploy, plan_deploy
 from setup.recipe import Recipe
+
+_REJECTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,18 @@ def _plan_data(recipe: Recipe) -> list[str]:
 
 def _data(recipe: Recipe) -> Result:
     prepared = prepare_data(data_plan(recipe))
+    if prepared.rejects:
+        _show_rejects(prepared.rejects)
     rejects = f"; rejected rows are in {prepared.rejects}" if prepared.rejects else ""
     detail = f"{prepared.train}, {prepared.test} ({prepared.counts}){rejects}"
     return Result("data", not prepared.already_there, detail, "python -m setup deploy")
+
+
+def _show_rejects(path: Path) -> None:
+    with path.open(encoding="utf-8") as file:
+        for row in map(json.loads, islice(file, _REJECTS_SHOWN)):
+            line = f"rejected {row['file']}:{row['line']}: {row['reason']}"
+            console.err.print(line, markup=False)
 
 
 def _deploy(recipe: Recipe) -> Result:

@@ -78,9 +78,7 @@ def _open(plan: DataPlan) -> Source:
 
 
 def _write(plan: DataPlan, source: Source) -> dict[str, int]:
-    from rich.progress import TaskID  # noqa: PLC0415  (the package must import quickly)
-
-    from setup.console import progress_bar  # noqa: PLC0415
+    from setup.console import TASK, progress_bar  # noqa: PLC0415  (the package imports quickly)
 
     paths, linter = plan.paths, Linter()
     sides = {"train_rows": 0, "test_rows": 0}
@@ -92,7 +90,7 @@ def _write(plan: DataPlan, source: Source) -> dict[str, int]:
             test_lines = _split(plan, clean, train, test)
             sides["test_rows"] += test_lines
             sides["train_rows"] += len(clean) - test_lines
-            bar.update(TaskID(0), completed=linter.report.rows)
+            bar.update(TASK, completed=linter.report.rows)
         _check_sides(plan, linter.report, sides)
     if not linter.report.rejected:
         paths.rejects.unlink(missing_ok=True)

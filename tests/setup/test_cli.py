@@ -137,3 +137,20 @@ def test_changed_recipe_replaces_the_deployment(make_home: MakeHome) -> None:
     assert json.loads(home.setup("deploy", "--json").stdout)["changed"] is False
     row = json.loads(home.setup("status", "--json").stdout)["deployments"]["base"]
     assert row["context_window"] == 768
+
+
+def test_data_of_ones_own_names_what_it_rejects(bare: Home) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    source = bare.path / "mine.jsonl"
+    lines = [
+        json.dumps({"messages": [{**turns[0], "content": f"Hi {n}"}, turns[1]]}) for n in range(20)
+    ]
+    lines[3], lines[7] = "{", json.dumps({"messages": turns[::-1]})
+    source.write_text("\n".join(lines), encoding="utf-8")
+    sets = ["--set", f"data.source={source}", "--set", f"data.out={bare.path / 'out'}"]
+    done = bare.setup("data", *sets)
+    assert done.returncode == 0
+    assert "rows=20 kept=18 rejected=2" in done.stdout
+    assert "rejected mine.jsonl:4: not valid JSON" in done.stderr
+    assert "rejected mine.jsonl:8: turn 1 is assistant, expected user" in done.stderr
+    assert "(unchanged)" in bare.setup("data", *sets).stdout
