@@ -3,23 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 RECIPE ?= laptop
+SET ?=
 PORT ?= 8080
+OPTIONS := --recipe $(RECIPE) $(foreach value,$(SET),--set $(value))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo chat stop test check bench lock clean
 
-help:            ## list the targets
+help:            ## list the targets; RECIPE=, SET="endpoint.port=8009 …" and PORT= (of the page) change them
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 demo: $(VENV)/.installed            ## set up, deploy, connect, ask one question and 20 test rows
-	$(RUN) -m setup demo --recipe $(RECIPE)
+	$(RUN) -m setup demo $(OPTIONS)
 
 chat: $(VENV)/.installed            ## chat with the deployed model in the browser
-	$(RUN) -m setup up --recipe $(RECIPE)
+	$(RUN) -m setup up $(OPTIONS)
+	@echo "the chat page: http://localhost:$(PORT) (Ctrl-C ends it)"
 	$(VENV)/bin/pf flow serve --source flows/chat --host localhost --port $(PORT) --engine fastapi
 
 stop: $(VENV)/.installed            ## stop the endpoint
-	$(RUN) -m setup stop --recipe $(RECIPE)
+	$(RUN) -m setup stop $(OPTIONS)
 
 test: $(VENV)/.installed-dev        ## set up and pass the tests
 	$(RUN) -m tests.browser.chromium

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,7 +30,9 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", help="section.field=value; may be repeated.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The result as one JSON object.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="The result as JSON, one object for each step.")
+]
 
 
 def _perform(step: steps.Step, recipe: Recipe, dry_run: bool, as_json: bool) -> str:
@@ -107,7 +110,7 @@ def _print_status(facts: dict[str, Any]) -> None:
     table = Table("deployment", "traffic", "state", "busy", "waiting", "model")
     for name, row in facts["deployments"].items():
         state = "healthy" if row["healthy"] else "down"
-        busy, model = f"{row['admitted']}/{row['slots']}", row["model_path"]
+        busy, model = f"{row['admitted']}/{row['slots']}", Path(row["model_path"]).name
         table.add_row(name, f"{row['traffic']} %", state, busy, str(row["waiting"]), model)
     console.out.print(table)
 
@@ -116,7 +119,7 @@ def _print_status(facts: dict[str, Any]) -> None:
 def logs(
     recipe: RecipeName = DEFAULT,
     sets: Sets = None,
-    lines: Annotated[int, typer.Option(help="How many of the last lines.")] = 20,
+    lines: Annotated[int, typer.Option(min=0, help="How many of the last lines.")] = 20,
     follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C.")] = False,
     deployment: Annotated[str, typer.Option(help="The engine log of this deployment.")] = "",
 ) -> None:
@@ -124,6 +127,28 @@ def logs(
     for line in steps.log_lines(load_recipe(recipe, sets or []), lines, follow, deployment):
         sys.stdout.write(line)
         sys.stdout.flush()
+
+
+@app.command(epilog="Example: python -m setup traffic base=90 tuned=10")
+def traffic(
+    shares: Annotated[list[str], typer.Argument(help="DEPLOYMENT=PERCENT, in all 100 (or 0).")],
+    recipe: RecipeName = DEFAULT,
+    sets: Sets = None,
+) -> None:
+    """Set how many per cent of the requests each deployment takes."""
+    table = steps.shift_traffic(load_recipe(recipe, sets or []), shares)
+    console.out.print("traffic: " + ", ".join(f"{name} {share} %" for name, share in table.items()))
+
+
+@app.command(epilog="Example: python -m setup delete tuned")
+def delete(
+    deployment: Annotated[str, typer.Argument(help="A deployment that takes no traffic.")],
+    recipe: RecipeName = DEFAULT,
+    sets: Sets = None,
+) -> None:
+    """Remove a deployment after the requests it has accepted."""
+    steps.delete_deployment(load_recipe(recipe, sets or []), deployment)
+    console.out.print(f"delete: deployment {deployment} is gone")
 
 
 @app.command(epilog="Example: python -m setup stop")
@@ -163,5 +188,8 @@ def main() -> None:
         raise SystemExit(1) from None
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:
-            console.err.print("interrupted; the same command goes on from here")
+            console.err.print(
+                "interrupted; run the same command again. An endpoint that was started goes on: "
+                "python -m setup stop"
+            )
         raise

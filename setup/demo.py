@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,10 +42,7 @@ def run_demo(recipe: Recipe, test_split: Path, limit: int) -> None:
         _ask_once(rows[0]["question"])
     name = f"chat-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
     with tempfile.TemporaryDirectory() as folder:
-        subset = Path(folder) / "rows.jsonl"
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        subset.write_text("".join(lines), encoding="utf-8", newline="\n")
-        outputs = _run_batch(recipe, name, subset, len(rows))
+        outputs = _run_batch(recipe, name, rows, Path(folder))
     answers = {row["line_number"]: row["answer"] for row in _read_lines(outputs / "output.jsonl")}
     _show_answers(rows, answers)
     _say_next(name)
@@ -70,21 +69,24 @@ def _ask_once(question: str) -> None:
     console.out.print(f"Q: {question}\nA: {json.loads(answer[1])}\n", markup=False)
 
 
-def _run_batch(recipe: Recipe, name: str, data: Path, total: int) -> Path:
+def _run_batch(recipe: Recipe, name: str, rows: list[dict[str, Any]], folder: Path) -> Path:
+    data, printed = folder / "rows.jsonl", folder / "pf.txt"
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    data.write_text("".join(lines), encoding="utf-8", newline="\n")
     mapping = [f"{column}=${{data.{column}}}" for column in _COLUMNS]
     command = [*_pf_command(), "run", "create", "--flow", _FLOW, "--data", str(data)]
     command += ["--column-mapping", *mapping, "--name", name]
     command += ["--connections", f"chat.connection={recipe.connection}"]
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, cwd=REPOSITORY, encoding="utf-8"
-        )
-        with console.progress_bar(f"pf run create, {total} rows", total) as bar:
-            while process.poll() is None:
-                bar.update(console.TASK, completed=_finished(output))
-                time.sleep(0.3)
-        output.seek(0)
-        text = output.read()
+    with printed.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=REPOSITORY)
+        try:
+            with console.progress_bar(f"pf run create, {len(rows)} rows", len(rows)) as bar:
+                while process.poll() is None:
+                    bar.update(console.TASK, completed=_finished(printed))
+                    time.sleep(0.3)
+        finally:
+            _end(process)
+    text = _read(printed)
     found = re.search(r'"output": (".*")', text)
     if process.returncode != 0 or not found:
         last = (text.strip().splitlines() or ["no output"])[-1]
@@ -92,14 +94,24 @@ def _run_batch(recipe: Recipe, name: str, data: Path, total: int) -> Path:
     return Path(json.loads(found[1]))
 
 
-def _finished(output: Any) -> int:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """After Ctrl-C: pf got it too, and is given the time to end its workers."""
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait()
+
+
+def _finished(printed: Path) -> int:
     """Lines done so far, from the log ``pf`` names first and writes while it runs."""
-    output.seek(0)
-    log = _SUBMITTED.search(output.read())
-    if not log or not Path(log[1]).is_file():
-        return 0
-    counts = _FINISHED.findall(Path(log[1]).read_text(encoding="utf-8", errors="replace"))
+    log = _SUBMITTED.search(_read(printed))
+    counts = _FINISHED.findall(_read(Path(log[1]))) if log else []
     return int(counts[-1][0]) if counts else 0
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def _show_answers(rows: list[dict[str, Any]], answers: dict[int, str]) -> None:
@@ -119,10 +131,11 @@ def _shorten(text: str) -> Text:
 
 
 def _say_next(name: str) -> None:
-    console.err.print("next: make chat                                   chat in the browser")
-    console.err.print(f"      pf run show-details --name {name}   every line of this run")
-    console.err.print(f"      pf run visualize --name {name}      the same as a page")
-    console.err.print("      python -m setup stop                        stop the endpoint")
+    folder = "" if shutil.which("pf") else f"{Path(sys.executable).parent}{os.sep}"
+    console.err.print("next: make chat        chat in the browser")
+    console.err.print("      make stop        stop the endpoint")
+    console.err.print(f"      {folder}pf run show-details --name {name}")
+    console.err.print(f"      {folder}pf run visualize --name {name}")
 
 
 def _pf(arguments: list[str]) -> subprocess.CompletedProcess[str]:

@@ -124,8 +124,15 @@ def _memory(_: Recipe) -> Check:
 def _port(recipe: Recipe) -> Check:
     port, endpoint = recipe.endpoint.port, LocalEndpoint(recipe.endpoint.name)
     process = endpoint.process()
-    if process and endpoint.url.endswith(f":{port}"):
-        return Check("port", f"{port} is served by endpoint {endpoint.name} (pid {process.pid})")
+    if process:
+        running = endpoint.url.rpartition(":")[2]
+        detail = f"{running} is served by endpoint {endpoint.name} (pid {process.pid})"
+        fix = (
+            ""
+            if running == str(port)
+            else f"python -m setup stop, or --set endpoint.port={running}"
+        )
+        return Check("port", detail + (f", the recipe says {port}" if fix else ""), fix)
     holder = port_holder(port)
     if holder is None:
         return Check("port", f"{port} is free")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from setup.errors import FixableError
 
-_SERVICE, _USER = "finetune-phi", "probe"
+_SERVICE = "finetune-phi"
 
 
 def keyring_name() -> str:
@@ -27,12 +29,16 @@ def check_keyring() -> str:
     import keyring  # noqa: PLC0415
     from keyring.errors import KeyringError  # noqa: PLC0415
 
-    name, fix = keyring_name(), "pip install keyrings.alt, and unset PYTHON_KEYRING_BACKEND"
+    fix = "pip install keyrings.alt, and unset PYTHON_KEYRING_BACKEND"
+    user = f"probe-{os.getpid()}"
     try:
-        keyring.set_password(_SERVICE, _USER, "kept")
-        kept = keyring.get_password(_SERVICE, _USER) == "kept"
+        name = keyring_name()
+        keyring.set_password(_SERVICE, user, "kept")
+        kept = keyring.get_password(_SERVICE, user) == "kept"
         if kept:
-            keyring.delete_password(_SERVICE, _USER)
+            keyring.delete_password(_SERVICE, user)
+    except (ImportError, AttributeError) as error:
+        raise FixableError(f"PYTHON_KEYRING_BACKEND names no keyring ({error})", fix) from None
     except (KeyringError, RuntimeError, OSError) as error:
         what = f"the keyring {name} cannot keep a secret ({type(error).__name__})"
         raise FixableError(what, fix) from None

@@ -16,7 +16,8 @@ from setup.errors import FixableError
 from setup.paths import REPOSITORY
 
 DEFAULT = "laptop"
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+NAME = r"^[a-z][a-z0-9-]{0,31}$"
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class Section(BaseModel):
@@ -112,17 +113,32 @@ def _find(name: str) -> Path:
 def _apply(content: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise FixableError(f"--set {override!r} is not section.field=value", "--set model.seed=1")
+        raise FixableError(f"--set {override!r} is not section.field=value", "--set data.seed=1")
     section = content
     *path, field = key.strip().split(".")
     for name in path:
         section = section.setdefault(name, {})
         if not isinstance(section, dict):
             raise FixableError(f"--set {key}: {name} is not a section", "python -m setup --help")
+    section[field] = value if _is_text([*path, field]) else _parse(value)
+
+
+def _is_text(path: list[str]) -> bool:
+    """Whether the field takes text, which YAML would read as a number, a date or nothing."""
+    declared: Any = Recipe
+    for name in path:
+        fields = getattr(declared, "model_fields", {})
+        if name not in fields:
+            return False
+        declared = fields[name].annotation
+    return declared is str
+
+
+def _parse(value: str) -> Any:
     try:
-        section[field] = yaml.safe_load(value)
+        return yaml.safe_load(value)
     except yaml.YAMLError:
-        section[field] = value
+        return value
 
 
 def _explain(path: Path, error: ValidationError) -> str:

@@ -79,8 +79,11 @@ def _show_rejects(path: Path) -> None:
 def _deploy(recipe: Recipe) -> Result:
     changed = deploy(recipe)
     endpoint = LocalEndpoint(recipe.endpoint.name)
-    detail = f"deployment {recipe.endpoint.deployment} of endpoint {endpoint.name} is healthy"
-    return Result("deploy", changed, f"{detail} at {endpoint.url}", "python -m setup connect")
+    name = recipe.endpoint.deployment
+    share = endpoint.manage("GET")["deployments"][name]["traffic"]
+    detail = f"deployment {name} of endpoint {endpoint.name} is healthy at {endpoint.url}"
+    detail += f" and takes {share} % of the traffic"
+    return Result("deploy", changed, detail, "python -m setup connect")
 
 
 def _connect(recipe: Recipe) -> Result:
@@ -115,6 +118,28 @@ def endpoint_status(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def shift_traffic(recipe: Recipe, shares: list[str]) -> dict[str, int]:
+    """Give each deployment its ``NAME=PERCENT`` of the traffic; returns the table.
+
+    Raises:
+        FixableError: Not of that form, or the endpoint refuses it.
+    """
+    table = {}
+    for share in shares:
+        name, _, percent = share.partition("=")
+        if not percent.isdecimal():
+            raise FixableError(f"{share!r} is not DEPLOYMENT=PERCENT", "base=90 tuned=10")
+        table[name] = int(percent)
+    LocalEndpoint(recipe.endpoint.name).manage("PUT", "/traffic", table)
+    return table
+
+
+def delete_deployment(recipe: Recipe, name: str) -> None:
+    """Remove a deployment once what it has accepted is answered."""
+    patience = recipe.endpoint.request_timeout + 10
+    LocalEndpoint(recipe.endpoint.name).manage("DELETE", f"/deployments/{name}", timeout=patience)
+
+
 def log_lines(recipe: Recipe, count: int, follow: bool, deployment: str) -> Iterator[str]:
     """The last ``count`` lines of the endpoint's log, then new ones as they come."""
     endpoint = LocalEndpoint(recipe.endpoint.name)
@@ -122,15 +147,20 @@ def log_lines(recipe: Recipe, count: int, follow: bool, deployment: str) -> Iter
     if deployment:
         path = endpoint.folder / f"engine-{deployment}.log"
     if not path.is_file():
-        raise FixableError(f"no log at {path}", "python -m setup deploy")
+        raise FixableError(f"no log at {path}", "python -m setup status, and name what it lists")
+    if path.stat().st_size == 0:
+        console.err.print(f"{path} is empty: nothing has gone wrong")
     with path.open(encoding="utf-8", errors="replace") as file:
-        yield from deque(file, maxlen=count)
-        while follow:
-            line = file.readline()
-            if line:
-                yield line
-            else:
-                time.sleep(0.2)
+        lines = deque(file, maxlen=count)
+        position = file.tell()
+    yield from lines
+    while follow:
+        time.sleep(0.2)
+        # Opened anew each time: a rotated log is another file of the same name.
+        with path.open(encoding="utf-8", errors="replace") as file:
+            file.seek(position if position <= path.stat().st_size else 0)
+            yield from file
+            position = file.tell()
 
 
 STEPS = [

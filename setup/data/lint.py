@@ -188,6 +188,8 @@ def lint_source(
 
 def no_rows_left(source: Path | str, report: LintReport) -> FixableError:
     """The error of a source of which nothing can be used."""
+    if not report.rows:
+        return FixableError(f"{source} is empty", fix="give rows with messages (data/README.md)")
     first = f"; the first: {report.problems[0]}" if report.problems else ""
     return FixableError(
         f"no usable row in {source} ({report}{first})",

@@ -55,7 +55,8 @@ class DataPlan:
         """Where the rows come from."""
         if self.source == SAMPLE:
             return "sample"
-        return "file" if self.source.lower().endswith(FILE_SUFFIXES) else "hub"
+        is_file = self.source.lower().endswith(FILE_SUFFIXES) or Path(self.source).is_file()
+        return "file" if is_file else "hub"
 
     @property
     def paths(self) -> OutPaths:

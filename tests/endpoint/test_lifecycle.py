@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
 import threading
 import time
@@ -16,7 +18,8 @@ import pytest
 import requests
 
 from tests.conftest import MakeHome
-from tests.home import Home, ask
+from tests.home import Home, ask, failed
+from tests.recorder import noting_connections
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +31,8 @@ def home(make_home: MakeHome) -> Home:
 
 def _settings(home: Home, **changes: Any) -> dict[str, Any]:
     row = home.manage("GET").json()["deployments"]["base"]
-    kept = ("model_path", "context_window", "slots", "queue", "request_timeout", "start_timeout")
-    return {key: row[key] for key in kept} | changes
+    state = {"threads", "healthy", "failure", "admitted", "waiting", "traffic"}
+    return {key: row[key] for key in set(row) - state} | changes
 
 
 def _pid(home: Home) -> int:
@@ -137,6 +140,66 @@ def test_engine_that_dies_is_started_again(home: Home) -> None:
     assert any(line["message"] == "engine died" for line in home.log())
 
 
+def test_abandoned_delete_still_ends_the_engine(home: Home) -> None:
+    engine = _only_engine(home)
+    assert home.manage("PUT", "/deployments/second", _settings(home)).status_code == 201
+    slow = ask("Tell me a long story.", max_new_tokens=60, temperature=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(home.call, "/score", slow, **{"azureml-model-deployment": "second"})
+        time.sleep(0.3)
+        with pytest.raises(requests.Timeout):
+            requests.delete(
+                f"{home.url}/manage/deployments/second",
+                headers={"Authorization": f"Bearer {home.key('management')}"},
+                timeout=0.2,
+            )
+        assert reply.result().status_code == 200
+    assert _only_engine(home) == engine
+
+
+def test_broken_deployment_leaves_the_others_alone(make_home: MakeHome, model: Path) -> None:
+    """Ten per cent of the traffic go to a model whose file is lost while the endpoint is down."""
+    home = make_home("model.context_window=512")
+    assert home.setup("deploy").returncode == 0
+    copy = home.path / "copy.gguf"
+    shutil.copyfile(model, copy)
+    named = ["--set", "endpoint.deployment=tuned", "--set", f"model.source={copy}"]
+    done = home.setup("deploy", *named, "--set", "model.precision=keep")
+    assert "takes 0 % of the traffic" in done.stdout
+    assert home.run("-m", "setup", "traffic", "base=90", "tuned=10").returncode == 0
+    assert "must sum" in failed(home.run("-m", "setup", "traffic", "base=90"))
+    assert home.setup("stop").returncode == 0
+    copy.write_bytes(b"GGUF" + bytes(100))
+    assert "takes 90 % of the traffic" in home.setup("deploy").stdout
+    rows = home.manage("GET").json()["deployments"]
+    assert rows["base"]["healthy"]
+    assert not rows["tuned"]["healthy"]
+    assert str(copy) in rows["tuned"]["failure"]
+    sent = {"azureml-model-deployment": "tuned"}
+    assert home.call("/score", ask("Hi"), **sent).status_code == 503
+    assert home.run("-m", "setup", "traffic", "base=100").returncode == 0
+    assert home.run("-m", "setup", "delete", "tuned").returncode == 0
+    assert list(home.manage("GET").json()["deployments"]) == ["base"]
+
+
+def test_new_file_of_the_same_name_is_deployed(make_home: MakeHome, model: Path) -> None:
+    home = make_home("model.context_window=512")
+    copy = home.path / "copy.gguf"
+    shutil.copyfile(model, copy)
+    sets = ["--set", f"model.source={copy}", "--set", "model.precision=keep", "--json"]
+    assert home.setup("deploy", *sets).returncode == 0
+    assert json.loads(home.setup("deploy", *sets).stdout)["changed"] is False
+    os.utime(copy)
+    assert json.loads(home.setup("deploy", *sets).stdout)["changed"] is True
+
+
+def test_proxy_and_netrc_of_the_environment_are_left_out(home: Home) -> None:
+    with noting_connections() as proxy:
+        with home.altered(HTTP_PROXY=proxy.url, http_proxy=proxy.url, NO_PROXY="", no_proxy=""):
+            assert home.setup("status").returncode == 0
+        assert proxy.connections == 0
+
+
 def test_kill_9_then_deploy_recovers(home: Home) -> None:
     process = psutil.Process(_pid(home))
     engines = process.children()
@@ -174,4 +237,6 @@ def test_taken_port_names_who_holds_it(make_home: MakeHome) -> None:
 def test_other_port_for_a_running_endpoint_is_refused(home: Home) -> None:
     done = home.run("-m", "setup", "deploy", "--set", f"endpoint.port={home.port + 1}")
     assert done.returncode == 1
-    assert f"runs on port {home.port}" in done.stderr
+    assert f"runs with port {home.port}, not {home.port + 1}" in done.stderr
+    exposed = home.setup("deploy", "--set", "endpoint.host=0.0.0.0")
+    assert "runs with host 127.0.0.1, not 0.0.0.0" in exposed.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -149,7 +151,7 @@ def test_sigterm_under_load_finishes_what_was_accepted(make_home: MakeHome) -> N
     with ThreadPoolExecutor(10) as pool:
         body = ask(LONG, max_new_tokens=30)
         replies = [pool.submit(home.call, "/score", body) for _ in range(10)]
-        _until(_waiting(home))
+        _until(_admits(home, 10))
         process.terminate()
         answered = [reply.result() for reply in replies]
     assert [reply.status_code for reply in answered] == [200] * 10
@@ -158,9 +160,26 @@ def test_sigterm_under_load_finishes_what_was_accepted(make_home: MakeHome) -> N
     assert not (home.folder / "endpoint.pid").exists()
 
 
-def _waiting(home: Home) -> Iterator[bool]:
+def _admits(home: Home, requests_: int) -> Iterator[bool]:
     while True:
-        yield _busy(home)["admitted"] == 10
+        yield _busy(home)["admitted"] == requests_
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to signal")
+def test_ctrl_c_in_the_foreground_finishes_what_was_accepted(make_home: MakeHome) -> None:
+    """The terminal signals the engines too; only the endpoint may act on it."""
+    home = make_home()
+    assert home.setup("deploy").returncode == 0
+    assert home.setup("stop").returncode == 0
+    command = [sys.executable, "-m", "setup.local.endpoint", str(home.folder)]
+    with subprocess.Popen(command, env=home.env, start_new_session=True) as server:
+        _until(_answers(home))
+        with ThreadPoolExecutor(1) as pool:
+            reply = pool.submit(home.call, "/score", ask(LONG, max_new_tokens=40))
+            _until(_admits(home, 1))
+            os.killpg(server.pid, signal.SIGINT)
+            assert reply.result().status_code == 200
+        assert server.wait(20) == 0
 
 
 def test_exit_code_after_sigterm_is_zero(make_home: MakeHome) -> None:

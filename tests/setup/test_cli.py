@@ -126,7 +126,7 @@ def test_interrupt_says_how_to_go_on(make_home: MakeHome) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert errors.startswith("interrupted; ")
+    assert errors.startswith("interrupted; run the same command again")
 
 
 def test_changed_recipe_replaces_the_deployment(make_home: MakeHome) -> None:
@@ -154,3 +154,17 @@ def test_data_of_ones_own_names_what_it_rejects(bare: Home) -> None:
     assert "rejected mine.jsonl:4: not valid JSON" in done.stderr
     assert "rejected mine.jsonl:8: turn 1 is assistant, expected user" in done.stderr
     assert "(unchanged)" in bare.setup("data", *sets).stdout
+
+
+def test_file_of_another_kind_never_reaches_the_hub(bare: Home) -> None:
+    table = bare.path / "my.csv"
+    table.write_text("a,b\n1,2\n", encoding="utf-8")
+    line = failed(bare.setup("data", "--set", f"data.source={table}"))
+    assert ".jsonl" in line
+    assert "no OWNER/NAME" in failed(bare.setup("data", "--set", "data.source=missing.csv"))
+
+
+def test_text_values_are_taken_as_text(bare: Home) -> None:
+    sha = "0" * 64
+    assert load_recipe("laptop", [f"model.sha256={sha}"]).model.sha256 == sha
+    assert load_recipe("laptop", ["model.sha256="]).model.sha256 == ""

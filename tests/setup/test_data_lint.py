@@ -140,11 +140,21 @@ def test_huge_row_passes(tmp_path: Path) -> None:
     assert lint_files([path]).kept == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf", b"not json\n"])
-def test_file_without_a_usable_row_is_the_users_to_fix(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", r"empty\.jsonl is empty"),
+        (b"\n\n", r"empty\.jsonl is empty"),
+        (b"\xef\xbb\xbf", r"empty\.jsonl is empty"),
+        (b"not json\n", r"no usable row in .*empty\.jsonl"),
+    ],
+)
+def test_file_without_a_usable_row_is_the_users_to_fix(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
     path = tmp_path / "empty.jsonl"
     path.write_bytes(content)
-    with pytest.raises(FixableError, match=r"no usable row in .*empty\.jsonl"):
+    with pytest.raises(FixableError, match=says):
         lint_files([path])
 
 

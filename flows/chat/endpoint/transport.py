@@ -31,6 +31,7 @@ from .status import failure
 RETRIED = frozenset({429, 502, 503, 504})
 ATTEMPTS = 4
 _BACKOFF = 0.5  # seconds; the wait before retry n is random in [0, _BACKOFF * 2**n]
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ERROR_BYTES = 64 * 1024
 _ERROR_SECONDS = 2.0
 
@@ -106,6 +107,7 @@ def _send(
                 auth=_BearerAuth(settings.key),
                 timeout=(min(settings.connect_timeout, left), left),
                 allow_redirects=False,
+                proxies=_proxies(url),
                 stream=True,
             )
     except requests.exceptions.ReadTimeout:
@@ -186,6 +188,12 @@ def _retry_after(value: str | None) -> float | None:
 
 def _number(value: str | None) -> float | None:
     return float(value) if value and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) else None
+
+
+def _proxies(url: str) -> dict[str, str] | None:
+    """None leaves the choice to the environment; loopback is never a proxy's business."""
+    local = urlsplit(url).hostname in _LOOPBACK
+    return {"no_proxy": ",".join(_LOOPBACK)} if local else None
 
 
 def _origin(url: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from setup.local.endpoint.errors import ApiError
 
@@ -21,6 +21,7 @@ class Admission:
         self._queue = queue
         self._free = asyncio.Semaphore(slots)
         self._seconds_each = 1.0
+        self._guests = 0
         self.admitted = 0
 
     @property
@@ -47,9 +48,18 @@ class Admission:
         finally:
             self.admitted -= 1
 
+    @contextmanager
+    def guest(self) -> Iterator[None]:
+        """For requests that need no slot, but must be waited for."""
+        self._guests += 1
+        try:
+            yield
+        finally:
+            self._guests -= 1
+
     async def idle(self) -> None:
-        """Wait until nobody holds or waits for a slot."""
-        while self.admitted:
+        """Wait until nobody holds or waits for a slot, and no guest is left."""
+        while self.admitted or self._guests:
             await asyncio.sleep(0.05)
 
     def _note(self, seconds: float) -> None:

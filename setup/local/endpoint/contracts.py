@@ -79,6 +79,7 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     messages: list[Message] = Field(min_length=1)
+    model: str | None = None
     max_tokens: NewTokens = Field(
         default=DEFAULT_NEW_TOKENS,
         validation_alias=AliasChoices("max_completion_tokens", "max_tokens"),
@@ -98,7 +99,7 @@ class ChatRequest(BaseModel):
 
     def engine_body(self) -> dict[str, Any]:
         """The same request as the engine takes it."""
-        return self.model_dump(exclude_none=True, exclude={"n"})
+        return self.model_dump(exclude_none=True, exclude={"n", "model"})
 
 
 class TokenizeRequest(BaseModel):

@@ -16,35 +16,85 @@ from setup.local.endpoint.settings import DeploymentSettings, EndpointSettings, 
 log = logging.getLogger("endpoint")
 
 _RESTART_PAUSES = (0.5, 2.0, 5.0, 15.0)
-_GRACE = 1.0
 _STEADY = 60.0  # seconds an engine must live for its next crash to count as the first
 
 
 class Deployment:
-    """A named model behind the endpoint, with its engine and its queue."""
+    """A named model behind the endpoint, with its queue and, unless it is down, its engine."""
 
-    def __init__(self, name: str, settings: DeploymentSettings, engine: Engine) -> None:
+    def __init__(self, name: str, settings: DeploymentSettings, folder: Path) -> None:
         self.name = name
         self.settings = settings
-        self.engine = engine
         self.admission = Admission(settings.slots, settings.queue)
-        self.watch: asyncio.Task[None] | None = None
+        self.failure = ""
+        self._folder = folder
+        self._engine: Engine | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The running engine.
+
+        Raises:
+            EngineError: There is none at present.
+        """
+        if self._engine is None:
+            raise EngineError(503, f"deployment {self.name!r} is down")
+        return self._engine
 
     @property
     def healthy(self) -> bool:
         """Whether requests can be answered now."""
-        return self.engine.alive
+        return self._engine is not None and self._engine.alive
 
-    async def retire(self, grace: float = 0.0) -> None:
-        """Let accepted requests finish, then stop the engine.
+    async def start(self) -> None:
+        """Load the model.
 
-        ``grace`` seconds more are for those that hold no slot, such as counting tokens.
+        Raises:
+            EngineError: It did not load; ``failure`` keeps the reason.
         """
-        if self.watch:
-            self.watch.cancel()
+        try:
+            self._engine = await Engine.start(self.name, self.settings, self._folder)
+            self.failure = ""
+        except OSError as error:
+            self.failure = f"no engine process could be started: {error}"
+            raise EngineError(424, self.failure) from None
+        except EngineError as error:
+            self.failure = str(error)
+            raise
+
+    def keep_alive(self) -> None:
+        """From now on, start the engine again whenever it is down, ever more patiently."""
+        self._watch = asyncio.create_task(self._restart_for_ever())
+
+    async def retire(self) -> None:
+        """Let accepted requests finish, then stop the engine."""
+        if self._watch:
+            self._watch.cancel()
         await self.admission.idle()
-        await asyncio.sleep(grace)
-        await self.engine.stop()
+        if self._engine:
+            await self._engine.stop()
+
+    async def _restart_for_ever(self) -> None:
+        failures = 0
+        while True:
+            if self._engine:
+                lived = await self._until_it_dies(self._engine)
+                failures = 0 if lived > _STEADY else failures
+                self._engine = None
+            await asyncio.sleep(_RESTART_PAUSES[min(failures, len(_RESTART_PAUSES) - 1)])
+            failures += 1
+            try:
+                await self.start()
+            except EngineError as error:
+                log.error("restart failed", extra={"deployment": self.name, "reason": str(error)})
+
+    async def _until_it_dies(self, engine: Engine) -> float:
+        started = time.monotonic()
+        self.failure = await engine.wait()
+        log.error("engine died", extra={"deployment": self.name, "reason": self.failure})
+        await engine.stop()
+        return time.monotonic() - started
 
 
 class Deployments:
@@ -53,14 +103,16 @@ class Deployments:
     def __init__(self, settings: EndpointSettings, folder: Path) -> None:
         self._settings = settings
         self._folder = folder
-        self._running: dict[str, Deployment] = {}
         self._change = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._table = {
+            name: Deployment(name, given, folder) for name, given in settings.deployments.items()
+        }
 
     @property
-    def running(self) -> dict[str, Deployment]:
-        """The deployments by name."""
-        return self._running
+    def table(self) -> dict[str, Deployment]:
+        """The deployments by name, those that are down too."""
+        return self._table
 
     @property
     def traffic(self) -> dict[str, int]:
@@ -68,12 +120,18 @@ class Deployments:
         return self._settings.traffic
 
     async def start_all(self) -> None:
-        """Start every deployment of the settings; one that fails does not stop the others."""
-        for name, settings in self._settings.deployments.items():
-            try:
-                self._running[name] = await self._launch(name, settings)
-            except EngineError as error:
-                log.error("deployment failed", extra={"deployment": name, "reason": str(error)})
+        """Start every deployment of the settings; one that fails is tried again later."""
+        for name, deployment in list(self._table.items()):
+            async with self._change:
+                if self._table.get(name) is not deployment or deployment.healthy:
+                    continue
+                try:
+                    await deployment.start()
+                except EngineError as error:
+                    extra = {"deployment": name, "reason": str(error)}
+                    log.error("deployment failed", extra=extra)
+                deployment.keep_alive()
+        log.info("ready")
 
     async def put(self, name: str, settings: DeploymentSettings) -> bool:
         """Add or replace a deployment; the old one answers until the new one is healthy.
@@ -84,13 +142,16 @@ class Deployments:
             ApiError: 424 when the new one does not start; the old one stays.
         """
         async with self._change:
-            old = self._running.get(name)
+            old = self._table.get(name)
             if old and old.healthy and old.settings == settings:
                 return False
+            new = Deployment(name, settings, self._folder)
             try:
-                self._running[name] = await self._launch(name, settings)
+                await new.start()
             except EngineError as error:
                 raise ApiError(424, str(error)) from None
+            new.keep_alive()
+            self._table[name] = new
             self._settings.deployments[name] = settings
             if not any(self._settings.traffic.values()):
                 self._settings.traffic = {name: 100}
@@ -109,16 +170,16 @@ class Deployments:
             del self._settings.deployments[name]
             self._settings.traffic.pop(name, None)
             save_settings(self._folder, self._settings)
-            deployment = self._running.pop(name, None)
-        if deployment:
-            await deployment.retire(_GRACE)
+            # Shielded: a client that does not wait must not keep the engine from being stopped.
+            retiring = self._retire(self._table.pop(name))
+        await asyncio.shield(retiring)
 
     async def shift(self, traffic: dict[str, int]) -> None:
         """Set the traffic table; 422 unless it names deployments and sums to 0 or 100."""
         async with self._change:
-            unknown = sorted(set(traffic) - set(self._running))
+            unknown = sorted(set(traffic) - set(self._table))
             if unknown:
-                raise ApiError(422, f"traffic names no running deployment: {', '.join(unknown)}")
+                raise ApiError(422, f"traffic names no deployment: {', '.join(unknown)}")
             if min(traffic.values(), default=0) < 0 or sum(traffic.values()) not in (0, 100):
                 raise ApiError(422, f"traffic must sum to 0 or 100, got {sum(traffic.values())}")
             self._settings.traffic = traffic
@@ -136,40 +197,20 @@ class Deployments:
                 raise ApiError(404, "no deployment takes traffic")
             # Routing, not a secret: ordinary randomness is right.
             name = random.choices(list(taking), list(taking.values()))[0]  # noqa: S311
-        deployment = self._running.get(name)
-        if deployment and deployment.healthy:
-            return deployment
-        if name in self._settings.deployments:
+        deployment = self._table.get(name)
+        if deployment is None:
+            raise ApiError(404, f"no deployment {name!r}")
+        if not deployment.healthy:
             raise ApiError(503, f"deployment {name!r} is down", retry_after=2)
-        raise ApiError(404, f"no deployment {name!r}")
+        return deployment
 
     async def stop_all(self) -> None:
         """Stop every engine; the settings stay as they are."""
-        await asyncio.gather(*(deployment.retire() for deployment in self._running.values()))
+        await asyncio.gather(*(deployment.retire() for deployment in self._table.values()))
         await asyncio.gather(*self._retiring)
 
-    async def _launch(self, name: str, settings: DeploymentSettings) -> Deployment:
-        engine = await Engine.start(name, settings, self._folder)
-        deployment = Deployment(name, settings, engine)
-        deployment.watch = asyncio.create_task(self._keep_alive(deployment))
-        return deployment
-
-    def _retire(self, deployment: Deployment) -> None:
-        task = asyncio.create_task(deployment.retire(_GRACE))
+    def _retire(self, deployment: Deployment) -> asyncio.Task[None]:
+        task = asyncio.create_task(deployment.retire())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
-
-    async def _keep_alive(self, deployment: Deployment) -> None:
-        """Start the engine again whenever it dies, ever more patiently."""
-        failures, name = 0, deployment.name
-        while True:
-            started = time.monotonic()
-            reason = await deployment.engine.wait()
-            log.error("engine died", extra={"deployment": name, "reason": reason})
-            failures = 0 if time.monotonic() - started > _STEADY else failures
-            await asyncio.sleep(_RESTART_PAUSES[min(failures, len(_RESTART_PAUSES) - 1)])
-            failures += 1
-            try:
-                deployment.engine = await Engine.start(name, deployment.settings, self._folder)
-            except EngineError as error:
-                log.error("restart failed", extra={"deployment": name, "reason": str(error)})
+        return task

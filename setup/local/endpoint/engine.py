@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -107,7 +108,7 @@ class Engine:
                 if response.status != 200:
                     raise _refusal(response.status, await response.read())
                 yield response
-        except (aiohttp.ClientError, ValueError) as error:
+        except (aiohttp.ClientError, ValueError, RuntimeError) as error:
             raise EngineError(502, f"the engine failed ({type(error).__name__})") from error
 
     async def _open(self, route: str, body: dict[str, Any]) -> aiohttp.ClientResponse:
@@ -128,6 +129,7 @@ async def _spawn(log: Path) -> asyncio.subprocess.Process:
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
             cwd=REPOSITORY,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # it exists on Windows
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -45,6 +46,9 @@ def start_engine(order: dict[str, Any]) -> Any:
 
 def main() -> None:
     """Serve until stdin closes."""
+    # Ctrl-C and service managers signal the whole group; the endpoint drains and then closes stdin.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     order = json.loads(sys.stdin.readline())
     server = start_engine(order)
     print(json.dumps({"url": server.listening_address}), flush=True)  # noqa: T201 - the protocol

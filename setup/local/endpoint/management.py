@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from aiohttp import web
 from pydantic import RootModel
 
 from setup.local.endpoint.contracts import parse_body
+from setup.local.endpoint.errors import ApiError
 from setup.local.endpoint.routes import DEPLOYMENTS, SETTINGS, read_body
 from setup.local.endpoint.settings import DeploymentSettings
+from setup.recipe import NAME
 
 DRAIN: web.AppKey[asyncio.Event] = web.AppKey("drain", asyncio.Event)
 
@@ -23,22 +26,27 @@ async def show(request: web.Request) -> web.Response:
     table = request.app[DEPLOYMENTS]
     deployments = {
         name: {
-            **running.settings.model_dump(),
-            "threads": running.settings.engine_threads,
-            "healthy": running.healthy,
-            "admitted": running.admission.admitted,
-            "waiting": running.admission.waiting,
+            **deployment.settings.model_dump(),
+            "threads": deployment.settings.engine_threads,
+            "healthy": deployment.healthy,
+            "failure": deployment.failure,
+            "admitted": deployment.admission.admitted,
+            "waiting": deployment.admission.waiting,
             "traffic": table.traffic.get(name, 0),
         }
-        for name, running in table.running.items()
+        for name, deployment in table.table.items()
     }
-    return web.json_response({"name": request.app[SETTINGS].name, "deployments": deployments})
+    settings = request.app[SETTINGS].model_dump(exclude={"deployments", "traffic"})
+    return web.json_response({**settings, "deployments": deployments})
 
 
 async def put_deployment(request: web.Request) -> web.Response:
     """``PUT /manage/deployments/NAME``: 201 when it was added or replaced and is healthy."""
     settings = parse_body(DeploymentSettings, await read_body(request))
-    changed = await request.app[DEPLOYMENTS].put(request.match_info["name"], settings)
+    name = request.match_info["name"]
+    if not re.fullmatch(NAME, name):
+        raise ApiError(422, f"a deployment's name matches {NAME}, got {name!r}")
+    changed = await request.app[DEPLOYMENTS].put(name, settings)
     return web.json_response({"changed": changed}, status=201 if changed else 200)
 
 

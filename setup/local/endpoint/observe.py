@@ -7,6 +7,7 @@ import json
 import logging
 import logging.handlers
 import time
+import traceback
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from setup.local.endpoint import metrics
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = logging.getLogger("endpoint")
 
-_PROBES = {"/", "/health", "/metrics"}
+_PROBES = {"/", "/health", "/metrics", "/manage"}
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -31,8 +32,10 @@ class JsonLines(logging.Formatter):
         extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
         time_ = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
         line = {"time": time_, "level": record.levelname, "message": record.getMessage(), **extra}
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[0]:
+            # Without its message: that of a parser quotes what it was sent, keys and prompts too.
+            line["error"] = record.exc_info[0].__name__
+            line["stack"] = traceback.format_tb(record.exc_info[2])
         return json.dumps(line, ensure_ascii=False)
 
 
@@ -74,5 +77,5 @@ def _record(request: web.Request, status: int, took: float) -> None:
     metrics.seconds.labels(route, facts["deployment"]).observe(took)
     extra = {"method": request.method, "route": route, "status": status, **facts}
     # Probes come every few seconds and would bury what people look for.
-    level = logging.DEBUG if route in _PROBES and status == 200 else logging.INFO
+    level = logging.DEBUG if route in _PROBES else logging.INFO
     log.log(level, "request", extra={**extra, "ms": round(took * 1000, 1)})

@@ -21,6 +21,7 @@ from setup.local.endpoint.contracts import (
     score_reply,
 )
 from setup.local.endpoint.deployments import Deployment, Deployments
+from setup.local.endpoint.engine import Engine
 from setup.local.endpoint.errors import ApiError, EngineError
 from setup.local.endpoint.settings import EndpointSettings
 
@@ -54,7 +55,8 @@ async def score(request: web.Request) -> web.Response:
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """``POST /v1/chat/completions``: OpenAI's contract, streamed when asked to."""
     parsed = parse_body(ChatRequest, await read_body(request))
-    async with _turn(request) as turn:
+    named = None if parsed.model == request.app[SETTINGS].name else parsed.model
+    async with _turn(request, named) as turn:
         if parsed.stream:
             return await _stream(request, turn, parsed.engine_body())
         return web.json_response(await _complete(request, turn, parsed.engine_body()))
@@ -66,28 +68,36 @@ async def tokenize(request: web.Request) -> web.Response:
     if (parsed.messages is None) == (parsed.prompt is None):
         raise ApiError(422, "body: give either messages or prompt")
     deployment = _pick(request)
-    text = parsed.prompt
-    with _translated(deployment.settings.request_timeout):
-        if parsed.messages is not None:
-            messages = [message.model_dump() for message in parsed.messages]
-            rendered = await deployment.engine.post("/apply-template", {"messages": messages})
-            text = rendered["prompt"]
-        body = {"content": text, "add_special": True, "parse_special": parsed.prompt is None}
-        tokens = (await deployment.engine.post("/tokenize", body))["tokens"]
+    limit = deployment.settings.request_timeout
+    with deployment.admission.guest(), _translated(limit):
+        async with timeout_at(asyncio.get_running_loop().time() + limit):
+            tokens = await _tokens(deployment.engine, parsed)
     window = deployment.settings.context_window
     return web.json_response({"count": len(tokens), "max_model_len": window, "tokens": tokens})
 
 
+async def _tokens(engine: Engine, asked: TokenizeRequest) -> list[int]:
+    text = asked.prompt
+    if asked.messages is not None:
+        messages = [message.model_dump() for message in asked.messages]
+        text = (await engine.post("/apply-template", {"messages": messages}))["prompt"]
+    body = {"content": text, "add_special": True, "parse_special": asked.prompt is None}
+    return list((await engine.post("/tokenize", body))["tokens"])
+
+
 async def models(request: web.Request) -> web.Response:
-    """``GET /v1/models``: the deployments, as OpenAI clients expect to list them."""
-    listed = [
+    """``GET /v1/models``: the endpoint, which follows its traffic table, and each deployment."""
+    listed: list[dict[str, Any]] = [
+        {"id": request.app[SETTINGS].name, "object": "model", "owned_by": "finetune-phi"}
+    ]
+    listed += [
         {
             "id": deployment.name,
             "object": "model",
             "owned_by": "finetune-phi",
             "max_model_len": deployment.settings.context_window,
         }
-        for deployment in request.app[DEPLOYMENTS].running.values()
+        for deployment in request.app[DEPLOYMENTS].table.values()
     ]
     return web.json_response({"object": "list", "data": listed})
 
@@ -103,17 +113,19 @@ async def read_body(request: web.Request) -> bytes:
         raise ApiError(408, f"the body did not arrive in {settings.read_timeout:g} s") from None
     except web.HTTPRequestEntityTooLarge:
         raise ApiError(413, f"the body is larger than {settings.max_body} bytes") from None
+    except web.RequestPayloadError:
+        raise ApiError(400, "the body is not encoded as its headers say") from None
 
 
-def _pick(request: web.Request) -> Deployment:
-    deployment = request.app[DEPLOYMENTS].pick(request.headers.get(_HEADER))
+def _pick(request: web.Request, named: str | None = None) -> Deployment:
+    deployment = request.app[DEPLOYMENTS].pick(request.headers.get(_HEADER, named))
     request["facts"]["deployment"] = deployment.name
     return deployment
 
 
 @asynccontextmanager
-async def _turn(request: web.Request) -> AsyncIterator[Turn]:
-    deployment = _pick(request)
+async def _turn(request: web.Request, named: str | None = None) -> AsyncIterator[Turn]:
+    deployment = _pick(request, named)
     limit = deployment.settings.request_timeout
     deadline = asyncio.get_running_loop().time() + limit
     async with AsyncExitStack() as stack:
@@ -175,6 +187,8 @@ def _translated(limit: float) -> Iterator[None]:
     except EngineError as error:
         if error.kind == "exceed_context_size_error":
             raise ApiError(400, str(error), code="context_length_exceeded") from None
+        if error.status == 503:
+            raise ApiError(503, str(error), retry_after=2) from None
         if error.status == 400:
             raise ApiError(422, str(error)) from None
         raise ApiError(424, f"the model failed: {error}") from None

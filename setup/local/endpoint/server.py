@@ -59,7 +59,8 @@ async def require_key(request: web.Request, handler: Handler) -> web.StreamRespo
         keys = request.app[KEYS]
         wanted = keys.management if request.path.startswith("/manage") else keys.scoring
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode(), wanted.encode())
+        sent = given.strip().encode("utf-8", "surrogateescape")
+        same = hmac.compare_digest(sent, wanted.encode())
         if scheme.lower() != "bearer" or not same:
             raise ApiError(401, "send the endpoint's key as `Authorization: Bearer KEY`")
     return await handler(request)
@@ -74,9 +75,7 @@ async def health(request: web.Request) -> web.Response:
     """``GET /health``: 200 when every deployment that takes traffic can answer, else 503."""
     table = request.app[routes.DEPLOYMENTS]
     taking = [name for name, share in table.traffic.items() if share]
-    down = [
-        name for name in taking if not (table.running.get(name) and table.running[name].healthy)
-    ]
+    down = [name for name in taking if not table.table[name].healthy]
     ready = bool(taking) and not down
     body = {"status": "ok" if ready else "unavailable", "down": down}
     return web.json_response(body, status=200 if ready else 503)
@@ -133,10 +132,12 @@ async def serve(folder: Path) -> None:
     await runner.setup()
     await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
     _write_pid(folder, settings)
-    await deployments.start_all()
-    log.info("ready", extra={"host": settings.host, "port": settings.port})
+    log.info("listening", extra={"host": settings.host, "port": settings.port})
+    loading = asyncio.create_task(deployments.start_all())
     await stop.wait()
     log.info("draining")
+    loading.cancel()
+    await asyncio.gather(loading, return_exceptions=True)
     await runner.cleanup()
     await deployments.stop_all()
     (folder / PID).unlink(missing_ok=True)

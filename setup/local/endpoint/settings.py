@@ -14,11 +14,15 @@ SETTINGS, KEYS, PID, LOG = "endpoint.json", "keys.json", "endpoint.pid", "endpoi
 
 
 class DeploymentSettings(BaseModel):
-    """One deployment; ``context_window`` in tokens of one conversation, times in seconds."""
+    """One deployment; ``context_window`` in tokens of one conversation, times in seconds.
+
+    ``model_stamp`` differs when the file at ``model_path`` is another one than before.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model_path: str
+    model_stamp: str = ""
     context_window: int = Field(ge=256)
     slots: int = Field(default=4, ge=1, le=64)
     threads: int = Field(default=0, ge=0, le=256)
