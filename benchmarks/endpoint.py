@@ -2,7 +2,8 @@
 
 Generated tokens per second at 1, 4 and 8 concurrent clients, time to the first token, and the
 latency that ``/score`` adds to a call of the engine. The two servers take turns, several rounds;
-the table holds medians. Only one of them computes at a time.
+the table holds medians. Both are asked for the work of the same engine process, because two
+processes of the same engine differ by up to a tenth in speed for as long as they live.
 
 Example: python -m benchmarks.endpoint --rounds 5
 """
@@ -78,8 +79,8 @@ def llama_cpp(deployment: DeploymentSettings) -> Iterator[Peer]:
 
 
 @contextmanager
-def our_endpoint(deployment: DeploymentSettings, folder: Path) -> Iterator[Peer]:
-    """Our endpoint with one deployment, in processes of its own."""
+def our_endpoint(deployment: DeploymentSettings, engine: Peer, folder: Path) -> Iterator[Peer]:
+    """Our endpoint in front of ``engine``, in a process of its own."""
     port = free_port()
     settings = EndpointSettings(
         name="benchmark",
@@ -90,8 +91,11 @@ def our_endpoint(deployment: DeploymentSettings, folder: Path) -> Iterator[Peer]
     )
     save_settings(folder, settings)
     peer = Peer(f"http://127.0.0.1:{port}", ensure_keys(folder).scoring)
-    command = [sys.executable, "-m", "setup.local.endpoint", str(folder)]
-    with subprocess.Popen(command, cwd=REPOSITORY) as process:
+    command = [sys.executable, "-m", "benchmarks.front", str(folder), engine.url]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        process.stdin.write(f"{engine.key}\n")
+        process.stdin.flush()
         asyncio.run(_until_healthy(peer))
         yield peer
         process.terminate()
@@ -168,37 +172,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each server")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens generated per request")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each server")
+    parser.add_argument("--tokens", type=int, default=32, help="tokens generated per request")
     parser.add_argument("--calls", type=int, default=200, help="one-token calls for the latency")
     given = parser.parse_args()
     path = prepare_model(load_recipe("laptop", []).model)
     deployment = DeploymentSettings(model_path=str(path), context_window=1024, slots=_SLOTS)
+    figures: Figures = defaultdict(list)
     with (
         tempfile.TemporaryDirectory() as folder,
-        our_endpoint(deployment, Path(folder)) as ours,
         llama_cpp(deployment) as theirs,
+        our_endpoint(deployment, theirs, Path(folder)) as ours,
     ):
-        _report(*_measure(ours, theirs, given.rounds, given.tokens))
+        for number in range(given.rounds):
+            _take_turns(ours, theirs, number, given.tokens, figures)
+            print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
         added = asyncio.run(_latency(ours, theirs, given.calls))
-        print(f"\n`/score` adds {added:.2f} ms (median of {given.calls} one-token calls)")
+    _report(figures, given.rounds)
+    print(f"\n`/score` adds {added:.2f} ms (median of {given.calls} one-token calls)")
 
 
 Figures = dict[tuple[str, int], list[tuple[float, float]]]
 
 
-def _measure(ours: Peer, theirs: Peer, rounds: int, tokens: int) -> tuple[Figures, int]:
-    figures: Figures = defaultdict(list)
-    for name, peer in (("ours", ours), ("llama.cpp", theirs)):
-        asyncio.run(_generate(peer, _SLOTS, 4))
-        print(f"warmed up {name}", file=sys.stderr)
-    for number in range(rounds):
-        order = [("ours", ours), ("llama.cpp", theirs)]
+def _take_turns(ours: Peer, theirs: Peer, number: int, tokens: int, figures: Figures) -> None:
+    order = [("ours", ours), ("llama.cpp", theirs)]
+    for clients in _CONCURRENCY:
         for name, peer in order if number % 2 == 0 else order[::-1]:
-            for clients in _CONCURRENCY:
-                figures[name, clients].append(asyncio.run(_generate(peer, clients, tokens)))
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
-    return figures, rounds
+            figures[name, clients].append(asyncio.run(_generate(peer, clients, tokens)))
 
 
 def _report(figures: Figures, rounds: int) -> None:

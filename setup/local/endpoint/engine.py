@@ -53,13 +53,7 @@ class Engine:
             slow = isinstance(error, asyncio.TimeoutError)
             reason = f"not ready after {settings.start_timeout:g} s" if slow else _last_line(log)
             raise EngineError(424, f"{settings.model_path} did not load: {reason}") from None
-        session = aiohttp.ClientSession(
-            url,
-            headers={"Authorization": f"Bearer {key}"},
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
-        return cls(process, session, log)
+        return cls(process, open_session(url, key), log)
 
     @property
     def alive(self) -> bool:
@@ -117,6 +111,16 @@ class Engine:
             return await self._session.post(route, json=body)
         except aiohttp.ServerDisconnectedError:
             return await self._session.post(route, json=body, headers={"Connection": "close"})
+
+
+def open_session(url: str, key: str) -> aiohttp.ClientSession:
+    """Connections to the engine at ``url``, without limits of their own."""
+    return aiohttp.ClientSession(
+        url,
+        headers={"Authorization": f"Bearer {key}"},
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
+        timeout=aiohttp.ClientTimeout(total=None),
+    )
 
 
 async def _spawn(log: Path) -> asyncio.subprocess.Process:
