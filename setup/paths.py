@@ -25,6 +25,16 @@ def models_folder() -> Path:
     )
 
 
+def finetune_folder(name: str) -> Path:
+    """Checkpoints, adapter and result of the fine-tuning run ``name``."""
+    return _folder(f"finetunes/{name}", platformdirs.user_state_path("finetune-phi"))
+
+
+def registry_folder() -> Path:
+    """The MLflow database and the artifacts of every registered model."""
+    return _folder("registry", platformdirs.user_state_path("finetune-phi"))
+
+
 def endpoint_folder(name: str) -> Path:
     """State of the local endpoint ``name``: settings, keys, pid file and logs."""
     return _folder(f"endpoints/{name}", platformdirs.user_state_path("finetune-phi"))

@@ -1,4 +1,4 @@
-"""A whole run as one typed object: which data, which model, which endpoint.
+"""A whole run as one typed object: which data, model, fine-tuning, registry and endpoint.
 
 A recipe is a YAML file in ``setup/recipes``; ``--set section.field=value`` overrides one value.
 Unknown fields and wrong types are refused when the recipe is loaded, not an hour later.
@@ -67,15 +67,55 @@ class Endpoint(Section):
     max_body: int = Field(default=1_048_576, ge=1024)
     read_timeout: float = Field(default=30.0, gt=0)
     start_timeout: float = Field(default=120.0, gt=0)
+    tuned: Name = "tuned"
+    version: str = Field(default="champion", pattern=r"^(champion|none|[1-9][0-9]*)$")
+
+
+class Finetune(Section):
+    """LoRA fine-tuning of the recipe's model on the train split of its data.
+
+    ``base`` is a Hugging Face id or folder with the same weights as the served file; empty
+    trains on the served file itself. ``layers`` counts from the top of the model, 0 is all.
+    """
+
+    base: str = ""
+    rank: int = Field(default=16, ge=1, le=512)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    layers: int = Field(default=0, ge=0)
+    epochs: float = Field(default=1.0, gt=0)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(default=8, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    batch_rows: int = Field(default=4, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    max_tokens: int = Field(ge=16)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpointing: bool = False
+    threads: int = Field(default=0, ge=0, le=1024)
+    seed: int = 0
+    held_out_rows: int = Field(default=64, ge=1)
+    evaluate_every: int = Field(default=50, ge=1)
+    patience: int = Field(default=3, ge=0)
+    save_every: int = Field(default=25, ge=1)
+
+
+class Registry(Section):
+    """Where a fine-tuned model becomes a version: the name of the registered model."""
+
+    model: Name
 
 
 class Recipe(Section):
-    """One run from data to connection."""
+    """One run from data through fine-tuning to connection."""
 
     name: Name
     target: Literal["local"]
     data: Data
     model: Model
+    finetune: Finetune
+    registry: Registry
     endpoint: Endpoint
     connection: Name
 
