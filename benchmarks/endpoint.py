@@ -27,6 +27,7 @@ from typing import Any
 
 import aiohttp
 
+from setup.local.endpoint.engine import engine_order
 from setup.local.endpoint.settings import (
     DeploymentSettings,
     EndpointSettings,
@@ -59,14 +60,7 @@ class Peer:
 @contextmanager
 def llama_cpp(deployment: DeploymentSettings) -> Iterator[Peer]:
     """llama.cpp's own HTTP server, in a process of its own."""
-    order = {
-        "name": "base",
-        "key": "benchmark",
-        "model_path": deployment.model_path,
-        "context_window": deployment.context_window,
-        "slots": deployment.slots,
-        "threads": deployment.engine_threads,
-    }
+    order = engine_order("base", deployment, "benchmark")
     command = [sys.executable, "-m", "setup.local.endpoint.engine_process"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=REPOSITORY, **pipes) as process:

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,15 +16,15 @@ from packaging.requirements import Requirement
 
 from setup.errors import FixableError
 from setup.keyrings import check_keyring
-from setup.local.control import LocalEndpoint, port_holder
-from setup.local.model import model_path, verify_model
-from setup.paths import REPOSITORY, models_folder
+from setup.local.control import LocalEndpoint, refuse_held_port
+from setup.local.model import is_kept_as_it_is, model_path, verify_model
+from setup.paths import REPOSITORY, finetune_folder, models_folder
 from setup.recipe import Recipe
 
 _PYTHON = (3, 10), (3, 13)
 _GIB = 1 << 30
-_DISK_NEEDED = 1 * _GIB
-_MEMORY_NEEDED = 1 * _GIB
+_DISK_NEEDED = 3 * _GIB  # the served model, the fine-tuned one, and checkpoints
+_MEMORY_NEEDED = 3 * _GIB  # while the recipe's model is fine-tuned; serving takes 1
 
 
 @dataclass(frozen=True)
@@ -103,22 +104,27 @@ def _unmet(need: Requirement) -> str:
     return "" if met else f"{need.name} is {found}, not {need.specifier}"
 
 
-def _disk(_: Recipe) -> Check:
-    folder = models_folder()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    detail = f"{free / _GIB:.1f} GiB free for models in {folder}"
+def _disk(recipe: Recipe) -> Check:
+    folders = models_folder(), finetune_folder(recipe.name).parent
+    free, folder = min((_free_space(folder), folder) for folder in folders)
+    detail = f"{free / _GIB:.1f} GiB free for models and checkpoints in {folder}"
     if free >= _DISK_NEEDED:
         return Check("disk", detail)
     fix = f"free {_DISK_NEEDED / _GIB:.0f} GiB, or set FINETUNE_PHI_HOME to a folder with room"
     return Check("disk", detail, fix)
 
 
+def _free_space(folder: Path) -> int:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
 def _memory(_: Recipe) -> Check:
     available = psutil.virtual_memory().available
     detail = f"{available / _GIB:.1f} GiB available"
-    enough = available >= _MEMORY_NEEDED
-    return Check("memory", detail, "" if enough else "close other programs")
+    if available >= _MEMORY_NEEDED:
+        return Check("memory", detail)
+    return Check("memory", detail, f"close other programs, {_MEMORY_NEEDED / _GIB:.0f} GiB needed")
 
 
 def _port(recipe: Recipe) -> Check:
@@ -133,26 +139,22 @@ def _port(recipe: Recipe) -> Check:
             else f"python -m setup stop, or --set endpoint.port={running}"
         )
         return Check("port", detail + (f", the recipe says {port}" if fix else ""), fix)
-    holder = port_holder(port)
-    if holder is None:
-        return Check("port", f"{port} is free")
-    fix = f"stop it, or --set endpoint.port={port + 1}"
-    return Check("port", f"{port} is held by {holder}", fix)
+    try:
+        refuse_held_port(port)
+    except FixableError as error:
+        return Check("port", error.what, error.fix)
+    return Check("port", f"{port} is free")
 
 
 def _model(recipe: Recipe) -> Check:
     path = model_path(recipe.model)
-    if not path.is_file() and not _is_users_own(recipe):
+    if not path.is_file() and not is_kept_as_it_is(recipe.model):
         return Check("model", f"not fetched yet: {recipe.model.source}; deploy does it")
     try:
         verify_model(path)
     except FixableError as error:
         return Check("model", error.what, error.fix)
     return Check("model", str(path))
-
-
-def _is_users_own(recipe: Recipe) -> bool:
-    return not recipe.model.source.startswith("pypi:") and recipe.model.precision == "keep"
 
 
 def _llama(_: Recipe) -> Check:

@@ -15,9 +15,10 @@ from setup import console
 from setup.data import DataPlan, describe_data, prepare_data
 from setup.errors import FixableError
 from setup.keyrings import keyring_name
-from setup.local.connect import connect, plan_connect
+from setup.local.connect import connect, connection_values, deployments_of, plan_connect
 from setup.local.control import LocalEndpoint
 from setup.local.deploy import deploy, plan_deploy
+from setup.local.rollout import rolled_out
 from setup.recipe import Recipe
 
 _REJECTS_SHOWN = 5
@@ -79,16 +80,21 @@ def _show_rejects(path: Path) -> None:
 def _deploy(recipe: Recipe) -> Result:
     changed = deploy(recipe)
     endpoint = LocalEndpoint(recipe.endpoint.name)
-    name = recipe.endpoint.deployment
-    share = endpoint.manage("GET")["deployments"][name]["traffic"]
+    rows = deployments_of(recipe, endpoint)
+    name, tuned = recipe.endpoint.deployment, recipe.endpoint.tuned
     detail = f"deployment {name} of endpoint {endpoint.name} is healthy at {endpoint.url}"
-    detail += f" and takes {share} % of the traffic"
+    detail += f" and takes {rows[name]['traffic']} % of the traffic"
+    number = rolled_out(endpoint)
+    if number and tuned in rows:
+        detail += f"; {tuned} is version {number} and takes {rows[tuned]['traffic']} %"
     return Result("deploy", changed, detail, "python -m setup connect")
 
 
 def _connect(recipe: Recipe) -> Result:
     changed = connect(recipe)
-    detail = f"connection {recipe.connection} reaches endpoint {recipe.endpoint.name}"
+    endpoint = LocalEndpoint(recipe.endpoint.name)
+    *others, last = connection_values(recipe, endpoint)
+    detail = f"connections {', '.join(others)} and {last} reach endpoint {endpoint.name}"
     question = "What is the capital of France?"
     command = f'pf flow test --flow flows/chat --inputs question="{question}"'
     return Result("connect", changed, f"{detail}, its key kept by {keyring_name()}", command)
@@ -165,6 +171,11 @@ def log_lines(recipe: Recipe, count: int, follow: bool, deployment: str) -> Iter
 
 STEPS = [
     Step("data", "Prepare and check the train and test splits.", _plan_data, _data),
-    Step("deploy", "Serve the recipe's model behind the local endpoint.", plan_deploy, _deploy),
-    Step("connect", "Create the connection the flows use.", plan_connect, _connect),
+    Step(
+        "deploy",
+        "Serve the base model and the registered version side by side.",
+        plan_deploy,
+        _deploy,
+    ),
+    Step("connect", "Create the connections the flows use.", plan_connect, _connect),
 ]

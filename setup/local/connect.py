@@ -1,4 +1,4 @@
-"""Connect: the Prompt flow connection through which the flows reach the local endpoint."""
+"""Connect: the Prompt flow connections through which the flows reach the local endpoint."""
 
 from __future__ import annotations
 
@@ -7,44 +7,76 @@ from typing import Any
 
 from setup.keyrings import check_keyring
 from setup.local.control import LocalEndpoint
+from setup.local.rollout import candidate_name
 from setup.recipe import Recipe
 
 
 def plan_connect(recipe: Recipe) -> list[str]:
     """What ``connect`` would do, a line each."""
-    return [f"connection {recipe.connection}: endpoint {recipe.endpoint.name} and its key"]
+    name = recipe.connection
+    return [
+        f"connection {name}: endpoint {recipe.endpoint.name} and its key",
+        f"connection {name}-DEPLOYMENT for each of its deployments",
+    ]
 
 
 def connect(recipe: Recipe) -> bool:
-    """Create or update the recipe's connection; False when it was right already.
+    """Create or update the recipe's connections; False when all were right already.
+
+    The connection of the recipe follows the endpoint's traffic table; beside it stands one for
+    each deployment, named after both, which asks that one alone.
 
     Raises:
         FixableError: The endpoint does not run, or the keyring cannot keep a secret.
     """
     endpoint = LocalEndpoint(recipe.endpoint.name)
-    configs, secrets = connection_values(recipe, endpoint)
+    wanted = connection_values(recipe, endpoint)
+    secrets = {"key": endpoint.scoring_key}
     client = _client()
-    if _same(client, recipe.connection, configs, secrets):
+    missing = {
+        name: configs
+        for name, configs in wanted.items()
+        if not _same(client, name, configs, secrets)
+    }
+    if not missing:
         return False
     check_keyring()
     from promptflow.entities import CustomConnection  # noqa: PLC0415 - three seconds of import
 
-    connection = CustomConnection(name=recipe.connection, configs=configs, secrets=secrets)
-    client.connections.create_or_update(connection)
+    for name, configs in missing.items():
+        connection = CustomConnection(name=name, configs=configs, secrets=secrets)
+        client.connections.create_or_update(connection)
     return True
 
 
-def connection_values(
-    recipe: Recipe, endpoint: LocalEndpoint
-) -> tuple[dict[str, str], dict[str, str]]:
-    """The connection's configs and secrets; every value is a string, as Prompt flow wants it."""
-    configs = {
+def connection_values(recipe: Recipe, endpoint: LocalEndpoint) -> dict[str, dict[str, str]]:
+    """Each connection's configs, by its name; every value is text, as Prompt flow wants it.
+
+    Raises:
+        FixableError: The endpoint does not run.
+    """
+    shared = {
         "endpoint": f"{endpoint.url}/score",
         "tokenizer": f"{endpoint.url}/tokenize",
         "context_window": str(recipe.model.context_window),
         "system_role": recipe.model.system_role,
     }
-    return configs, {"key": endpoint.scoring_key}
+    wanted = {recipe.connection: shared}
+    for name, row in deployments_of(recipe, endpoint).items():
+        own = {"deployment": name, "context_window": str(row["context_window"])}
+        wanted[f"{recipe.connection}-{name}"] = {**shared, **own}
+    return wanted
+
+
+def deployments_of(recipe: Recipe, endpoint: LocalEndpoint) -> dict[str, Any]:
+    """What the endpoint tells of each deployment, without one that is only being tried.
+
+    Raises:
+        FixableError: The endpoint does not run.
+    """
+    rows = dict(endpoint.manage("GET")["deployments"])
+    rows.pop(candidate_name(recipe), None)
+    return rows
 
 
 def _client() -> Any:

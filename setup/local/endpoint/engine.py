@@ -44,7 +44,9 @@ class Engine:
         log = folder / f"engine-{name}.log"
         process = await _spawn(log)
         try:
-            url = await _hand_over(process, _order(name, settings, key), settings.start_timeout)
+            url = await _hand_over(
+                process, engine_order(name, settings, key), settings.start_timeout
+            )
         except BaseException as error:
             # Also when the one who asked for it has gone: no half-started engine stays behind.
             await _end(process)
@@ -155,7 +157,8 @@ async def _hand_over(
     return str(answer["url"])
 
 
-def _order(name: str, settings: DeploymentSettings, key: str) -> dict[str, Any]:
+def engine_order(name: str, settings: DeploymentSettings, key: str) -> dict[str, Any]:
+    """What an engine process is told on its stdin, see ``engine_process.start_engine``."""
     return {
         "name": name,
         "key": key,

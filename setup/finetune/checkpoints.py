@@ -1,0 +1,45 @@
+"""Checkpoints that are either whole or not used: a kill may come in the middle of writing one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from setup import console
+from setup.data.files import sha256_file
+from setup.paths import read_json, write_private
+
+_SEAL = "whole.json"
+
+
+def seal_checkpoint(folder: Path) -> None:
+    """Write down what every file of the finished checkpoint is."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != _SEAL]
+    hashes = {str(path.relative_to(folder)): sha256_file(path) for path in files}
+    write_private(folder / _SEAL, {"files": hashes})
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; those cut off are removed, damaged ones are named and removed.
+
+    A cut-off checkpoint is the normal trace of a kill. A sealed one with other content is a
+    failing disk or a foreign hand, which its owner must hear of.
+    """
+    found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
+    for path in sorted(found, key=lambda path: int(path.name[11:]), reverse=True):
+        seal = read_json(path / _SEAL)
+        damaged = None if seal is None else _damaged(path, seal)
+        if seal is not None and damaged is None:
+            return path
+        if damaged:
+            console.err.print(f"{path} is damaged ({damaged}); going on without it", markup=False)
+        shutil.rmtree(path)
+    return None
+
+
+def _damaged(folder: Path, seal: dict[str, dict[str, str]]) -> str | None:
+    for name, digest in seal["files"].items():
+        path = folder / name
+        if not path.is_file() or sha256_file(path) != digest:
+            return name
+    return None

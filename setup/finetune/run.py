@@ -1,0 +1,140 @@
+"""A fine-tuning run from recipe to adapter, resumed where it was left and finished only once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+
+from setup.data.files import sha256_file
+from setup.errors import FixableError
+from setup.paths import finetune_folder, read_json
+from setup.recipe import Recipe
+
+_FORMAT = 1  # raise it when a change of code makes other weights of the same recipe
+_ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
+# How it is run, not what comes out.
+_NOT_IN_FINGERPRINT = {"threads", "save_every", "base"}
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that is served: its file, that file's sha256, and where to train it from."""
+
+    file: Path
+    sha256: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finished run; ``result`` is the content of its result.json."""
+
+    folder: Path
+    changed: bool
+    result: dict[str, Any]
+
+
+def run_folder(recipe: Recipe, base_sha256: str, train: Path) -> tuple[Path, str]:
+    """The folder of the run that ``recipe`` describes, and its fingerprint (64 hex digits).
+
+    Equal settings, base model and train split make the same run, which is therefore found again.
+    """
+    if not train.is_file():
+        raise FixableError(f"no train split at {train}", "python -m setup data")
+    content = {
+        "format": _FORMAT,
+        "finetune": recipe.finetune.model_dump(exclude=_NOT_IN_FINGERPRINT),
+        "base": [base_sha256, recipe.finetune.base],
+        "train": sha256_file(train),
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return finetune_folder(f"{recipe.name}-{digest[:12]}"), digest
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The result of a finished run whose adapter is still there."""
+    result = read_json(folder / "result.json")
+    return result if result and all((folder / name).is_file() for name in _ADAPTER) else None
+
+
+def finetune(recipe: Recipe, base: Base, train: Path) -> Finetuned:
+    """Fine-tune ``base`` on ``train`` as ``recipe.finetune`` says, or find it done.
+
+    Works alone and as one of several processes of ``torchrun``. A run that was stopped or killed
+    goes on from its last whole checkpoint.
+
+    Raises:
+        FixableError: No usable data or model, no room to write, a loss that is no number.
+        KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
+    """
+    folder, fingerprint = run_folder(recipe, base.sha256, train)
+    with _sole_owner(folder):
+        done = finished(folder)
+        if done:
+            return Finetuned(folder, False, done)
+        _prepare_process()
+        from setup.finetune.session import Session  # noqa: PLC0415 - seconds of import
+
+        session = Session(recipe, base, train, folder)
+        outcome = session.train()
+        result = {"fingerprint": fingerprint, **outcome}
+        if session.is_first:
+            _finish(folder, recipe, session.tokenizer, result)
+        return Finetuned(folder, True, result)
+
+
+def _sole_owner(folder: Path) -> AbstractContextManager[Any]:
+    """One process at a time, or the processes of one ``torchrun``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise FixableError(
+            f"cannot write to {folder}: {error.strerror}",
+            "set FINETUNE_PHI_HOME to a folder of your own",
+        ) from None
+    return nullcontext() if "RANK" in os.environ else FileLock(f"{folder}.lock")
+
+
+def _prepare_process() -> None:
+    """What must be known before torch is loaded.
+
+    Threads that wait for each other by spinning make a step ten times slower as soon as one other
+    program wants a core.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def _finish(folder: Path, recipe: Recipe, tokenizer: Any, result: dict[str, Any]) -> None:
+    """Put adapter, tokenizer and recipe in their places; result.json comes last and says so."""
+    if not math.isfinite(result["held_out_loss_after"]):
+        raise FixableError("the held-out loss is not a number", "lower finetune.learning_rate")
+    try:
+        shutil.rmtree(folder / "adapter", ignore_errors=True)
+        shutil.copytree(folder / "best", folder / "adapter")
+        tokenizer.save_pretrained(str(folder / "tokenizer"))
+        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+        (folder / "recipe.yaml").write_text(text, encoding="utf-8", newline="\n")
+        draft = folder / "result.json.partial"
+        draft.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8", newline="\n")
+        draft.replace(folder / "result.json")
+    except OSError as error:
+        raise FixableError(
+            f"cannot write the result to {folder}: {error.strerror or error}",
+            "free disk space, then the same command again",
+        ) from None
+    for path in [folder / "best", *folder.glob("checkpoint-*")]:
+        shutil.rmtree(path, ignore_errors=True)

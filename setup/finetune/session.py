@@ -1,0 +1,177 @@
+"""The training itself: model, data, Trainer and watch brought together."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import transformers
+from accelerate.utils import broadcast_object_list
+from peft import set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import set_seed
+
+from setup import console
+from setup.data.files import sha256_file
+from setup.errors import FixableError
+from setup.finetune.base import load_base, transformers_copy
+from setup.finetune.checkpoints import last_checkpoint
+from setup.finetune.dataset import general_examples, make_examples, read_split
+from setup.finetune.history import History
+from setup.finetune.lora import attach_lora
+from setup.finetune.loss import mean_loss, use_answer_loss
+from setup.finetune.precision import choose_dtype
+from setup.finetune.progress import Progress
+from setup.finetune.run import Base
+from setup.finetune.schedule import plan_batches
+from setup.finetune.trainer import AnswerTrainer, trainer_arguments
+from setup.finetune.watch import Interruption, Watch
+from setup.recipe import Recipe
+
+
+class Session:
+    """One process of one run; everything that is loaded once."""
+
+    def __init__(self, recipe: Recipe, base: Base, train: Path, folder: Path) -> None:
+        transformers.logging.set_verbosity_error()
+        self.settings, self.base, self.folder = recipe.finetune, base, folder
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.is_first = os.environ.get("RANK", "0") == "0"
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(self.settings.threads or max(1, (os.cpu_count() or 1) // local))
+        self.train_sha256 = sha256_file(train)
+        self.split = read_split(train, self.settings)
+        self.dtype = choose_dtype(self.settings.precision)
+        with console.progress_bar("Loading the base model"):
+            source = base.source or transformers_copy(base.file, base.sha256)
+            model, self.tokenizer = load_base(source, self.dtype)
+        longest = self.settings.max_tokens
+        self.examples = make_examples(self.split.train, self.tokenizer, longest, "training")
+        self.held_out = make_examples(self.split.held_out, self.tokenizer, longest, "held-out")
+        self.general = general_examples(self.tokenizer, longest)
+        set_seed(self.settings.seed)
+        self.model = attach_lora(model, self.settings)
+        use_answer_loss(self.model)
+
+    def train(self) -> dict[str, Any]:
+        """Train to the end; the figures of result.json but for the fingerprint."""
+        group = self.world * self.settings.accumulation
+        lengths = [len(example) for example in self.examples]
+        settings = self.settings
+        batches = plan_batches(lengths, settings.batch_rows, settings.epochs, settings.seed, group)
+        seen = [sum(lengths[row] for row in batch) for batch in batches]
+        tokens = [sum(seen[i : i + group]) for i in range(0, len(batches), group)]
+        arguments = trainer_arguments(settings, self.folder, len(tokens))
+        self.trainer = AnswerTrainer(self.model, arguments, self.examples, batches)
+        history, seconds = self._run(tokens, group)
+        best_step, after = history.best
+        self._load_best()
+        return {
+            "held_out_loss_before": history.evaluations[0][1],
+            "held_out_loss_after": after,
+            "general_loss_before": history.last("general_loss"),
+            "general_loss_after": mean_loss(self.trainer.model_wrapped, self.general),
+            "steps": int(history.rows[-1]["step"]),
+            "best_step": best_step,
+            "epochs": history.rows[-1]["epoch"],
+            "tokens": int(history.rows[-1]["tokens"]),
+            "seconds": seconds,
+            "tokens_per_second": round(history.rows[-1]["tokens"] / seconds, 1),
+            **self._provenance(),
+        }
+
+    def _run(self, tokens: list[int], group: int) -> tuple[History, float]:
+        """From the last checkpoint to the end; returns the curve and the seconds it took."""
+        checkpoint = self._checkpoint()
+        history = History(self.folder / "history.jsonl", writes=self.is_first)
+        done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+        history.resume(done)
+        if checkpoint and self.is_first:
+            console.err.print(f"going on from step {done} of {len(tokens)} ({checkpoint})")
+        interruption = Interruption()
+        with Progress(len(tokens), done, quiet=not self.is_first) as progress:
+            watch = Watch(
+                settings=self.settings,
+                folder=self.folder,
+                history=history,
+                progress=progress,
+                tokens=tokens,
+                epoch_per_step=self.settings.batch_rows * group / len(self.examples),
+                measure=self._measure,
+                interruption=interruption,
+                trainer=self.trainer,
+            )
+            self.trainer.add_callback(watch)
+            with interruption.listening(alone=self.world == 1):
+                self._train(str(checkpoint) if checkpoint else None)
+        if interruption.asked and not watch.ended:
+            console.err.print(
+                f"stopped after step {self.trainer.state.global_step}, checkpoint kept"
+            )
+            raise KeyboardInterrupt
+        return history, float(history.rows[-1]["seconds"])
+
+    def _train(self, checkpoint: str | None) -> None:
+        try:
+            self.trainer.train(resume_from_checkpoint=checkpoint)
+        except torch.OutOfMemoryError as error:
+            raise FixableError(
+                f"out of memory: {str(error).splitlines()[0]}",
+                "--set finetune.checkpointing=true, or fewer finetune.batch_rows",
+            ) from None
+
+    def _checkpoint(self) -> Path | None:
+        """The checkpoint to go on from, the same one in every process."""
+        found = [last_checkpoint(self.folder) if self.is_first else None]
+        return broadcast_object_list(found)[0] if self.world > 1 else found[0]
+
+    def _measure(self, step: int) -> dict[str, float]:
+        losses = {"held_out_loss": mean_loss(self.trainer.model_wrapped, self.held_out)}
+        if step == 0:
+            losses["general_loss"] = mean_loss(self.trainer.model_wrapped, self.general)
+        return losses
+
+    def _load_best(self) -> None:
+        self.trainer.accelerator.wait_for_everyone()
+        path = self.folder / "best" / "adapter_model.safetensors"
+        try:
+            set_peft_model_state_dict(self.model, load_file(path))
+        except (OSError, SafetensorError) as error:
+            raise FixableError(
+                f"cannot read the best adapter {path}: {error}",
+                f'delete "{self.folder}" and fine-tune again',
+            ) from None
+
+    def _provenance(self) -> dict[str, Any]:
+        packages = ("torch", "transformers", "peft", "accelerate")
+        return {
+            "peak_memory": _peak_memory(),
+            "precision": "bf16" if self.dtype == torch.bfloat16 else "fp32",
+            "processes": self.world,
+            "data": {
+                "train_sha256": self.train_sha256,
+                "held_out_sha256": self.split.held_out_sha256,
+                "train_rows": len(self.examples),
+                "held_out_rows": len(self.held_out),
+            },
+            "base": {"source": self.base.source, "sha256": self.base.sha256},
+            "versions": {name: version(name) for name in packages},
+        }
+
+
+def _peak_memory() -> int:
+    """Bytes this process has held at most: of the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # noqa: PLC0415 - not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,127 @@
+"""transformers' Trainer with our batches, and checkpoints that are sealed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+
+from setup.errors import FixableError
+from setup.finetune.checkpoints import seal_checkpoint
+from setup.finetune.examples import Example
+from setup.finetune.loss import collate
+from setup.recipe import Finetune
+
+
+class AnswerTrainer(Trainer):  # type: ignore[misc]
+    """Trains on ``batches`` of row numbers in their order; ``last_loss`` is the last step's.
+
+    Its public use is ``train(resume_from_checkpoint=…)``. Raises FixableError for a loss that is
+    no number and for a checkpoint that cannot be written.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        arguments: TrainingArguments,
+        examples: Sequence[Example],
+        batches: list[list[int]],
+    ) -> None:
+        super().__init__(model, arguments, data_collator=collate, train_dataset=_Rows(examples))
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        self._batches = batches
+        self.last_loss = math.nan
+
+    def get_train_dataloader(self) -> Any:
+        """The planned batches, dealt out in turn to the processes."""
+        sampler = _Planned(self._batches, self.args.per_device_train_batch_size)
+        loader = DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=collate)
+        return self.accelerator.prepare(loader)
+
+    def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        """One forward and backward pass; refuses to go on from a loss that is no number."""
+        loss: torch.Tensor = super().training_step(*arguments, **options)
+        self.last_loss = float(loss)
+        if not math.isfinite(self.last_loss):
+            raise FixableError(
+                f"the loss is {self.last_loss} at step {self.state.global_step + 1}",
+                "a lower finetune.learning_rate, or finetune.precision=fp32; then run it again",
+            )
+        return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                seal_checkpoint(folder)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise FixableError(
+                f"cannot write the checkpoint {folder}: {reason}",
+                "free disk space or set FINETUNE_PHI_HOME to a folder with room, and run it again",
+            ) from None
+
+
+def trainer_arguments(settings: Finetune, folder: Path, steps: int) -> TrainingArguments:
+    """The Trainer's arguments for ``steps`` steps of ``settings``, quiet and with no reporters."""
+    alone = not torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_rows,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=min(settings.warmup_steps, max(1, steps // 4)),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.clip,
+        optim="adamw_torch_fused",
+        activation_checkpointing=settings.checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        seed=settings.seed,
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        logging_strategy="no",
+        disable_tqdm=True,
+        report_to=[],
+        remove_unused_columns=False,
+        dataloader_pin_memory=not alone,
+        ddp_backend="gloo" if alone and "RANK" in os.environ else None,
+        ddp_find_unused_parameters=False,
+    )
+
+
+class _Rows(Dataset):  # type: ignore[type-arg]
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._examples = examples
+
+    def __getitem__(self, row: int) -> Example:
+        return self._examples[row]
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+
+class _Planned(Sampler[list[int]]):
+    """The batches of the whole run; accelerate looks at the two attributes to deal them out."""
+
+    drop_last = False
+
+    def __init__(self, batches: list[list[int]], batch_size: int) -> None:
+        self._batches, self.batch_size = batches, batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)

@@ -1,0 +1,22 @@
+"""The model registry: every finished fine-tuning run is a version, the best one the champion.
+
+It is MLflow's own registry and tracking store in a SQLite file of this machine, so that what is
+written here can be read with ``mlflow ui`` and any MLflow client.
+"""
+
+from __future__ import annotations
+
+from setup.local.registry.champion import promote
+from setup.local.registry.curve import draw_curve
+from setup.local.registry.register import register_finetune
+from setup.local.registry.versions import Version, get_version, has_versions, list_versions
+
+__all__ = [
+    "Version",
+    "draw_curve",
+    "get_version",
+    "has_versions",
+    "list_versions",
+    "promote",
+    "register_finetune",
+]

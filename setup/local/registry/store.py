@@ -1,0 +1,164 @@
+"""Opens the MLflow registry of this machine: its own database, its own environment, silent."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from setup.errors import FixableError
+from setup.paths import registry_folder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_LOCK_TIMEOUT = 120.0  # seconds; registering takes two, the first time five
+_BUSY_TIMEOUT = 30.0  # seconds that another process may hold the database
+
+
+def database_path() -> Path:
+    """The SQLite file that MLflow keeps runs and versions in."""
+    return registry_folder() / "mlflow.db"
+
+
+def artifacts_folder() -> Path:
+    """Where the files of every run and version lie."""
+    return registry_folder() / "artifacts"
+
+
+@contextmanager
+def open_registry() -> Iterator[MlflowClient]:
+    """A client of the existing registry, for reading.
+
+    Raises:
+        FixableError: The database is damaged, of another MLflow version, or cannot be read.
+    """
+    _check_path()
+    _check_database()
+    with _own_environment(), _fixable_errors():
+        yield _client()
+
+
+@contextmanager
+def change_registry() -> Iterator[MlflowClient]:
+    """A client for writing, one process at a time; makes the registry where there is none.
+
+    Raises:
+        FixableError: As ``open_registry``, and where the folder cannot be written.
+    """
+    _check_path()
+    with _own_environment(), _fixable_errors():
+        registry_folder().mkdir(parents=True, exist_ok=True)
+        with FileLock(registry_folder() / ".lock", timeout=_LOCK_TIMEOUT):
+            if database_path().is_file():
+                _check_database()
+            else:
+                _make_database()
+            yield _client()
+
+
+def _check_path() -> None:
+    # Both mean something in a database URL, and MLflow does not unquote them everywhere.
+    if {"?", "%"} & set(str(registry_folder())):
+        what = f"the registry cannot lie in {registry_folder()}: it has a ? or % in its path"
+        raise FixableError(what, "set FINETUNE_PHI_HOME to another folder")
+
+
+def _check_database() -> None:
+    """Refuse a damaged file at once, which MLflow would try to open for hours."""
+    path = database_path()
+    restore = f"restore your copy of {path}, or move {registry_folder()} away and register again"
+    try:
+        # Writable, because what a killed process left half-written is rolled back by the next.
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT)) as database:
+            found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        what = f"the registry {path} cannot be read: {error}"
+        raise FixableError(what, "check the folder, its owner and free space") from None
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise FixableError(f"the registry {path} is damaged: {found}", restore) from None
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """None of the user's MLFLOW_* settings while the block runs, and nothing sent or printed.
+
+    MLflow decides on telemetry and logging when it is first imported, so import it in here.
+    """
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    own = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        # Parts of MLflow make a client of their own instead of using the one that called them.
+        "MLFLOW_TRACKING_URI": _uri(database_path()),
+        "MLFLOW_REGISTRY_URI": _uri(database_path()),
+    }
+    try:
+        _replace_settings(own)
+        yield
+    finally:
+        _replace_settings(before)
+
+
+def _replace_settings(settings: dict[str, str]) -> None:
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(settings)
+
+
+@contextmanager
+def _fixable_errors() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds of import
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    try:
+        yield
+    except Timeout:
+        what = f"another command has held the registry {registry_folder()} for two minutes"
+        raise FixableError(what, "wait until it is done, then again") from None
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise _explain(str(error)) from None
+
+
+def _explain(problem: str) -> FixableError:
+    folder = registry_folder()
+    if "database schema" in problem or "Can't locate revision" in problem:
+        fix = f"copy {folder}, then `mlflow db upgrade {_uri(database_path())}`"
+        return FixableError(f"the registry {folder} is of another MLflow version", fix)
+    # What follows is the statement with all its values.
+    line = problem.partition("\n")[0]
+    fix = f"free space in {folder} and check its owner, or set FINETUNE_PHI_HOME"
+    return FixableError(f"the registry {folder} cannot be used: {line}", fix)
+
+
+def _uri(path: Path) -> str:
+    return f"sqlite:///{path.absolute().as_posix()}"
+
+
+def _client() -> MlflowClient:
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    uri = _uri(database_path())
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _make_database() -> None:
+    """Make it whole under another name first: nobody sees, or inherits, a half-made one."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+
+    draft = database_path().with_suffix(".draft")
+    for leftover in (draft, draft.with_name(f"{draft.name}-journal")):
+        leftover.unlink(missing_ok=True)
+    artifacts = artifacts_folder().absolute().as_uri()
+    store = SqlAlchemyStore(_uri(draft), artifacts)  # type: ignore[no-untyped-call]
+    store.engine.dispose()
+    draft.replace(database_path())

@@ -1,0 +1,189 @@
+"""The versions of a registered model.
+
+Importing MLflow takes seconds, and `deploy` asks for the champion at every start: what was read is
+kept in ``versions.json`` and holds until the database file changes.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from setup.errors import FixableError
+from setup.local.registry.finished import ADAPTER, TOKENIZER, WEIGHTS
+from setup.local.registry.store import artifacts_folder, database_path, open_registry
+from setup.paths import read_json, registry_folder, write_private
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered version.
+
+    Losses are in nats per token, ``seconds`` is the time training took, ``created`` is UTC;
+    ``folder`` holds the model's files and ``note`` says why it became the champion, or not.
+    """
+
+    model: str
+    number: int
+    champion: bool
+    created: datetime
+    held_out_before: float
+    held_out_after: float
+    general_before: float
+    general_after: float
+    train_rows: int
+    epochs: float
+    seconds: float
+    fingerprint: str
+    base_source: str
+    base_sha256: str
+    held_out_sha256: str
+    run_id: str
+    folder: Path
+    note: str
+
+    @property
+    def adapter(self) -> Path:
+        """The folder with peft's ``adapter_config.json`` and ``adapter_model.safetensors``."""
+        return self.folder / ADAPTER
+
+    @property
+    def weights(self) -> Path:
+        """The adapter's matrices, in safetensors' format."""
+        return self.adapter / WEIGHTS
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder with the tokenizer and its chat template."""
+        return self.folder / TOKENIZER
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON values, for ``--json``."""
+        plain = {"created": self.created.isoformat(), "folder": str(self.folder)}
+        return asdict(self) | plain | {"adapter": str(self.adapter)}
+
+
+def has_versions(model_name: str) -> bool:
+    """Whether any version of ``model_name`` is registered.
+
+    Raises:
+        FixableError: The registry is there and cannot be read.
+    """
+    return bool(list_versions(model_name))
+
+
+def list_versions(model_name: str) -> list[Version]:
+    """The versions of ``model_name``, oldest first; none where there is no registry.
+
+    Raises:
+        FixableError: The registry is there and cannot be read.
+    """
+    if not database_path().is_file():
+        return []
+    stamp = _stamp()
+    kept = _read_kept(stamp)
+    if model_name not in kept:
+        with open_registry() as client:
+            kept[model_name] = read_versions(client, model_name)
+        _keep(stamp, kept)
+    return kept[model_name]
+
+
+def get_version(model_name: str, which: str) -> Version:
+    """The version ``which`` of ``model_name``: a number, or ``champion``.
+
+    Raises:
+        FixableError: There is no such version, its files are gone, or the registry cannot be read.
+    """
+    version = find_version(list_versions(model_name), model_name, which)
+    if not version.weights.is_file():
+        what = f"version {version.number} of {model_name} has lost its files: no {version.weights}"
+        raise FixableError(what, "restore your copy of the registry, or fine-tune and register")
+    return version
+
+
+def find_version(versions: list[Version], model_name: str, which: str) -> Version:
+    """The one of ``versions`` that ``which`` names; FixableError with what exists otherwise."""
+    for version in versions:
+        if which == str(version.number) or (which == CHAMPION and version.champion):
+            return version
+    if not versions:
+        what = f"no version of {model_name} is registered in {registry_folder()}"
+        raise FixableError(what, "python -m setup finetune")
+    numbers = ", ".join(str(version.number) for version in versions)
+    fix = f"python -m setup promote {versions[-1].number}" if which == CHAMPION else "name another"
+    wanted = CHAMPION if which == CHAMPION else f"version {which}"
+    raise FixableError(f"{model_name} has no {wanted}; it has {numbers}", fix)
+
+
+def read_versions(client: MlflowClient, model_name: str) -> list[Version]:
+    """What MLflow knows, oldest first; versions that somebody else made are left out."""
+    found = client.search_model_versions(f"name = '{model_name}'")
+    if not found:
+        return []
+    champion = client.get_registered_model(model_name).aliases.get(CHAMPION)
+    versions = [_read_version(entry, champion) for entry in found]
+    return sorted((v for v in versions if v is not None), key=lambda version: version.number)
+
+
+def _read_version(entry: ModelVersion, champion: str | int | None) -> Version | None:
+    about = {
+        "model": entry.name,
+        "number": entry.version,
+        "champion": champion is not None and str(champion) == str(entry.version),
+        "created": datetime.fromtimestamp(entry.creation_timestamp / 1000, timezone.utc),
+        "run_id": entry.run_id,
+        # From where the registry lies now: MLflow keeps the path it once had.
+        "folder": artifacts_folder() / entry.tags.get("folder", ""),
+        NOTE: entry.tags.get(NOTE, ""),
+    }
+    try:
+        return _VERSION.validate_python(entry.tags | about)
+    except ValidationError:
+        return None
+
+
+def _stamp() -> str:
+    """Changes with every transaction: SQLite counts them in the first 100 bytes of the file."""
+    path = database_path()
+    with path.open("rb") as file:
+        header = file.read(100).hex()
+    status = path.stat()
+    return f"{path}:{status.st_mtime_ns}:{status.st_size}:{header}"
+
+
+def _read_kept(stamp: str) -> dict[str, list[Version]]:
+    content = read_json(_kept_path())
+    if content is None or content.get("stamp") != stamp:
+        return {}
+    try:
+        return _KEPT.validate_python(content.get("models"))
+    except ValidationError:
+        return {}
+
+
+def _keep(stamp: str, kept: dict[str, list[Version]]) -> None:
+    models = {name: [version.as_dict() for version in found] for name, found in kept.items()}
+    # A registry that can only be read is read again the next time.
+    with suppress(OSError):
+        write_private(_kept_path(), {"stamp": stamp, "models": models})
+
+
+def _kept_path() -> Path:
+    return registry_folder() / "versions.json"
+
+
+_VERSION = TypeAdapter(Version)
+_KEPT = TypeAdapter(dict[str, list[Version]])

@@ -1,0 +1,80 @@
+"""The file of a registered version: its adapter merged into the base that is served."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from setup.console import TASK, progress_bar
+from setup.data.files import sha256_file
+from setup.errors import FixableError
+from setup.local.model import build_cached, model_sha256
+from setup.paths import models_folder
+from setup.recipe import Recipe
+
+if TYPE_CHECKING:
+    from setup.local.registry import Version
+
+_ADAPTER = "adapter_config.json", "adapter_model.safetensors"
+
+
+def find_version(recipe: Recipe) -> Version | None:
+    """The version that ``endpoint.version`` names; None where there is no champion, or for none.
+
+    Raises:
+        FixableError: The registry has none of that number, or its files are gone.
+    """
+    which, model = recipe.endpoint.version, recipe.registry.model
+    if which == "none":
+        return None
+    from setup.local.registry import get_version, list_versions  # noqa: PLC0415 - may not be needed
+
+    if which == "champion" and not any(version.champion for version in list_versions(model)):
+        return None
+    return get_version(model, which)
+
+
+def prepare_version(recipe: Recipe, version: Version, base: Path) -> Path:
+    """The path of ``version``'s model file in the models cache, merged once.
+
+    Its name holds a digest of the base and the adapter, so another adapter is another file.
+
+    Raises:
+        FixableError: The adapter is damaged or of another base, or the disk is full.
+    """
+    what = f"version {version.number} of {recipe.registry.model}"
+    base_sha256 = model_sha256(base)
+    if version.base_sha256 != base_sha256:
+        raise FixableError(
+            f"{what} was trained on another base (sha256 {version.base_sha256[:12]}) than "
+            f"{base.name} (sha256 {base_sha256[:12]})",
+            "set model.source to that base, or --set endpoint.version=NUMBER (or none)",
+        )
+    digest = hashlib.sha256(f"{base_sha256} {_digest(version, what)}".encode()).hexdigest()
+    target = models_folder() / f"{base.stem}-tuned-{digest[:12]}.gguf"
+    return build_cached(target, what, lambda draft: _merge(version, what, base, draft))
+
+
+def _digest(version: Version, what: str) -> str:
+    """Of all that decides what is merged: the weights, and by which factor they are scaled."""
+    try:
+        return " ".join(sha256_file(version.adapter / name) for name in _ADAPTER)
+    except OSError as error:
+        raise FixableError(
+            f"{what} has no readable adapter: {error.filename}: {error.strerror}",
+            "register it again, or --set endpoint.version=NUMBER (or none)",
+        ) from None
+
+
+def _merge(version: Version, what: str, base: Path, draft: Path) -> None:
+    from setup.local.export.adapter import read_adapter  # noqa: PLC0415 - seconds of import,
+    from setup.local.export.gguf_merge import merge_into_gguf  # noqa: PLC0415 - mostly not needed
+
+    with progress_bar(f"Merging {what} into {base.name}") as bar:
+        merge_into_gguf(
+            base,
+            read_adapter(version.adapter),
+            draft,
+            lambda done, total: bar.update(TASK, completed=done, total=total),
+        )

@@ -1,0 +1,43 @@
+"""Tiny tuned models of both architectures, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from setup.local.export.adapter import Adapter, read_adapter
+from tests.export.tuned import Tuned, make_tuned
+from tests.tiny import make_tiny_llama, make_tiny_phi3
+
+_MAKERS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
+    "llama": (make_tiny_llama, {}),
+    "phi3": (make_tiny_phi3, {}),
+    "llama-rslora-top-layer": (
+        make_tiny_llama,
+        {"use_rslora": True, "lora_alpha": 6, "layers_to_transform": [2]},
+    ),
+}
+
+
+@pytest.fixture(scope="package", params=_MAKERS)
+def tuned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    """A tiny model and a random adapter on it, in turn for each architecture."""
+    make, config = _MAKERS[request.param]
+    folder = tmp_path_factory.mktemp("tiny")
+    return make_tuned(make(folder), folder / "adapter", 0.2, **config)
+
+
+@pytest.fixture(scope="package")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    """The tiny Llama and an adapter on all its layers."""
+    folder = tmp_path_factory.mktemp("llama")
+    return make_tuned(make_tiny_llama(folder), folder / "adapter", 0.2)
+
+
+@pytest.fixture
+def adapter(tuned: Tuned) -> Adapter:
+    """The adapter of ``tuned``, read back."""
+    return read_adapter(tuned.adapter)

@@ -1,0 +1,178 @@
+"""Models small enough to train, export and serve within a test: random weights, a real tokenizer.
+
+Each is written twice from the same weights, as a GGUF file that llama.cpp loads and as a
+transformers folder beside it. The weights are rounded to half precision first, so that both say
+the same. The chat template ends a turn with the token that also ends generation, as real models do.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.home import ROOT
+
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+CONTEXT = 512
+_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+_VOCABULARY = 512
+_SHAPE: dict[str, Any] = {
+    "vocab_size": _VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": CONTEXT,
+    # Wide, so that the next token is no toss-up between all of them.
+    "initializer_range": 0.15,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 2,
+}
+
+
+def make_tiny_llama(folder: Path) -> Path:
+    """Write ``llama.gguf`` and the folder ``llama``: grouped-query attention, tied embeddings."""
+    import torch  # noqa: PLC0415 - seconds of import that most tests never need
+    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**_SHAPE, tie_word_embeddings=True))
+    return _write(model, folder / "llama.gguf")
+
+
+def make_tiny_phi3(folder: Path) -> Path:
+    """Write ``phi.gguf`` and the folder ``phi``: fused projections, an output matrix of its own."""
+    import torch  # noqa: PLC0415
+    from transformers import Phi3Config, Phi3ForCausalLM  # noqa: PLC0415
+
+    torch.manual_seed(1)
+    model = Phi3ForCausalLM(Phi3Config(**_SHAPE, tie_word_embeddings=False))
+    return _write(model, folder / "phi.gguf")
+
+
+def transformers_folder(gguf: Path) -> Path:
+    """The transformers folder with the weights of the tiny model at ``gguf``."""
+    return gguf.with_suffix("")
+
+
+def _write(model: Any, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    model.half().float().eval()
+    folder = transformers_folder(target)
+    tokenizer = _tokenizer()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _write_gguf(model, tokenizer, target)
+    return target
+
+
+def _tokenizer() -> Any:
+    """A byte-level BPE of the sample's own words."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=_VOCABULARY,
+        special_tokens=_SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    rows = (ROOT / "data/sample/test.jsonl").read_text(encoding="utf-8").splitlines()
+    bpe.train_from_iterator(rows, trainer)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=bpe,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+        chat_template=TEMPLATE,
+    )
+
+
+def _write_gguf(model: Any, tokenizer: Any, target: Path) -> None:
+    import gguf  # noqa: PLC0415
+
+    kind = model.config.model_type
+    writer = gguf.GGUFWriter(target, kind)
+    # llama.cpp looks up special tokens of its own where a name has "phi3" in it.
+    writer.add_name(f"Tiny {kind[:3]}")
+    _add_shape(writer, model.config)
+    _add_tokenizer(writer, tokenizer)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind.upper()], model.config.num_hidden_layers)
+    for name, weights in model.state_dict().items():
+        if name == "lm_head.weight" and model.config.tie_word_embeddings:
+            continue
+        array = weights.numpy()
+        if kind == "llama":
+            array = _interleave(name, array, model.config)
+        array = array.astype(np.float16 if array.ndim > 1 else np.float32)
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _interleave(name: str, rows: np.ndarray, config: Any) -> np.ndarray:
+    """Llama's query and key rows in the order of llama.cpp's rotary embedding: pairs adjacent."""
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    count = heads.get(name.split(".")[-2])
+    if count is None:
+        return rows
+    size = rows.shape[0] // count
+    order = [
+        head * size + half * size // 2 + pair
+        for head in range(count)
+        for pair in range(size // 2)
+        for half in range(2)
+    ]
+    return rows[order]
+
+
+def _add_shape(writer: Any, config: Any) -> None:
+    import gguf  # noqa: PLC0415
+
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+
+
+def _add_tokenizer(writer: Any, tokenizer: Any) -> None:
+    import gguf  # noqa: PLC0415
+
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    control, normal = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([control if token in _SPECIAL else normal for token in tokens])
+    writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_unk_token_id(tokenizer.unk_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_add_bos_token(False)
+    writer.add_add_space_prefix(False)
+    writer.add_chat_template(TEMPLATE)
