@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from setup import console, steps
+from setup import cli_endpoint, cli_models, console, steps
 from setup.errors import FixableError
+from setup.options import AsJson, DryRun, RecipeName, Sets, show
 from setup.recipe import DEFAULT, Recipe, load_recipe
+from setup.step import Step
 
 app = typer.Typer(
-    help="Prepare data, deploy a model behind an endpoint, and connect the flows to it.",
+    help="Fine-tune a model on your data, deploy it, and connect the flows to it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,24 +26,15 @@ app = typer.Typer(
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
-RecipeName = Annotated[str, typer.Option("--recipe", help="A file of setup/recipes, or a path.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="section.field=value; may be repeated.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="The result as JSON, one object for each step.")
-]
 
-
-def _perform(step: steps.Step, recipe: Recipe, dry_run: bool, as_json: bool) -> str:
+def _perform(step: Step, recipe: Recipe, dry_run: bool, as_json: bool) -> str:
     """Run or plan the step and print what came of it; returns the command that comes next."""
     if dry_run:
         plan = step.plan(recipe)
-        _show({"step": step.name, "plan": plan}, "\n".join(plan), as_json)
+        show({"step": step.name, "plan": plan}, "\n".join(plan), as_json)
         return ""
     result = step.run(recipe)
-    _show(result.as_dict(), result.line(), as_json)
+    show(result.as_dict(), result.line(), as_json)
     return result.next
 
 
@@ -51,11 +43,7 @@ def _say_next(command: str, as_json: bool) -> None:
         console.err.print(f"next: {command}", markup=False)
 
 
-def _show(content: dict[str, Any], text: str, as_json: bool) -> None:
-    console.out.print(json.dumps(content) if as_json else text, markup=False)
-
-
-def _add(name: str, text: str, path: list[steps.Step]) -> None:
+def _add(name: str, text: str, path: list[Step]) -> None:
     def command(
         recipe: RecipeName = DEFAULT,
         sets: Sets = None,
@@ -72,7 +60,9 @@ def _add(name: str, text: str, path: list[steps.Step]) -> None:
 
 for _step in steps.STEPS:
     _add(_step.name, _step.help, [_step])
-_add("up", "Run the whole path: data, deploy, connect.", steps.STEPS)
+_add("up", "Run the whole path: data, finetune, register, deploy, connect.", steps.STEPS)
+for _group in (cli_endpoint, cli_models):
+    app.add_typer(_group.app)
 
 
 @app.command(epilog="Example: python -m setup doctor --json")
@@ -87,84 +77,17 @@ def doctor(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = Fa
         lines.append(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}")
         lines += [] if check.ok else [f"      fix: {check.fix}"]
     content = {"ok": ok, "checks": [check.as_dict() for check in checks]}
-    _show(content, "\n".join(lines), as_json)
+    show(content, "\n".join(lines), as_json)
     raise typer.Exit(0 if ok else 1)
-
-
-@app.command(epilog="Example: python -m setup status --json")
-def status(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = False) -> None:
-    """Show the endpoint, its deployments and their traffic; exit 1 when it cannot answer."""
-    facts = steps.endpoint_status(load_recipe(recipe, sets or []))
-    if as_json:
-        _show(facts, "", as_json)
-    elif not facts["running"]:
-        console.out.print(f"endpoint {facts['name']} is not running; next: python -m setup deploy")
-    else:
-        _print_status(facts)
-    raise typer.Exit(0 if facts["healthy"] else 1)
-
-
-def _print_status(facts: dict[str, Any]) -> None:
-    state = "healthy" if facts["healthy"] else "NOT healthy"
-    console.out.print(f"endpoint {facts['name']}: {state} at {facts['url']} (pid {facts['pid']})")
-    table = Table("deployment", "traffic", "state", "busy", "waiting", "model")
-    for name, row in facts["deployments"].items():
-        state = "healthy" if row["healthy"] else "down"
-        busy, model = f"{row['admitted']}/{row['slots']}", Path(row["model_path"]).name
-        table.add_row(name, f"{row['traffic']} %", state, busy, str(row["waiting"]), model)
-    console.out.print(table)
-
-
-@app.command(epilog="Example: python -m setup logs --lines 50 --follow")
-def logs(
-    recipe: RecipeName = DEFAULT,
-    sets: Sets = None,
-    lines: Annotated[int, typer.Option(min=0, help="How many of the last lines.")] = 20,
-    follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C.")] = False,
-    deployment: Annotated[str, typer.Option(help="The engine log of this deployment.")] = "",
-) -> None:
-    """Print the endpoint's log: one JSON object a line, never a prompt or a key."""
-    for line in steps.log_lines(load_recipe(recipe, sets or []), lines, follow, deployment):
-        sys.stdout.write(line)
-        sys.stdout.flush()
-
-
-@app.command(epilog="Example: python -m setup traffic base=90 tuned=10")
-def traffic(
-    shares: Annotated[list[str], typer.Argument(help="DEPLOYMENT=PERCENT, in all 100 (or 0).")],
-    recipe: RecipeName = DEFAULT,
-    sets: Sets = None,
-) -> None:
-    """Set how many per cent of the requests each deployment takes."""
-    table = steps.shift_traffic(load_recipe(recipe, sets or []), shares)
-    console.out.print("traffic: " + ", ".join(f"{name} {share} %" for name, share in table.items()))
-
-
-@app.command(epilog="Example: python -m setup delete tuned")
-def delete(
-    deployment: Annotated[str, typer.Argument(help="A deployment that takes no traffic.")],
-    recipe: RecipeName = DEFAULT,
-    sets: Sets = None,
-) -> None:
-    """Remove a deployment after the requests it has accepted."""
-    steps.delete_deployment(load_recipe(recipe, sets or []), deployment)
-    console.out.print(f"delete: deployment {deployment} is gone")
-
-
-@app.command(epilog="Example: python -m setup stop")
-def stop(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = False) -> None:
-    """Stop the endpoint after the requests it has accepted."""
-    result = steps.stop(load_recipe(recipe, sets or []))
-    _show(result.as_dict(), result.line(), as_json)
 
 
 @app.command(epilog="Example: python -m setup demo --limit 20")
 def demo(
     recipe: RecipeName = DEFAULT,
     sets: Sets = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows of the test split to ask.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Rows of the test split to ask.")] = 80,
 ) -> None:
-    """Run the whole path, then ask the endpoint through the real pf: once, and in a batch."""
+    """Run the whole path, then ask base and tuned the same through the real pf, side by side."""
     from setup.demo import run_demo  # noqa: PLC0415
     from setup.doctor import require_healthy  # noqa: PLC0415
 
@@ -176,7 +99,12 @@ def demo(
 
 
 def main() -> None:
-    """Run the command; what the user can fix is one line and exit 1, Ctrl-C is exit 130."""
+    """Run the command; what the user can fix is one line and exit 1, Ctrl-C is exit 130.
+
+    Of the processes of ``torchrun`` the first one speaks for all.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        console.out.quiet = console.err.quiet = True
     try:
         app()
     except FixableError as error:

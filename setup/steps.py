@@ -1,55 +1,25 @@
-"""The path as a list of steps, and what can be asked of the endpoint in between."""
+"""The path as a list of steps: data, finetune, register, deploy, connect."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from setup import console
 from setup.data import DataPlan, describe_data, prepare_data
 from setup.errors import FixableError
+from setup.finetune.run import Base, finetune, finished, run_folder
 from setup.keyrings import keyring_name
 from setup.local.connect import connect, connection_values, deployments_of, plan_connect
 from setup.local.control import LocalEndpoint
 from setup.local.deploy import deploy, plan_deploy
+from setup.local.model import model_path, model_sha256, prepare_model
 from setup.local.rollout import rolled_out
 from setup.recipe import Recipe
+from setup.step import Result, Step
 
 _REJECTS_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a step did: ``changed`` is False when its work was done before."""
-
-    step: str
-    changed: bool
-    detail: str
-    next: str
-
-    def line(self) -> str:
-        """For people."""
-        return f"{self.step}: {self.detail}" + ("" if self.changed else " (unchanged)")
-
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {"ok": True, **asdict(self)}
-
-
-@dataclass(frozen=True)
-class Step:
-    """A verb of the path: ``plan`` says what ``run`` would do."""
-
-    name: str
-    help: str
-    plan: Callable[[Recipe], list[str]]
-    run: Callable[[Recipe], Result]
 
 
 def data_plan(recipe: Recipe) -> DataPlan:
@@ -67,7 +37,7 @@ def _data(recipe: Recipe) -> Result:
         _show_rejects(prepared.rejects)
     rejects = f"; rejected rows are in {prepared.rejects}" if prepared.rejects else ""
     detail = f"{prepared.train}, {prepared.test} ({prepared.counts}){rejects}"
-    return Result("data", not prepared.already_there, detail, "python -m setup deploy")
+    return Result("data", not prepared.already_there, detail, "python -m setup finetune")
 
 
 def _show_rejects(path: Path) -> None:
@@ -75,6 +45,51 @@ def _show_rejects(path: Path) -> None:
         for row in map(json.loads, islice(file, _REJECTS_SHOWN)):
             line = f"rejected {row['file']}:{row['line']}: {row['reason']}"
             console.err.print(line, markup=False)
+
+
+def _plan_finetune(recipe: Recipe) -> list[str]:
+    given, train = recipe.finetune, data_plan(recipe).paths.train
+    layers = f"the top {given.layers}" if given.layers else "all"
+    what = f"LoRA of rank {given.rank} on {layers} layers, {given.epochs} epochs of {train}"
+    path = model_path(recipe.model)
+    if path.is_file() and train.is_file():
+        folder, _ = run_folder(recipe, model_sha256(path), train)
+        return [f"{what}, in {folder}" + (" (done)" if finished(folder) else "")]
+    return [what]
+
+
+def _finetune(recipe: Recipe) -> Result:
+    path = prepare_model(recipe.model)
+    base = Base(path, model_sha256(path), recipe.finetune.base)
+    done = finetune(recipe, base, data_plan(recipe).paths.train)
+    figures = done.result
+    detail = (
+        f"held-out loss {figures['held_out_loss_before']:.3f} -> "
+        f"{figures['held_out_loss_after']:.3f}, on general text "
+        f"{figures['general_loss_before']:.3f} -> {figures['general_loss_after']:.3f}; "
+        f"{figures['steps']} steps, {figures['seconds'] / 60:.1f} minutes, "
+        f"{figures['tokens_per_second']:.0f} tok/s in {figures['precision']}; {done.folder}"
+    )
+    return Result("finetune", done.changed, detail, "python -m setup register")
+
+
+def _plan_register(recipe: Recipe) -> list[str]:
+    return [f"the finished run as a version of {recipe.registry.model}"]
+
+
+def _register(recipe: Recipe) -> Result:
+    from setup.local.registry import list_versions, register_finetune  # noqa: PLC0415 - mlflow
+
+    path, train = prepare_model(recipe.model), data_plan(recipe).paths.train
+    folder, fingerprint = run_folder(recipe, model_sha256(path), train)
+    if not finished(folder):
+        raise FixableError(f"no finished run in {folder}", "python -m setup finetune")
+    known = {version.fingerprint for version in list_versions(recipe.registry.model)}
+    with console.progress_bar("Registering the run"):
+        version = register_finetune(recipe.registry.model, folder)
+    champion = "the champion" if version.champion else "not the champion"
+    detail = f"version {version.number} of {version.model} is {champion} ({version.note})"
+    return Result("register", fingerprint not in known, detail, "python -m setup deploy")
 
 
 def _deploy(recipe: Recipe) -> Result:
@@ -100,77 +115,15 @@ def _connect(recipe: Recipe) -> Result:
     return Result("connect", changed, f"{detail}, its key kept by {keyring_name()}", command)
 
 
-def stop(recipe: Recipe) -> Result:
-    """Stop the recipe's endpoint."""
-    endpoint = LocalEndpoint(recipe.endpoint.name)
-    stopped = endpoint.stop(recipe.endpoint.request_timeout + 10)
-    state = "stopped" if stopped else "was not running"
-    return Result("stop", stopped, f"endpoint {endpoint.name} {state}", "python -m setup deploy")
-
-
-def endpoint_status(recipe: Recipe) -> dict[str, Any]:
-    """What runs, asked of the endpoint itself; ``running`` False when there is nothing to ask."""
-    endpoint = LocalEndpoint(recipe.endpoint.name)
-    process = endpoint.process()
-    if process is None:
-        return {"name": endpoint.name, "running": False, "healthy": False}
-    return {
-        "running": True,
-        "healthy": endpoint.healthy(),
-        "pid": process.pid,
-        "url": endpoint.url,
-        "log": str(endpoint.log_path),
-        **endpoint.manage("GET"),
-    }
-
-
-def shift_traffic(recipe: Recipe, shares: list[str]) -> dict[str, int]:
-    """Give each deployment its ``NAME=PERCENT`` of the traffic; returns the table.
-
-    Raises:
-        FixableError: Not of that form, or the endpoint refuses it.
-    """
-    table = {}
-    for share in shares:
-        name, _, percent = share.partition("=")
-        if not percent.isdecimal():
-            raise FixableError(f"{share!r} is not DEPLOYMENT=PERCENT", "base=90 tuned=10")
-        table[name] = int(percent)
-    LocalEndpoint(recipe.endpoint.name).manage("PUT", "/traffic", table)
-    return table
-
-
-def delete_deployment(recipe: Recipe, name: str) -> None:
-    """Remove a deployment once what it has accepted is answered."""
-    patience = recipe.endpoint.request_timeout + 10
-    LocalEndpoint(recipe.endpoint.name).manage("DELETE", f"/deployments/{name}", timeout=patience)
-
-
-def log_lines(recipe: Recipe, count: int, follow: bool, deployment: str) -> Iterator[str]:
-    """The last ``count`` lines of the endpoint's log, then new ones as they come."""
-    endpoint = LocalEndpoint(recipe.endpoint.name)
-    path = endpoint.log_path
-    if deployment:
-        path = endpoint.folder / f"engine-{deployment}.log"
-    if not path.is_file():
-        raise FixableError(f"no log at {path}", "python -m setup status, and name what it lists")
-    if path.stat().st_size == 0:
-        console.err.print(f"{path} is empty: nothing has gone wrong")
-    with path.open(encoding="utf-8", errors="replace") as file:
-        lines = deque(file, maxlen=count)
-        position = file.tell()
-    yield from lines
-    while follow:
-        time.sleep(0.2)
-        # Opened anew each time: a rotated log is another file of the same name.
-        with path.open(encoding="utf-8", errors="replace") as file:
-            file.seek(position if position <= path.stat().st_size else 0)
-            yield from file
-            position = file.tell()
-
-
 STEPS = [
     Step("data", "Prepare and check the train and test splits.", _plan_data, _data),
+    Step(
+        "finetune",
+        "Fine-tune the recipe's model on the train split; goes on where it was stopped.",
+        _plan_finetune,
+        _finetune,
+    ),
+    Step("register", "Make the finished run a version of the model.", _plan_register, _register),
     Step(
         "deploy",
         "Serve the base model and the registered version side by side.",

@@ -82,6 +82,12 @@ class Home:
         options = [part for value in sets for part in ("--set", value)]
         return self.run("-m", "setup", step, *options, *arguments)
 
+    def serve(self) -> None:
+        """Deploy and connect, as ``make chat`` does before the page."""
+        for step in ("deploy", "connect"):
+            done = self.setup(step)
+            assert done.returncode == 0, done.stderr
+
     def pf(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``pf ARGUMENTS``."""
         return self.run("-m", "promptflow._cli.pf", *arguments)

@@ -43,17 +43,23 @@ def prepare_version(recipe: Recipe, version: Version, base: Path) -> Path:
     Raises:
         FixableError: The adapter is damaged or of another base, or the disk is full.
     """
+    base_sha256 = refuse_other_base(recipe, version, base)
     what = f"version {version.number} of {recipe.registry.model}"
-    base_sha256 = model_sha256(base)
-    if version.base_sha256 != base_sha256:
-        raise FixableError(
-            f"{what} was trained on another base (sha256 {version.base_sha256[:12]}) than "
-            f"{base.name} (sha256 {base_sha256[:12]})",
-            "set model.source to that base, or --set endpoint.version=NUMBER (or none)",
-        )
     digest = hashlib.sha256(f"{base_sha256} {_digest(version, what)}".encode()).hexdigest()
     target = models_folder() / f"{base.stem}-tuned-{digest[:12]}.gguf"
     return build_cached(target, what, lambda draft: _merge(version, what, base, draft))
+
+
+def refuse_other_base(recipe: Recipe, version: Version, base: Path) -> str:
+    """The sha256 of ``base``; FixableError if ``version`` was trained on another file."""
+    base_sha256 = model_sha256(base)
+    if version.base_sha256 != base_sha256:
+        raise FixableError(
+            f"version {version.number} of {recipe.registry.model} was trained on another base "
+            f"(sha256 {version.base_sha256[:12]}) than {base.name} (sha256 {base_sha256[:12]})",
+            "set model.source to that base, or --set endpoint.version=NUMBER (or none)",
+        )
+    return base_sha256
 
 
 def _digest(version: Version, what: str) -> str:

@@ -26,8 +26,7 @@ _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "-
 def served(make_home: MakeHome) -> Iterator[str]:
     """Address of ``pf flow serve``, as ``make chat`` starts it."""
     home = make_home()
-    done = home.setup("up")
-    assert done.returncode == 0, done.stderr
+    home.serve()
     url = f"http://localhost:{free_port()}"
     command = [sys.executable, "-m", "promptflow._cli.pf", "flow", "serve"]
     command += ["--source", "flows/chat", "--host", "localhost", "--port", url.rpartition(":")[2]]

@@ -26,10 +26,9 @@ store.create_or_update(phi)
 
 @pytest.fixture(scope="package")
 def home(package_homes: MakeHome) -> Home:
-    """``python -m setup up`` has run here."""
+    """The base model is deployed and connected here."""
     home = package_homes()
-    done = home.setup("up")
-    assert done.returncode == 0, done.stderr
+    home.serve()
     return home
 
 

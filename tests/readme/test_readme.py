@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from setup.cli import app
 from setup.recipe import load_recipe
@@ -35,13 +36,12 @@ def test_commands_exist(path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
     assert set(re.findall(r"^make ([a-z]+)", text, re.MULTILINE)) <= targets
-    commands = app.registered_commands
-    steps = {command.name or getattr(command.callback, "__name__", "") for command in commands}
+    steps = set(getattr(get_command(app), "commands", {}))
     assert set(re.findall(r"python -m setup ([a-z]+)", text)) <= steps
 
 
 @each_document
 def test_overrides_are_recipe_fields(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    for override in re.findall(r"--set ((?:data|model|endpoint)\.\w+=[^\s`|]+)", text):
+    for override in re.findall(r"--set ((?:data|model|finetune|registry|endpoint)\.\w+=[^\s`|]+)", text):
         load_recipe("laptop", [override])

@@ -64,7 +64,8 @@ def test_wrong_usage_is_exit_2(bare: Home) -> None:
 def test_every_command_has_help_with_an_example(bare: Home) -> None:
     listed = bare.run("-m", "setup", "--help").stdout.partition("Commands:")[2]
     commands = re.findall(r"^  (\w+) ", listed, re.MULTILINE)
-    assert {"doctor", "data", "deploy", "connect", "status", "logs", "stop", "up"} <= set(commands)
+    path = {"data", "finetune", "register", "deploy", "connect"}
+    assert path | {"doctor", "status", "logs", "stop", "up", "models", "export"} <= set(commands)
     for command in commands:
         done = bare.run("-m", "setup", command, "--help")
         assert f"Example: python -m setup {command}" in done.stdout
@@ -91,19 +92,27 @@ def test_commands_on_a_machine_where_nothing_runs(bare: Home) -> None:
 
 
 def test_whole_path_twice_then_logs_and_status(make_home: MakeHome) -> None:
-    home = make_home()
-    assert home.setup("up").returncode == 0
+    home = make_home(
+        "finetune.epochs=0.04", "finetune.layers=1", "finetune.held_out_rows=4", "endpoint.slots=1"
+    )
+    first = home.setup("up")
+    assert first.returncode == 0, first.stderr
     results = [json.loads(line) for line in home.setup("up", "--json").stdout.splitlines()]
-    assert [result["step"] for result in results] == ["data", "deploy", "connect"]
+    path = ["data", "finetune", "register", "deploy", "connect"]
+    assert [result["step"] for result in results] == path
     assert not any(result["changed"] for result in results)
     status = json.loads(home.setup("status", "--json").stdout)
     assert status["healthy"] is True
-    assert status["deployments"]["base"]["traffic"] == 100
-    assert "base" in home.setup("status").stdout
+    assert {name: row["traffic"] for name, row in status["deployments"].items()} == {
+        "base": 0,
+        "tuned": 100,
+    }
+    assert "tuned" in home.setup("status").stdout
     logged = home.setup("logs", "--lines", "5").stdout.splitlines()
     assert 0 < len(logged) <= 5
     assert all(json.loads(line)["message"] for line in logged)
     assert home.key() not in home.setup("status", "--json").stdout
+    assert "champion" in home.setup("models").stdout
     doctor = json.loads(home.setup("doctor", "--json").stdout)
     assert doctor["ok"] is True
 

@@ -1,0 +1,48 @@
+"""A registered version written in the form its next reader wants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from setup.console import TASK, progress_bar
+from setup.local.model import prepare_model
+from setup.recipe import Recipe
+
+if TYPE_CHECKING:
+    from setup.local.registry import Version
+
+
+def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
+    """Write version ``which`` ("champion" or a number) to ``out``; returns it.
+
+    ``form`` is "gguf" (base and adapter merged), "adapter" (a GGUF adapter to load beside the
+    base) or "transformers" (a folder with merged safetensors and the tokenizer).
+
+    Raises:
+        FixableError: No such version, another base, or no room.
+    """
+    from setup.local.export.adapter import read_adapter  # noqa: PLC0415 - what only this needs
+    from setup.local.export.gguf_adapter import write_adapter_gguf  # noqa: PLC0415
+    from setup.local.export.gguf_merge import merge_into_gguf  # noqa: PLC0415
+    from setup.local.export.safetensors_merge import write_merged_safetensors  # noqa: PLC0415
+    from setup.local.registry import get_version  # noqa: PLC0415
+    from setup.local.tuned_model import refuse_other_base  # noqa: PLC0415
+
+    version = get_version(recipe.registry.model, which)
+    base = prepare_model(recipe.model)
+    refuse_other_base(recipe, version, base)
+    adapter, target = read_adapter(version.adapter), out.expanduser().resolve()
+    with progress_bar(f"Writing version {version.number}") as bar:
+        if form == "gguf":
+            merge_into_gguf(
+                base,
+                adapter,
+                target,
+                lambda done, total: bar.update(TASK, completed=done, total=total),
+            )
+        elif form == "adapter":
+            write_adapter_gguf(base, adapter, target)
+        else:
+            write_merged_safetensors(recipe.finetune.base or base, adapter, target)
+    return version

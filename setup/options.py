@@ -1,0 +1,24 @@
+"""Options that mean the same in every command, and how a result is printed."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from setup import console
+
+RecipeName = Annotated[str, typer.Option("--recipe", help="A file of setup/recipes, or a path.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="section.field=value; may be repeated.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="The result as JSON, one object for each step.")
+]
+
+
+def show(content: dict[str, Any], text: str, as_json: bool) -> None:
+    """Print ``text`` for people, or ``content`` as one line of JSON."""
+    console.out.print(json.dumps(content) if as_json else text, markup=False)
