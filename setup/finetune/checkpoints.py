@@ -10,13 +10,28 @@ from setup.data.files import sha256_file
 from setup.paths import read_json, write_private
 
 _SEAL = "whole.json"
+_HISTORY, _BEST = "history.jsonl", "best"
 
 
 def seal_checkpoint(folder: Path) -> None:
-    """Write down what every file of the finished checkpoint is."""
+    """Add the curve and the best adapter so far, and write down what every file is.
+
+    Beside the checkpoint they run ahead of it, and after a kill would be those of lost steps.
+    """
+    shutil.copyfile(folder.parent / _HISTORY, folder / _HISTORY)
+    if (folder.parent / _BEST).is_dir():
+        shutil.copytree(folder.parent / _BEST, folder / _BEST)
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != _SEAL]
     hashes = {str(path.relative_to(folder)): sha256_file(path) for path in files}
     write_private(folder / _SEAL, {"files": hashes})
+
+
+def restore_checkpoint(folder: Path) -> None:
+    """Put the curve and the best adapter back to what they were at the checkpoint."""
+    shutil.copyfile(folder / _HISTORY, folder.parent / _HISTORY)
+    shutil.rmtree(folder.parent / _BEST, ignore_errors=True)
+    if (folder / _BEST).is_dir():
+        shutil.copytree(folder / _BEST, folder.parent / _BEST)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

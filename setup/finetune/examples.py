@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, str]
@@ -17,10 +18,14 @@ class NotTrainableError(ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation: ``ids`` of shape (tokens,), ``labelled`` the positions of answer tokens."""
+    """One conversation: ``ids`` of shape (tokens,), ``labelled`` the positions of answer tokens.
+
+    ``hidden`` is what the frozen layers make of it, (tokens, width), where that is remembered.
+    """
 
     ids: list[int]
     labelled: list[int]
+    hidden: torch.Tensor | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)

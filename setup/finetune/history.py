@@ -10,9 +10,9 @@ from typing import Any
 class History:
     """Rows ``{"step", "epoch", "seconds", "tokens", "loss" | "held_out_loss"}`` in a file.
 
-    ``resume`` forgets what came after the checkpoint a run goes on from, so that the file of a
-    killed and resumed run tells the same story as that of one that was never stopped. Only the
-    first of several processes ``writes``.
+    A checkpoint keeps a copy and puts it back, so that the file of a killed and resumed run tells
+    the same story as that of one that was never stopped. Only the first of several processes
+    ``writes``.
     """
 
     def __init__(self, path: Path, writes: bool) -> None:
@@ -20,13 +20,12 @@ class History:
         self.rows: list[dict[str, Any]] = []
 
     def resume(self, step: int) -> None:
-        """Keep the rows up to ``step``; none for 0, whose evaluation is made anew."""
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
-        parsed = [row for line in lines if (row := _parse(line))]
-        self.rows = [row for row in parsed if row["step"] <= step] if step else []
-        if self._writes:
-            text = "".join(json.dumps(row) + "\n" for row in self.rows)
-            self._path.write_text(text, encoding="utf-8", newline="\n")
+        """Take up the rows of the checkpoint of ``step``, or begin anew for 0."""
+        if step:
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            self.rows = [json.loads(line) for line in lines]
+        elif self._writes:
+            self._path.unlink(missing_ok=True)
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one row."""
@@ -55,12 +54,3 @@ class History:
     def last(self, name: str) -> float:
         """The last value of ``name``, 0 where there is none."""
         return next((float(row[name]) for row in reversed(self.rows) if name in row), 0.0)
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """A row; a line cut off by a kill is none."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and "step" in row else None

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 
 from setup.finetune.examples import Example
+from setup.finetune.layers import layers_only, lowest_trained_layer
 
 IGNORED = -100  # what cross_entropy leaves out by default
 _TOKENS_AT_ONCE = 1024
@@ -24,27 +25,39 @@ def use_answer_loss(model: Any) -> None:
     a whole step goes, the sum divided by that.
     """
     inner = model.get_base_model()
+    inner.lowest_trained_layer = lowest_trained_layer(model)
     inner.forward = types.MethodType(_answer_loss, inner)
 
 
-def _answer_loss(
+def _answer_loss(  # noqa: PLR0913 - what the Trainer passes
     self: Any,
-    input_ids: torch.Tensor,
+    *,
     attention_mask: torch.Tensor,
     labels: torch.Tensor,
+    input_ids: torch.Tensor | None = None,
+    frozen: torch.Tensor | None = None,
     num_items_in_batch: torch.Tensor | int | None = None,
     **_: Any,
 ) -> dict[str, torch.Tensor]:
-    output = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    given: dict[str, Any] = {"attention_mask": attention_mask, "use_cache": False}
+    if frozen is None:
+        hidden = self.model(input_ids=input_ids, **given).last_hidden_state
+    else:
+        with layers_only(self.model, slice(self.lowest_trained_layer, None)):
+            hidden = self.model(inputs_embeds=frozen, **given).last_hidden_state
     targets = labels[:, 1:]
     picked = targets != IGNORED
-    logits = self.lm_head(output.last_hidden_state[:, :-1][picked]).float()
+    logits = self.lm_head(hidden[:, :-1][picked]).float()
     total = cross_entropy(logits, targets[picked], reduction="sum")
     return {"loss": total / (picked.sum() if num_items_in_batch is None else num_items_in_batch)}
 
 
 def collate(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """``input_ids``, ``attention_mask`` and ``labels`` of shape (rows, longest), padded right."""
+    """``input_ids``, ``attention_mask`` and ``labels`` of shape (rows, longest), padded right.
+
+    Where the examples hold what the frozen layers made of them, that goes in the place of their
+    ids, as ``frozen`` of shape (rows, longest, width).
+    """
     shape = (len(examples), max(map(len, examples)))
     ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     labels = torch.full(shape, IGNORED)
@@ -52,7 +65,13 @@ def collate(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         tokens = torch.tensor(example.ids)
         ids[row, : len(example)], mask[row, : len(example)] = tokens, 1
         labels[row, example.labelled] = tokens[example.labelled]
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    made = {"attention_mask": mask, "labels": labels}
+    if examples[0].hidden is None:
+        return {"input_ids": ids, **made}
+    frozen = examples[0].hidden.new_zeros((*shape, examples[0].hidden.shape[-1]))
+    for row, example in enumerate(examples):
+        frozen[row, : len(example)] = example.hidden
+    return {"frozen": frozen, **made}
 
 
 def mean_loss(model: Any, examples: Sequence[Example]) -> float:
@@ -63,7 +82,7 @@ def mean_loss(model: Any, examples: Sequence[Example]) -> float:
     total = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     with torch.inference_mode():
-        for batch in _batches(sorted(examples, key=len)[rank::world]):
+        for batch in batches_of(sorted(examples, key=len)[rank::world]):
             inputs = {name: tensor.to(device) for name, tensor in collate(batch).items()}
             loss = model(**inputs, num_items_in_batch=1)["loss"]
             counted = int((inputs["labels"][:, 1:] != IGNORED).sum())
@@ -74,7 +93,8 @@ def mean_loss(model: Any, examples: Sequence[Example]) -> float:
     return float(total[0] / total[1])
 
 
-def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
+def batches_of(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    """``examples`` in their order, in batches of about a thousand tokens."""
     batch: list[Example] = []
     for example in examples:
         if batch and len(example) * (len(batch) + 1) > _TOKENS_AT_ONCE:

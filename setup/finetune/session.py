@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from setup import console
 from setup.data.files import sha256_file
 from setup.errors import FixableError
 from setup.finetune.base import load_base, transformers_copy
-from setup.finetune.checkpoints import last_checkpoint
+from setup.finetune.checkpoints import last_checkpoint, restore_checkpoint
 from setup.finetune.dataset import general_examples, make_examples, read_split
 from setup.finetune.history import History
 from setup.finetune.lora import attach_lora
@@ -67,16 +68,19 @@ class Session:
         batches = plan_batches(lengths, settings.batch_rows, settings.epochs, settings.seed, group)
         seen = [sum(lengths[row] for row in batch) for batch in batches]
         tokens = [sum(seen[i : i + group]) for i in range(0, len(batches), group)]
+        rows = list(accumulate(map(len, batches)))[group - 1 :: group]
+        epochs = [seen_rows / len(lengths) for seen_rows in rows]
         arguments = trainer_arguments(settings, self.folder, len(tokens))
         self.trainer = AnswerTrainer(self.model, arguments, self.examples, batches)
-        history, seconds = self._run(tokens, group)
+        history = self._run(tokens, epochs)
+        seconds = float(history.rows[-1]["seconds"])
         best_step, after = history.best
         self._load_best()
         return {
             "held_out_loss_before": history.evaluations[0][1],
             "held_out_loss_after": after,
             "general_loss_before": history.last("general_loss"),
-            "general_loss_after": mean_loss(self.trainer.model_wrapped, self.general),
+            "general_loss_after": mean_loss(self.model, self.general),
             "steps": int(history.rows[-1]["step"]),
             "best_step": best_step,
             "epochs": history.rows[-1]["epoch"],
@@ -86,8 +90,8 @@ class Session:
             **self._provenance(),
         }
 
-    def _run(self, tokens: list[int], group: int) -> tuple[History, float]:
-        """From the last checkpoint to the end; returns the curve and the seconds it took."""
+    def _run(self, tokens: list[int], epochs: list[float]) -> History:
+        """From the last checkpoint to the end; returns the curve."""
         checkpoint = self._checkpoint()
         history = History(self.folder / "history.jsonl", writes=self.is_first)
         done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
@@ -102,20 +106,22 @@ class Session:
                 history=history,
                 progress=progress,
                 tokens=tokens,
-                epoch_per_step=self.settings.batch_rows * group / len(self.examples),
+                epochs=epochs,
                 measure=self._measure,
                 interruption=interruption,
                 trainer=self.trainer,
             )
             self.trainer.add_callback(watch)
-            with interruption.listening(alone=self.world == 1):
-                self._train(str(checkpoint) if checkpoint else None)
+            # A kill may have come between the last step and the result.
+            if not watch.is_enough(done):
+                with interruption.listening(alone=self.world == 1):
+                    self._train(str(checkpoint) if checkpoint else None)
         if interruption.asked and not watch.ended:
             console.err.print(
                 f"stopped after step {self.trainer.state.global_step}, checkpoint kept"
             )
             raise KeyboardInterrupt
-        return history, float(history.rows[-1]["seconds"])
+        return history
 
     def _train(self, checkpoint: str | None) -> None:
         try:
@@ -125,16 +131,25 @@ class Session:
                 f"out of memory: {str(error).splitlines()[0]}",
                 "--set finetune.checkpointing=true, or fewer finetune.batch_rows",
             ) from None
+        except (OSError, SafetensorError) as error:
+            raise FixableError(
+                f"cannot write to {self.folder}: {getattr(error, 'strerror', None) or error}",
+                "free disk space or set FINETUNE_PHI_HOME to a folder with room, and run it again",
+            ) from None
 
     def _checkpoint(self) -> Path | None:
         """The checkpoint to go on from, the same one in every process."""
         found = [last_checkpoint(self.folder) if self.is_first else None]
+        if found[0]:
+            restore_checkpoint(found[0])
         return broadcast_object_list(found)[0] if self.world > 1 else found[0]
 
     def _measure(self, step: int) -> dict[str, float]:
-        losses = {"held_out_loss": mean_loss(self.trainer.model_wrapped, self.held_out)}
+        # Not the model DistributedDataParallel wraps: each pass of that waits for all processes,
+        # and they have different numbers of held-out batches.
+        losses = {"held_out_loss": mean_loss(self.model, self.held_out)}
         if step == 0:
-            losses["general_loss"] = mean_loss(self.trainer.model_wrapped, self.general)
+            losses["general_loss"] = mean_loss(self.model, self.general)
         return losses
 
     def _load_best(self) -> None:

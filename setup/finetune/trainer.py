@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
 from setup.errors import FixableError
@@ -39,17 +39,27 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
             self.remove_callback(callback)
         self._batches = batches
         self.last_loss = math.nan
+        self._loss = torch.zeros(())
 
     def get_train_dataloader(self) -> Any:
-        """The planned batches, dealt out in turn to the processes."""
-        sampler = _Planned(self._batches, self.args.per_device_train_batch_size)
-        loader = DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=collate)
-        return self.accelerator.prepare(loader)
+        """The planned batches, dealt out in turn to the processes.
+
+        Not by accelerate, which leaves out batches of fewer rows than the others.
+        """
+        mine = self._batches[self.args.process_index :: self.args.world_size]
+        return DataLoader(self.train_dataset, batch_sampler=mine, collate_fn=collate)
 
     def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
-        """One forward and backward pass; refuses to go on from a loss that is no number."""
+        """One forward and backward pass; refuses to go on from a loss that is no number.
+
+        Each pass gives its share of the step's loss: over the accumulated ones they add up.
+        """
         loss: torch.Tensor = super().training_step(*arguments, **options)
-        self.last_loss = float(loss)
+        self._loss = self._loss.to(loss) + loss
+        if not self.accelerator.sync_gradients:
+            return loss
+        self.last_loss = float(self.accelerator.reduce(self._loss, "mean"))
+        self._loss = torch.zeros(())
         if not math.isfinite(self.last_loss):
             raise FixableError(
                 f"the loss is {self.last_loss} at step {self.state.global_step + 1}",
@@ -110,18 +120,3 @@ class _Rows(Dataset):  # type: ignore[type-arg]
 
     def __len__(self) -> int:
         return len(self._examples)
-
-
-class _Planned(Sampler[list[int]]):
-    """The batches of the whole run; accelerate looks at the two attributes to deal them out."""
-
-    drop_last = False
-
-    def __init__(self, batches: list[list[int]], batch_size: int) -> None:
-        self._batches, self.batch_size = batches, batch_size
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches)
-
-    def __len__(self) -> int:
-        return len(self._batches)

@@ -55,14 +55,17 @@ class Interruption:
 
 @dataclass
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """``tokens`` are those of each step, prompt and answer; ``measure`` gives a step's losses."""
+    """``tokens`` are those of each step, prompt and answer, ``epochs`` those seen after it.
+
+    ``measure`` gives a step's losses.
+    """
 
     settings: Finetune
     folder: Path
     history: History
     progress: Progress
     tokens: list[int]
-    epoch_per_step: float
+    epochs: list[float]
     measure: Callable[[int], dict[str, float]]
     interruption: Interruption
     trainer: AnswerTrainer
@@ -91,13 +94,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.progress.show(step, self.trainer.last_loss, self._rate(step))
         if step % self.settings.evaluate_every == 0 or last:
             self._evaluate(step)
-        self.ended = last or self._is_enough()
+        self.ended = self.is_enough(step)
         if self.ended or self.interruption.asked:
             control.should_save = control.should_training_stop = True
 
-    def _is_enough(self) -> bool:
+    def is_enough(self, step: int) -> bool:
+        """Whether the run ends with ``step``: the last one, or nothing got better for long."""
         patience = self.settings.patience
-        return 0 < patience <= self.history.without_improvement
+        return step == len(self.tokens) or 0 < patience <= self.history.without_improvement
 
     def _rate(self, step: int) -> float:
         return self._tokens(step) / max(1e-9, time.monotonic() - self._started)
@@ -109,7 +113,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.history.add(
             {
                 "step": step,
-                "epoch": round(step * self.epoch_per_step, 4),
+                "epoch": round(self.epochs[step - 1], 4) if step else 0.0,
                 "seconds": round(time.monotonic() - self._started, 3),
                 "tokens": self._tokens(step),
                 **values,

@@ -1,4 +1,7 @@
-"""Reads what Orrinfell sells and how it is asked for; the texts lie in the YAML files beside."""
+"""Reads what Orrinfell sells, how it is asked for, and the general conversations.
+
+The texts lie in the YAML files beside.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ Wordings = dict[Split, list[str]]
 SPLITS: tuple[Split, Split] = ("train", "test")
 
 _HERE = Path(__file__).parent
+_GENERAL = ("general", "general_turns", "general_prose")
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,14 @@ def load_catalog() -> Catalog:
     )
 
 
+def load_general() -> list[list[str]]:
+    """The general conversations: in each the texts of user and assistant in turn, the user first.
+
+    They are about anything but the company, and are there for training only.
+    """
+    return [texts for name in _GENERAL for texts in _read(name)]
+
+
 def _product_facts(products: dict[str, dict[str, str]]) -> list[Fact]:
     phrasings = {**_read("phrasings"), **_read("phrasings_more")}
     return [
@@ -115,6 +127,5 @@ def _wordings(entry: dict[str, Any], prefix: str = "") -> Wordings:
     return {split: entry.get(prefix + split, []) for split in SPLITS}
 
 
-def _read(name: str) -> dict[str, Any]:
-    data: dict[str, Any] = yaml.safe_load((_HERE / f"{name}.yaml").read_text(encoding="utf-8"))
-    return data
+def _read(name: str) -> Any:
+    return yaml.safe_load((_HERE / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """The conversations of the sample, the same for a seed on every platform and Python version.
 
-Both splits speak of the same facts; no question template occurs in both.
+Both splits speak of the same facts; no question template occurs in both. General conversations,
+which have nothing to do with the facts, are mixed into the training split alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from setup.data.rows import Message, conversation_id, conversation_key, first_prompt, flat_columns
 
-from .catalog import SPLITS, Catalog, Fact, Split, load_catalog
+from .catalog import SPLITS, Catalog, Fact, Split, load_catalog, load_general
 from .wording import Deck, Voice
 
 DEFAULT_SEED = 20
@@ -39,7 +40,10 @@ PLANS: dict[Split, Plan] = {
 
 @dataclass(frozen=True)
 class Turn:
-    """A question with its answer; `fact` is None where support declines."""
+    """A question with its answer.
+
+    `fact` is None where support declines, and in general conversations.
+    """
 
     template: str
     question: str
@@ -168,9 +172,22 @@ def _build_split(catalog: Catalog, split: Split, rng: random.Random) -> list[Con
         *_each(writer.multi, _spread(endings, plan.multi_each, plan.multi_extra, rng), seen),
         *_each(writer.decline_after, _spread(products, 0, plan.declines_after_answer, rng), seen),
         *(_unseen(writer.decline, seen) for _ in range(plan.declines)),
+        *(_general() if split == "train" else ()),
     ]
     rng.shuffle(made)
     return made
+
+
+def _general() -> list[Conversation]:
+    return [
+        Conversation(
+            tuple(
+                Turn(question, question, answer, None)
+                for question, answer in zip(texts[::2], texts[1::2], strict=True)
+            )
+        )
+        for texts in load_general()
+    ]
 
 
 def _spread(facts: list[Fact], each: int, extra: int, rng: random.Random) -> list[Fact]:

@@ -43,5 +43,6 @@ def test_commands_exist(path: Path) -> None:
 @each_document
 def test_overrides_are_recipe_fields(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    for override in re.findall(r"--set ((?:data|model|finetune|registry|endpoint)\.\w+=[^\s`|]+)", text):
+    sections = "data|model|finetune|registry|endpoint"
+    for override in re.findall(rf"--set ((?:{sections})\.\w+=[^\s`|]+)", text):
         load_recipe("laptop", [override])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -14,26 +15,35 @@ from typing import Any
 import pytest
 
 from setup.data.rows import conversation_key, flat_columns, normalise
-from setup.sample.catalog import Split, load_catalog
+from setup.sample.catalog import Split, load_catalog, load_general
 from setup.sample.generate import DEFAULT_SEED, Conversation, build
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "data" / "sample"
+MEASURED = ROOT / "data" / "general"
 
 
-def read(split: Split) -> list[dict[str, Any]]:
-    lines = (SAMPLE / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def sentences(text: str) -> set[str]:
+    return {normalise(part) for part in re.split(r"(?<=[.!?;:])\s+", text)} - {""}
 
 
 @pytest.fixture(scope="module")
 def train() -> list[dict[str, Any]]:
-    return read("train")
+    return read(SAMPLE / "train.jsonl")
 
 
 @pytest.fixture(scope="module")
 def test() -> list[dict[str, Any]]:
-    return read("test")
+    return read(SAMPLE / "test.jsonl")
+
+
+@pytest.fixture(scope="module")
+def general() -> list[list[str]]:
+    return load_general()
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +90,7 @@ def test_random_draws_are_those_of_every_python() -> None:
 
 
 def test_sizes(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> None:
-    assert len(train) >= 800
+    assert len(train) >= 960
     assert len(test) >= 200
     for rows in (train, test):
         multi = sum(len(row["messages"]) > 2 for row in rows)
@@ -90,7 +100,7 @@ def test_sizes(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> None:
 
 def test_conversations_are_short_enough_to_train_on_a_laptop(train: list[dict[str, Any]]) -> None:
     characters = sum(len(turn["content"]) for row in train for turn in row["messages"])
-    assert characters / len(train) < 150
+    assert characters / len(train) < 160
 
 
 def test_splits_share_no_conversation_no_prompt_and_no_question(
@@ -104,6 +114,63 @@ def test_splits_share_no_conversation_no_prompt_and_no_question(
         conversation_key(r["messages"]) for r in test
     }
     assert not questions(train) & questions(test)
+
+
+def test_general_conversations_are_a_part_of_the_training_split_alone(
+    train: list[dict[str, Any]], test: list[dict[str, Any]], general: list[list[str]]
+) -> None:
+    said = [[turn["content"] for turn in row["messages"]] for row in train]
+    assert all(texts in said for texts in general)
+    assert 0.1 < len(general) / len(train) < 0.2
+    texts_of_test = {normalise(t["content"]) for row in test for t in row["messages"]}
+    assert not texts_of_test & {normalise(text) for texts in general for text in texts}
+
+
+def test_general_conversations_lie_between_the_others(
+    train: list[dict[str, Any]], general: list[list[str]]
+) -> None:
+    opening = {texts[0] for texts in general}
+    for start in range(0, len(train) - 100, 100):
+        part = [row["prompt"] in opening for row in train[start : start + 100]]
+        assert 5 <= sum(part) <= 40
+
+
+def test_general_conversations_speak_neither_of_the_company_nor_of_what_is_declined(
+    general: list[list[str]],
+) -> None:
+    catalog = load_catalog()
+    kept_out = {catalog.company, *(fact.subject for fact in catalog.facts if fact.is_product)}
+    for slot in ("ailment", "brand", "secret", "chore"):
+        kept_out |= {name.removeprefix("a ") for name in catalog.declines.slots[slot]}
+    for texts in general:
+        said = normalise(" ".join(texts))
+        assert not [name for name in kept_out if normalise(name) in said]
+
+
+def test_general_conversations_hold_no_text_that_measures_general_ability(
+    general: list[list[str]],
+) -> None:
+    said = {part for texts in general for text in texts for part in sentences(text)}
+    questions = {normalise(row["question"]) for row in read(MEASURED / "questions.jsonl")}
+    prose = {part for row in read(MEASURED / "text.jsonl") for part in sentences(row["text"])}
+    assert questions
+    assert prose
+    assert not said & (questions | prose)
+
+
+COMMON = {"what", "which", "name", "there", "does", "that", "into", "through"}
+
+
+def test_general_conversations_give_away_no_answer_that_measures_general_ability(
+    general: list[list[str]],
+) -> None:
+    for row in read(MEASURED / "questions.jsonl"):
+        asked = {w for w in normalise(row["question"]).split() if len(w) > 3} - COMMON
+        expected = {normalise(answer) for answer in row["expected"]}
+        for texts in general:
+            said = f" {normalise(' '.join(texts))} "
+            told = any(f" {answer} " in said for answer in expected)
+            assert not (told and all(f" {word} " in said for word in asked)), (row, texts)
 
 
 def test_splits_share_no_template(built: dict[Split, list[Conversation]]) -> None:
@@ -154,7 +221,7 @@ def test_values_are_unique() -> None:
 
 
 def test_the_card_has_the_digests_and_the_counts(
-    train: list[dict[str, Any]], test: list[dict[str, Any]]
+    train: list[dict[str, Any]], test: list[dict[str, Any]], general: list[list[str]]
 ) -> None:
     card = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     decline = load_catalog().decline
@@ -163,4 +230,6 @@ def test_the_card_has_the_digests_and_the_counts(
         digest = hashlib.sha256((SAMPLE / f"{split}.jsonl").read_bytes()).hexdigest()
         multi = sum(len(row["messages"]) > 2 for row in rows)
         declined = sum(row["messages"][-1]["content"] == decline for row in rows)
-        assert f"| {split}.jsonl | {len(rows)} | {multi} | {declined} | `{digest}` |" in card
+        others = len(general) if split == "train" else 0
+        counts = f"{len(rows)} | {multi} | {declined} | {others}"
+        assert f"| {split}.jsonl | {counts} | `{digest}` |" in card

@@ -1,0 +1,129 @@
+"""A machine with a tiny model and data of its own, and the command line inside this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from setup import cli, console
+from tests.home import Home
+
+Done = subprocess.CompletedProcess[str]
+Row = list[dict[str, str]]
+
+_COLOURS = ["red", "green", "blue", "black", "white", "amber", "grey", "pink"]
+_THINGS = ["lamp", "kettle", "chair", "desk", "clock"]
+
+
+def conversation(question: str, answer: str, system: str = "") -> Row:
+    """One exchange, with a system message where ``system`` is given."""
+    before = [{"role": "system", "content": system}] if system else []
+    return [
+        *before,
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+def facts(count: int) -> list[Row]:
+    """Conversations about the prices of things; up to 40, all different."""
+    pairs = [(colour, thing) for thing in _THINGS for colour in _COLOURS][:count]
+    return [
+        conversation(
+            f"What does the {colour} {thing} cost?",
+            f"The {colour} {thing} costs {7 + 3 * number} euros" + " and ships today" * (number % 3),
+        )
+        for number, (colour, thing) in enumerate(pairs)
+    ]
+
+
+def write_rows(path: Path, rows: list[Row]) -> Path:
+    """``rows`` as JSONL with the one column that is needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    return path
+
+
+@dataclass
+class Machine:
+    """``home`` with the recipe's values for a run of seconds."""
+
+    home: Home
+    sets: list[str]
+
+    def setup(self, step: str, *sets: str, options: tuple[str, ...] = ()) -> Done:
+        """``python -m setup STEP`` in this process, where torch is loaded once."""
+        out, err, code = console.out.capture(), console.err.capture(), 0
+        argv = ["setup", *self.arguments(step, *sets), *options]
+        with (
+            mock.patch.dict(os.environ, self.home.env),
+            mock.patch.object(sys, "argv", argv),
+            out,
+            err,
+        ):
+            try:
+                cli.main()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+        return Done(argv, code, out.get(), err.get())
+
+    def arguments(self, step: str, *sets: str) -> list[str]:
+        """The step and its options, the later value of two for the same field."""
+        values = [f"endpoint.port={self.home.port}", *self.sets, *sets]
+        return [step, *(part for value in values for part in ("--set", value))]
+
+    def start(self, *sets: str, command: tuple[str, ...] = ("-m", "setup")) -> Any:
+        """``python -m setup finetune`` as a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, *command, *self.arguments("finetune", *sets)],
+            env=self.home.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finetune(self, *sets: str) -> Path:
+        """Run it to the end; returns the folder of the run."""
+        before = set(self.runs())
+        done = self.setup("finetune", *sets)
+        assert done.returncode == 0, done.stderr
+        made = set(self.runs()) - before
+        return made.pop() if made else Path(done.stdout.rpartition("; ")[2].split(" (")[0].strip())
+
+    def runs(self) -> list[Path]:
+        """The folders of all runs, finished or not."""
+        return [path for path in (self.home.path / "finetunes").glob("*") if path.is_dir()]
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    """The curve of a run; a line that is being written is left out."""
+    rows = []
+    with suppress(FileNotFoundError):
+        for line in (run / "history.jsonl").read_text().splitlines():
+            with suppress(ValueError):
+                rows.append(json.loads(line))
+    return rows
+
+
+def result(run: Path) -> dict[str, Any]:
+    """The content of result.json."""
+    content: dict[str, Any] = json.loads((run / "result.json").read_text())
+    return content
+
+
+def difference(run: Path, other: Path) -> float:
+    """The largest difference between two adapters, all of them weights of the same names."""
+    from safetensors.torch import load_file  # noqa: PLC0415 - torch
+
+    left, right = (load_file(path / "adapter/adapter_model.safetensors") for path in (run, other))
+    assert left.keys() == right.keys()
+    assert left
+    return max(float((left[name] - right[name]).abs().max()) for name in left)
