@@ -5,19 +5,29 @@ RUN := $(VENV)/bin/python
 RECIPE ?= laptop
 SET ?=
 PORT ?= 8080
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps
+# torch is what the machine needs, so it is in no lock: setup/install_torch.py, TORCH_INDEX=URL.
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	--upgrade --no-emit-package torch --constraints requirements-torch.txt
 OPTIONS := --recipe $(RECIPE) $(foreach value,$(SET),--set $(value))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat stop test check bench lock clean
+.PHONY: help demo finetune chat stop test check bench lock clean
 
 help:            ## list the targets; RECIPE=, SET="endpoint.port=8009 …" and PORT= (of the page) change them
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-demo: $(VENV)/.installed            ## set up, deploy, connect, ask one question and 20 test rows
+demo: $(VENV)/.installed            ## set up, fine-tune, deploy beside the base model, compare on 80 test rows
 	$(RUN) -m setup demo $(OPTIONS)
 
+finetune: $(VENV)/.installed        ## fine-tune and register a version; RECIPE=phi-gpu for a larger model
+	$(RUN) -m setup data $(OPTIONS)
+	$(RUN) -m setup finetune $(OPTIONS)
+	$(RUN) -m setup register $(OPTIONS)
+
 chat: $(VENV)/.installed            ## chat with the deployed model in the browser
-	$(RUN) -m setup up $(OPTIONS)
+	$(RUN) -m setup deploy $(OPTIONS)
+	$(RUN) -m setup connect $(OPTIONS)
 	@echo "the chat page: http://localhost:$(PORT) (Ctrl-C ends it)"
 	$(VENV)/bin/pf flow serve --source flows/chat --host localhost --port $(PORT) --engine fastapi
 
@@ -36,20 +46,22 @@ check: $(VENV)/.installed-dev       ## lint, format and types
 bench: $(VENV)/.installed-dev       ## the ratios of benchmarks/README.md (an idle machine, ten minutes)
 	$(RUN) -m benchmarks.endpoint
 	$(RUN) -m benchmarks.data
+	$(RUN) -m benchmarks.finetune
 
 lock: $(VENV)/.installed-dev        ## write the lock of every platform anew
-	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --upgrade -q requirements.in -o requirements.txt
-	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --upgrade -q requirements-dev.in -o requirements-dev.txt
+	$(LOCK) requirements.in -o requirements.txt
+	$(LOCK) requirements-dev.in -o requirements-dev.txt
 
 clean:           ## remove what is written in this folder (models and endpoint state stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache data/prepared tests/artefacts flows/*/.promptflow
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt requirements-torch.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
+	$(RUN) -m setup.install_torch
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	touch $@

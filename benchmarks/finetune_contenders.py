@@ -67,12 +67,13 @@ class Clock(TrainerCallback):  # type: ignore[misc]
         self._last = WARM_UP + steps
         self._started = self.seconds = 0.0
 
-    def on_step_end(self, _: Any, state: Any, __: Any, **___: Any) -> None:
-        """Comes before the Trainer writes a checkpoint."""
+    def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
+        """Nor is a checkpoint written at the end, which would come after the clock in any case."""
         if state.global_step == WARM_UP:
             self._started = time.perf_counter()
         if state.global_step == self._last:
             self.seconds = time.perf_counter() - self._started
+            control.should_save = False
 
 
 def train_ours(task: Task) -> dict[str, Any]:
@@ -98,6 +99,12 @@ def train_trl_best(task: Task) -> dict[str, Any]:
     return _train_trl(task, grouped=True, gradient_checkpointing=False)
 
 
+def train_trl_auto(task: Task) -> dict[str, Any]:
+    """The same in bf16 where ours would choose it."""
+    bf16 = choose_dtype("auto") == torch.bfloat16
+    return _train_trl(task, grouped=True, gradient_checkpointing=False, bf16=bf16, use_cpu=bf16)
+
+
 def train_trl_default(task: Task) -> dict[str, Any]:
     """SFTTrainer as it comes, but for fp32."""
     return _train_trl(task, grouped=False)
@@ -112,10 +119,8 @@ def _train_trl(task: Task, grouped: bool, **options: Any) -> dict[str, Any]:
         per_device_train_batch_size=task.settings.batch_rows,
         learning_rate=task.settings.learning_rate,
         train_sampling_strategy="sequential",  # the rows are in its own order already
-        bf16=False,
-        save_strategy="no",
         report_to="none",
-        **options,
+        **{"bf16": False} | options,
     )
     trainer = SFTTrainer(
         model,
@@ -162,13 +167,14 @@ def _train(trainer: Any, task: Task, lengths: list[int]) -> dict[str, Any]:
     trainer.add_callback(clock)
     trainer.train()
     weights = list(trainer.model.parameters())
+    mixed = trainer.accelerator.mixed_precision
     return {
         "tokens": sum(lengths[task.unmeasured :]),
         "seconds": clock.seconds,
         "steps": trainer.state.global_step - WARM_UP,
         "threads": torch.get_num_threads(),
         "trained": sum(weight.numel() for weight in weights if weight.requires_grad),
-        "precision": str(weights[0].dtype).removeprefix("torch."),
+        "precision": f"{mixed} autocast" if mixed != "no" else str(weights[0].dtype)[6:],
     }
 
 
@@ -207,13 +213,13 @@ CONTENDERS = {
     "ours": train_ours,
     "auto": train_ours,
     "best": train_trl_best,
+    "best-auto": train_trl_auto,
     "default": train_trl_default,
     "limit": measure_limit,
 }
 
 
-def base_source(recipe: Recipe) -> str:
-    """The base model that a fine-tuning run of ``recipe`` would load."""
+def _base_source(recipe: Recipe) -> str:
     path = prepare_model(recipe.model)
     return recipe.finetune.base or transformers_copy(path, model_sha256(path))
 
@@ -236,7 +242,7 @@ def main() -> None:
     rows = [json.loads(line)["messages"] for line in ROWS.read_text("utf-8").splitlines()]
     chosen = random.Random(given.seed).sample(rows, count)  # noqa: S311
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(base_source(recipe), recipe.finetune, given.steps, chosen, folder)
+        task = Task(_base_source(recipe), recipe.finetune, given.steps, chosen, folder)
         figures = CONTENDERS[given.contender](task)
     unit = 1 if sys.platform == "darwin" else 1024
     figures["peak_memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -50,6 +50,7 @@ def run_checks(recipe: Recipe) -> Iterator[Check]:
     checks: list[Callable[[Recipe], Check]] = [
         _python,
         _packages,
+        _torch,
         _disk,
         _memory,
         _port,
@@ -79,15 +80,23 @@ def _python(_: Recipe) -> Check:
 
 
 def _packages(_: Recipe) -> Check:
-    wrong = [problem for need in _direct_requirements() if (problem := _unmet(need))]
+    wrong = [problem for need in _named_in("requirements.in") if (problem := _unmet(need))]
     if wrong:
-        fix = f"{sys.executable} -m pip install -r requirements.txt"
+        fix = f"{sys.executable} -m pip install --no-deps -r requirements.txt"
         return Check("packages", "; ".join(wrong), fix)
     return Check("packages", "as requirements.in names them")
 
 
-def _direct_requirements() -> Iterator[Requirement]:
-    for line in (REPOSITORY / "requirements.in").read_text(encoding="utf-8").splitlines():
+def _torch(_: Recipe) -> Check:
+    """By itself, for it is installed by itself: a build of the named version, whichever."""
+    wrong = [problem for need in _named_in("requirements-torch.txt") if (problem := _unmet(need))]
+    if wrong:
+        return Check("torch", "; ".join(wrong), f"{sys.executable} -m setup.install_torch")
+    return Check("torch", importlib.metadata.version("torch"))
+
+
+def _named_in(file: str) -> Iterator[Requirement]:
+    for line in (REPOSITORY / file).read_text(encoding="utf-8").splitlines():
         requirement = line.split("#")[0].strip()
         if requirement:
             yield Requirement(requirement)
@@ -162,7 +171,11 @@ def _llama(_: Recipe) -> Check:
         module = importlib.import_module("xllamacpp")
     except ImportError as error:
         needs_openmp = "libgomp" in str(error)
-        fix = "apt-get install libgomp1" if needs_openmp else "pip install -r requirements.txt"
+        fix = (
+            "apt-get install libgomp1"
+            if needs_openmp
+            else "pip install --no-deps -r requirements.txt"
+        )
         return Check("llama.cpp", f"cannot be loaded: {error}", fix)
     return Check("llama.cpp", f"xllamacpp {module.__version__}")
 

@@ -44,6 +44,7 @@ def transformers_copy(path: Path, sha256: str) -> str:
 
 def _copy(path: Path, folder: Path) -> None:
     import torch  # noqa: PLC0415
+    from safetensors import SafetensorError  # noqa: PLC0415
 
     model, tokenizer = load_base(str(path), torch.float16)
     draft = folder.with_suffix(".partial")
@@ -51,9 +52,10 @@ def _copy(path: Path, folder: Path) -> None:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         draft.rename(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise FixableError(
-            f"cannot write the model to {folder.parent}: {error.strerror or error}",
+            f"cannot write the model to {folder.parent}: {reason}",
             "free disk space, or set FINETUNE_PHI_HOME to a folder with room",
         ) from None
     finally:

@@ -11,6 +11,8 @@ from setup.paths import read_json, write_private
 
 _SEAL = "whole.json"
 _HISTORY, _BEST = "history.jsonl", "best"
+# Two deep: adapters in folders directly below a checkpoint the Trainer would load and train too.
+_KEPT = "kept"
 
 
 def seal_checkpoint(folder: Path) -> None:
@@ -18,9 +20,11 @@ def seal_checkpoint(folder: Path) -> None:
 
     Beside the checkpoint they run ahead of it, and after a kill would be those of lost steps.
     """
-    shutil.copyfile(folder.parent / _HISTORY, folder / _HISTORY)
+    kept = folder / _KEPT
+    kept.mkdir()
+    shutil.copyfile(folder.parent / _HISTORY, kept / _HISTORY)
     if (folder.parent / _BEST).is_dir():
-        shutil.copytree(folder.parent / _BEST, folder / _BEST)
+        shutil.copytree(folder.parent / _BEST, kept / _BEST)
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != _SEAL]
     hashes = {str(path.relative_to(folder)): sha256_file(path) for path in files}
     write_private(folder / _SEAL, {"files": hashes})
@@ -28,10 +32,11 @@ def seal_checkpoint(folder: Path) -> None:
 
 def restore_checkpoint(folder: Path) -> None:
     """Put the curve and the best adapter back to what they were at the checkpoint."""
-    shutil.copyfile(folder / _HISTORY, folder.parent / _HISTORY)
+    kept = folder / _KEPT
+    shutil.copyfile(kept / _HISTORY, folder.parent / _HISTORY)
     shutil.rmtree(folder.parent / _BEST, ignore_errors=True)
-    if (folder / _BEST).is_dir():
-        shutil.copytree(folder / _BEST, folder.parent / _BEST)
+    if (kept / _BEST).is_dir():
+        shutil.copytree(kept / _BEST, folder.parent / _BEST)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -72,6 +72,8 @@ def _render(messages: list[Message], tokenizer: PreTrainedTokenizerBase) -> Exam
         if message["role"] == "assistant":
             start = _answer_start(messages[:index], text, tokenizer)
             labelled += _answer_tokens(rendered, start, message["content"], special)
+    if not labelled:
+        raise NotTrainableError("it holds no answer")
     return Example(rendered.ids, labelled)
 
 

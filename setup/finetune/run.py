@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +112,12 @@ def _prepare_process() -> None:
     """What must be known before torch is loaded.
 
     Threads that wait for each other by spinning make a step ten times slower as soon as one other
-    program wants a core.
+    program wants a core. One process uses one GPU: several need ``torchrun``, without it the
+    Trainer would copy the model to all of them in every step, which fused layers do not survive.
     """
+    if "RANK" not in os.environ:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")

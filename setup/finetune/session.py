@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
@@ -19,11 +20,13 @@ from safetensors.torch import load_file
 from transformers import set_seed
 
 from setup import console
+from setup.console import TASK
 from setup.data.files import sha256_file
 from setup.errors import FixableError
 from setup.finetune.base import load_base, transformers_copy
 from setup.finetune.checkpoints import last_checkpoint, restore_checkpoint
 from setup.finetune.dataset import general_examples, make_examples, read_split
+from setup.finetune.frozen import remember_frozen, worth_remembering
 from setup.finetune.history import History
 from setup.finetune.lora import attach_lora
 from setup.finetune.loss import mean_loss, use_answer_loss
@@ -59,6 +62,24 @@ class Session:
         set_seed(self.settings.seed)
         self.model = attach_lora(model, self.settings)
         use_answer_loss(self.model)
+        self.prepared = self._remember_frozen()
+
+    def _remember_frozen(self) -> float:
+        """Compute once what would be the same in every epoch; returns the seconds it took."""
+        start = time.monotonic()
+        if torch.cuda.is_available():
+            self.model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
+        often = self.examples if self.settings.epochs > 1 else []
+        if not worth_remembering(self.model, often + self.held_out):
+            return 0.0
+        total = len(often) + len(self.held_out)
+        with console.progress_bar("Running the frozen layers", total) as bar:
+            made = remember_frozen(
+                self.model, often + self.held_out, lambda done: bar.update(TASK, completed=done)
+            )
+        self.examples = made[: len(often)] or self.examples
+        self.held_out = made[len(often) :]
+        return time.monotonic() - start
 
     def train(self) -> dict[str, Any]:
         """Train to the end; the figures of result.json but for the fingerprint."""
@@ -110,6 +131,7 @@ class Session:
                 measure=self._measure,
                 interruption=interruption,
                 trainer=self.trainer,
+                prepared=self.prepared,
             )
             self.trainer.add_callback(watch)
             # A kill may have come between the last step and the result.

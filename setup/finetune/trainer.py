@@ -34,7 +34,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         examples: Sequence[Example],
         batches: list[list[int]],
     ) -> None:
-        super().__init__(model, arguments, data_collator=collate, train_dataset=_Rows(examples))
+        self._rows = _Rows(examples)
+        super().__init__(model, arguments, data_collator=collate, train_dataset=self._rows)
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self._batches = batches
@@ -47,7 +48,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         Not by accelerate, which leaves out batches of fewer rows than the others.
         """
         mine = self._batches[self.args.process_index :: self.args.world_size]
-        return DataLoader(self.train_dataset, batch_sampler=mine, collate_fn=collate)
+        return DataLoader(self._rows, batch_sampler=mine, collate_fn=collate)
 
     def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
         """One forward and backward pass; refuses to go on from a loss that is no number.
@@ -76,6 +77,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
                 seal_checkpoint(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
+            if not isinstance(error, OSError):  # what torch says of a full disk is a riddle
+                reason = f"a file of it could not be written to its end ({reason})"
             raise FixableError(
                 f"cannot write the checkpoint {folder}: {reason}",
                 "free disk space or set FINETUNE_PHI_HOME to a folder with room, and run it again",
@@ -84,7 +87,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
 
 def trainer_arguments(settings: Finetune, folder: Path, steps: int) -> TrainingArguments:
     """The Trainer's arguments for ``steps`` steps of ``settings``, quiet and with no reporters."""
-    alone = not torch.cuda.is_available()
+    # Left to itself, accelerate takes processes without a GPU for strangers to each other.
+    several_cpus = "RANK" in os.environ and not torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -105,8 +109,8 @@ def trainer_arguments(settings: Finetune, folder: Path, steps: int) -> TrainingA
         disable_tqdm=True,
         report_to=[],
         remove_unused_columns=False,
-        dataloader_pin_memory=not alone,
-        ddp_backend="gloo" if alone and "RANK" in os.environ else None,
+        use_cpu=several_cpus,
+        ddp_backend="gloo" if several_cpus else None,
         ddp_find_unused_parameters=False,
     )
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -69,15 +69,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     measure: Callable[[int], dict[str, float]]
     interruption: Interruption
     trainer: AnswerTrainer
+    prepared: float
     ended: bool = False
     _started: float = 0.0
-    _losses: list[float] = field(default_factory=list)
 
     def on_train_begin(
         self, _: TrainingArguments, state: TrainerState, __: TrainerControl, **___: Any
     ) -> None:
         """The held-out loss before the first step, and the clock of a resumed run set back."""
-        self._started = time.monotonic() - self.history.last("seconds")
+        self._started = time.monotonic() - (self.history.last("seconds") or self.prepared)
         if not self.history.evaluations:
             self._evaluate(state.global_step)
 
@@ -86,11 +86,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Write the curve; evaluate and stop when it is time."""
         step = state.global_step
-        self._losses.append(self.trainer.last_loss)
+        # In the state, for a run that goes on from between two rows of the curve.
+        state.log_history.append({"loss": self.trainer.last_loss})
         last = step == len(self.tokens)
         if step % _LOG_EVERY == 0 or last:
-            self._add(step, loss=sum(self._losses) / len(self._losses))
-            self._losses.clear()
+            losses = [entry["loss"] for entry in state.log_history]
+            self._add(step, loss=sum(losses) / len(losses))
+            state.log_history.clear()
         self.progress.show(step, self.trainer.last_loss, self._rate(step))
         if step % self.settings.evaluate_every == 0 or last:
             self._evaluate(step)

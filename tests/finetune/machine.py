@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from setup import cli, console
+from setup.finetune.run import _prepare_process
 from tests.home import Home
 
 Done = subprocess.CompletedProcess[str]
@@ -38,7 +41,8 @@ def facts(count: int) -> list[Row]:
     return [
         conversation(
             f"What does the {colour} {thing} cost?",
-            f"The {colour} {thing} costs {7 + 3 * number} euros" + " and ships today" * (number % 3),
+            f"The {colour} {thing} costs {7 + 3 * number} euros"
+            + " and ships today" * (number % 3),
         )
         for number, (colour, thing) in enumerate(pairs)
     ]
@@ -49,6 +53,23 @@ def write_rows(path: Path, rows: list[Row]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
     return path
+
+
+_prepare_process()  # as the command does before it loads torch
+_FORKSERVER = multiprocessing.get_context("forkserver")
+_FORKSERVER.set_forkserver_preload(["tests.finetune.machine", "setup.finetune.session"])
+
+
+def _main(env: dict[str, str], argv: list[str], log: Path, largest_file: int) -> None:
+    os.environ.update(env)
+    sys.argv = argv
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    if largest_file:
+        import resource  # noqa: PLC0415 - not on Windows
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    cli.main()
 
 
 @dataclass
@@ -79,16 +100,25 @@ class Machine:
         values = [f"endpoint.port={self.home.port}", *self.sets, *sets]
         return [step, *(part for value in values for part in ("--set", value))]
 
-    def start(self, *sets: str, command: tuple[str, ...] = ("-m", "setup")) -> Any:
-        """``python -m setup finetune`` as a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, *command, *self.arguments("finetune", *sets)],
-            env=self.home.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *sets: str, largest_file: int = 0) -> BaseProcess:
+        """``python -m setup finetune`` as a process of its own, forked where torch is loaded.
+
+        With ``largest_file`` every write beyond so many bytes of a file fails, as on a full disk.
+        """
+        argv = ["setup", *self.arguments("finetune", *sets)]
+        arguments = (self.home.env, argv, self._log, largest_file)
+        process = _FORKSERVER.Process(target=_main, args=arguments)
+        process.start()
+        return process
+
+    def finish(self, process: BaseProcess) -> Done:
+        """Wait for what ``start`` started."""
+        process.join()
+        return Done([], process.exitcode or 0, "", self._log.read_text())
+
+    @property
+    def _log(self) -> Path:
+        return self.home.path / "stderr.log"
 
     def finetune(self, *sets: str) -> Path:
         """Run it to the end; returns the folder of the run."""

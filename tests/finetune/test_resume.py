@@ -8,17 +8,18 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from unittest import mock
 
 import pytest
 
 from setup.finetune import session
 from setup.finetune.checkpoints import last_checkpoint
 from tests.finetune.conftest import MakeMachine
-from tests.finetune.machine import Done, Machine, difference, history, result
+from tests.finetune.machine import Done, Machine, difference, facts, history, result
 
-EPOCHS = "finetune.epochs=16"  # 128 steps
+EPOCHS = "finetune.epochs=8"  # 64 steps
 SAME = 1e-6  # the same arithmetic on the same machine
 PLAIN: list[str] = []
 NOISY = ["finetune.dropout=0.1", "finetune.accumulation=2", "finetune.batch_rows=2"]
@@ -33,20 +34,20 @@ def whole(make_machine: MakeMachine) -> dict[str, Path]:
     }
 
 
-def _wait_for_step(machine: Machine, step: int, process: Any = None) -> None:
+def _wait_for_step(machine: Machine, step: int, alive: Callable[[], bool] = lambda: True) -> None:
     deadline = time.monotonic() + 60
     while not any(row["step"] >= step for run in machine.runs() for row in history(run)):
         assert time.monotonic() < deadline
-        assert process is None or process.poll() is None, process.stderr.read()
+        assert alive()
         time.sleep(0.002)
 
 
-def _kill_twice(machine: Machine, sets: list[str], steps: list[int]) -> None:
-    for step in steps:
-        process = machine.start(EPOCHS, *sets)
-        _wait_for_step(machine, step, process)
-        process.kill()
-        process.communicate()
+def _kill(machine: Machine, sets: list[str], step: int) -> None:
+    process = machine.start(EPOCHS, *sets)
+    _wait_for_step(machine, step, process.is_alive)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def _check_equal(done: Done, machine: Machine, whole: Path, resumed: bool = True) -> None:
@@ -65,26 +66,16 @@ def _check_equal(done: Done, machine: Machine, whole: Path, resumed: bool = True
         assert result(run)[name] == result(whole)[name]
 
 
-def test_killed_twice_at_any_step(make_machine: MakeMachine, whole: dict[str, Path]) -> None:
-    chance = random.Random(7)  # noqa: S311 - any steps, but the same ones each time
-    machines = {"plain": make_machine(), "noisy": make_machine()}
-    settings = {"plain": PLAIN, "noisy": NOISY}
-    killers = [
-        threading.Thread(
-            target=_kill_twice,
-            args=(machine, settings[name], [chance.randint(5, 40), chance.randint(50, 110)]),
-        )
-        for name, machine in machines.items()
-    ]
-    for killer in killers:
-        killer.start()
-    for killer in killers:
-        killer.join()
-    for name, machine in machines.items():
-        (run,) = machine.runs()
-        assert not (run / "result.json").exists()
-        done = machine.setup("finetune", EPOCHS, *settings[name])
-        _check_equal(done, machine, whole[name])
+@pytest.mark.parametrize(("name", "sets"), [("plain", PLAIN), ("noisy", NOISY)])
+def test_killed_twice_at_any_step(
+    make_machine: MakeMachine, whole: dict[str, Path], name: str, sets: list[str]
+) -> None:
+    machine, chance = make_machine(), random.Random(name)  # noqa: S311 - any, but the same ones
+    for step in (chance.randint(5, 25), chance.randint(30, 50)):
+        _kill(machine, sets, step)
+    (run,) = machine.runs()
+    assert not (run / "result.json").exists()
+    _check_equal(machine.setup("finetune", EPOCHS, *sets), machine, whole[name])
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
@@ -94,7 +85,7 @@ def test_stopped_run_says_how_to_go_on(
     machine = make_machine()
 
     def stop() -> None:
-        _wait_for_step(machine, 30)
+        _wait_for_step(machine, 20)
         os.kill(os.getpid(), sign)
 
     thread = threading.Thread(target=stop)
@@ -117,44 +108,42 @@ class _Killed(BaseException):
     """Ends the process in the test's place."""
 
 
-@pytest.fixture
-def killed(
-    make_machine: MakeMachine, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Machine, Path]:
-    """A machine whose run ended between its last step and the result."""
+@pytest.fixture(scope="module")
+def killed_once(make_machine: MakeMachine) -> Path:
+    """A run that ended between its last step and the result."""
     machine = make_machine()
-    _kill_before_result(machine, monkeypatch, EPOCHS)
+    _kill_before_result(machine, EPOCHS)
     (run,) = machine.runs()
     assert len(list(run.glob("checkpoint-*"))) == 2
-    return machine, run
+    return run
 
 
-def _kill_before_result(machine: Machine, patch: pytest.MonkeyPatch, *sets: str) -> None:
-    def kill(_: Any) -> None:
-        raise _Killed
-
-    with patch.context() as context:
-        context.setattr(session.Session, "_load_best", kill)
-        with pytest.raises(_Killed):
-            machine.setup("finetune", *sets)
+@pytest.fixture
+def killed(make_machine: MakeMachine, killed_once: Path) -> tuple[Machine, Path]:
+    """A machine with a copy of that run, to be spoilt."""
+    machine = make_machine()
+    run = machine.home.path / "finetunes" / killed_once.name
+    return machine, Path(shutil.copytree(killed_once, run))
 
 
-def test_killed_after_the_last_step(
-    killed: tuple[Machine, Path], whole: dict[str, Path]
-) -> None:
+def _kill_before_result(machine: Machine, *sets: str) -> None:
+    kill = mock.patch.object(session.Session, "_load_best", side_effect=_Killed)
+    with kill, pytest.raises(_Killed):
+        machine.setup("finetune", *sets)
+
+
+def test_killed_after_the_last_step(killed: tuple[Machine, Path], whole: dict[str, Path]) -> None:
     machine, _ = killed
     _check_equal(machine.setup("finetune", EPOCHS), machine, whole["plain"])
 
 
-def test_killed_after_early_stopping(
-    make_machine: MakeMachine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_after_early_stopping(make_machine: MakeMachine) -> None:
     sets = ("finetune.epochs=60", "finetune.evaluate_every=5", "finetune.patience=1")
-    machine, other = make_machine(), make_machine()
-    _kill_before_result(machine, monkeypatch, *sets)
+    machine, other = make_machine(facts(6)), make_machine(facts(6))
+    _kill_before_result(machine, *sets)
     done = machine.setup("finetune", *sets)
     whole = other.finetune(*sets)
-    assert result(whole)["best_step"] < result(whole)["steps"] < 480
+    assert result(whole)["best_step"] < result(whole)["steps"] < 120
     _check_equal(done, machine, whole)
 
 
@@ -162,10 +151,10 @@ def test_cut_off_checkpoint_is_passed_over(
     killed: tuple[Machine, Path], whole: dict[str, Path]
 ) -> None:
     machine, run = killed
-    (run / "checkpoint-128/whole.json").unlink()
-    (run / "checkpoint-128/optimizer.pt").write_bytes(b"half")
+    (run / "checkpoint-64/whole.json").unlink()
+    (run / "checkpoint-64/optimizer.pt").write_bytes(b"half")
     done = machine.setup("finetune", EPOCHS)
-    assert "going on from step 124 of 128" in done.stderr
+    assert "going on from step 60 of 64" in done.stderr
     assert "damaged" not in done.stderr
     _check_equal(done, machine, whole["plain"])
 
@@ -178,17 +167,22 @@ def _damage(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["optimizer.pt", "adapter_model.safetensors", "best/adapter_model.safetensors", "history.jsonl"],
+    [
+        "optimizer.pt",
+        "adapter_model.safetensors",
+        "kept/best/adapter_model.safetensors",
+        "kept/history.jsonl",
+    ],
 )
 def test_damaged_checkpoint_is_named(
     killed: tuple[Machine, Path], whole: dict[str, Path], name: str
 ) -> None:
     machine, run = killed
-    _damage(run / "checkpoint-128" / name)
+    _damage(run / "checkpoint-64" / name)
     done = machine.setup("finetune", EPOCHS)
     (line,) = [line for line in done.stderr.splitlines() if "damaged" in line]
-    assert line == f"{run / 'checkpoint-128'} is damaged ({name}); going on without it"
-    assert "going on from step 124 of 128" in done.stderr
+    assert line == f"{run / 'checkpoint-64'} is damaged ({name}); going on without it"
+    assert "going on from step 60 of 64" in done.stderr
     _check_equal(done, machine, whole["plain"])
 
 
@@ -196,8 +190,8 @@ def test_from_the_start_without_a_whole_checkpoint(
     killed: tuple[Machine, Path], whole: dict[str, Path]
 ) -> None:
     machine, run = killed
-    _damage(run / "checkpoint-124/scheduler.pt")
-    (run / "checkpoint-128/rng_state.pth").unlink()
+    _damage(run / "checkpoint-60/scheduler.pt")
+    (run / "checkpoint-64/rng_state.pth").unlink()
     done = machine.setup("finetune", EPOCHS)
     assert done.stderr.count("is damaged") == 2
     _check_equal(done, machine, whole["plain"], resumed=False)

@@ -158,7 +158,9 @@ def _check_adapter_gguf(path: Path, run: Path) -> None:
 def test_early_stopping_keeps_the_best_step(make_machine: MakeMachine) -> None:
     machine = make_machine(facts(6))
     run = machine.finetune(
-        "finetune.epochs=60", "finetune.evaluate_every=5", "finetune.patience=1",
+        "finetune.epochs=60",
+        "finetune.evaluate_every=5",
+        "finetune.patience=1",
         "finetune.learning_rate=0.02",
     )
     figures, rows = result(run), history(run)

@@ -17,6 +17,7 @@ DOCUMENTS = [
     *(ROOT / "docs").glob("*.md"),
     *(path for room in ("flows", "connections", "data") for path in (ROOT / room).rglob("*.md")),
     ROOT / "benchmarks" / "README.md",
+    *(ROOT / "setup" / "recipes").glob("*.yaml"),
 ]
 each_document = pytest.mark.parametrize(
     "path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()

@@ -1,0 +1,160 @@
+"""The parts that were written for speed compute what the libraries compute."""
+
+from __future__ import annotations
+
+import random
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+from setup.finetune import lora
+from setup.finetune.base import load_base
+from setup.finetune.examples import Example
+from setup.finetune.loss import collate, mean_loss, use_answer_loss
+from setup.finetune.schedule import plan_batches
+from setup.recipe import Finetune
+
+
+def _lengths(count: int) -> list[int]:
+    chance = random.Random(count)  # noqa: S311
+    return [int(chance.lognormvariate(4.5, 0.7)) + 10 for _ in range(count)]
+
+
+@pytest.mark.parametrize("group", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [8, 25, 300, 909])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_every_row_comes_once_an_epoch(count: int, rows: int, group: int) -> None:
+    batches = plan_batches(_lengths(count), rows, 2, seed=0, group=group)
+    steps = -(-count // (rows * group))
+    assert len(batches) == 2 * steps * group
+    for epoch in (batches[: steps * group], batches[steps * group :]):
+        seen = sorted(chain(*epoch))
+        extra = max(0, group - count % (rows * group)) if count % (rows * group) else 0
+        assert set(seen) == set(range(count))
+        assert len(seen) == count + extra
+    assert all(1 <= len(batch) <= rows for batch in batches)
+
+
+def test_fewer_rows_than_processes() -> None:
+    (first, second, third) = plan_batches([5, 6], 4, 1, seed=0, group=3)
+    assert {*first, *second, *third} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps"), [(0.001, 1), (0.25, 18), (1, 75), (1.25, 93), (3, 225)]
+)
+def test_fraction_of_an_epoch_is_its_first_steps(epochs: float, steps: int) -> None:
+    lengths = _lengths(300)
+    planned = plan_batches(lengths, 2, epochs, seed=0, group=2)
+    assert planned == plan_batches(lengths, 2, 4, seed=0, group=2)[: 2 * steps]
+    assert len(planned) == 2 * steps
+
+
+def test_plan_follows_from_the_seed_alone() -> None:
+    lengths = _lengths(100)
+    first, again, other = (plan_batches(lengths, 4, 2, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert first[:25] != first[25:]
+
+
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_hardly_any_padding(group: int) -> None:
+    """Of all computed tokens; random batches of these lengths would waste two fifths."""
+    lengths = _lengths(1000)
+    batches = plan_batches(lengths, 4, 1, seed=0, group=group)
+    computed = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
+    assert sum(lengths) / computed > 0.93
+    steps = [batches[i : i + group] for i in range(0, len(batches), group)]
+    longest = [[max(lengths[row] for row in batch) for batch in step] for step in steps]
+    assert sum(map(sum, longest)) / sum(group * max(step) for step in longest) > 0.9
+
+
+def _attach(gguf: Path, fused: bool, **values: Any) -> Any:
+    settings = Finetune(learning_rate=0.1, max_tokens=64, rank=4, alpha=12, **values)
+    torch.manual_seed(3)
+    skip = mock.patch.object(lora, "fuse_lora", side_effect=None if fused else lambda _: None)
+    model, _ = load_base(str(gguf), torch.float32)
+    if fused:
+        tuned = lora.attach_lora(model, settings)
+    else:
+        with skip:
+            tuned = lora.attach_lora(model, settings)
+    for name, weights in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.2)
+    return tuned
+
+
+def _gradients(model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    model(**inputs).logits.square().mean().backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    """Two conversations of unlike length with labels in the middle."""
+    chance = torch.Generator().manual_seed(0)
+    ids = [torch.randint(3, 512, (count,), generator=chance).tolist() for count in (40, 25)]
+    return collate([Example(ids[0], [5, 6, 7, 30, 31]), Example(ids[1], [1, 20, 24])])
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+@pytest.mark.parametrize("base", ["llama", "phi3"])
+def test_fused_lora_is_that_of_peft(
+    tiny: dict[str, Path], batch: dict[str, torch.Tensor], base: str, layers: int
+) -> None:
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    fused, plain = (_attach(tiny[base], fused, layers=layers) for fused in (True, False))
+    assert torch.allclose(fused(**inputs).logits, plain(**inputs).logits, atol=1e-5)
+    left, right = _gradients(fused, inputs), _gradients(plain, inputs)
+    assert left.keys() == right.keys()
+    assert len(left) == 2 * (layers or 3) * len(fused.peft_config["default"].target_modules)
+    for name, gradient in left.items():
+        assert torch.allclose(gradient, right[name], atol=1e-5, rtol=1e-4), name
+    with fused.disable_adapter(), plain.disable_adapter():
+        assert torch.equal(fused(**inputs).logits, plain(**inputs).logits)
+
+
+def test_only_adapters_of_the_top_layers_are_trained(tiny: dict[str, Path]) -> None:
+    model = _attach(tiny["llama"], True, layers=2)
+    trained = [name for name, weights in model.named_parameters() if weights.requires_grad]
+    assert all("lora_" in name for name in trained)
+    assert {name.split("layers.")[1][0] for name in trained} == {"1", "2"}
+
+
+@pytest.mark.parametrize("base", ["llama", "phi3"])
+def test_answer_loss_is_that_of_transformers(
+    tiny: dict[str, Path], batch: dict[str, torch.Tensor], base: str
+) -> None:
+    model = _attach(tiny[base], True)
+    expected = model(**batch).loss
+    expected.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+    model.zero_grad()
+    use_answer_loss(model)
+    loss = model(**batch)["loss"]
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for name, gradient in gradients.items():
+        assert torch.allclose(model.get_parameter(name).grad, gradient, atol=1e-6), name
+
+
+def test_mean_loss_counts_tokens_and_not_rows(tiny: dict[str, Path]) -> None:
+    model = _attach(tiny["llama"], True)
+    chance = torch.Generator().manual_seed(1)
+    examples = [
+        Example(torch.randint(3, 512, (n,), generator=chance).tolist(), list(range(1, n, k)))
+        for n, k in [(300, 2), (200, 5), (20, 1), (500, 3), (7, 1)]
+    ]
+    one_by_one = [(model(**collate([one])).loss.item(), len(one.labelled)) for one in examples]
+    total = sum(count for _, count in one_by_one)
+    expected = sum(loss * count for loss, count in one_by_one) / total
+    use_answer_loss(model)
+    model.train()
+    assert mean_loss(model, examples) == pytest.approx(expected, rel=1e-5)
+    assert model.training
