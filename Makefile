@@ -7,7 +7,7 @@ SET ?=
 PORT ?= 8080
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps
 # torch is what the machine needs, so it is in no lock: setup/install_torch.py, TORCH_INDEX=URL.
-LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--upgrade --no-emit-package torch --constraints requirements-torch.txt
 OPTIONS := --recipe $(RECIPE) $(foreach value,$(SET),--set $(value))
 

@@ -3,7 +3,8 @@
 Tokens of conversations, prompts and answers without padding, per second of training: forward,
 backward and optimizer, but neither loading nor evaluation. Every figure comes from a process of its
 own; the contenders take turns, in another order each round, on the same rows. All train in fp32
-but for the rows of precision auto: bf16 where this machine is faster with it. Exits 1 when a target for LoRA on all layers is missed.
+but for the rows of precision auto: bf16 where this machine is faster with it. Exits 1 when a target
+for LoRA on all layers is missed.
 
 Example: python -m benchmarks.finetune --rounds 3 --steps 8
 """
@@ -20,7 +21,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from setup.finetune.run import _prepare_process
+from setup.finetune.run import prepare_process
 from setup.recipe import DEFAULT, load_recipe
 
 NAMES = {
@@ -151,7 +152,7 @@ def missed(figures: Figures) -> list[str]:
 def main() -> None:
     """Measure, print the tables, exit 1 when a target is missed."""
     given = _parser().parse_args()
-    _prepare_process()  # the product's own settings of threads, inherited by every contender
+    prepare_process()  # the product's own settings of threads, inherited by every contender
     figures = measure(given)
     for layers in given.layers:
         report(layers, figures[layers])

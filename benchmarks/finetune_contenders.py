@@ -1,7 +1,6 @@
 """One contender of ``benchmarks.finetune`` in a process of its own; prints its figures as JSON.
 
-Every contender trains the same LoRA of the same base model on the same rows, as many steps, on as
-many threads. The clock runs from the end of the warm-up to the end of the last step.
+All train the same LoRA of the same base model on the same rows, as many steps, on as many threads.
 """
 
 from __future__ import annotations
@@ -135,8 +134,7 @@ def _train_trl(task: Task, grouped: bool, **options: Any) -> dict[str, Any]:
 def _grouped(task: Task, tokenizer: Any) -> Sequence[int]:
     """The order that group_by_length gives the measured rows.
 
-    On so few rows its sampler would sort no more than a quarter of them together; it is given the
-    wider view that it has on a whole data set.
+    On so few rows its sampler sorts a quarter of them together; it gets the view of a whole set.
     """
     examples = make_examples(task.rows, tokenizer, task.settings.max_tokens, "benchmark's")
     order = get_length_grouped_indices(
@@ -181,8 +179,7 @@ def _train(trainer: Any, task: Task, lengths: list[int]) -> dict[str, Any]:
 def measure_limit(task: Task) -> dict[str, Any]:
     """The fastest product that the model's own layers can ask for, in FLOP a second.
 
-    Shapes are (tokens, hidden) by (hidden, intermediate) and back, for the tokens of one, two and
-    four steps.
+    Shapes are (tokens, hidden) by (hidden, intermediate) and back, tokens of 1, 2 and 4 steps.
     """
     model, tokenizer = load_base(task.source, torch.float32)
     examples = make_examples(task.rows, tokenizer, task.settings.max_tokens, "benchmark's")

@@ -108,6 +108,7 @@ def main() -> None:
     try:
         app()
     except FixableError as error:
+        console.err.quiet = False
         if "--json" in sys.argv:
             content = {"ok": False, "error": error.what, "fix": error.fix}
             console.out.print(json.dumps(content), markup=False)

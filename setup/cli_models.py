@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from setup.recipe import DEFAULT, load_recipe
 app = typer.Typer()
 
 
-class Form(str, Enum):
+class Form(StrEnum):
     """In which form a version is exported."""
 
     gguf = "gguf"

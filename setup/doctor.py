@@ -21,7 +21,7 @@ from setup.local.model import is_kept_as_it_is, model_path, verify_model
 from setup.paths import REPOSITORY, finetune_folder, models_folder
 from setup.recipe import Recipe
 
-_PYTHON = (3, 10), (3, 13)
+_PYTHON = (3, 11), (3, 13)
 _GIB = 1 << 30
 _DISK_NEEDED = 3 * _GIB  # the served model, the fine-tuned one, and checkpoints
 _MEMORY_NEEDED = 3 * _GIB  # while the recipe's model is fine-tuned; serving takes 1

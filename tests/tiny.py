@@ -92,7 +92,7 @@ def _tokenizer() -> Any:
     )
     rows = (ROOT / "data/sample/test.jsonl").read_text(encoding="utf-8").splitlines()
     bpe.train_from_iterator(rows, trainer)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def run_demo(recipe: Recipe, test_split: Path, limit: int) -> None:
     with test_split.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in islice(file, limit)]
     _ask_one(recipe, rows[0], names)
-    started = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
+    started = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     sides = [_ask_all(recipe, rows, name, f"chat-{name}-{started}") for name in names]
     _show_answers(rows, sides)
     _show_numbers(recipe, rows, sides)

@@ -77,7 +77,7 @@ def load_base(source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrai
     transformers.logging.disable_progress_bar()
     where, options = _location(source)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)  # type: ignore[no-untyped-call]
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
         model = transformers.AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]

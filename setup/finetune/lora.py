@@ -60,7 +60,7 @@ def _fused_forward(module: Linear) -> Any:
         if module.disable_adapters or module.merged:
             return plain(module, x, *arguments, **options)
         adapter = (down.weight.to(weight.dtype), up.weight.to(weight.dtype))
-        return _FusedLora.apply(x, weight, *adapter, scale)
+        return _FusedLora.apply(x, weight, *adapter, scale)  # type: ignore[no-untyped-call]
 
     return forward
 
@@ -74,7 +74,7 @@ class _FusedLora(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]  # noqa: PLR0913, PLR0917 - the terms of the formula
+    def forward(  # noqa: PLR0913, PLR0917 - the terms of the formula
         ctx: Any,
         x: torch.Tensor,
         weight: torch.Tensor,
@@ -91,7 +91,7 @@ class _FusedLora(torch.autograd.Function):
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
         rows, weight, down, up, low = ctx.saved_tensors
         grad = grad.reshape(-1, grad.shape[-1])
         grad_low = grad @ up

@@ -70,7 +70,8 @@ def collate(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         return {"input_ids": ids, **made}
     frozen = examples[0].hidden.new_zeros((*shape, examples[0].hidden.shape[-1]))
     for row, example in enumerate(examples):
-        frozen[row, : len(example)] = example.hidden
+        if example.hidden is not None:  # all of them have it, or none
+            frozen[row, : len(example)] = example.hidden
     return {"frozen": frozen, **made}
 
 

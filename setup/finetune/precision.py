@@ -6,6 +6,7 @@ import time
 
 import torch
 
+PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 _WORTH_IT = 1.3  # below that, the arithmetic around the products eats the gain
 _SHAPE = (256, 576, 1536)  # tokens, in, out: the products of a small model
 _REPEATS = 8

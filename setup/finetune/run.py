@@ -83,7 +83,7 @@ def finetune(recipe: Recipe, base: Base, train: Path) -> Finetuned:
         done = finished(folder)
         if done:
             return Finetuned(folder, False, done)
-        _prepare_process()
+        prepare_process()
         from setup.finetune.session import Session  # noqa: PLC0415 - seconds of import
 
         session = Session(recipe, base, train, folder)
@@ -108,17 +108,19 @@ def _sole_owner(folder: Path) -> AbstractContextManager[Any]:
     return nullcontext() if "RANK" in os.environ else FileLock(f"{folder}.lock")
 
 
-def _prepare_process() -> None:
+def prepare_process() -> None:
     """What must be known before torch is loaded.
 
-    Threads that wait for each other by spinning make a step ten times slower as soon as one other
-    program wants a core. One process uses one GPU: several need ``torchrun``, without it the
-    Trainer would copy the model to all of them in every step, which fused layers do not survive.
+    Threads that spin for long while they wait for each other make a step ten times slower as soon
+    as one other program wants a core; threads that never spin make it a fifth slower always.
+
+    One process uses one GPU: several need ``torchrun``. Without it the Trainer would copy the
+    model to all of them in every step, which fused layers do not survive.
     """
     if "RANK" not in os.environ:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
 

@@ -30,12 +30,13 @@ from setup.finetune.frozen import remember_frozen, worth_remembering
 from setup.finetune.history import History
 from setup.finetune.lora import attach_lora
 from setup.finetune.loss import mean_loss, use_answer_loss
-from setup.finetune.precision import choose_dtype
+from setup.finetune.precision import PRECISIONS, choose_dtype
 from setup.finetune.progress import Progress
 from setup.finetune.run import Base
 from setup.finetune.schedule import plan_batches
 from setup.finetune.trainer import AnswerTrainer, trainer_arguments
 from setup.finetune.watch import Interruption, Watch
+from setup.paths import read_json, write_private
 from setup.recipe import Recipe
 
 
@@ -51,7 +52,7 @@ class Session:
         torch.set_num_threads(self.settings.threads or max(1, (os.cpu_count() or 1) // local))
         self.train_sha256 = sha256_file(train)
         self.split = read_split(train, self.settings)
-        self.dtype = choose_dtype(self.settings.precision)
+        self.dtype = self._dtype()
         with console.progress_bar("Loading the base model"):
             source = base.source or transformers_copy(base.file, base.sha256)
             model, self.tokenizer = load_base(source, self.dtype)
@@ -63,6 +64,20 @@ class Session:
         self.model = attach_lora(model, self.settings)
         use_answer_loss(self.model)
         self.prepared = self._remember_frozen()
+
+    def _dtype(self) -> torch.dtype:
+        """The precision of the run: measured at its start, and kept when it is resumed."""
+        note = self.folder / "precision.json"
+        kept = (read_json(note) or {}).get("precision")
+        dtype = choose_dtype(str(kept or self.settings.precision))
+        if self.is_first and not kept:
+            try:
+                write_private(note, {"precision": PRECISIONS[dtype]})
+            except OSError as error:
+                raise FixableError(
+                    f"cannot write to {self.folder}: {error.strerror}", "free disk space"
+                ) from None
+        return dtype
 
     def _remember_frozen(self) -> float:
         """Compute once what would be the same in every epoch; returns the seconds it took."""
@@ -189,7 +204,7 @@ class Session:
         packages = ("torch", "transformers", "peft", "accelerate")
         return {
             "peak_memory": _peak_memory(),
-            "precision": "bf16" if self.dtype == torch.bfloat16 else "fp32",
+            "precision": PRECISIONS[self.dtype],
             "processes": self.world,
             "data": {
                 "train_sha256": self.train_sha256,

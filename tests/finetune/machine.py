@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from setup import cli, console
-from setup.finetune.run import _prepare_process
+from setup.finetune.run import prepare_process
 from tests.home import Home
 
 Done = subprocess.CompletedProcess[str]
@@ -55,7 +55,7 @@ def write_rows(path: Path, rows: list[Row]) -> Path:
     return path
 
 
-_prepare_process()  # as the command does before it loads torch
+prepare_process()  # as the command does before it loads torch
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(["tests.finetune.machine", "setup.finetune.session"])
 

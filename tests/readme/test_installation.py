@@ -19,7 +19,7 @@ from tests.home import ROOT
 
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 LOCKS = ["requirements", "requirements-dev"]
-PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+PYTHONS = ["3.11", "3.12", "3.13"]
 
 
 def _named_in(path: Path) -> Iterator[Requirement]:

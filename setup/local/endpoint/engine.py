@@ -94,7 +94,7 @@ class Engine:
             self._process.stdin.close()
         try:
             await asyncio.wait_for(self._process.wait(), 5)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             await _end(self._process)
 
     @asynccontextmanager

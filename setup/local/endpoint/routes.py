@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
+from asyncio import timeout_at
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
@@ -24,11 +24,6 @@ from setup.local.endpoint.deployments import Deployment, Deployments
 from setup.local.endpoint.engine import Engine
 from setup.local.endpoint.errors import ApiError, EngineError
 from setup.local.endpoint.settings import EndpointSettings
-
-if sys.version_info >= (3, 11):
-    from asyncio import timeout_at
-else:
-    from async_timeout import timeout_at
 
 DEPLOYMENTS: web.AppKey[Deployments] = web.AppKey("deployments", Deployments)
 SETTINGS: web.AppKey[EndpointSettings] = web.AppKey("settings", EndpointSettings)
@@ -109,7 +104,7 @@ async def read_body(request: web.Request) -> bytes:
         raise ApiError(413, f"the body is larger than {settings.max_body} bytes")
     try:
         return await asyncio.wait_for(request.read(), settings.read_timeout)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise ApiError(408, f"the body did not arrive in {settings.read_timeout:g} s") from None
     except web.HTTPRequestEntityTooLarge:
         raise ApiError(413, f"the body is larger than {settings.max_body} bytes") from None
@@ -182,7 +177,7 @@ def _translated(limit: float) -> Iterator[None]:
     """Engine failures and overrun deadlines as Azure's status codes."""
     try:
         yield
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise ApiError(408, f"no answer within {limit:g} s") from None
     except EngineError as error:
         if error.kind == "exceed_context_size_error":

@@ -31,7 +31,7 @@ def write_merged_safetensors(base: Path | str, adapter: Adapter, target: Path) -
 
     model, tokenizer = load_base(str(base), torch.float32)
     _merge(model, adapter, str(base))
-    model.half()  # type: ignore[no-untyped-call]
+    model.half()
     broken = next((n for n, p in model.named_parameters() if not p.isfinite().all()), None)
     if broken:
         what = f"the adapter in {adapter.folder} drives {broken} beyond half precision"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +143,7 @@ def _read_version(entry: ModelVersion, champion: str | int | None) -> Version | 
         "model": entry.name,
         "number": entry.version,
         "champion": champion is not None and str(champion) == str(entry.version),
-        "created": datetime.fromtimestamp(entry.creation_timestamp / 1000, timezone.utc),
+        "created": datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC),
         "run_id": entry.run_id,
         # From where the registry lies now: MLflow keeps the path it once had.
         "folder": artifacts_folder() / entry.tags.get("folder", ""),
