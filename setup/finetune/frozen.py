@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from setup.finetune.collate import collate, unpack
 from setup.finetune.examples import Example
 from setup.finetune.layers import layers_only, lowest_trained_layer
-from setup.finetune.loss import batches_of, collate
+from setup.finetune.loss import batches_of
 
 _LARGEST = 1 << 30  # bytes that may be remembered
 
@@ -42,13 +43,10 @@ def remember_frozen(
     numbers = iter(order)
     with torch.no_grad(), layers_only(inner.model, slice(0, lowest), norm=False):
         for batch in batches_of([examples[number] for number in order]):
-            inputs = collate(batch)
-            output = inner.model(
-                input_ids=inputs["input_ids"].to(device),
-                attention_mask=inputs["attention_mask"].to(device),
-                use_cache=False,
-            ).last_hidden_state.cpu()
-            for example, hidden in zip(batch, output, strict=True):
-                made[next(numbers)] = replace(example, hidden=hidden[: len(example)].clone())
+            inputs = {name: value.to(device) for name, value in collate(batch).items()}
+            del inputs["labels"]
+            output = inner.model(**inputs, use_cache=False).last_hidden_state.cpu()
+            for example, hidden in zip(batch, unpack(output, batch), strict=True):
+                made[next(numbers)] = replace(example, hidden=hidden.clone())
             on_progress(len(made))
     return [made[number] for number in range(len(examples))]

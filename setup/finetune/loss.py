@@ -10,11 +10,11 @@ import torch
 import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 
+from setup.finetune.collate import IGNORED, collate
 from setup.finetune.examples import Example
 from setup.finetune.layers import layers_only, lowest_trained_layer
 
-IGNORED = -100  # what cross_entropy leaves out by default
-_TOKENS_AT_ONCE = 1024
+_TOKENS_AT_ONCE = 600
 
 
 def use_answer_loss(model: Any) -> None:
@@ -35,11 +35,12 @@ def _answer_loss(  # noqa: PLR0913 - what the Trainer passes
     attention_mask: torch.Tensor,
     labels: torch.Tensor,
     input_ids: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
     frozen: torch.Tensor | None = None,
     num_items_in_batch: torch.Tensor | int | None = None,
     **_: Any,
 ) -> dict[str, torch.Tensor]:
-    given: dict[str, Any] = {"attention_mask": attention_mask, "use_cache": False}
+    given = {"attention_mask": attention_mask, "position_ids": position_ids, "use_cache": False}
     if frozen is None:
         hidden = self.model(input_ids=input_ids, **given).last_hidden_state
     else:
@@ -50,29 +51,6 @@ def _answer_loss(  # noqa: PLR0913 - what the Trainer passes
     logits = self.lm_head(hidden[:, :-1][picked]).float()
     total = cross_entropy(logits, targets[picked], reduction="sum")
     return {"loss": total / (picked.sum() if num_items_in_batch is None else num_items_in_batch)}
-
-
-def collate(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """``input_ids``, ``attention_mask`` and ``labels`` of shape (rows, longest), padded right.
-
-    Where the examples hold what the frozen layers made of them, that goes in the place of their
-    ids, as ``frozen`` of shape (rows, longest, width).
-    """
-    shape = (len(examples), max(map(len, examples)))
-    ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORED)
-    for row, example in enumerate(examples):
-        tokens = torch.tensor(example.ids)
-        ids[row, : len(example)], mask[row, : len(example)] = tokens, 1
-        labels[row, example.labelled] = tokens[example.labelled]
-    made = {"attention_mask": mask, "labels": labels}
-    if examples[0].hidden is None:
-        return {"input_ids": ids, **made}
-    frozen = examples[0].hidden.new_zeros((*shape, examples[0].hidden.shape[-1]))
-    for row, example in enumerate(examples):
-        if example.hidden is not None:  # all of them have it, or none
-            frozen[row, : len(example)] = example.hidden
-    return {"frozen": frozen, **made}
 
 
 def mean_loss(model: Any, examples: Sequence[Example]) -> float:
@@ -95,7 +73,7 @@ def mean_loss(model: Any, examples: Sequence[Example]) -> float:
 
 
 def batches_of(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    """``examples`` in their order, in batches of about a thousand tokens."""
+    """``examples`` in their order, in batches of some hundred tokens."""
     batch: list[Example] = []
     for example in examples:
         if batch and len(example) * (len(batch) + 1) > _TOKENS_AT_ONCE:

@@ -145,3 +145,4 @@ def _finish(folder: Path, recipe: Recipe, tokenizer: Any, result: dict[str, Any]
         ) from None
     for path in [folder / "best", *folder.glob("checkpoint-*")]:
         shutil.rmtree(path, ignore_errors=True)
+    (folder / "precision.json").unlink(missing_ok=True)

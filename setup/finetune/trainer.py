@@ -15,8 +15,8 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArg
 
 from setup.errors import FixableError
 from setup.finetune.checkpoints import seal_checkpoint
+from setup.finetune.collate import collate
 from setup.finetune.examples import Example
-from setup.finetune.loss import collate
 from setup.recipe import Finetune
 
 

@@ -13,8 +13,9 @@ import torch
 
 from setup.finetune import lora
 from setup.finetune.base import load_base
+from setup.finetune.collate import collate
 from setup.finetune.examples import Example
-from setup.finetune.loss import collate, mean_loss, use_answer_loss
+from setup.finetune.loss import mean_loss, use_answer_loss
 from setup.finetune.schedule import plan_batches
 from setup.recipe import Finetune
 

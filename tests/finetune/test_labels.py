@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from setup.finetune.collate import IGNORED, collate
 from setup.finetune.examples import Example, NotTrainableError, make_example
-from setup.finetune.loss import IGNORED, collate
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import conversation, facts
 from tests.tiny import TEMPLATE, transformers_folder
