@@ -36,7 +36,7 @@ stop: $(VENV)/.installed            ## stop the endpoint
 
 test: $(VENV)/.installed-dev        ## set up and pass the tests
 	$(RUN) -m tests.browser.chromium
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadscope
 
 check: $(VENV)/.installed-dev       ## lint, format and types
 	$(VENV)/bin/ruff check .

@@ -80,4 +80,5 @@ def export(
 
     loaded = load_recipe(recipe, sets or [])
     found = export_version(loaded, version, form.value, out)
-    console.out.print(f"export: version {found.number} of {found.model} as {form.value} in {out}")
+    told = f"export: version {found.number} of {found.model} as {form.value} in {out}"
+    console.out.print(told, markup=False)

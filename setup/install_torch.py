@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements-torch.txt"
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
@@ -34,7 +35,7 @@ def install_torch() -> int:
     if _from_local_wheels():
         return 0
     index = choose_index()
-    _say(f"torch from {index or 'the package index'}")
+    _say(f"torch from {urlsplit(index).hostname or 'the package index'}")
     code = _pip(*(["--index-url", index] if index else [])).returncode
     if code == 0 or index != CPU_BUILDS or "TORCH_INDEX" in os.environ:
         return code

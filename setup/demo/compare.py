@@ -50,16 +50,19 @@ def run_demo(recipe: Recipe, test_split: Path, limit: int) -> None:
     names = [given.deployment, given.tuned]
     if given.tuned not in deployments_of(recipe, LocalEndpoint(given.name)):
         raise FixableError(
-            f"endpoint {given.name} has no deployment {given.tuned}, for no version is champion",
+            f"endpoint {given.name} has no deployment {given.tuned}: no version is champion, or "
+            f"endpoint.version is {given.version}",
             "python -m setup models, and python -m setup promote NUMBER",
         )
+    losses = _losses(recipe)
     with test_split.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in islice(file, limit)]
-    _ask_one(recipe, rows[0], names)
+    alone = next((row for row in rows if not row["chat_history"]), rows[0])
+    _ask_one(recipe, alone, names)
     started = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     sides = [_ask_all(recipe, rows, name, f"chat-{name}-{started}") for name in names]
     _show_answers(rows, sides)
-    _show_numbers(recipe, rows, sides)
+    _show_numbers(losses, rows, sides)
     _say_next(sides)
     _refuse_missing(rows, sides)
 
@@ -119,13 +122,16 @@ def _shorten(text: str) -> Text:
     return Text(joined if len(joined) <= _WIDEST else f"{joined[: _WIDEST - 1]}…")
 
 
-def _show_numbers(recipe: Recipe, rows: list[Row], sides: Sequence[Side]) -> None:
+def _show_numbers(
+    losses: list[tuple[str, str, str]], rows: list[Row], sides: Sequence[Side]
+) -> None:
     table = Table("", *(side.deployment for side in sides))
-    for label, *values in _losses(recipe):
+    for label, *values in losses:
         table.add_row(label, *values)
     recalls = [fact_recall(rows, side.answers) for side in sides]
-    label = f"fact recall, {recalls[0][1]} test rows"
-    table.add_row(label, *(f"{share:.2f}" for share, _ in recalls))
+    if recalls[0][1]:
+        label = f"fact recall, {recalls[0][1]} test rows"
+        table.add_row(label, *(f"{share:.2f}" for share, _ in recalls))
     declined = [declines(rows, side.answers) for side in sides]
     if declined[0][1]:
         table.add_row("declined where it must", *(f"{n} of {due}" for n, due in declined))

@@ -35,6 +35,8 @@ def transformers_copy(path: Path, sha256: str) -> str:
     if path.stat().st_size > _COPIED_BELOW:
         return str(path)
     folder = models_folder() / f"{path.stem}-{sha256[:8]}-transformers"
+    if folder.is_dir():
+        return str(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
@@ -47,7 +49,7 @@ def _copy(path: Path, folder: Path) -> None:
     from safetensors import SafetensorError  # noqa: PLC0415
 
     model, tokenizer = load_base(str(path), torch.float16)
-    draft = folder.with_suffix(".partial")
+    draft = folder.with_name(f"{folder.name}.partial")
     try:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)

@@ -30,12 +30,6 @@ class Split:
     train: list[list[Message]]
     held_out: list[list[Message]]
 
-    @property
-    def held_out_sha256(self) -> str:
-        """Of the held-out conversations: losses compare only where this is equal."""
-        text = json.dumps(self.held_out, ensure_ascii=False, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
 
 def read_split(path: Path, settings: Finetune) -> Split:
     """The train split with ``held_out_rows`` of it (a fifth at most) set aside.
@@ -83,6 +77,26 @@ def _messages(where: str, line: str) -> list[Message]:
     if not pairs or not all(isinstance(part, str) for pair in pairs for part in pair):
         raise FixableError(f"{where} has a message whose role or content is no text", _AGAIN)
     return [{"role": role, "content": content} for role, content in pairs]
+
+
+def fold_system(rows: Sequence[list[Message]]) -> list[list[Message]]:
+    """``rows`` with each system message put before the first user turn, as the chat flow does it
+    for models without a system role.
+    """
+    folded = []
+    for row in rows:
+        if len(row) > 1 and row[0]["role"] == "system":
+            text = f"{row[0]['content']}\n\n{row[1]['content']}"
+            folded.append([{"role": row[1]["role"], "content": text}, *row[2:]])
+        else:
+            folded.append(row)
+    return folded
+
+
+def examples_sha256(examples: Sequence[Example]) -> str:
+    """Of tokens and labels: the losses of two runs compare only where this is equal."""
+    content = json.dumps([[example.ids, example.labelled] for example in examples])
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def make_examples(

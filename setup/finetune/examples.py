@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
@@ -87,9 +89,12 @@ class _Rendered:
 
 
 def _apply(messages: list[Message], tokenizer: Any, prompt: bool = False) -> str:
-    return str(
-        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
-    )
+    try:
+        return str(
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+        )
+    except TemplateError as error:
+        raise NotTrainableError(f"the chat template refuses it: {error}") from None
 
 
 def _answer_start(before: list[Message], text: str, tokenizer: Any) -> int:

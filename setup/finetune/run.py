@@ -8,14 +8,16 @@ import math
 import os
 import shutil
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from setup import console
 from setup.data.files import sha256_file
 from setup.errors import FixableError
 from setup.paths import finetune_folder, read_json
@@ -24,16 +26,20 @@ from setup.recipe import Recipe
 _FORMAT = 1  # raise it when a change of code makes other weights of the same recipe
 _ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 # How it is run, not what comes out.
-_NOT_IN_FINGERPRINT = {"threads", "save_every", "base"}
+_NOT_IN_FINGERPRINT = {"threads", "save_every"}
 
 
 @dataclass(frozen=True)
 class Base:
-    """The model that is served: its file, that file's sha256, and where to train it from."""
+    """The model that is served: its file, that file's sha256, and where to train it from.
+
+    ``source`` is empty where that is the file itself; ``named`` is what the recipe calls it.
+    """
 
     file: Path
     sha256: str
     source: str
+    named: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ def run_folder(recipe: Recipe, base_sha256: str, train: Path) -> tuple[Path, str
     content = {
         "format": _FORMAT,
         "finetune": recipe.finetune.model_dump(exclude=_NOT_IN_FINGERPRINT),
-        "base": [base_sha256, recipe.finetune.base],
+        "system_role": recipe.model.system_role,
+        "base": base_sha256,
         "train": sha256_file(train),
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -84,10 +91,12 @@ def finetune(recipe: Recipe, base: Base, train: Path) -> Finetuned:
         if done:
             return Finetuned(folder, False, done)
         prepare_process()
-        from setup.finetune.session import Session  # noqa: PLC0415 - seconds of import
+        from setup.finetune.memory import enough_memory  # noqa: PLC0415 - seconds of import
+        from setup.finetune.session import Session  # noqa: PLC0415
 
-        session = Session(recipe, base, train, folder)
-        outcome = session.train()
+        with enough_memory():
+            session = Session(recipe, base, train, folder)
+            outcome = session.train()
         result = {"fingerprint": fingerprint, **outcome}
         if session.is_first:
             _finish(folder, recipe, session.tokenizer, result)
@@ -105,7 +114,21 @@ def _sole_owner(folder: Path) -> AbstractContextManager[Any]:
             f"cannot write to {folder}: {error.strerror}",
             "set FINETUNE_PHI_HOME to a folder of your own",
         ) from None
-    return nullcontext() if "RANK" in os.environ else FileLock(f"{folder}.lock")
+    return nullcontext() if "RANK" in os.environ else _waiting_for(f"{folder}.lock")
+
+
+@contextmanager
+def _waiting_for(path: str) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.err.print(f"another process runs this; waiting for {path}", markup=False)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepare_process() -> None:
@@ -145,4 +168,4 @@ def _finish(folder: Path, recipe: Recipe, tokenizer: Any, result: dict[str, Any]
         ) from None
     for path in [folder / "best", *folder.glob("checkpoint-*")]:
         shutil.rmtree(path, ignore_errors=True)
-    (folder / "precision.json").unlink(missing_ok=True)
+    (folder / "begun.json").unlink(missing_ok=True)

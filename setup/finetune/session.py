@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import transformers
 from accelerate.utils import broadcast_object_list
@@ -24,19 +22,26 @@ from setup.console import TASK
 from setup.data.files import sha256_file
 from setup.errors import FixableError
 from setup.finetune.base import load_base, transformers_copy
+from setup.finetune.begun import begin
 from setup.finetune.checkpoints import last_checkpoint, restore_checkpoint
-from setup.finetune.dataset import general_examples, make_examples, read_split
+from setup.finetune.dataset import (
+    examples_sha256,
+    fold_system,
+    general_examples,
+    make_examples,
+    read_split,
+)
 from setup.finetune.frozen import remember_frozen, worth_remembering
 from setup.finetune.history import History
 from setup.finetune.lora import attach_lora
 from setup.finetune.loss import mean_loss, use_answer_loss
-from setup.finetune.precision import PRECISIONS, choose_dtype
+from setup.finetune.memory import peak_memory
+from setup.finetune.precision import PRECISIONS
 from setup.finetune.progress import Progress
 from setup.finetune.run import Base
 from setup.finetune.schedule import plan_batches
 from setup.finetune.trainer import AnswerTrainer, trainer_arguments
 from setup.finetune.watch import Interruption, Watch
-from setup.paths import read_json, write_private
 from setup.recipe import Recipe
 
 
@@ -51,33 +56,23 @@ class Session:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(self.settings.threads or max(1, (os.cpu_count() or 1) // local))
         self.train_sha256 = sha256_file(train)
-        self.split = read_split(train, self.settings)
-        self.dtype = self._dtype()
+        split = read_split(train, self.settings)
+        precision = self.settings.precision
+        self.dtype = begin(folder, precision, self.world, self.is_first)
         with console.progress_bar("Loading the base model"):
             source = base.source or transformers_copy(base.file, base.sha256)
             model, self.tokenizer = load_base(source, self.dtype)
         longest = self.settings.max_tokens
-        self.examples = make_examples(self.split.train, self.tokenizer, longest, "training")
-        self.held_out = make_examples(self.split.held_out, self.tokenizer, longest, "held-out")
+        folds = recipe.model.system_role == "fold"
+        self.examples, self.held_out = (
+            make_examples(fold_system(rows) if folds else rows, self.tokenizer, longest, part)
+            for rows, part in ((split.train, "training"), (split.held_out, "held-out"))
+        )
         self.general = general_examples(self.tokenizer, longest)
         set_seed(self.settings.seed)
         self.model = attach_lora(model, self.settings)
         use_answer_loss(self.model)
         self.prepared = self._remember_frozen()
-
-    def _dtype(self) -> torch.dtype:
-        """The precision of the run: measured at its start, and kept when it is resumed."""
-        note = self.folder / "precision.json"
-        kept = (read_json(note) or {}).get("precision")
-        dtype = choose_dtype(str(kept or self.settings.precision))
-        if self.is_first and not kept:
-            try:
-                write_private(note, {"precision": PRECISIONS[dtype]})
-            except OSError as error:
-                raise FixableError(
-                    f"cannot write to {self.folder}: {error.strerror}", "free disk space"
-                ) from None
-        return dtype
 
     def _remember_frozen(self) -> float:
         """Compute once what would be the same in every epoch; returns the seconds it took."""
@@ -133,7 +128,8 @@ class Session:
         done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         history.resume(done)
         if checkpoint and self.is_first:
-            console.err.print(f"going on from step {done} of {len(tokens)} ({checkpoint})")
+            told = f"going on from step {done} of {len(tokens)} ({checkpoint})"
+            console.err.print(told, markup=False)
         interruption = Interruption()
         with Progress(len(tokens), done, quiet=not self.is_first) as progress:
             watch = Watch(
@@ -163,11 +159,6 @@ class Session:
     def _train(self, checkpoint: str | None) -> None:
         try:
             self.trainer.train(resume_from_checkpoint=checkpoint)
-        except torch.OutOfMemoryError as error:
-            raise FixableError(
-                f"out of memory: {str(error).splitlines()[0]}",
-                "--set finetune.checkpointing=true, or fewer finetune.batch_rows",
-            ) from None
         except (OSError, SafetensorError) as error:
             raise FixableError(
                 f"cannot write to {self.folder}: {getattr(error, 'strerror', None) or error}",
@@ -176,9 +167,16 @@ class Session:
 
     def _checkpoint(self) -> Path | None:
         """The checkpoint to go on from, the same one in every process."""
-        found = [last_checkpoint(self.folder) if self.is_first else None]
-        if found[0]:
-            restore_checkpoint(found[0])
+        found: list[Path | None] = [None]
+        try:
+            found = [last_checkpoint(self.folder) if self.is_first else None]
+            if found[0]:
+                restore_checkpoint(found[0])
+        except OSError as error:
+            raise FixableError(
+                f"cannot go on from the checkpoints in {self.folder}: {error.strerror}",
+                "free disk space, then the same command again",
+            ) from None
         return broadcast_object_list(found)[0] if self.world > 1 else found[0]
 
     def _measure(self, step: int) -> dict[str, float]:
@@ -203,27 +201,15 @@ class Session:
     def _provenance(self) -> dict[str, Any]:
         packages = ("torch", "transformers", "peft", "accelerate")
         return {
-            "peak_memory": _peak_memory(),
+            "peak_memory": peak_memory(),
             "precision": PRECISIONS[self.dtype],
             "processes": self.world,
             "data": {
                 "train_sha256": self.train_sha256,
-                "held_out_sha256": self.split.held_out_sha256,
+                "held_out_sha256": examples_sha256(self.held_out),
                 "train_rows": len(self.examples),
                 "held_out_rows": len(self.held_out),
             },
-            "base": {"source": self.base.source, "sha256": self.base.sha256},
+            "base": {"source": self.base.source or self.base.named, "sha256": self.base.sha256},
             "versions": {name: version(name) for name in packages},
         }
-
-
-def _peak_memory() -> int:
-    """Bytes this process has held at most: of the GPU where there is one, else resident."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource  # noqa: PLC0415 - not on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

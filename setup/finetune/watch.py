@@ -103,7 +103,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def is_enough(self, step: int) -> bool:
         """Whether the run ends with ``step``: the last one, or nothing got better for long."""
         patience = self.settings.patience
-        return step == len(self.tokens) or 0 < patience <= self.history.without_improvement
+        return step >= len(self.tokens) or 0 < patience <= self.history.without_improvement
 
     def _rate(self, step: int) -> float:
         return self._tokens(step) / max(1e-9, time.monotonic() - self._started)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from setup.console import TASK, progress_bar
+from setup.errors import FixableError
 from setup.local.model import prepare_model
 from setup.recipe import Recipe
 
@@ -30,6 +31,7 @@ def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
     from setup.local.tuned_model import refuse_other_base  # noqa: PLC0415
 
     version = get_version(recipe.registry.model, which)
+    _refuse_folder(form, out)
     base = prepare_model(recipe.model)
     refuse_other_base(recipe, version, base)
     adapter, target = read_adapter(version.adapter), out.expanduser().resolve()
@@ -44,5 +46,25 @@ def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
         elif form == "adapter":
             write_adapter_gguf(base, adapter, target)
         else:
+            _refuse_other_source(recipe, version)
             write_merged_safetensors(recipe.finetune.base or base, adapter, target)
     return version
+
+
+def _refuse_folder(form: str, out: Path) -> None:
+    """A folder is replaced only by a folder, and only one that holds a model or nothing."""
+    target = out.expanduser().resolve()
+    if not target.is_dir():
+        return
+    is_model = (target / "config.json").is_file() or not any(target.iterdir())
+    if form != "transformers" or not is_model or Path.cwd().is_relative_to(target):
+        raise FixableError(f"{target} is a folder, which would be replaced", "--out a new name")
+
+
+def _refuse_other_source(recipe: Recipe, version: Version) -> None:
+    named = recipe.finetune.base or recipe.model.source
+    if version.base_source != named:
+        raise FixableError(
+            f"version {version.number} was trained from {version.base_source}, not {named}",
+            f"--set finetune.base={version.base_source}",
+        )

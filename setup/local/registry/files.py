@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from setup.data.files import sha256_file
 from setup.errors import FixableError
 from setup.local.registry.store import artifacts_folder
 
@@ -22,7 +22,7 @@ def check_copy(source: Path, copy: Path) -> None:
     files = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source]
     for path in files:
         copied = copy / path.relative_to(source)
-        if not copied.is_file() or _sha256(copied) != _sha256(path):
+        if not copied.is_file() or sha256_file(copied) != sha256_file(path):
             what = f"{copied} is not the same as {path} right after it was copied"
             raise FixableError(what, "check the disk and its free space, then register again")
 
@@ -33,11 +33,3 @@ def remove_files(location: str) -> None:
     # A database that was edited, or moved here, may name any folder of this machine.
     if folder.is_relative_to(artifacts_folder().resolve()):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
