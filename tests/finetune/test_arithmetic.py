@@ -11,10 +11,12 @@ from unittest import mock
 import pytest
 import torch
 
+from setup.finetune import collate as layout
 from setup.finetune import lora
 from setup.finetune.base import load_base
 from setup.finetune.collate import collate
 from setup.finetune.examples import Example
+from setup.finetune.frozen import remember_frozen
 from setup.finetune.loss import mean_loss, use_answer_loss
 from setup.finetune.schedule import plan_batches
 from setup.recipe import Finetune
@@ -159,3 +161,48 @@ def test_mean_loss_counts_tokens_and_not_rows(tiny: dict[str, Path]) -> None:
     model.train()
     assert mean_loss(model, examples) == pytest.approx(expected, rel=1e-5)
     assert model.training
+
+
+def _alike(chance: torch.Generator) -> list[Example]:
+    """Conversations that begin with the same dozen tokens, one with an answer right after."""
+    common = torch.randint(3, 512, (12,), generator=chance).tolist()
+    parts = [torch.randint(3, 512, (n,), generator=chance).tolist() for n in (20, 9, 14, 31)]
+    labels = [[20, 21, 31], [13, 20], [25], [14, 15, 16, 42]]
+    return [Example(common + own, at) for own, at in zip(parts, labels, strict=True)]
+
+
+def _losses(model: Any, examples: list[Example]) -> tuple[float, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    loss = model(**collate(examples))["loss"]
+    loss.backward()
+    return loss.item(), {
+        name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+    }
+
+
+@pytest.mark.parametrize("remembers", [False, True])
+@pytest.mark.parametrize("base", ["llama", "phi3"])
+def test_packed_and_remembered_conversations_give_the_same_gradients(
+    tiny: dict[str, Path], base: str, remembers: bool
+) -> None:
+    model = _attach(tiny[base], True, layers=2)
+    use_answer_loss(model)
+    examples = _alike(torch.Generator().manual_seed(2))
+    with mock.patch.object(layout, "_WORTH_IT", 1):
+        assert "position_ids" not in collate(examples)
+        loss, gradients = _losses(model, examples)
+    if remembers:
+        examples = remember_frozen(model, examples, lambda _: None)
+    assert collate(examples)["labels"].shape == (1, sum(map(len, examples)) - 3 * 12)
+    packed_loss, packed = _losses(model, examples)
+    assert packed_loss == pytest.approx(loss, rel=1e-5)
+    assert packed.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        assert torch.allclose(packed[name], gradient, atol=1e-6, rtol=1e-4), name
+
+
+def test_answer_is_never_predicted_from_what_is_shared() -> None:
+    same = Example([5, 6, 7, 8], [2, 3])
+    assert layout.shared_prefix([same, same]) == 1
+    assert layout.shared_prefix([same, Example([5, 9, 7, 8], [3])]) == 1
+    assert layout.shared_prefix([Example([5, 6], [1])] * 2) == 0

@@ -86,12 +86,14 @@ def test_prompt_is_the_one_that_is_served(request: pytest.FixtureRequest, name: 
 def test_stop_token_is_learnt_though_it_is_the_padding_token(chatml: Any) -> None:
     rows = [conversation("Hi", "Yes."), conversation("Hi", "Yes, the red lamp costs 7 euros.")]
     examples = [make_example(row, chatml, 512) for row in rows]
-    batch = collate(examples)
-    for row, example in enumerate(examples):
-        labels = batch["labels"][row]
-        assert int(labels[example.labelled[-1]]) == chatml.eos_token_id
-        assert int((labels != IGNORED).sum()) == len(example.labelled)
-        assert int(batch["attention_mask"][row].sum()) == len(example)
+    together = collate(examples)
+    picked = together["labels"][together["labels"] != IGNORED]
+    assert len(picked) == sum(len(example.labelled) for example in examples)
+    assert int((picked == chatml.eos_token_id).sum()) == len(examples)
+    for example in examples:
+        alone = collate([example])
+        assert int(alone["labels"][0, example.labelled[-1]]) == chatml.eos_token_id
+        assert int((alone["labels"] != IGNORED).sum()) == len(example.labelled)
 
 
 def test_oldest_turns_are_dropped_first(chatml: Any) -> None:
