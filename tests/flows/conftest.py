@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import shutil
@@ -79,6 +80,8 @@ def connect(shared_server: Server) -> Connect:
     custom = importlib.import_module("promptflow.entities").CustomConnection
 
     def create(contract: str, name: str = "phi", **configs: str) -> None:
+        # promptflow leaves its database sessions to the garbage collector, and has 15 of them.
+        gc.collect()
         base = {"endpoint": shared_server.url + PATHS[contract], "contract": contract}
         connection = custom(name=name, configs=base | configs, secrets={"key": KEY})
         client.connections.create_or_update(connection)

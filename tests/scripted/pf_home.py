@@ -12,8 +12,6 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
-
 
 @functools.cache
 def isolated_home() -> Path:
@@ -24,9 +22,7 @@ def isolated_home() -> Path:
     """
     if "promptflow" in sys.modules:
         raise RuntimeError("promptflow was imported before isolated_home(): it would use ~")
-    # promptflow repeats a commit that a slow disk held up, and then trips over its own row.
-    in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 1 << 28
-    home = Path(tempfile.mkdtemp(prefix="pf-home-", dir=_MEMORY if in_memory else None))
+    home = Path(tempfile.mkdtemp(prefix="pf-home-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ |= {
         "PF_HOME_DIRECTORY": str(home),
