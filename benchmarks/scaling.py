@@ -22,6 +22,7 @@ from typing import Any
 
 import requests
 
+from setup.adapter_files import WEIGHTS
 from setup.demo.scores import Row, fact_recall
 from setup.finetune.run import Base, finetune
 from setup.local.export.adapter import read_adapter
@@ -89,7 +90,7 @@ def test_loss(max_tokens: int, run: Path, base: Path) -> float:
     model, tokenizer = load_base(transformers_copy(base, model_sha256(base)), torch.float32)
     adapted = attach_lora(model, load_recipe("laptop", []).finetune)
     use_answer_loss(adapted)
-    set_peft_model_state_dict(adapted, load_file(run / "adapter" / "adapter_model.safetensors"))
+    set_peft_model_state_dict(adapted, load_file(run / "adapter" / WEIGHTS))
     rows = [json.loads(line)["messages"] for line in (_SAMPLE / "test.jsonl").open()]
     return mean_loss(adapted, make_examples(rows, tokenizer, max_tokens, "test"))
 

@@ -15,6 +15,7 @@ from typing import Any
 import platformdirs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+MAKE_ROOM = "free disk space, or set FINETUNE_PHI_HOME to a folder with room"
 
 
 def models_folder() -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from setup.errors import FixableError
-from setup.paths import models_folder
+from setup.paths import MAKE_ROOM, models_folder
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ def _copy(path: Path, folder: Path) -> None:
         reason = getattr(error, "strerror", None) or error
         raise FixableError(
             f"cannot write the model to {folder.parent}: {reason}",
-            "free disk space, or set FINETUNE_PHI_HOME to a folder with room",
+            MAKE_ROOM,
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)

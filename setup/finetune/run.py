@@ -18,13 +18,13 @@ import yaml
 from filelock import FileLock, Timeout
 
 from setup import console
+from setup.adapter_files import CONFIG, WEIGHTS
 from setup.data.files import sha256_file
 from setup.errors import FixableError
 from setup.paths import finetune_folder, read_json
 from setup.recipe import Recipe
 
 _FORMAT = 1  # raise it when a change of code makes other weights of the same recipe
-_ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 # How it is run, not what comes out.
 _NOT_IN_FINGERPRINT = {"threads", "save_every"}
 
@@ -72,7 +72,11 @@ def run_folder(recipe: Recipe, base_sha256: str, train: Path) -> tuple[Path, str
 def finished(folder: Path) -> dict[str, Any] | None:
     """The result of a finished run whose adapter is still there."""
     result = read_json(folder / "result.json")
-    return result if result and all((folder / name).is_file() for name in _ADAPTER) else None
+    return (
+        result
+        if result and all((folder / "adapter" / name).is_file() for name in (CONFIG, WEIGHTS))
+        else None
+    )
 
 
 def finetune(recipe: Recipe, base: Base, train: Path) -> Finetuned:

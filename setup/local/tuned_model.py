@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from setup.adapter_files import CONFIG, WEIGHTS
 from setup.console import TASK, progress_bar
 from setup.data.files import sha256_file
 from setup.errors import FixableError
@@ -15,8 +16,6 @@ from setup.recipe import Recipe
 
 if TYPE_CHECKING:
     from setup.local.registry import Version
-
-_ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 
 
 def find_version(recipe: Recipe) -> Version | None:
@@ -65,7 +64,7 @@ def refuse_other_base(recipe: Recipe, version: Version, base: Path) -> str:
 def _digest(version: Version, what: str) -> str:
     """Of all that decides what is merged: the weights, and by which factor they are scaled."""
     try:
-        return " ".join(sha256_file(version.adapter / name) for name in _ADAPTER)
+        return " ".join(sha256_file(version.adapter / name) for name in (CONFIG, WEIGHTS))
     except OSError as error:
         raise FixableError(
             f"{what} has no readable adapter: {error.filename}: {error.strerror}",

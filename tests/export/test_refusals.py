@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from setup.adapter_files import CONFIG, WEIGHTS
 from setup.errors import FixableError
-from setup.local.export.adapter import CONFIG, WEIGHTS, read_adapter
+from setup.local.export.adapter import read_adapter
 from setup.local.export.gguf_adapter import write_adapter_gguf
 from setup.local.export.gguf_merge import merge_into_gguf
 from setup.local.export.safetensors_merge import write_merged_safetensors

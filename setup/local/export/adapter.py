@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from setup.adapter_files import CONFIG, WEIGHTS
 from setup.errors import FixableError
 from setup.paths import read_json
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 Matrix = NDArray[np.float32]
 
 _PREFIX = "base_model.model."

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from setup.adapter_files import CONFIG, WEIGHTS
 from setup.errors import FixableError
 from setup.local.registry.history import Entry, read_history
 
@@ -20,7 +21,6 @@ HISTORY = "history.jsonl"
 CURVE = "loss.png"
 ADAPTER = "adapter"
 TOKENIZER = "tokenizer"
-WEIGHTS = "adapter_model.safetensors"
 _AGAIN = "python -m setup finetune"
 _SHA256 = r"^[0-9a-f]{64}$"
 
@@ -126,7 +126,7 @@ def _check_losses(folder: Path, result: Result) -> None:
 def _check_adapter(folder: Path) -> None:
     from safetensors import SafetensorError  # noqa: PLC0415 - brings numpy, half a second
 
-    config, weights = folder / ADAPTER / "adapter_config.json", folder / ADAPTER / WEIGHTS
+    config, weights = folder / ADAPTER / CONFIG, folder / ADAPTER / WEIGHTS
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
         missing = {"r", "lora_alpha", "target_modules"} - set(settings)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from setup.adapter_files import WEIGHTS
 from setup.errors import FixableError
-from setup.local.registry.finished import ADAPTER, TOKENIZER, WEIGHTS
+from setup.local.registry.finished import ADAPTER, TOKENIZER
 from setup.local.registry.store import artifacts_folder, database_path, open_registry
 from setup.paths import read_json, registry_folder, write_private
 
