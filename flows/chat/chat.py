@@ -1,8 +1,9 @@
-"""The flow's one node: a question and its history in, the endpoint's answer out.
+"""The chat node: a question and its history in, the endpoint's answer out.
 
 No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
 """
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,11 @@ from promptflow.exceptions import ErrorTarget, UserErrorException
 if TYPE_CHECKING or __package__:
     from .conversation import Window, build_messages
     from .endpoint import Endpoint, EndpointError, Generation, Settings
+    from .usage import measured
 else:
     from conversation import Window, build_messages
     from endpoint import Endpoint, EndpointError, Generation, Settings
+    from usage import measured
 
 
 class ChatError(UserErrorException):  # type: ignore[misc]
@@ -54,7 +57,7 @@ def chat(  # noqa: PLR0913, PLR0917  # a node's inputs are its parameters
     seed: int = -1,
     stream: bool = False,
 ) -> Any:
-    """The answer as text, or as an iterator of pieces when ``stream`` is set.
+    """The answer as text with its usage, or as an iterator of pieces when ``stream`` is set.
 
     Raises:
         ChatError: for every failure, with one line for the user.
@@ -72,7 +75,9 @@ def chat(  # noqa: PLR0913, PLR0917  # a node's inputs are its parameters
             system_role=settings.system_role,
         )
         if not stream:
-            return endpoint.complete(messages, generation).text
+            started = time.perf_counter()
+            reply = endpoint.complete(messages, generation)
+            return measured(reply.text, reply.usage, time.perf_counter() - started)
         pieces = endpoint.stream(messages, generation)
         # What fails before the first piece fails in the node, where promptflow can report it.
         return _relay(next(pieces), pieces)

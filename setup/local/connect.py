@@ -60,6 +60,7 @@ def connection_values(recipe: Recipe, endpoint: LocalEndpoint) -> dict[str, dict
         "tokenizer": f"{endpoint.url}/tokenize",
         "context_window": str(recipe.model.context_window),
         "system_role": recipe.model.system_role,
+        "concurrency": str(recipe.endpoint.slots),
     }
     wanted = {recipe.connection: shared}
     for name, row in deployments_of(recipe, endpoint).items():

@@ -18,22 +18,40 @@ COLUMNS = ["question=${data.question}", "chat_history=${data.chat_history}"]
 
 
 @pytest.mark.parametrize(
-    ("contract", "value"),
+    ("contract", "value", "tokens"),
     [
-        ("score", {"output": "Bonjour 👋"}),
-        ("mlflow", [{"0": "Bonjour 👋"}]),
-        ("openai", {"choices": [{"message": {"content": "Bonjour 👋"}}]}),
+        ("score", {"output": "Bonjour 👋"}, (None, None)),
+        ("mlflow", [{"0": "Bonjour 👋"}], (None, None)),
+        (
+            "openai",
+            {
+                "choices": [{"message": {"content": "Bonjour 👋"}}],
+                "usage": {"prompt_tokens": 9, "completion_tokens": 4},
+            },
+            (9, 4),
+        ),
     ],
 )
 def test_flow_test(
-    *, server: Server, connect: Connect, pf: Pf, flow: Path, contract: str, value: Any
+    *,
+    server: Server,
+    connect: Connect,
+    pf: Pf,
+    flow: Path,
+    contract: str,
+    value: Any,
+    tokens: tuple[int | None, int | None],
 ) -> None:
     connect(contract)
     server.play(reply(value))
     done = pf("flow", "test", "--flow", str(flow), "--inputs", "question=Salut ?")
     assert done.returncode == 0, done.stderr
     answer = done.stdout[done.stdout.index("{\n") :]
-    assert json.loads(answer) == {"answer": "Bonjour 👋"}
+    outputs = json.loads(answer)
+    assert outputs["answer"] == "Bonjour 👋"
+    usage = outputs["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == tokens
+    assert 0 < usage["seconds"] < 60
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ import pytest
 import yaml
 
 from flows.chat.chat import chat
+from flows.chat.usage import usage
 from tests.flows.conftest import ROOT
 
 FOLDER = ROOT / "flows" / "chat"
 DAG: dict[str, Any] = yaml.safe_load((FOLDER / "flow.dag.yaml").read_text(encoding="utf-8"))
 VARIANTS = {name: spec["node"] for name, spec in DAG["node_variants"]["chat"]["variants"].items()}
+USAGE: dict[str, Any] = DAG["nodes"][1]
 each_variant = pytest.mark.parametrize("node", VARIANTS.values(), ids=VARIANTS)
 
 
@@ -25,8 +27,8 @@ def references(value: Any) -> list[str]:
 
 @each_variant
 def test_every_reference_exists(node: dict[str, Any]) -> None:
-    known = {f"inputs.{name}" for name in DAG["inputs"]} | {"chat.output"}
-    used = references(node["inputs"]) + references(DAG["outputs"])
+    known = {f"inputs.{name}" for name in DAG["inputs"]} | {"chat.output", "usage.output"}
+    used = references(node["inputs"]) + references(DAG["outputs"]) + references(USAGE["inputs"])
     assert set(used) <= known
     assert {f"inputs.{name}" for name in DAG["inputs"]} <= set(used)
 
@@ -37,7 +39,7 @@ def test_node_inputs_are_the_tool_parameters(node: dict[str, Any]) -> None:
 
 
 def test_default_variant_has_the_defaults_of_the_tool() -> None:
-    assert DAG["nodes"] == [{"name": "chat", "use_variants": True}]
+    assert DAG["nodes"] == [{"name": "chat", "use_variants": True}, USAGE]
     default = VARIANTS[DAG["node_variants"]["chat"]["default_variant_id"]]["inputs"]
     parameters = inspect.signature(chat).parameters
     settings = set(default) - {"connection", *DAG["inputs"]}
@@ -56,6 +58,8 @@ def test_chat_contract_of_prompt_flow() -> None:
     assert DAG["inputs"]["chat_history"]["is_chat_history"]
     assert DAG["outputs"]["answer"]["is_chat_output"]
     assert (FOLDER / DAG["environment"]["python_requirements_txt"]).is_file()
+    assert set(USAGE["inputs"]) == set(inspect.signature(usage).parameters)
+    assert (FOLDER / USAGE["source"]["path"]).is_file()
     for node in VARIANTS.values():
         assert node["inputs"]["connection"] == "phi"
         assert (FOLDER / node["source"]["path"]).is_file()

@@ -27,11 +27,13 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Server
+    received: Received
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        step = self.server.next_step(Received(self.path, headers, json.loads(body)))
+        self.received = Received(self.path, headers, json.loads(body))
+        step = self.server.next_step(self.received)
         with contextlib.suppress(OSError):
             step(self)
 

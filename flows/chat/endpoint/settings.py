@@ -25,6 +25,7 @@ _KEYS = {
     "system_role": f"one of {', '.join(SYSTEM_ROLES)}",
     "connect_timeout": "seconds, such as 5",
     "timeout": "seconds, such as 120",
+    "concurrency": "how many questions the endpoint answers at a time, such as 4",
 }
 
 
@@ -40,7 +41,8 @@ class Settings:
     """Where and how to ask; the key stays out of the repr.
 
     ``timeout`` is the total per request in seconds, retries and their waits included;
-    ``connect_timeout`` bounds each attempt to connect; ``context_window`` is in tokens.
+    ``connect_timeout`` bounds each attempt to connect; ``context_window`` is in tokens;
+    ``concurrency`` is for callers with many questions: how many to ask at a time.
     """
 
     endpoint: str
@@ -53,6 +55,7 @@ class Settings:
     system_role: str = "fold"
     connect_timeout: float = 5.0
     timeout: float = 120.0
+    concurrency: int = 4
 
     @classmethod
     def from_connection(cls, connection: ConnectionLike) -> Settings:
@@ -90,6 +93,7 @@ class Settings:
             system_role=_choice(given, "system_role", SYSTEM_ROLES),
             connect_timeout=_seconds(given, "connect_timeout", 5.0),
             timeout=_seconds(given, "timeout", 120.0),
+            concurrency=_positive_int(given, "concurrency", 4),
         )
 
     @property
