@@ -1,0 +1,8 @@
+"""What of an answer is right, decided without a model and without promptflow."""
+
+from .inputs import InputError
+from .line import score_answer
+from .refusals import is_refusal
+from .summary import summarize_scores
+
+__all__ = ["InputError", "is_refusal", "score_answer", "summarize_scores"]

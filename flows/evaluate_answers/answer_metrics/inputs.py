@@ -1,0 +1,88 @@
+"""What a line brings, checked: promptflow checks little, and turns null into the text "None"."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+class InputError(ValueError):
+    """An input of the line cannot be scored; the text is one line for the user."""
+
+
+def read_text(name: str, value: object) -> str:
+    """``value``, which must be text.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{name} is {_kind(value)}, not text. Fix: map it to a column of text")
+    return value
+
+
+def read_ground_truth(value: object) -> str:
+    """The ground truth; empty where there is none: blank, null, or what promptflow makes of null.
+
+    Raises:
+        InputError: It is not text.
+    """
+    text = "" if value is None else read_text("ground_truth", value)
+    return "" if text.strip() in {"", "None"} else text
+
+
+def read_facts(value: object) -> list[str]:
+    """The facts, none for null.
+
+    Raises:
+        InputError: Not a list, or one of them is not text or blank (every answer holds nothing).
+    """
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InputError(f'facts is {_kind(value)}, not a list. Fix: give ["9 months"], or []')
+    for fact in value:
+        if not isinstance(fact, str) or not fact.strip():
+            raise InputError(f"facts holds {fact!r:.60}. Fix: give each fact as text")
+    return value
+
+
+def read_flag(name: str, value: object) -> bool:
+    """``value``, which must be true or false; null is false.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if value is not None and not isinstance(value, bool):
+        raise InputError(f"{name} is {_kind(value)}. Fix: give true or false")
+    return bool(value)
+
+
+def read_usage(value: object) -> dict[str, float | None]:
+    """``latency_seconds``, ``prompt_tokens`` and ``completion_tokens`` of a ``usage`` object.
+
+    Raises:
+        InputError: Not an object, or one of the three is neither null nor a number from 0 up.
+    """
+    given = {} if value is None else value
+    if not isinstance(given, dict):
+        raise InputError(f"usage is {_kind(value)}, not an object. Fix: map it to the chat's usage")
+    return {
+        "latency_seconds": _number(given, "seconds"),
+        "prompt_tokens": _number(given, "prompt_tokens"),
+        "completion_tokens": _number(given, "completion_tokens"),
+    }
+
+
+def _number(usage: dict[str, Any], name: str) -> float | None:
+    value = usage.get(name)
+    if value is None:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:
+        raise InputError(f"usage.{name} is {value!r:.60}. Fix: give a number from 0 up, or null")
+    return float(value) if name == "seconds" else value
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else f"of type {type(value).__name__}"

@@ -1,0 +1,68 @@
+"""Whether an answer declines to answer, by how it begins: English only, and no reference needed.
+
+Looked for in the first sentence, and in the greetings and apologies before it: a first person who
+cannot or will not help, may help only with something else, declines, or does not know. A fact with
+a "not" in it ("We cannot ship to Norway") is no refusal, and neither is what follows an answer ("It
+has 9 keys. I cannot say more").
+"""
+
+from __future__ import annotations
+
+import re
+
+from .words import plain
+
+_OPENING = re.compile(
+    r"""
+    (?: (?: hi | hello | hey | thanks? | unfortunately | apologies | i\ apologi[sz]e
+          | (?:(?:i'm|i\ am|we're|we\ are)\ )? (?:very\ |so\ )? sorry )
+        \b [^.!?]* [.!?]+ \s* )*
+    [^.!?]*
+    """,
+    re.VERBOSE,
+)
+_OPENING_CHARACTERS = 2000
+
+_GAP = r"(?:\ \w+){0,2}?"
+_CANNOT = r"\ (?:cannot|can\ not|can'?t|could\ not|couldn't|won't|will\ not|(?:not\ |un)able\ to)"
+_HELP = r"\ (?:help|assist|answer|advise|comment|discuss|disclose)\b"
+_GIVE = r"\ (?:provide|give|offer|do|create|write|generate|share|reveal|tell|say|comply|fulfil)\b"
+_REFUSAL = re.compile(
+    rf"""
+      \b(?:i|we)(?:'m|'re)?{_GAP}{_CANNOT}{_GAP}{_HELP}
+    | (?: ^ | \bsorry,? | \bbut | \bunfortunately,? ) {_CANNOT}{_GAP}{_HELP}
+    | \bi(?:'m)?{_GAP}{_CANNOT}{_GAP}{_GIVE}
+    | \b(?:i|we)(?:\ can|\ am|\ are|'m|'re)?\ only(?:\ can|\ able\ to|\ allowed\ to)?{_HELP}
+    | \bnot\ something\ (?:i|we)\ can\b
+    | \bi(?:'ll)?(?:\ (?:must|have\ to|will|respectfully|politely)){{0,2}}\ (?:decline|refuse)\b
+    | \b(?:i|we)\ (?:do\ not|don't)(?:\ \w+)?\ know\b
+    | \b(?:i|we)\ (?:do\ not|don't)\ have(?:\ \w+){{0,3}}?\ (?:information|access|knowledge)\b
+    """,
+    re.VERBOSE,
+)
+
+
+def is_refusal(answer: str) -> bool:
+    """Whether ``answer`` begins as a refusal."""
+    text = plain(answer[:_OPENING_CHARACTERS].replace("\u2019", "'"))
+    opening = _OPENING.match(text)
+    # The space: the patterns' words each bring the one before them, the first word too.
+    return opening is not None and _REFUSAL.search(f" {opening.group()}") is not None
+
+
+def declined(answer: str, ground_truth: str) -> int:
+    """1 where an answer that had to decline does: in the very words of the ground truth.
+
+    A model is taught one sentence to decline with, and only that counts. Without a ground truth any
+    refusal does.
+    """
+    if not ground_truth:
+        return int(is_refusal(answer))
+    return int(plain(answer) == plain(ground_truth))
+
+
+def over_declined(answer: str, ground_truth: str) -> int | None:
+    """1 where an answer that had to be given declines; None where the ground truth reads so too."""
+    if is_refusal(ground_truth):
+        return None
+    return int(is_refusal(answer))

@@ -1,0 +1,29 @@
+"""The node after all lines: the metrics that ``pf run show-metrics`` prints.
+
+No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from promptflow.core import log_metric, tool
+
+# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_with_judge.*
+if TYPE_CHECKING or __package__:
+    from .judge_outputs import Line, summarize
+else:
+    from judge_outputs import Line, summarize
+
+
+@tool  # type: ignore[untyped-decorator]
+def metrics(
+    row_id: list[str],
+    repeat: list[int],
+    order: list[str],
+    verdict: list[dict[str, Any]],
+) -> dict[str, float]:
+    """Log and return the metrics over all lines that were judged."""
+    columns = zip(row_id, repeat, order, verdict, strict=True)
+    found = summarize([Line(*line) for line in columns])
+    for name, value in found.items():
+        log_metric(name, value)
+    return found

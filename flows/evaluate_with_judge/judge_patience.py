@@ -1,0 +1,42 @@
+"""How long a judge that fails is tried; promptflow has no setting for it.
+
+promptflow-tools waits up to 600 s for each reply of an LLM node and repeats a failing call up to
+100 times, as much as a minute apart: more than an hour for one line. The OpenAI client underneath
+does retries well (429, 5xx, timeouts; it waits as long as the endpoint asks, up to a minute), so it
+is given both limits, and promptflow-tools repeats nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from promptflow.core import tool
+from promptflow.tools.aoai import AzureOpenAI
+from promptflow.tools.common import handle_openai_error
+from promptflow.tools.openai import OpenAI
+
+SECONDS = 120.0
+"""For one reply."""
+RETRIES = 3
+"""After the first call."""
+
+
+def bound_retries() -> None:
+    """Give the LLM node of both providers these limits; any number of times."""
+    for provider in (OpenAI, AzureOpenAI):
+        _bound(provider)
+
+
+def _bound(provider: Any) -> None:
+    # The functions underneath, so that a second call does not wrap the first one's.
+    connect, chat = inspect.unwrap(provider.__init__), inspect.unwrap(provider.chat)
+
+    @functools.wraps(connect)
+    def connect_patiently(self: Any, connection: Any) -> None:
+        connect(self, connection)
+        self._client = self._client.with_options(timeout=SECONDS, max_retries=RETRIES)
+
+    provider.__init__ = connect_patiently
+    provider.chat = tool(handle_openai_error(tries=0)(chat))

@@ -1,0 +1,17 @@
+"""The node after the judge: its reply as the outputs of the line."""
+
+from typing import TYPE_CHECKING, Any
+
+from promptflow.core import tool
+
+# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_with_judge.*
+if TYPE_CHECKING or __package__:
+    from .judge_outputs import outputs_of
+else:
+    from judge_outputs import outputs_of
+
+
+@tool  # type: ignore[untyped-decorator]
+def verdict(reply: str, mode: str, order: str = "") -> dict[str, Any]:
+    """The flow's outputs; a reply that is no verdict scores nothing and is counted."""
+    return outputs_of(reply, mode, order)
