@@ -12,7 +12,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 OPTIONS := --recipe $(RECIPE) $(foreach value,$(SET),--set $(value))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo finetune chat stop test check bench lock clean
+.PHONY: help demo finetune evaluate chat stop test check bench lock clean
 
 help:            ## list the targets; RECIPE=, SET="endpoint.port=8009 …" and PORT= (of the page) change them
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -24,6 +24,11 @@ finetune: $(VENV)/.installed        ## fine-tune and register a version; RECIPE=
 	$(RUN) -m setup data $(OPTIONS)
 	$(RUN) -m setup finetune $(OPTIONS)
 	$(RUN) -m setup register $(OPTIONS)
+
+evaluate: $(VENV)/.installed        ## base against tuned on the whole test split, with a report
+	$(RUN) -m setup deploy $(OPTIONS)
+	$(RUN) -m setup connect $(OPTIONS)
+	$(RUN) -m evaluation run $(OPTIONS)
 
 chat: $(VENV)/.installed            ## chat with the deployed model in the browser
 	$(RUN) -m setup deploy $(OPTIONS)
@@ -52,8 +57,8 @@ lock: $(VENV)/.installed-dev        ## write the lock of every platform anew
 	$(LOCK) requirements.in -o requirements.txt
 	$(LOCK) requirements-dev.in -o requirements-dev.txt
 
-clean:           ## remove what is written in this folder (models and endpoint state stay)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache data/prepared tests/artefacts flows/*/.promptflow
+clean:           ## remove what is written in this folder (models, endpoint state and runs stay)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache data/prepared tests/artefacts flows/*/.promptflow flows/*/process_log
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: requirements.txt requirements-torch.txt

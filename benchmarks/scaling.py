@@ -18,18 +18,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import requests
 
+from flows.evaluate_answers.answer_metrics.words import fact_recall
 from setup.adapter_files import WEIGHTS
-from setup.demo.scores import Row, fact_recall
 from setup.finetune.run import Base, finetune
 from setup.local.export.adapter import read_adapter
 from setup.local.export.gguf_merge import merge_into_gguf
 from setup.local.model import model_sha256, prepare_model
 from setup.paths import REPOSITORY, models_folder
 from setup.recipe import load_recipe
+
+Row = dict[str, Any]
 
 _SAMPLE = REPOSITORY / "data" / "sample"
 _KEY = "scaling"
@@ -66,8 +69,11 @@ def measure(folder: Path, rows: int, epochs: float, threads: int) -> str:
     merge_into_gguf(path, read_adapter(done.folder / "adapter"), merged, lambda _, __: None)
     test = [json.loads(line) for line in (_SAMPLE / "test.jsonl").open(encoding="utf-8")]
     with serving(merged) as url, ThreadPoolExecutor(_SLOTS) as pool:
-        answers = dict(enumerate(pool.map(lambda row: ask(url, row), test)))
-    recall, _ = fact_recall(test, answers)
+        answers = pool.map(lambda row: ask(url, row), test)
+        found = [
+            fact_recall(answer, row["facts"]) for row, answer in zip(test, answers, strict=True)
+        ]
+    recall = fmean(share for share in found if share is not None)
     figures = done.result
     loss = test_loss(recipe.finetune.max_tokens, done.folder, path)
     return (

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from typing import Annotated
 
 import typer
 
 from setup import cli_endpoint, cli_models, console, steps
 from setup.errors import FixableError
-from setup.options import AsJson, DryRun, RecipeName, Sets, show
+from setup.options import AsJson, DryRun, RecipeName, Sets, show, show_error
 from setup.recipe import DEFAULT, Recipe, load_recipe
 from setup.step import Step
 
@@ -87,7 +85,7 @@ def demo(
     sets: Sets = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows of the test split to ask.")] = 80,
 ) -> None:
-    """Run the whole path, then ask base and tuned the same through the real pf, side by side."""
+    """Run the whole path, then evaluate base and tuned side by side, with a report."""
     from setup.demo import run_demo  # noqa: PLC0415
     from setup.doctor import require_healthy  # noqa: PLC0415
 
@@ -95,7 +93,7 @@ def demo(
     require_healthy(loaded)
     for step in steps.STEPS:
         _perform(step, loaded, dry_run=False, as_json=False)
-    run_demo(loaded, steps.data_plan(loaded).paths.test, limit)
+    run_demo(loaded, recipe, sets or [], limit)
 
 
 def main() -> None:
@@ -109,11 +107,7 @@ def main() -> None:
         app()
     except FixableError as error:
         console.err.quiet = False
-        if "--json" in sys.argv:
-            content = {"ok": False, "error": error.what, "fix": error.fix}
-            console.out.print(json.dumps(content), markup=False)
-        else:
-            console.err.print(f"error: {error}", markup=False)
+        show_error(error)
         raise SystemExit(1) from None
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:

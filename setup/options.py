@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
 
 from setup import console
+from setup.errors import FixableError
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="A file of setup/recipes, or a path.")]
 Sets = Annotated[
@@ -22,3 +24,12 @@ AsJson = Annotated[
 def show(content: dict[str, Any], text: str, as_json: bool) -> None:
     """Print ``text`` for people, or ``content`` as one line of JSON."""
     console.out.print(json.dumps(content) if as_json else text, markup=False)
+
+
+def show_error(error: FixableError) -> None:
+    """Print what the user can fix: one line on stderr, or JSON on stdout where it was asked for."""
+    if "--json" in sys.argv:
+        content = {"ok": False, "error": error.what, "fix": error.fix}
+        console.out.print(json.dumps(content), markup=False)
+    else:
+        console.err.print(f"error: {error}", markup=False)

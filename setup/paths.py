@@ -41,6 +41,11 @@ def endpoint_folder(name: str) -> Path:
     return _folder(f"endpoints/{name}", platformdirs.user_state_path("finetune-phi"))
 
 
+def runs_folder() -> Path:
+    """Evaluation runs and their reports; in the repository, but ignored by git."""
+    return _folder("runs", REPOSITORY)
+
+
 def write_private(path: Path, content: dict[str, Any]) -> None:
     """Write JSON atomically to a file that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True)

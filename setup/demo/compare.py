@@ -1,83 +1,77 @@
-"""Base and tuned asked the same through the real ``pf``, and the numbers that come of it."""
+"""Base and tuned asked the same through promptflow, and the numbers that come of it."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from evaluation.finding import find, print_finding
+from evaluation.request import Request, save_request
+from evaluation.run import carry_out, plan_run
+from evaluation.runs import RunFolder
+from flows.evaluate_answers.answer_metrics.words import holds, plain
 from setup import console
-from setup.demo.prompt_flow import ask_once, run_batch
-from setup.demo.scores import Row, declines, fact_recall, holds
+from setup.demo.prompt_flow import ask_once
 from setup.errors import FixableError
 from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint
 from setup.paths import REPOSITORY
 from setup.recipe import Recipe
 
+Row = dict[str, Any]
+
 _GENERAL = REPOSITORY / "data" / "general" / "questions.jsonl"
 _SHOWN, _WIDEST = 8, 160
 
 
-@dataclass(frozen=True)
-class Side:
-    """One deployment and what it answered; ``run`` is the name of its ``pf`` run."""
-
-    deployment: str
-    run: str
-    answers: dict[int, str]
-    general_right: int
-
-
-def run_demo(recipe: Recipe, test_split: Path, limit: int) -> None:
-    """Ask base and tuned the first question and the first ``limit`` rows of ``test_split``.
+def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) -> None:
+    """Ask base and tuned one question, then evaluate both on ``limit`` rows of the test split.
 
     Raises:
-        FixableError: No tuned deployment, a ``pf`` command failed, or a line has no answer.
+        FixableError: No tuned deployment, a command failed, or a line has no answer.
     """
+    names = _deployments(recipe)
+    name = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    connections = tuple(f"{recipe.connection}-{deployment}" for deployment in names)
+    request = Request(connections=connections, recipe=recipe_name, sets=tuple(sets), limit=limit)
+    plans = plan_run(name, request)
+    rows = plans[0].data.rows
+    _ask_one(next((row for row in rows if not row["chat_history"]), rows[0]), connections)
+    save_request(name, request)
+    run = carry_out(plans)
+    losses = _losses(recipe)
+    general = [_general_right(recipe, deployment) for deployment in names]
+    finding = find(run.sides, run.folder)
+    _show_answers(run.sides)
+    _show_losses(names, losses, general)
+    print_finding(finding, as_json=False)
+    _say_next(run.name)
+    _refuse_missing(run.sides)
+
+
+def _deployments(recipe: Recipe) -> list[str]:
     given = recipe.endpoint
-    names = [given.deployment, given.tuned]
     if given.tuned not in deployments_of(recipe, LocalEndpoint(given.name)):
         raise FixableError(
             f"endpoint {given.name} has no deployment {given.tuned}: no version is champion, or "
             f"endpoint.version is {given.version}",
             "python -m setup models, and python -m setup promote NUMBER",
         )
-    losses = _losses(recipe)
-    with test_split.open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in islice(file, limit)]
-    alone = next((row for row in rows if not row["chat_history"]), rows[0])
-    _ask_one(recipe, alone, names)
-    started = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    sides = [_ask_all(recipe, rows, name, f"chat-{name}-{started}") for name in names]
-    _show_answers(rows, sides)
-    _show_numbers(losses, rows, sides)
-    _say_next(sides)
-    _refuse_missing(rows, sides)
+    return [given.deployment, given.tuned]
 
 
-def _ask_one(recipe: Recipe, row: Row, names: list[str]) -> None:
+def _ask_one(row: Row, connections: Sequence[str]) -> None:
     console.out.print(f"question: {row['question']}", markup=False)
-    for name in names:
-        answer = ask_once(row["question"], f"{recipe.connection}-{name}")
-        console.out.print(f"{name}: {' '.join(answer.split())}", markup=False)
+    for connection in connections:
+        answer = ask_once(row["question"], connection)
+        console.out.print(f"{connection}: {' '.join(answer.split())}", markup=False)
     console.out.print(f"ground truth: {row['ground_truth']}\n", markup=False)
-
-
-def _ask_all(recipe: Recipe, rows: list[Row], name: str, run: str) -> Side:
-    answers = run_batch(run, rows, f"{recipe.connection}-{name}")
-    return Side(name, run, answers, _general_right(recipe, name))
 
 
 def _general_right(recipe: Recipe, name: str) -> int:
@@ -87,7 +81,8 @@ def _general_right(recipe: Recipe, name: str) -> int:
 
     def is_right(row: Row) -> bool:
         reply = endpoint.score(row["question"], name, parameters, recipe.endpoint.request_timeout)
-        return any(holds(str(reply["output"]), expected) for expected in row["expected"])
+        answer = plain(str(reply["output"]))
+        return any(holds(answer, expected) for expected in row["expected"])
 
     questions = _general_questions()
     label = f"General questions, deployment {name}"
@@ -106,14 +101,20 @@ def _general_questions() -> list[Row]:
     return [json.loads(line) for line in _GENERAL.read_text(encoding="utf-8").splitlines()]
 
 
-def _show_answers(rows: list[Row], sides: Sequence[Side]) -> None:
-    table = Table("line", "question", *(side.deployment for side in sides), "ground truth")
+def _show_answers(sides: Sequence[RunFolder]) -> None:
+    rows = [_first_rows(side) for side in sides]
+    table = Table("row", "question", *(side.path.name for side in sides), "ground truth")
     table.show_lines = True
-    for number, row in enumerate(rows[:_SHOWN]):
-        answers = (side.answers.get(number, "FAILED: no answer") for side in sides)
-        cells = (_shorten(text) for text in (row["question"], *answers, row["ground_truth"]))
-        table.add_row(str(number), *cells)
+    for number, same in enumerate(zip(*rows, strict=True)):
+        answers = (row["answer"] or f"FAILED: {row['error']['message']}" for row in same)
+        texts = (same[0]["inputs"]["question"], *answers, same[0]["ground_truth"])
+        table.add_row(str(number), *(_shorten(text) for text in texts))
     console.out.print(table, soft_wrap=False)
+
+
+def _first_rows(side: RunFolder) -> list[Row]:
+    with side.rows_path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line, _ in zip(file, range(_SHOWN), strict=False)]
 
 
 def _shorten(text: str) -> Text:
@@ -122,25 +123,16 @@ def _shorten(text: str) -> Text:
     return Text(joined if len(joined) <= _WIDEST else f"{joined[: _WIDEST - 1]}…")
 
 
-def _show_numbers(
-    losses: list[tuple[str, str, str]], rows: list[Row], sides: Sequence[Side]
+def _show_losses(
+    names: Sequence[str], losses: list[tuple[str, str, str]], general: Sequence[int]
 ) -> None:
-    table = Table("", *(side.deployment for side in sides))
+    """What the registry measured, and what no row of the test split asks."""
+    table = Table("", *names)
     for label, *values in losses:
         table.add_row(label, *values)
-    recalls = [fact_recall(rows, side.answers) for side in sides]
-    if recalls[0][1]:
-        label = f"fact recall, {recalls[0][1]} test rows"
-        table.add_row(label, *(f"{share:.2f}" for share, _ in recalls))
-    declined = [declines(rows, side.answers) for side in sides]
-    if declined[0][1]:
-        table.add_row("declined where it must", *(f"{n} of {due}" for n, due in declined))
     asked = len(_general_questions())
-    table.add_row("general questions", *(f"{side.general_right} of {asked}" for side in sides))
+    table.add_row("general questions", *(f"{right} of {asked}" for right in general))
     console.out.print(table)
-    for side in sides:
-        ok = len(side.answers)
-        console.out.print(f"{side.deployment}: n={len(rows)} ok={ok} error={len(rows) - ok}")
 
 
 def _losses(recipe: Recipe) -> list[tuple[str, str, str]]:
@@ -157,19 +149,18 @@ def _losses(recipe: Recipe) -> list[tuple[str, str, str]]:
     return [(label, f"{before:.3f}", f"{after:.3f}") for label, (before, after) in pairs.items()]
 
 
-def _say_next(sides: Sequence[Side]) -> None:
-    folder = "" if shutil.which("pf") else f"{Path(sys.executable).parent}{os.sep}"
+def _say_next(name: str) -> None:
     console.err.print("next: make chat        chat with the tuned model in the browser")
+    console.err.print("      make evaluate    the whole test split")
     console.err.print("      make stop        stop the endpoint")
-    for side in sides:
-        console.err.print(f"      {folder}pf run show-details --name {side.run}")
+    console.err.print(f"      python -m evaluation compare {name}", markup=False)
 
 
-def _refuse_missing(rows: list[Row], sides: Sequence[Side]) -> None:
+def _refuse_missing(sides: Sequence[RunFolder]) -> None:
     for side in sides:
-        missing = len(rows) - len(side.answers)
-        if missing:
+        failed = side.summary["error"]
+        if failed:
             raise FixableError(
-                f"{missing} of {len(rows)} lines of run {side.run} have no answer",
-                f"pf run show-details --name {side.run}",
+                f"{failed} of {side.summary['n']} rows of run {side.name} have no answer",
+                f"python -m evaluation run --retry-errors --name {side.path.parent.name}",
             )

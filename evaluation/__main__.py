@@ -1,0 +1,8 @@
+"""``python -m evaluation``: run, compare, report, gate."""
+
+from __future__ import annotations
+
+from evaluation.cli import main
+
+if __name__ == "__main__":
+    main()

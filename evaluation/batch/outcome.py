@@ -1,0 +1,49 @@
+"""What came of one line of a batch run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LineError:
+    """Why a line failed: the exception's class and its one line."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Line ``line`` of the data: exactly one of the flow's ``outputs`` and an ``error``.
+
+    ``aggregation`` is what the flow's aggregation node wants of the line. ``key`` names the line by
+    what it asks, for runs whose lines may have other numbers the next time.
+    """
+
+    line: int
+    outputs: dict[str, Any] | None = None
+    error: LineError | None = None
+    aggregation: dict[str, Any] = field(default_factory=dict)
+    key: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Outcome:
+        """What :meth:`as_dict` made.
+
+        Raises:
+            KeyError, TypeError: It is something else.
+        """
+        error = content["error"]
+        return cls(
+            int(content["line"]),
+            content["outputs"],
+            LineError(**error) if error else None,
+            content["aggregation"],
+            content["key"],
+        )

@@ -1,0 +1,127 @@
+"""One run of a flow through promptflow's SDK; imports promptflow only when it is called."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from setup.errors import FixableError
+from setup.paths import read_json
+
+if TYPE_CHECKING:
+    from evaluation.batch.threads import Lines
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """What ``pf run create`` takes: the flow, the data, the mapping, and over which run.
+
+    ``connections`` maps a node to the connection it is to use instead of its own.
+    """
+
+    name: str
+    flow: Path
+    data: Path
+    columns: dict[str, str]
+    run: str = ""
+    variant: str = ""
+    connections: dict[str, str] = field(default_factory=dict)
+
+
+def run_flow(wanted: FlowRun, lines: Lines) -> dict[str, float]:
+    """Run it and return its metrics, as ``pf run show-metrics`` has them.
+
+    Raises:
+        FixableError: promptflow refused it, or it ended before its last line.
+    """
+    from promptflow.exceptions import PromptflowException  # noqa: PLC0415 - two seconds
+
+    from evaluation.batch.threads import on_threads  # noqa: PLC0415
+
+    client = _client()
+    nodes = {node: {"connection": name} for node, name in wanted.connections.items()}
+    try:
+        with on_threads(lines):
+            run = client.run(
+                flow=str(wanted.flow),
+                data=str(wanted.data),
+                run=wanted.run or None,
+                column_mapping=wanted.columns,
+                variant=wanted.variant or None,
+                connections=nodes or None,
+                name=wanted.name,
+            )
+    except PromptflowException as error:
+        raise _refused(wanted, str(error)) from None
+    if run.status != "Completed":
+        raise _refused(wanted, _reason(Path(run.properties["output_path"])))
+    return dict(client.get_metrics(wanted.name))
+
+
+def free_name(name: str) -> str:
+    """``name``, or with the first number behind it that no run has yet."""
+    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+
+    client, attempt, wanted = _client(), 1, name
+    while True:
+        try:
+            client.runs.get(wanted)
+        except PromptflowException:
+            return wanted
+        attempt += 1
+        wanted = f"{name}-{attempt}"
+
+
+def is_completed(name: str) -> bool:
+    """Whether promptflow has a run ``name`` that came to its end."""
+    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+
+    try:
+        return bool(name) and _client().runs.get(name).status == "Completed"
+    except PromptflowException:
+        return False
+
+
+def mark_ended(name: str) -> None:
+    """Record a run that was killed as canceled: promptflow believes that it runs for ever."""
+    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+
+    client = _client()
+    try:
+        if client.runs.get(name).status == "Running":
+            client.runs.update(name, status="Canceled")
+    except PromptflowException:
+        return
+
+
+def _client() -> Any:
+    os.environ.setdefault("PF_TRACING_SKIP_LOCAL_SETUP", "true")
+    from promptflow._utils.logger_utils import LoggerFactory  # noqa: PLC0415
+    from promptflow.client import PFClient  # noqa: PLC0415
+
+    client = PFClient()
+    # The run's own log keeps every word; the terminal gets one line from us instead.
+    for logger in LoggerFactory._existing_loggers:
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.setLevel(logging.CRITICAL + 1)
+    return client
+
+
+def _reason(folder: Path) -> str:
+    """What promptflow wrote down as the cause of a failed run."""
+    content = read_json(folder / "error.json") or {}
+    message = content.get("message") or (content.get("batchError") or {}).get("message")
+    return str(message or json.dumps(content)[:500])
+
+
+def _refused(wanted: FlowRun, reason: str) -> FixableError:
+    lines = reason.strip().splitlines() or ["no reason given"]
+    return FixableError(
+        f"run {wanted.name} of {wanted.flow.name} failed: {lines[0]}",
+        f"pf run show --name {wanted.name}, python -m setup doctor",
+    )

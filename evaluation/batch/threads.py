@@ -1,0 +1,154 @@
+"""promptflow's executor with its lines on threads; importing this imports promptflow.
+
+``BatchEngine.register_executor`` is promptflow's own place for another executor. Everything around
+the lines stays promptflow's: column mapping, aggregation, storage, the record of the run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from promptflow._proxy import ProxyFactory
+from promptflow._proxy._python_executor_proxy import PythonExecutorProxy
+from promptflow.batch import BatchEngine
+from promptflow.contracts.run_info import FlowRunInfo, Status
+from promptflow.contracts.run_mode import RunMode
+from promptflow.exceptions import UserErrorException
+from promptflow.executor._result import LineResult
+from promptflow.tracing._operation_context import OperationContext
+
+from evaluation.batch.outcome import LineError, Outcome
+
+_PYTHON = "python"
+_FAILED_IN = "ToolExecutionErrorDetails"
+_NUMBER = "line_number"
+
+
+class StoppedError(UserErrorException):  # type: ignore[misc]
+    """The run was stopped before its last line; promptflow records it as failed."""
+
+
+@dataclass
+class Lines:
+    """How the lines of one run are worked off.
+
+    ``known`` are outcomes of an earlier attempt: these lines are not run again. ``on_line`` is
+    called from the threads, once for each line that was run. After :attr:`stopping` is set no
+    line is begun.
+    """
+
+    workers: int
+    known: Mapping[int, Outcome]
+    on_line: Callable[[Outcome], None]
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+
+@contextmanager
+def on_threads(lines: Lines) -> Iterator[None]:
+    """Runs that promptflow starts while the block runs work their lines off as ``lines`` says."""
+
+    class Threads(PythonExecutorProxy):  # type: ignore[misc]
+        async def _exec_batch(
+            self, batch_inputs: list[dict[str, Any]], _: Any, run_id: str, **__: Any
+        ) -> tuple[list[LineResult], bool]:
+            executor = self._flow_executor
+            with executor._run_tracker.node_log_manager:
+                OperationContext.get_instance().run_mode = RunMode.Batch.name
+                results = _work_off(executor, batch_inputs, run_id, lines)
+                executor._add_line_results(results, executor._run_tracker)
+            return results, False
+
+    before = ProxyFactory().get_executor_proxy_cls(_PYTHON)
+    BatchEngine.register_executor(_PYTHON, Threads)
+    try:
+        yield
+    finally:
+        BatchEngine.register_executor(_PYTHON, before)
+
+
+def _work_off(
+    executor: Any, inputs: list[dict[str, Any]], run_id: str, lines: Lines
+) -> list[LineResult]:
+    results = {}
+    for line in inputs:
+        if line[_NUMBER] in lines.known:
+            results[line[_NUMBER]] = _recall(executor, line, run_id, lines.known[line[_NUMBER]])
+    waiting = iter([line for line in inputs if line[_NUMBER] not in results])
+    taking = threading.Lock()
+
+    def work() -> None:
+        while not lines.stopping.is_set():
+            with taking:
+                line = next(waiting, None)
+            if line is None:
+                return
+            result = executor.exec_line(line, line[_NUMBER], run_id)
+            results[line[_NUMBER]] = result
+            lines.on_line(_outcome(result))
+
+    with ThreadPoolExecutor(lines.workers) as pool:
+        for done in [pool.submit(copy_context().run, work) for _ in range(lines.workers)]:
+            done.result()
+    if len(results) < len(inputs):
+        raise StoppedError(message=f"stopped after {len(results)} of {len(inputs)} lines")
+    return [results[line[_NUMBER]] for line in inputs]
+
+
+def _outcome(result: LineResult) -> Outcome:
+    info = result.run_info
+    if info.status == Status.Completed:
+        outputs = {name: value for name, value in result.output.items() if name != _NUMBER}
+        return Outcome(info.index, outputs, aggregation=dict(result.aggregation_inputs))
+    return Outcome(info.index, error=_line_error(info.error or {}))
+
+
+def _line_error(error: Mapping[str, Any]) -> LineError:
+    """The tool's own exception where promptflow has wrapped it, else promptflow's."""
+    for extra in error.get("additionalInfo") or []:
+        if extra.get("type") == _FAILED_IN:
+            info = extra["info"]
+            return LineError(str(info.get("type")), str(info.get("message")))
+    inner = error.get("innerError") or {}
+    return LineError(str(inner.get("code") or error.get("code")), str(error.get("message")))
+
+
+def _recall(executor: Any, line: dict[str, Any], run_id: str, known: Outcome) -> LineResult:
+    """The result of an earlier attempt as one of this run."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    info = FlowRunInfo(
+        run_id=f"{run_id}_{known.line}",
+        status=Status.Completed if known.error is None else Status.Failed,
+        error=known.error and _as_promptflow_error(known.error),
+        inputs=line,
+        output=known.outputs,
+        metrics=None,
+        request=None,
+        parent_run_id=run_id,
+        root_run_id=run_id,
+        source_run_id=None,
+        flow_id=executor._flow_id,
+        start_time=now,
+        end_time=now,
+        index=known.line,
+        api_calls=[],
+        system_metrics={"duration": 0.0},
+    )
+    executor._run_tracker._storage.persist_flow_run(info)
+    return LineResult(known.outputs or {}, known.aggregation, info, {})
+
+
+def _as_promptflow_error(error: LineError) -> dict[str, Any]:
+    details = {"type": _FAILED_IN, "info": {"type": error.type, "message": error.message}}
+    return {
+        "message": f"({error.type}) {error.message}",
+        "code": "UserError",
+        "innerError": {"code": "ToolExecutionError", "innerError": None},
+        "additionalInfo": [details],
+    }

@@ -1,0 +1,234 @@
+"""Two runs, paired by row id: what differs, how surely, and which rows were won and lost.
+
+A verdict is "better" or "worse" where the 95 % interval of the difference excludes zero, and
+nothing else. Of metrics that do not differ at all, one in twenty gets a verdict by chance: so the
+primary metric decides, named before looking, and the others explain. A row that failed in either
+run is in no pair: read the errors with the verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.comparison import Comparison, Estimate, MetricComparison, Side, Verdict
+from evaluation.metrics import METRICS, Metric, known_metric
+from evaluation.pairs import Pairs, notes_on, pair_rows
+from evaluation.runs import RunFolder, Table, read_table
+from evaluation.statistics import (
+    Values,
+    detectable_mean,
+    detectable_rate,
+    exact_test,
+    mean_estimates,
+    paired_rate_estimate,
+    rate_estimate,
+)
+from setup.errors import FixableError
+
+LISTED = 20
+NONE = Estimate(None, None, None, 0)
+_SAME = 1e-12  # a smaller difference is one of rounding
+
+
+def compare_runs(
+    baseline: RunFolder,
+    candidate: RunFolder,
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    primary: str = "",
+) -> Comparison:
+    """``candidate`` against ``baseline``; the same arguments give the same numbers.
+
+    Args:
+        baseline: The run to be beaten.
+        candidate: The run that claims to be better.
+        seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+        primary: The metric that decides, and that ``best`` and ``worst`` go by. Empty takes the
+            first in the order of METRICS that has a better way and a pair with both scores.
+
+    Raises:
+        FixableError: The runs have no row in common, a row of that id asks something else in each,
+            an id stands twice, a metric is unknown, or no pair has both scores of ``primary``.
+    """
+    left, right = read_table(baseline), read_table(candidate)
+    pairs = pair_rows(left, right)
+    scores = {name: _paired(name, left, right, pairs) for name in _names(left, right)}
+    before = estimate_scores(left, seed=seed, resamples=resamples)
+    after = estimate_scores(right, seed=seed, resamples=resamples)
+    differences = _differences(scores, seed, resamples)
+    metrics = [
+        _compared(name, before.get(name, NONE), after.get(name, NONE), differences[name], found)
+        for name, found in scores.items()
+    ]
+    primary = _primary(metrics, primary)
+    best, worst = _extremes(primary, scores, pairs)
+    answered = ~left.failed[pairs.in_baseline] & ~right.failed[pairs.in_candidate]
+    return Comparison(
+        side_of(left),
+        side_of(right),
+        int(answered.sum()),
+        metrics,
+        primary,
+        best,
+        worst,
+        pairs.only_baseline,
+        pairs.only_candidate,
+        _failed(left),
+        _failed(right),
+        seed,
+        resamples,
+        notes_on(baseline, candidate),
+    )
+
+
+def estimate_scores(table: Table, *, seed: int = 0, resamples: int = 2000) -> dict[str, Estimate]:
+    """Mean or share of every metric of one run, over the rows that have it.
+
+    Raises:
+        FixableError: A row has a score that is not in METRICS.
+    """
+    names = _names(table)
+    means = [name for name in names if not _only_shares(METRICS[name], table.scores[name])]
+    columns = [table.scores[name] for name in means]
+    found = dict(zip(means, mean_estimates(columns, seed=seed, resamples=resamples), strict=True))
+    return {
+        name: found[name] if name in found else rate_estimate(table.scores[name]) for name in names
+    }
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """The scores of one metric where both runs have one, and at which of the pairs."""
+
+    baseline: Values
+    candidate: Values
+    at: np.ndarray[tuple[int], np.dtype[np.int64]]
+    shares: bool
+
+    @property
+    def difference(self) -> Values:
+        found = self.candidate - self.baseline
+        found[np.abs(found) < _SAME] = 0.0
+        return found
+
+
+def _names(*tables: Table) -> list[str]:
+    occurring = {name for table in tables for name in table.scores}
+    for name in sorted(occurring):
+        known_metric(name)
+    return [name for name in METRICS if name in occurring]
+
+
+def _only_shares(metric: Metric, *columns: Values) -> bool:
+    """Whether the scores are all 0 or 1, of a metric that ends there.
+
+    Its name does not decide: recall of one fact a row is a share of rows as well.
+    """
+    return metric.scale == 1.0 and all(
+        bool(np.all(np.isnan(column) | (column == 0.0) | (column == 1.0))) for column in columns
+    )
+
+
+def _paired(name: str, left: Table, right: Table, pairs: Pairs) -> _Scores:
+    absent = np.full(len(pairs.ids), np.nan)
+    before = left.scores[name][pairs.in_baseline] if name in left.scores else absent
+    after = right.scores[name][pairs.in_candidate] if name in right.scores else absent
+    at = np.flatnonzero(~np.isnan(before) & ~np.isnan(after))
+    shares = _only_shares(METRICS[name], before[at], after[at])
+    return _Scores(before[at], after[at], at, shares)
+
+
+def _differences(scores: Mapping[str, _Scores], seed: int, resamples: int) -> dict[str, Estimate]:
+    means = [name for name, found in scores.items() if not found.shares]
+    columns = [scores[name].difference for name in means]
+    estimates = mean_estimates(columns, seed=seed, resamples=resamples)
+    rates = {
+        name: paired_rate_estimate(*_counts(found.difference), len(found.at))
+        for name, found in scores.items()
+        if found.shares
+    }
+    return rates | dict(zip(means, estimates, strict=True))
+
+
+def _counts(differences: Values) -> tuple[int, int]:
+    """How many are above and how many below zero."""
+    return int((differences > 0).sum()), int((differences < 0).sum())
+
+
+def _compared(
+    name: str, before: Estimate, after: Estimate, difference: Estimate, scores: _Scores
+) -> MetricComparison:
+    up, down = _counts(scores.difference)
+    lower_is_better = METRICS[name].better == "lower"
+    n = difference.n
+    wins, losses = (down, up) if lower_is_better else (up, down)
+    return MetricComparison(
+        metric=name,
+        baseline=before,
+        candidate=after,
+        difference=difference,
+        wins=wins,
+        ties=n - wins - losses,
+        losses=losses,
+        p_value=exact_test(wins, losses) if n else None,
+        test="exact McNemar" if scores.shares else "sign",
+        detectable=detectable_rate(up + down, n)
+        if scores.shares
+        else detectable_mean(scores.difference),
+        verdict=_verdict(METRICS[name], difference),
+    )
+
+
+def _verdict(metric: Metric, difference: Estimate) -> Verdict:
+    if metric.better == "neither" or difference.low is None or difference.high is None:
+        return "no difference shown"
+    if difference.low > 0:
+        return "better" if metric.better == "higher" else "worse"
+    if difference.high < 0:
+        return "worse" if metric.better == "higher" else "better"
+    return "no difference shown"
+
+
+def _primary(metrics: list[MetricComparison], asked: str) -> str:
+    """The metric that decides; empty when nothing was asked for and no pair has any score."""
+    compared = [found.metric for found in metrics if found.difference.n]
+    if asked and asked not in compared:
+        known_metric(asked)
+        there = f"name one of: {', '.join(compared)}" if compared else "look at the errors"
+        raise FixableError(f"no row has a score of {asked} in both runs", there)
+    directed = (name for name in compared if METRICS[name].better != "neither")
+    return asked or next(directed, "")
+
+
+def _extremes(
+    primary: str, scores: Mapping[str, _Scores], pairs: Pairs
+) -> tuple[list[str], list[str]]:
+    """The ids that won and lost most on ``primary``; equals in the order of the data."""
+    if not primary:
+        return [], []
+    found = scores[primary]
+    gain = -found.difference if METRICS[primary].better == "lower" else found.difference
+    order = np.argsort(-gain, kind="stable")
+    best = [index for index in order[:LISTED] if gain[index] > 0]
+    order = np.argsort(gain, kind="stable")
+    worst = [index for index in order[:LISTED] if gain[index] < 0]
+    return (
+        [pairs.ids[found.at[index]] for index in best],
+        [pairs.ids[found.at[index]] for index in worst],
+    )
+
+
+def side_of(table: Table) -> Side:
+    """A run as one side of a comparison."""
+    errors = int(table.failed.sum())
+    n = len(table.ids)
+    return Side(table.run.name, str(table.run.path), n, n - errors, errors)
+
+
+def _failed(table: Table) -> list[str]:
+    return [table.ids[index] for index in np.flatnonzero(table.failed)]

@@ -1,0 +1,78 @@
+"""The connection of a run, as promptflow keeps it: read for the flow's client, never written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flows.chat.endpoint import (
+    Endpoint,
+    EndpointError,
+    EngineError,
+    Generation,
+    ReplyError,
+    Settings,
+)
+from setup.errors import FixableError
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class KnownConnection:
+    """A custom connection: ``configs`` may be shown, the key is only in ``settings``."""
+
+    name: str
+    configs: dict[str, str]
+    settings: Settings
+
+
+def read_connection(name: str) -> KnownConnection:
+    """The connection ``name`` of promptflow's store.
+
+    Raises:
+        FixableError: There is none, it is of another kind, or a value of it is wrong.
+    """
+    from promptflow.client import PFClient  # noqa: PLC0415 - two seconds
+    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+
+    try:
+        found = PFClient().connections.get(name, with_secrets=True)
+    except PromptflowException:
+        fix = "python -m setup connect, or name one of pf connection list"
+        raise FixableError(f"no connection {name}", fix) from None
+    except Exception as error:
+        # promptflow has no class of its own for a keyring that lost the store's key.
+        if type(error) is not Exception:
+            raise
+        raise FixableError(f"connection {name}: {error}", "python -m setup connect") from None
+    secrets = dict(getattr(found, "secrets", {}) or {})
+    configs = dict(getattr(found, "configs", {}) or {})
+    try:
+        settings = Settings.from_values({**configs, **secrets})
+    except EndpointError as error:
+        raise FixableError(f"connection {name}: {error.what}", error.fix) from None
+    # Foundry's custom keys put the address among the secrets, where nobody may read it back.
+    return KnownConnection(name, {"endpoint": settings.endpoint} | configs, settings)
+
+
+def check_endpoint(connection: KnownConnection) -> None:
+    """Ask one short question, so that a dead endpoint is found before row 1.
+
+    Raises:
+        FixableError: No answer, in the client's own words.
+    """
+    question: list[Any] = [{"role": "user", "content": "Say yes."}]
+    endpoint = Endpoint(connection.settings)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            endpoint.complete(question, Generation(max_new_tokens=8))
+        except EndpointError as error:
+            # What a wait can mend the client has tried again already.
+            if attempt == _ATTEMPTS or not isinstance(error, EngineError | ReplyError):
+                raise FixableError(
+                    f"connection {connection.name} gives no answer: {error.what} ({error.where})",
+                    f"{error.fix}; python -m setup status",
+                ) from None
+        else:
+            return

@@ -1,0 +1,136 @@
+"""The rows of a run: read, checked and chosen before the first of them is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from setup.errors import FixableError
+
+Row = dict[str, Any]
+
+_DEFAULTS: dict[str, Any] = {
+    "chat_history": [],
+    "ground_truth": "",
+    "facts": [],
+    "must_decline": False,
+    "category": "",
+    "canaries": [],
+    "marks": [],
+}
+_TEXT_LISTS = ("facts", "canaries", "marks")
+_EXAMPLE = "see the columns in data/README.md"
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The rows of one run, each with every column the flows map, and the file's SHA-256 (hex)."""
+
+    path: Path
+    sha256: str
+    rows: list[Row]
+
+
+def read_data(path: Path, limit: int | None = None, seed: int = 0) -> RunData:
+    """The rows of a JSONL file; with ``limit`` so many of them, drawn by ``seed``, in file order.
+
+    A row needs ``question``; ``chat_history``, ``ground_truth``, ``facts``, ``must_decline``,
+    ``category``, ``canaries`` and ``marks`` have defaults; other columns are kept. Its id is
+    ``id``, else ``prompt_id``, else made of its question and history.
+
+    Raises:
+        FixableError: No file, no row, or the first row that is not as the flows need it.
+    """
+    if not path.is_file():
+        raise FixableError(f"no data file {path}", "python -m setup data, or name one with --data")
+    content = path.read_bytes()
+    rows = [_check(row, f"{path}:{line}") for line, row in _parse(content, path)]
+    if not rows:
+        raise FixableError(f"{path} has no rows", f"give it at least one, {_EXAMPLE}")
+    _give_ids(rows, path)
+    if limit is not None and limit < len(rows):
+        chosen = sorted(random.Random(seed).sample(range(len(rows)), limit))  # noqa: S311
+        rows = [rows[index] for index in chosen]
+    return RunData(path, hashlib.sha256(content).hexdigest(), rows)
+
+
+def _parse(content: bytes, path: Path) -> Iterator[tuple[int, Row]]:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start} of {path}"
+        raise FixableError(f"{where} is not UTF-8", "save the file as UTF-8") from None
+    # Not splitlines: U+2028 and the like may stand in a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            problem = f"{path}:{number} is not JSON: {error}"
+            raise FixableError(problem, "one JSON object a line") from None
+        if not isinstance(row, dict):
+            raise FixableError(f"{path}:{number} is not a JSON object", "one JSON object a line")
+        yield number, row
+
+
+def _check(row: Row, where: str) -> Row:
+    """``row`` with its defaults; an empty column counts as one that is not there."""
+    row = _DEFAULTS | {name: value for name, value in row.items() if value is not None}
+    question = row.get("question")
+    if not isinstance(question, str) or not question.strip():
+        what = "is missing" if "question" not in row else "is not text, or empty"
+        raise FixableError(f"{where}: column question {what}", _EXAMPLE)
+    for name in ("ground_truth", "category"):
+        _expect(isinstance(row[name], str), where, name, "text")
+    for name in _TEXT_LISTS:
+        good = isinstance(row[name], list) and all(isinstance(text, str) for text in row[name])
+        _expect(good, where, name, "a list of texts")
+    _expect(isinstance(row["must_decline"], bool), where, "must_decline", "true or false")
+    _expect(_is_history(row["chat_history"]), where, "chat_history", _HISTORY)
+    return row
+
+
+_HISTORY = 'a list of {"inputs": {"question": …}, "outputs": {"answer": …}}'
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(turn, dict)
+        and isinstance(turn.get("inputs"), dict)
+        and isinstance(turn.get("outputs"), dict)
+        for turn in value
+    )
+
+
+def _expect(good: bool, where: str, column: str, kind: str) -> None:
+    if not good:
+        raise FixableError(f"{where}: column {column} is not {kind}", _EXAMPLE)
+
+
+def _give_ids(rows: list[Row], path: Path) -> None:
+    seen: dict[str, int] = {}
+    made: Counter[str] = Counter()
+    for number, row in enumerate(rows, start=1):
+        given = row.get("id", row.get("prompt_id"))
+        row["id"] = str(given) if given not in (None, "") else _make_id(row, made)
+        if row["id"] in seen:
+            raise FixableError(
+                f"{path}: rows {seen[row['id']]} and {number} have the same id {row['id']!r}",
+                "give every row an id of its own, or leave id and prompt_id out",
+            )
+        seen[row["id"]] = number
+
+
+def _make_id(row: Row, made: Counter[str]) -> str:
+    """The same for the same row in another file, so that two runs can be paired."""
+    asked = json.dumps([row["question"], row["chat_history"]], sort_keys=True)
+    digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
+    made[digest] += 1
+    return digest if made[digest] == 1 else f"{digest}-{made[digest]}"

@@ -1,0 +1,91 @@
+"""What is read out of finished runs: comparison, gates and report, found together and printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from evaluation.compare import compare_runs
+from evaluation.compare_text import show_comparison, show_run
+from evaluation.comparison import Comparison
+from evaluation.gate import GateResult, check_gates
+from evaluation.report import ReportFiles, write_report, write_single_report
+from evaluation.runs import RunFolder
+from setup import console
+from setup.errors import FixableError
+from setup.options import show
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One run, or a baseline and a candidate, and what was found."""
+
+    sides: Sequence[RunFolder]
+    comparison: Comparison | None
+    gates: Sequence[GateResult]
+    files: ReportFiles | None
+
+
+def find(
+    sides: Sequence[RunFolder],
+    folder: Path | None,
+    *,
+    primary: str = "",
+    seed: int = 0,
+    gates: Path | None = None,
+) -> Finding:
+    """Compare the first with the last of ``sides``, check ``gates``, report into ``folder``.
+
+    Raises:
+        FixableError: The runs cannot be compared, or the gates file is wrong.
+    """
+    if len(sides) > 2:
+        names = ", ".join(side.name for side in sides)
+        raise FixableError(
+            f"two runs can be compared, not {len(sides)} ({names})",
+            "python -m evaluation compare BASELINE CANDIDATE",
+        )
+    *baselines, candidate = sides
+    baseline = baselines[0] if baselines else None
+    with console.progress_bar("Comparing" if baseline else "Reading the run"):
+        comparison = (
+            compare_runs(baseline, candidate, primary=primary, seed=seed) if baseline else None
+        )
+        results = check_gates(gates, candidate, comparison) if gates else []
+    files = None
+    if folder:
+        with console.progress_bar("Writing the report"):
+            files = (
+                write_report(folder, comparison, baseline, candidate, results)
+                if comparison and baseline
+                else write_single_report(folder, candidate, results)
+            )
+    return Finding(sides, comparison, results, files)
+
+
+def print_finding(finding: Finding, as_json: bool, *, only_gates: bool = False) -> None:
+    """Print it for people, or as one JSON object."""
+    if as_json:
+        show(_as_dict(finding), "", as_json)
+        return
+    if not only_gates:
+        if finding.comparison:
+            show_comparison(finding.comparison)
+        else:
+            show_run(finding.sides[-1])
+    for result in finding.gates:
+        verdict = "pass" if result.passed else "FAIL"
+        console.out.print(f"{verdict}  {result.name}: {result.detail}", markup=False)
+    if finding.files:
+        console.out.print(f"report: {finding.files.html}", markup=False)
+
+
+def _as_dict(finding: Finding) -> dict[str, object]:
+    return {
+        "ok": all(result.passed for result in finding.gates),
+        "runs": [{"name": side.name, "summary": side.summary} for side in finding.sides],
+        "comparison": finding.comparison and finding.comparison.as_dict(),
+        "gates": [asdict(result) for result in finding.gates],
+        "report": finding.files and str(finding.files.html),
+    }

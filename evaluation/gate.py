@@ -1,0 +1,216 @@
+"""Thresholds that a run must hold: read from YAML, checked all, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from evaluation.compare import estimate_scores
+from evaluation.compare_text import show_estimate
+from evaluation.comparison import Comparison, Estimate
+from evaluation.metrics import METRICS
+from evaluation.runs import RunFolder, Table, read_table
+from setup.errors import FixableError
+
+GATES = Path(__file__).with_name("gates.yaml")
+
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+
+_DIGITS = 3
+_ROUNDING = 1e-9  # 0.50 - 0.52 is below -0.02 by less than this
+
+_OF_METRIC = ("at_least", "at_most", "difference_at_least", "difference_at_most", "not_worse_by")
+_OF_RUN = ("error_rate_at_most", "rows_at_least")
+
+
+class Gate(BaseModel):
+    """One gate: one condition, of a metric or of the run as a whole; see gates.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str = ""
+    at_least: Number | None = None
+    at_most: Number | None = None
+    difference_at_least: Number | None = None
+    difference_at_most: Number | None = None
+    not_worse_by: Annotated[Number, Field(ge=0)] | None = None
+    error_rate_at_most: Share | None = None
+    rows_at_least: Annotated[int, Field(ge=1, strict=True)] | None = None
+    quantile: Annotated[float, Field(gt=0, lt=1, strict=True)] | None = None
+    confident: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_condition(self) -> Gate:
+        given = [name for name in (*_OF_METRIC, *_OF_RUN) if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"one condition is needed, here are {' and '.join(given) or 'none'}")
+        if self.metric and self.condition in _OF_RUN:
+            raise ValueError(f"{self.condition} is of the run, not of a metric")
+        if not self.metric and self.condition in _OF_METRIC:
+            raise ValueError(f"{self.condition} needs a metric")
+        if self.quantile is not None and (self.confident or not self.condition.startswith("at_")):
+            raise ValueError("quantile goes with at_least or at_most, without confident")
+        if self.confident and self.condition in _OF_RUN:
+            raise ValueError(f"{self.condition} has no interval to be confident of")
+        return self
+
+    @property
+    def condition(self) -> str:
+        """The name of its condition."""
+        names = (*_OF_METRIC, *_OF_RUN)
+        return next(name for name in names if getattr(self, name) is not None)
+
+    @property
+    def threshold(self) -> float:
+        """The value of its condition."""
+        return float(getattr(self, self.condition))
+
+    @property
+    def compares(self) -> bool:
+        """Whether it needs a baseline."""
+        return self.condition.startswith("difference") or self.condition == "not_worse_by"
+
+    @property
+    def name(self) -> str:
+        """As it stands in the file: ``fact_recall at_least 0.75, confident``."""
+        of = f"{self.metric} " if self.metric else ""
+        quantile = "" if self.quantile is None else f"quantile {self.quantile:g} "
+        sure = ", confident" if self.confident else ""
+        return f"{of}{quantile}{self.condition} {self.threshold:g}{sure}"
+
+
+class _Gates(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gates: Annotated[list[Gate], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One gate checked: ``name`` as in the file, ``detail`` the figures or why there are none."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def load_gates(path: Path = GATES) -> list[Gate]:
+    """The gates in ``path``.
+
+    Raises:
+        FixableError: There is no such file, it is not YAML, a gate has an unknown field, metric or
+            value, or it has no gates.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        gates = _Gates.model_validate(found).gates
+    except OSError as error:
+        raise FixableError(f"no gates in {path}", f"name a file like {GATES}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FixableError(f"{path} is not YAML: {error}", f"write it like {GATES}") from error
+    except ValidationError as error:
+        raise FixableError(f"{path}: {_first(error)}", f"write it like {GATES}") from error
+    for gate in gates:
+        if gate.metric:
+            _check_metric(gate, path)
+    return gates
+
+
+def check_gates(
+    path: Path, candidate: RunFolder, comparison: Comparison | None = None
+) -> list[GateResult]:
+    """Check every gate of the file ``path`` on ``candidate``, in their order.
+
+    A gate whose metric has no score in the run fails, and so does one that compares where
+    ``comparison``, of this candidate with its baseline, is not given or has no pair for it.
+
+    Raises:
+        FixableError: The file is wrong, see ``load_gates``, or rows.jsonl cannot be read.
+    """
+    gates = load_gates(path)
+    table = read_table(candidate)
+    if comparison is None:
+        estimates = estimate_scores(table)
+    else:
+        seed, resamples = comparison.seed, comparison.resamples
+        estimates = estimate_scores(table, seed=seed, resamples=resamples)
+    return [_check(gate, table, estimates, comparison) for gate in gates]
+
+
+def _check(
+    gate: Gate, table: Table, estimates: dict[str, Estimate], comparison: Comparison | None
+) -> GateResult:
+    if not gate.metric:
+        return _of_run(gate, table)
+    if gate.compares:
+        return _of_difference(gate, comparison)
+    estimate = estimates.get(gate.metric)
+    if estimate is None or estimate.n == 0:
+        return GateResult(gate.name, False, "no row has a score of it")
+    if gate.quantile is not None:
+        estimate = _quantile(table, gate.metric, gate.quantile)
+    return _judged(gate, estimate, gate.threshold)
+
+
+def _of_run(gate: Gate, table: Table) -> GateResult:
+    n, errors = len(table.ids), int(table.failed.sum())
+    detail = f"n={n} ok={n - errors} error={errors}"
+    if gate.condition == "rows_at_least":
+        return GateResult(gate.name, n - errors >= gate.threshold, detail)
+    return GateResult(gate.name, n > 0 and errors / n <= gate.threshold, detail)
+
+
+def _of_difference(gate: Gate, comparison: Comparison | None) -> GateResult:
+    if comparison is None:
+        return GateResult(gate.name, False, "no baseline to compare with")
+    found = comparison.metric(gate.metric)
+    if found is None or found.difference.n == 0:
+        reason = f"no row has a score of it in this run and in {comparison.baseline.name}"
+        return GateResult(gate.name, False, reason)
+    return _judged(gate, found.difference, gate.threshold)
+
+
+def _judged(gate: Gate, estimate: Estimate, threshold: float) -> GateResult:
+    metric = METRICS[gate.metric]
+    signed = gate.compares
+    detail = f"{show_estimate(estimate, metric, _DIGITS, signed=signed)}, n={estimate.n}"
+    is_floor = gate.condition.endswith("at_least")
+    if gate.condition == "not_worse_by":
+        is_floor = metric.better == "higher"
+        threshold = -threshold if is_floor else threshold
+    end = estimate.low if is_floor else estimate.high
+    value = end if gate.confident else estimate.value
+    if value is None:
+        return GateResult(gate.name, False, f"{detail}: too few rows for an interval")
+    slack = value - threshold if is_floor else threshold - value
+    return GateResult(gate.name, slack >= -_ROUNDING, detail)
+
+
+def _quantile(table: Table, metric: str, quantile: float) -> Estimate:
+    scores = table.scores[metric]
+    scores = scores[~np.isnan(scores)]
+    return Estimate(float(np.quantile(scores, quantile)), None, None, len(scores))
+
+
+def _check_metric(gate: Gate, path: Path) -> None:
+    if gate.metric not in METRICS:
+        names = ", ".join(METRICS)
+        raise FixableError(f"{path}: no metric {gate.metric!r}", f"name one of: {names}")
+    if gate.condition == "not_worse_by" and METRICS[gate.metric].better == "neither":
+        what = f"{path}: {gate.metric} is better neither way, so never worse"
+        raise FixableError(what, "use difference_at_least or difference_at_most")
+
+
+def _first(error: ValidationError) -> str:
+    """The first problem of the file in one line: where, what, and what stands there."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    what = "unknown field" if problem["type"] == "extra_forbidden" else problem["msg"]
+    what = what.removeprefix("Value error, ")
+    return f"{where or 'the file'}: {what}, got {problem['input']!r}"

@@ -1,0 +1,95 @@
+"""The rows that two runs share, by id, and whether they may be compared at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.runs import Row, RunFolder, Table
+from setup.errors import FixableError
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The shared rows of two runs, in the baseline's order: their ids and where each has them."""
+
+    ids: list[str]
+    in_baseline: Indices
+    in_candidate: Indices
+    only_baseline: list[str]
+    only_candidate: list[str]
+
+
+def pair_rows(baseline: Table, candidate: Table) -> Pairs:
+    """Pair the rows of two runs by id.
+
+    Raises:
+        FixableError: An id stands twice in a run, no id is in both, or a row that both have asks
+            or expects something else in each.
+    """
+    left, right = _positions(baseline), _positions(candidate)
+    ids = [row_id for row_id in left if row_id in right]
+    names = f"{baseline.run.name} and {candidate.run.name}"
+    if not ids:
+        raise FixableError(f"{names} have no row in common", "compare runs of the same data file")
+    pairs = Pairs(
+        ids,
+        np.array([left[row_id] for row_id in ids], dtype=np.int64),
+        np.array([right[row_id] for row_id in ids], dtype=np.int64),
+        [row_id for row_id in left if row_id not in right],
+        [row_id for row_id in right if row_id not in left],
+    )
+    if not _same_data(baseline.run, candidate.run):
+        _refuse_other_rows(baseline.rows(pairs.in_baseline), candidate.rows(pairs.in_candidate))
+    return pairs
+
+
+def notes_on(baseline: RunFolder, candidate: RunFolder) -> list[str]:
+    """Sentences about what besides the model may have made a difference."""
+    notes = []
+    if not _same_data(baseline, candidate):
+        files = " and ".join(str(_data(run).get("path", "?")) for run in (baseline, candidate))
+        notes.append(f"other data files ({files}): only the rows that both have are compared")
+    flows = [run.config.get("flows") or {} for run in (baseline, candidate)]
+    changed = [name for name in flows[0] if name in flows[1] and flows[0][name] != flows[1][name]]
+    if changed:
+        notes.append(f"the flows changed between the runs: {', '.join(sorted(changed))}")
+    return notes
+
+
+def _positions(table: Table) -> dict[str, int]:
+    positions = {row_id: index for index, row_id in enumerate(table.ids)}
+    if len(positions) < len(table.ids):
+        twice = next(row for index, row in enumerate(table.ids) if positions[row] != index)
+        raise FixableError(
+            f"{table.run.rows_path} has the row {twice!r} twice",
+            "give the rows of the data file ids of their own and run again",
+        )
+    return positions
+
+
+def _data(run: RunFolder) -> dict[str, Any]:
+    data: dict[str, Any] = run.config.get("data") or {}
+    return data
+
+
+def _same_data(baseline: RunFolder, candidate: RunFolder) -> bool:
+    sums = [_data(run).get("sha256") for run in (baseline, candidate)]
+    return sums[0] is not None and sums[0] == sums[1]
+
+
+def _refuse_other_rows(baseline: Iterable[Row], candidate: Iterable[Row]) -> None:
+    """Ids may be line numbers, which pair anything with anything."""
+    for left, right in zip(baseline, candidate, strict=True):
+        for part in ("inputs", "ground_truth", "facts", "must_decline"):
+            if left.get(part) != right.get(part):
+                raise FixableError(
+                    f"row {left['id']!r} has other {part.replace('_', ' ')} in each run",
+                    "compare runs of the same data file",
+                )

@@ -1,0 +1,167 @@
+"""Everything the templates print, worked out; they only place it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from evaluation.compare import estimate_scores
+from evaluation.comparison import Comparison, Estimate
+from evaluation.gate import GateResult
+from evaluation.metrics import METRICS, Metric, known_metric
+from evaluation.report.examples import AT_MOST, Example, examples, lowest
+from evaluation.report.failures import ErrorGroup, Gap, error_groups, gaps
+from evaluation.report.figures import Figure, Latency, direction, figures, latency
+from evaluation.report.numbers import count, digits_for, interval, number
+from evaluation.report.provenance import Group, commands, provenance
+from evaluation.report.sides import ReportSide
+from evaluation.report.verdict import Headline, MetricRow, cell, headline, metric_rows
+
+_SEED, _RESAMPLES = 0, 2_000
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows to read, under a heading."""
+
+    anchor: str
+    title: str
+    about: str
+    metric: str
+    examples: list[Example]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The report. ``sides`` are the baseline and the candidate, or the only run."""
+
+    title: str
+    headline: Headline
+    sides: list[ReportSide]
+    metrics: list[MetricRow]
+    figures: list[Figure]
+    latency: Latency | None
+    sections: list[Section]
+    errors: list[ErrorGroup]
+    provenance: list[Group]
+    commands: list[tuple[str, str]]
+    gates: list[GateResult] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    pairs: str = ""
+    intervals: str = ""
+
+    @property
+    def compared(self) -> bool:
+        """Whether there are two sides."""
+        return len(self.sides) == 2
+
+    @property
+    def gates_failed(self) -> int:
+        """How many gates do not hold."""
+        return sum(not gate.passed for gate in self.gates)
+
+
+def comparison_context(
+    comparison: Comparison, baseline: ReportSide, candidate: ReportSide, gates: Sequence[GateResult]
+) -> Context:
+    """The report of ``candidate`` against ``baseline``."""
+    sides = [baseline, candidate]
+    labels = [side.label for side in sides]
+    estimates = {
+        found.metric: {"a": found.baseline, "b": found.candidate} for found in comparison.metrics
+    }
+    return Context(
+        title=f"{labels[1]} against {labels[0]}",
+        headline=headline(comparison, *labels),
+        sides=sides,
+        metrics=metric_rows(comparison),
+        figures=figures(sides, estimates),
+        latency=latency(sides),
+        sections=_changes(comparison, sides) if comparison.primary else [],
+        errors=error_groups(sides),
+        provenance=provenance(sides),
+        commands=commands(sides),
+        gates=list(gates),
+        gaps=gaps(comparison, *labels),
+        warnings=_failed(sides) + comparison.notes,
+        pairs=count(comparison.pairs),
+        intervals=f"{count(comparison.resamples)} resamples, seed {comparison.seed}",
+    )
+
+
+def _changes(comparison: Comparison, sides: list[ReportSide]) -> list[Section]:
+    metric, name = known_metric(comparison.primary), sides[-1].label
+    found = [
+        ("wins", "Biggest wins", "gained", comparison.best),
+        ("losses", "Biggest losses", "lost", comparison.worst),
+    ]
+    return [
+        Section(
+            anchor,
+            title,
+            f"Where {name} {words} most by {metric.label}, at most {AT_MOST} rows",
+            metric.label,
+            examples(sides, ids, metric),
+        )
+        for anchor, title, words, ids in found
+    ]
+
+
+def single_context(side: ReportSide, gates: Sequence[GateResult]) -> Context:
+    """The report of one run by itself."""
+    estimates = estimate_scores(side.table, seed=_SEED, resamples=_RESAMPLES)
+    rows = [_single_row(METRICS[name], found) for name, found in estimates.items()]
+    scored = [METRICS[name] for name in estimates if METRICS[name].better != "neither"]
+    sections = []
+    if scored:
+        words = "highest" if scored[0].better == "lower" else "lowest"
+        found = examples([side], lowest(side, scored[0]), scored[0])
+        about = f"The {words} {scored[0].label}, at most {AT_MOST} rows"
+        sections.append(Section("worst", "Worst rows", about, scored[0].label, found))
+    return Context(
+        title=side.label,
+        headline=_single_headline(side, scored[:1], estimates),
+        sides=[side],
+        metrics=rows,
+        figures=figures([side], {name: {"b": found} for name, found in estimates.items()}),
+        latency=latency([side]),
+        sections=sections,
+        errors=error_groups([side]),
+        provenance=provenance([side]),
+        commands=commands([side]),
+        gates=list(gates),
+        warnings=_failed([side]),
+        intervals=f"{count(_RESAMPLES)} resamples, seed {_SEED}",
+    )
+
+
+def _single_row(metric: Metric, found: Estimate) -> MetricRow:
+    digits = digits_for(metric, found)
+    cells = [cell(metric, found, digits)]
+    return MetricRow(metric.name, metric.label, metric.about, direction(metric), cells)
+
+
+def _single_headline(
+    side: ReportSide, first: list[Metric], estimates: dict[str, Estimate]
+) -> Headline:
+    name = side.label
+    if not first:
+        return Headline(
+            f"{name} has no scores", f"{count(side.ok)} of {count(side.n)} rows answered."
+        )
+    metric, found = first[0], estimates[first[0].name]
+    digits = digits_for(metric, found)
+    return Headline(
+        f"{name}: {metric.label} {number(found.value, digits, metric.unit)}",
+        f"95 % interval {interval(found, digits)}, on {count(found.n)} rows.",
+    )
+
+
+def _failed(sides: Sequence[ReportSide]) -> list[str]:
+    return [
+        f"{count(side.error)} of {count(side.n)} rows failed for {side.label}: "
+        "they have no answer and are in no mean below"
+        for side in sides
+        if side.error
+    ]

@@ -1,0 +1,124 @@
+"""Rows to read: the biggest wins and losses, or the lowest scores of a single run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evaluation.metrics import METRICS, Metric
+from evaluation.report.numbers import digits_for, number, signed
+from evaluation.report.sides import ReportSide
+from evaluation.report.text import Excerpt, excerpt, one_line
+from evaluation.runs import Row
+
+_TURNS = 6
+_FACTS = 20
+AT_MOST = 20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one side made of a question: an answer or an error, and why the judge scored it so."""
+
+    key: str
+    label: str
+    text: Excerpt
+    failed: bool
+    reasons: list[tuple[str, Excerpt]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row. ``change`` is the primary metric's; ``scores`` are (label, a text for each side)."""
+
+    id: str
+    line: str
+    category: str
+    change: str
+    history_left_out: int
+    history: list[tuple[Excerpt, Excerpt]]
+    question: Excerpt
+    ground_truth: Excerpt
+    facts: list[str]
+    must_decline: bool
+    answers: list[Answer]
+    scores: list[tuple[str, list[str]]]
+
+
+def examples(sides: Sequence[ReportSide], ids: Sequence[str], metric: Metric) -> list[Example]:
+    """The rows with these ids, in this order; those that a side does not have are left out."""
+    found = []
+    for row_id in ids:
+        rows = [row for side in sides if (row := side.row(row_id)) is not None]
+        if len(rows) == len(sides):
+            found.append(_example(sides, rows, metric))
+    return found
+
+
+def lowest(side: ReportSide, metric: Metric) -> list[str]:
+    """Ids of the rows that scored worst on ``metric``, at most ``AT_MOST``; ties in their order."""
+    column = side.table.scores[metric.name]
+    scored = np.flatnonzero(np.isfinite(column))
+    worth = column[scored] * (-1 if metric.better == "lower" else 1)
+    order = scored[np.argsort(worth, kind="stable")][:AT_MOST]
+    return [side.table.ids[index] for index in order]
+
+
+def _example(sides: Sequence[ReportSide], rows: list[Row], metric: Metric) -> Example:
+    row = rows[-1]
+    inputs = row.get("inputs") or {}
+    history = inputs.get("chat_history") or []
+    facts = row.get("facts") or []
+    more = [f"and {len(facts) - _FACTS} more"] if len(facts) > _FACTS else []
+    return Example(
+        id=one_line(str(row["id"])),
+        line=str(row.get("line", "")),
+        category=one_line(str(row.get("category") or "")),
+        change=_change(metric, [found["scores"].get(metric.name) for found in rows]),
+        history_left_out=max(len(history) - _TURNS, 0),
+        history=[_turn(turn) for turn in history[-_TURNS:]],
+        question=excerpt(inputs.get("question", "")),
+        ground_truth=excerpt(row.get("ground_truth") or ""),
+        facts=[one_line(str(fact)) for fact in facts[:_FACTS]] + more,
+        must_decline=bool(row.get("must_decline")),
+        answers=[_answer(side, found) for side, found in zip(sides, rows, strict=True)],
+        scores=_scores(rows),
+    )
+
+
+def _turn(turn: Any) -> tuple[Excerpt, Excerpt]:
+    question = (turn.get("inputs") or {}).get("question", "")
+    return excerpt(question), excerpt((turn.get("outputs") or {}).get("answer", ""))
+
+
+def _answer(side: ReportSide, row: Row) -> Answer:
+    error = row["error"]
+    text = f"{error['type']}: {error['message']}" if error else row["answer"]
+    reasons = [
+        (one_line(str(name)), excerpt(reason))
+        for name, reason in (row.get("reasons") or {}).items()
+        if reason
+    ]
+    return Answer(side.key, side.label, excerpt(text), bool(error), reasons)
+
+
+def _change(metric: Metric, values: list[float | None]) -> str:
+    digits = digits_for(metric)
+    texts = [number(value, digits, metric.unit) for value in values]
+    first, last = values[0], values[-1]
+    if len(values) == 1 or first is None or last is None:
+        return " → ".join(texts)
+    return f"{' → '.join(texts)} ({signed(last - first, digits, metric.unit)})"
+
+
+def _scores(rows: list[Row]) -> list[tuple[str, list[str]]]:
+    table = []
+    for name, metric in METRICS.items():
+        values = [row["scores"].get(name) for row in rows]
+        if any(value is not None for value in values):
+            digits = digits_for(metric) if metric.scale else 0 if not metric.unit else 2
+            table.append((metric.label, [number(value, digits, metric.unit) for value in values]))
+    return table

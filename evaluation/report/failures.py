@@ -1,0 +1,107 @@
+"""What is missing from the numbers: rows that failed, and rows that one run does not have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.comparison import Comparison
+from evaluation.report.numbers import count
+from evaluation.report.sides import ReportSide
+from evaluation.report.text import one_line
+
+LISTED = 50
+_IDS = 20
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failed row: which side, which row, its question, what happened."""
+
+    key: str
+    label: str
+    id: str
+    question: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ErrorGroup:
+    """Failed rows of one type: how many on each side, and some of them."""
+
+    type: str
+    counts: list[str]
+    listed: list[Failure]
+    left_out: str
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Rows that could not be paired: a sentence, and ids of some."""
+
+    sentence: str
+    ids: list[str]
+    left_out: str
+
+
+def error_groups(sides: Sequence[ReportSide]) -> list[ErrorGroup]:
+    """Failed rows by type, the most frequent first; at most ``LISTED`` rows listed in all."""
+    counts: dict[str, Counter[str]] = {}
+    listed: dict[str, list[Failure]] = {}
+    for side in sides:
+        for row in side.table.rows(np.flatnonzero(side.table.failed)):
+            kind = one_line(str(row["error"]["type"]))
+            counts.setdefault(kind, Counter())[side.key] += 1
+            if len(listed.setdefault(kind, [])) < LISTED:
+                question = one_line(str((row.get("inputs") or {}).get("question", "")))
+                message = one_line(str(row["error"]["message"]), limit=400)
+                name = one_line(str(row["id"]))
+                listed[kind].append(Failure(side.key, side.label, name, question, message))
+    kinds = sorted(counts, key=lambda kind: (-counts[kind].total(), kind))
+    shares = _shares([len(listed[kind]) for kind in kinds])
+    return [
+        ErrorGroup(
+            kind,
+            [count(counts[kind][side.key]) for side in sides],
+            listed[kind][:most],
+            _rest(counts[kind].total() - len(listed[kind][:most])),
+        )
+        for kind, most in zip(kinds, shares, strict=True)
+    ]
+
+
+def _shares(wanted: list[int]) -> list[int]:
+    """``LISTED`` places dealt in turn, so that a frequent error does not hide a rare one."""
+    given, left = [0] * len(wanted), LISTED
+    while left and given != wanted:
+        for index, most in enumerate(wanted):
+            if left and given[index] < most:
+                given[index] += 1
+                left -= 1
+    return given
+
+
+def _rest(left: int) -> str:
+    return f"{count(left)} more in rows.csv" if left > 0 else ""
+
+
+def gaps(comparison: Comparison, baseline: str, candidate: str) -> list[Gap]:
+    """Why there are fewer pairs than rows; nothing where every row is paired and answered."""
+    found = [
+        (comparison.only_baseline, f"only {baseline} has"),
+        (comparison.only_candidate, f"only {candidate} has"),
+        (comparison.failed_baseline, f"failed for {baseline}"),
+        (comparison.failed_candidate, f"failed for {candidate}"),
+    ]
+    return [
+        Gap(
+            f"{count(len(ids))} {'row' if len(ids) == 1 else 'rows'} {words}",
+            [one_line(row_id) for row_id in ids[:_IDS]],
+            _rest(len(ids) - _IDS),
+        )
+        for ids, words in found
+        if ids
+    ]

@@ -1,0 +1,113 @@
+"""Where the numbers come from: both runs' settings side by side, and how to look closer."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.report.numbers import NONE, duration
+from evaluation.report.sides import ReportSide
+from evaluation.report.text import compact, one_line
+
+_GROUPS = {
+    "run": ["name", "started", "limit", "seed", "workers", "evaluators"],
+    "data": ["data"],
+    "model": ["model"],
+    "connection": ["connection", "configs"],
+    "flows (SHA-256)": ["flows"],
+    "packages": ["versions"],
+    "recipe": ["recipe"],
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of each side."""
+
+    name: str
+    values: list[str]
+    differs: bool
+
+    @property
+    def same(self) -> bool:
+        """Whether the sides share the value."""
+        return len(set(self.values)) == 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """Settings that belong together."""
+
+    title: str
+    settings: list[Setting]
+
+    @property
+    def differing(self) -> int:
+        """How many are not the same on both sides."""
+        return sum(setting.differs for setting in self.settings)
+
+
+def provenance(sides: Sequence[ReportSide]) -> list[Group]:
+    """Everything config.json says, and where and how long the runs ran."""
+    configs = [side.run.config for side in sides]
+    grouped = {key for keys in _GROUPS.values() for key in keys}
+    others = sorted({key for config in configs for key in config} - grouped)
+    groups = [_group(title, keys, configs) for title, keys in _GROUPS.items()]
+    groups[0].settings[:0] = _measured(sides)
+    groups.append(_group("other", others, configs))
+    return [group for group in groups if group.settings]
+
+
+def commands(sides: Sequence[ReportSide]) -> list[tuple[str, str]]:
+    """A (class, command) for each run that promptflow keeps."""
+    names = [(side.key, side.run.summary.get("pf_runs") or {}) for side in sides]
+    return [
+        (key, one_line(f"pf run show-details --name {shlex.quote(str(name))}", limit=300))
+        for key, runs in names
+        for name in runs.values()
+    ]
+
+
+def _measured(sides: Sequence[ReportSide]) -> list[Setting]:
+    folders = [one_line(str(side.run.path), limit=400) for side in sides]
+    times = [duration(side.run.summary.get("seconds")) for side in sides]
+    paces = [side.run.summary.get("lines_per_second") for side in sides]
+    pace = [NONE if rate is None else f"{rate:.1f} rows/s" for rate in paces]
+    return [
+        Setting(name, values, differs=False)
+        for name, values in (("folder", folders), ("took", times), ("pace", pace))
+    ]
+
+
+def _group(title: str, keys: list[str], configs: list[dict[str, Any]]) -> Group:
+    flats = [_flat({key: config[key] for key in keys if key in config}) for config in configs]
+    names = list(dict.fromkeys(name for flat in flats for name in flat))
+    settings = [_setting(name, [flat.get(name, NONE) for flat in flats]) for name in names]
+    return Group(title, settings)
+
+
+def _setting(name: str, values: list[str]) -> Setting:
+    # A run's own name and time are never the same, which says nothing.
+    differs = len(set(values)) > 1 and name not in {"name", "started", "connection"}
+    return Setting(one_line(name), values, differs)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, part in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(part, Mapping) and part:
+            found |= _flat(part, f"{name}.")
+        else:
+            found[name] = one_line(_plain(part), limit=400)
+    return found
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else compact(value)

@@ -1,0 +1,103 @@
+"""Write the three files of a report; they appear together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from evaluation.comparison import Comparison
+from evaluation.gate import GateResult
+from evaluation.report.context import Context, comparison_context, single_context
+from evaluation.report.examples import Example
+from evaluation.report.rows_csv import write_rows
+from evaluation.report.sides import one_side, two_sides
+from evaluation.report.text import markdown_block, markdown_text, one_line, visible
+from evaluation.runs import RunFolder
+from setup.data.files import replace_together
+
+_TEMPLATES = Path(__file__).resolve().parent / "templates"
+_BRIEF = 400
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """Where a report is."""
+
+    html: Path
+    markdown: Path
+    csv: Path
+
+
+def write_report(
+    folder: Path,
+    comparison: Comparison,
+    baseline: RunFolder,
+    candidate: RunFolder,
+    gates: Sequence[GateResult] = (),
+) -> ReportFiles:
+    """Write report.html, report.md and rows.csv of ``candidate`` against ``baseline``.
+
+    The files depend on the arguments alone; a report that stood there before is replaced.
+
+    Raises:
+        FixableError: A row of a run cannot be read.
+    """
+    sides = two_sides(baseline, candidate)
+    return _write(folder, comparison_context(comparison, *sides, gates))
+
+
+def write_single_report(
+    folder: Path, run: RunFolder, gates: Sequence[GateResult] = ()
+) -> ReportFiles:
+    """Write the same files for one run: its means with intervals, its worst rows, no verdict.
+
+    Raises:
+        FixableError: A row of the run cannot be read.
+    """
+    return _write(folder, single_context(one_side(run), gates))
+
+
+def _write(folder: Path, context: Context) -> ReportFiles:
+    files = ReportFiles(folder / "report.html", folder / "report.md", folder / "rows.csv")
+    with replace_together(files.html, files.markdown, files.csv) as (html, markdown, rows):
+        html.write(_render("html.jinja2", context, visible).encode())
+        markdown.write(_render("markdown.jinja2", context, _markdown).encode())
+        write_rows(rows, context.sides)
+    return files
+
+
+def _render(template: str, context: Context, shown: Callable[[str], str]) -> str:
+    """The template filled in; ``shown`` is done to every text before HTML is escaped."""
+
+    def finish(value: object) -> object:
+        return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finish,
+        keep_trailing_newline=True,
+    )
+    environment.filters["block"] = _block
+    return environment.get_template(template).render(report=context)
+
+
+def _markdown(text: str) -> Markup:
+    return Markup(markdown_text(text))  # noqa: S704 - escaped: that is what it does
+
+
+def _block(example: Example) -> Markup:
+    """An example for the inside of ``<pre>``."""
+    turns = [
+        pair for turn in example.history for pair in zip(("asked", "answered"), turn, strict=True)
+    ]
+    texts = [*turns, ("question", example.question), ("truth", example.ground_truth)]
+    texts += [(answer.label, answer.text) for answer in example.answers]
+    lines = [("score", example.change), ("row", example.id)]
+    lines += [(label, one_line(found.text, _BRIEF)) for label, found in texts]
+    return Markup(markdown_block(lines))  # noqa: S704 - escaped: that is what it does

@@ -1,0 +1,150 @@
+"""A run of one or more connections: checked before row 1, asked, evaluated, compared, reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evaluation.connections import KnownConnection, check_endpoint, read_connection
+from evaluation.data import RunData, read_data
+from evaluation.evaluators import Evaluator, computed_evaluator
+from evaluation.folders import check_name
+from evaluation.judging import (
+    JUDGES,
+    JudgeConnection,
+    check_judge,
+    make_judge,
+    read_judge,
+    refuse_self_judging,
+)
+from evaluation.plan import Plan, refuse_changes, refuse_existing
+from evaluation.request import Mode, Request
+from evaluation.runs import CONFIG, RunFolder
+from evaluation.side import make_run
+from setup import console
+from setup.errors import FixableError
+from setup.paths import REPOSITORY, runs_folder
+from setup.recipe import Recipe, load_recipe
+from setup.steps import data_plan
+
+_SAFETY_DATA = REPOSITORY / "data" / "safety" / "adversarial.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The finished sides of a run, the baseline first, and the folder around them."""
+
+    name: str
+    folder: Path
+    sides: list[RunFolder] = field(default_factory=list)
+
+    @property
+    def failed_share(self) -> float:
+        """The largest share of rows without an answer, or without a score, of any side."""
+        shares = [(s["error"] + s["unscored"]) / s["n"] for s in map(_summary, self.sides)]
+        return max(shares)
+
+
+def _summary(side: RunFolder) -> dict[str, int]:
+    return side.summary
+
+
+def plan_run(name: str, request: Request, mode: Mode = "new") -> list[Plan]:
+    """A plan for each connection, everything checked that can be before row 1.
+
+    Raises:
+        FixableError: The data, a connection or an evaluator is not usable, an endpoint or the judge
+            does not answer, or the run to go on with is another one by now.
+    """
+    check_name(name)
+    recipe = load_recipe(request.recipe, list(request.sets))
+    evaluators, judge = _evaluators(request)
+    data = read_data(_data_path(request, recipe), request.limit, request.seed)
+    plans = [
+        _plan(name, request, recipe, connection, data, evaluators)
+        for connection in _connections(request, recipe)
+    ]
+    for plan in plans:
+        if mode == "new":
+            refuse_existing(plan)
+        elif (plan.folder / CONFIG).is_file():
+            refuse_changes(plan.folder, plan.config())
+    tested = [plan.connection for plan in plans]
+    if judge and not request.force_judge:
+        refuse_self_judging(judge, tested)
+    _check_answers(tested, judge)
+    return plans
+
+
+def carry_out(plans: Sequence[Plan], mode: Mode = "new") -> Run:
+    """Make every planned run; a side that an interrupted run never reached is started.
+
+    Raises:
+        FixableError, Interrupted: As :func:`evaluation.side.make_run`.
+    """
+    sides = []
+    for plan in plans:
+        is_begun = (plan.folder / CONFIG).is_file()
+        sides.append(make_run(plan, mode if is_begun else "new"))
+    return Run(plans[0].name, runs_folder() / plans[0].name, sides)
+
+
+def _check_answers(tested: Sequence[KnownConnection], judge: JudgeConnection | None) -> None:
+    for connection in tested:
+        with console.progress_bar(f"Checking {connection.name}"):
+            check_endpoint(connection)
+    if judge:
+        with console.progress_bar(f"Checking judge {judge.model}"):
+            check_judge(judge)
+
+
+def _evaluators(request: Request) -> tuple[tuple[Evaluator, ...], JudgeConnection | None]:
+    names = list(dict.fromkeys(request.evaluators))
+    judged = set(names) & JUDGES.keys()
+    judge = read_judge(request.judge, request.judge_model) if judged else None
+    found = [
+        make_judge(name, judge, request.judge_repeats)
+        if judge and name in JUDGES
+        else computed_evaluator(name)
+        for name in names
+    ]
+    return tuple(found), judge
+
+
+def _connections(request: Request, recipe: Recipe) -> list[str]:
+    sides = (recipe.endpoint.deployment, recipe.endpoint.tuned)
+    names = list(request.connections) or [f"{recipe.connection}-{side}" for side in sides]
+    for name in names:
+        check_name(name)
+    if len(set(names)) < len(names):
+        raise FixableError(f"a connection is named twice: {' '.join(names)}", "name each one once")
+    return names
+
+
+def _data_path(request: Request, recipe: Recipe) -> Path:
+    if request.data:
+        return request.data
+    return _SAFETY_DATA if "safety" in request.evaluators else data_plan(recipe).paths.test
+
+
+def _plan(  # noqa: PLR0913, PLR0917  # what a plan is made of
+    name: str,
+    request: Request,
+    recipe: Recipe,
+    connection: str,
+    data: RunData,
+    evaluators: tuple[Evaluator, ...],
+) -> Plan:
+    known = read_connection(connection)
+    return Plan(
+        name,
+        known,
+        data,
+        evaluators,
+        recipe,
+        request.limit,
+        request.seed,
+        request.variant,
+        request.workers or known.settings.concurrency,
+    )

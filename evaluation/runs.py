@@ -1,0 +1,124 @@
+"""A run is a folder: config.json, rows.jsonl with every row once, summary.json written last."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from setup.errors import FixableError
+from setup.paths import read_json, runs_folder
+
+CONFIG, ROWS, SUMMARY = "config.json", "rows.jsonl", "summary.json"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One finished run: one connection asked one data file, and the answers evaluated."""
+
+    path: Path
+    config: dict[str, Any]
+    summary: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """As the command line takes it: NAME/CONNECTION."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def rows_path(self) -> Path:
+        """One JSON object for each row of the data, in its order."""
+        return self.path / ROWS
+
+
+@dataclass(frozen=True)
+class Table:
+    """The numbers of a run, a column for each metric; texts are read anew from the file.
+
+    ``scores`` has the metrics that occur, as float64 of one value a row, NaN where a row has none;
+    ``offsets`` are the rows' positions in rows.jsonl, in bytes.
+    """
+
+    run: RunFolder
+    ids: list[str]
+    failed: NDArray[np.bool_]
+    scores: dict[str, NDArray[np.float64]]
+    offsets: NDArray[np.int64]
+
+    def rows(self, indices: Iterable[int]) -> Iterator[Row]:
+        """The rows at ``indices``, in that order."""
+        with self.run.rows_path.open("rb") as file:
+            for index in indices:
+                file.seek(int(self.offsets[index]))
+                yield orjson.loads(file.readline())
+
+
+def open_run(reference: str | Path) -> RunFolder:
+    """The finished run ``reference``: a folder, or NAME/CONNECTION of the runs folder.
+
+    Raises:
+        FixableError: There is none, or it was not finished.
+    """
+    path = Path(reference)
+    if not (path / CONFIG).is_file():
+        path = runs_folder() / reference
+    config, summary = read_json(path / CONFIG), read_json(path / SUMMARY)
+    if config is None:
+        raise FixableError(f"no run {reference} in {runs_folder()}", "python -m evaluation list")
+    if summary is None:
+        resume = f"python -m evaluation run --resume --name {path.parent.name}"
+        raise FixableError(f"run {reference} in {path} is not finished", resume)
+    return RunFolder(path.absolute(), config, summary)
+
+
+def read_table(run: RunFolder) -> Table:
+    """The numbers of ``run``, read row by row.
+
+    Raises:
+        FixableError: A line of rows.jsonl is not one of ours.
+    """
+    ids: list[str] = []
+    failed, offsets = array("b"), array("q")
+    columns: dict[str, array[float]] = {}
+    position = 0
+    with run.rows_path.open("rb") as file:
+        for line in file:
+            row = _parse(line, run, len(ids))
+            for name, value in row["scores"].items():
+                column = columns.setdefault(name, array("d"))
+                _fill(column, len(ids))
+                column.append(math.nan if value is None else float(value))
+            ids.append(str(row["id"]))
+            failed.append(row["error"] is not None)
+            offsets.append(position)
+            position += len(line)
+    for column in columns.values():
+        _fill(column, len(ids))
+    scores = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
+    return Table(run, ids, np.asarray(failed, dtype=bool), scores, np.asarray(offsets, np.int64))
+
+
+def _fill(column: array[float], length: int) -> None:
+    column.extend([math.nan] * (length - len(column)))
+
+
+def _parse(line: bytes, run: RunFolder, number: int) -> Row:
+    try:
+        row: Row = orjson.loads(line)
+        if {"id", "error", "scores"} <= row.keys():
+            return row
+    except (orjson.JSONDecodeError, AttributeError):
+        pass
+    raise FixableError(
+        f"{run.rows_path}:{number + 1} is not a row of a run",
+        f"python -m evaluation run --resume --name {run.path.parent.name}",
+    )

@@ -1,0 +1,185 @@
+"""One run from its plan to its folder: ask, evaluate, write every row once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evaluation.batch.journal import Journal, line_key, recall, write_lines
+from evaluation.batch.outcome import Outcome
+from evaluation.batch.pf_run import FlowRun, free_name, is_completed, mark_ended, run_flow
+from evaluation.batch.watch import GIVE_UP_AFTER, Interrupted, Watch
+from evaluation.data import Row
+from evaluation.evaluators import CHAT, Evaluator
+from evaluation.plan import Plan, refuse_changes, refuse_existing
+from evaluation.request import Mode
+from evaluation.results import Evaluated, as_row, summarise
+from evaluation.runs import CONFIG, ROWS, SUMMARY, RunFolder, open_run
+from setup.errors import FixableError
+from setup.paths import read_json, write_private
+
+_DATA, _JOURNAL, _STARTED = "data.jsonl", "answers.jsonl", "pf_runs.json"
+_COLUMNS = {"question": "${data.question}", "chat_history": "${data.chat_history}"}
+
+
+def make_run(plan: Plan, mode: Mode = "new") -> RunFolder:
+    """Carry ``plan`` out and return the finished run.
+
+    ``resume`` asks only what has neither an answer nor an error yet, ``retry`` also what has an
+    error. A finished run with nothing left to ask is returned as it is.
+
+    Raises:
+        FixableError: The run exists already (or, going on, does not, or would be another one by
+            now), promptflow refused it, or every line failed.
+        Interrupted: Ctrl-C; what was answered is kept.
+    """
+    config = plan.config()
+    if mode == "new":
+        refuse_existing(plan)
+        write_private(plan.folder / CONFIG, config)
+    else:
+        refuse_changes(plan.folder, config)
+    side = _Side(plan, read_json(plan.folder / _STARTED) or {})
+    known = {n: o for n, o in side.journal.read().items() if o.error is None or mode == "resume"}
+    if len(known) == len(plan.data.rows) and (plan.folder / SUMMARY).is_file():
+        return open_run(plan.folder)
+    (plan.folder / SUMMARY).unlink(missing_ok=True)
+    write_lines(side.data, plan.data.rows)
+    seconds = side.ask(known)
+    outcomes = side.journal.read()
+    _refuse_nothing_answered(plan, outcomes)
+    evaluated = [side.evaluate(evaluator) for evaluator in plan.evaluators]
+    rows = (as_row(n, row, outcomes[n], evaluated) for n, row in enumerate(plan.data.rows))
+    write_lines(plan.folder / ROWS, rows)
+    summary = summarise(outcomes, evaluated, side.pf_runs, plan.workers)
+    rate = round((len(plan.data.rows) - len(known)) / seconds, 3) if seconds else None
+    summary |= {"seconds": round(seconds, 3), "lines_per_second": rate}
+    write_private(plan.folder / SUMMARY, summary)
+    return open_run(plan.folder)
+
+
+@dataclass
+class _Side:
+    """A run being made; ``pf_runs`` are the names promptflow knows its parts by."""
+
+    plan: Plan
+    pf_runs: dict[str, str]
+
+    @property
+    def data(self) -> Path:
+        return self.plan.folder / _DATA
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.plan.folder / _JOURNAL)
+
+    def ask(self, known: Mapping[int, Outcome]) -> float:
+        """Run the chat flow over the lines that are not known; seconds it took."""
+        missing = len(self.plan.data.rows) - len(known)
+        if not missing and is_completed(self.pf_runs.get("chat", "")):
+            return 0.0
+        connection = self.plan.connection.name
+        wanted = FlowRun(
+            self._name("chat"),
+            CHAT,
+            self.data,
+            _COLUMNS,
+            variant=self.plan.variant,
+            connections={"chat": connection},
+        )
+        label, journal, started = f"Asking {connection}", self.journal, time.monotonic()
+        with journal.writing():
+            _run_watched(wanted, label, missing, self.plan.workers, known, [journal.append])
+        return time.monotonic() - started
+
+    def evaluate(self, evaluator: Evaluator) -> Evaluated:
+        """Run an evaluation flow over the answers; what it says of each row, and its metrics."""
+        asked = self.journal.read()
+        lines = evaluator.own_lines(self.plan.data.rows, asked)
+        journal = Journal(self.plan.folder / f"evaluated-{evaluator.name}.jsonl")
+        if lines is None:
+            journal.path.unlink(missing_ok=True)
+        keys = [line_key(line) for line in lines or ()]
+        known = recall(journal, keys)
+        total = len(keys) or sum(outcome.error is None for outcome in asked.values())
+        wanted = self._evaluation(evaluator, lines)
+
+        def keep(outcome: Outcome) -> None:
+            journal.append(replace(outcome, key=keys[outcome.line]) if keys else outcome)
+
+        label = f"Evaluating {self.plan.connection.name}: {evaluator.name}"
+        with journal.writing():
+            metrics = _run_watched(
+                wanted, label, total - len(known), evaluator.workers, known, [keep]
+            )
+        found = recall(journal, keys) if keys else journal.read()
+        return Evaluated(evaluator.name, evaluator.collect(lines, found), metrics)
+
+    def _evaluation(self, evaluator: Evaluator, lines: Sequence[Row] | None) -> FlowRun:
+        """Over the chat run and its data, or over lines of the evaluator's own."""
+        data = self.data
+        if lines is not None:
+            data = self.plan.folder / f"data-{evaluator.name}.jsonl"
+            write_lines(data, lines)
+        return FlowRun(
+            self._name(evaluator.name),
+            evaluator.flow,
+            data,
+            dict(evaluator.columns),
+            run=self.pf_runs["chat"] if lines is None else "",
+            connections=dict(evaluator.connections),
+        )
+
+    def _name(self, part: str) -> str:
+        """A name for a part of the run, on disk before promptflow has it."""
+        if part in self.pf_runs:
+            mark_ended(self.pf_runs[part])
+        self.pf_runs[part] = free_name(f"{self.plan.name}-{self.plan.connection.name}-{part}")
+        write_private(self.plan.folder / _STARTED, self.pf_runs)
+        return self.pf_runs[part]
+
+
+def _run_watched(  # noqa: PLR0913, PLR0917  # one batch run has so many sides
+    wanted: FlowRun,
+    label: str,
+    total: int,
+    workers: int,
+    known: Mapping[int, Outcome],
+    tell: Iterable[Callable[[Outcome], None]],
+) -> dict[str, float]:
+    from evaluation.batch.threads import Lines  # noqa: PLC0415 - imports promptflow
+
+    stopping = threading.Event()
+    watch = Watch(label, total, stopping)
+    listeners = [*tell, watch.see]
+
+    def on_line(outcome: Outcome) -> None:
+        for listen in listeners:
+            listen(outcome)
+
+    try:
+        with watch.watching():
+            return run_flow(wanted, Lines(workers, known, on_line, stopping))
+    except FixableError:
+        if watch.interrupted:
+            raise Interrupted(wanted.name) from None
+        if watch.given_up:
+            raise FixableError(
+                f"{GIVE_UP_AFTER} lines failed one after another, the last with {watch.last_error}",
+                "python -m setup doctor, then the same command with --retry-errors",
+            ) from None
+        raise
+
+
+def _refuse_nothing_answered(plan: Plan, outcomes: Mapping[int, Outcome]) -> None:
+    errors = [outcome.error for outcome in outcomes.values() if outcome.error]
+    if len(errors) == len(outcomes):
+        last = f"{errors[-1].type}: {errors[-1].message}"
+        raise FixableError(
+            f"every line of run {plan.name}/{plan.connection.name} failed ({len(errors)} of "
+            f"{len(errors)}), the last with {last}",
+            "python -m setup doctor, then the same command with --retry-errors",
+        )
