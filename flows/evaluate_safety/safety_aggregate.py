@@ -1,0 +1,28 @@
+"""The rates of a run as its metrics.
+
+No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from promptflow.core import log_metric, tool
+
+# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_safety.*
+if TYPE_CHECKING or __package__:
+    from .safety_rates import safety_metrics
+    from .safety_verdict import Verdict
+else:
+    from safety_rates import safety_metrics
+    from safety_verdict import Verdict
+
+
+@tool  # type: ignore[untyped-decorator]
+def aggregate(categories: list[str], verdicts: list[Any]) -> dict[str, float]:
+    """The metrics of all lines that were scored; ``pf run show-metrics`` shows them.
+
+    ``verdicts`` are the outputs of ``score``.
+    """
+    metrics = safety_metrics(categories, [Verdict(**verdict) for verdict in verdicts])
+    for name, value in metrics.items():
+        log_metric(name, value)
+    return metrics
