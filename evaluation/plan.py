@@ -14,7 +14,7 @@ from evaluation.evaluators import CHAT, Evaluator
 from evaluation.provenance import hash_flow, package_versions, served_model
 from evaluation.runs import CONFIG
 from setup.errors import FixableError
-from setup.paths import read_json, runs_folder
+from setup.paths import REPOSITORY, read_json, runs_folder
 from setup.recipe import Recipe
 
 _DECIDES = (
@@ -61,7 +61,7 @@ class Plan:
             "connection": self.connection.name,
             "configs": self.connection.configs,
             "data": {
-                "path": str(self.data.path),
+                "path": _portable(self.data.path),
                 "sha256": self.data.sha256,
                 "rows": len(self.data.rows),
             },
@@ -76,6 +76,13 @@ class Plan:
             "versions": package_versions(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+
+def _portable(path: Path) -> str:
+    """From the repository where it is in it: the same on every machine."""
+    whole = path.absolute()
+    inside = whole.is_relative_to(REPOSITORY)
+    return (whole.relative_to(REPOSITORY) if inside else whole).as_posix()
 
 
 def refuse_existing(plan: Plan) -> None:

@@ -91,4 +91,4 @@ def test_two_turns_in_the_browser(served: str, page: Page) -> None:
     page.screenshot(path=ARTEFACTS / "chat-page.png")
     [turn] = sent[-1]["chat_history"]
     assert turn["inputs"] == {"question": "What is the capital of France?"}
-    assert turn["outputs"] == {"answer": "The capital of France is Paris."}
+    assert turn["outputs"]["answer"] == "The capital of France is Paris."
