@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.compare import compare_runs
-from evaluation.compare_text import verdict_sentence
+from evaluation.compare.compare import compare_runs
+from evaluation.compare.text import verdict_sentence
 from evaluation.metrics import METRICS
 from evaluation.report import write_report
 from evaluation.runs import Row, RunFolder, open_run

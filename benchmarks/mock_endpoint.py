@@ -1,7 +1,7 @@
-"""An endpoint of contract A that answers every question after the same time, however many there are.
+"""An endpoint of contract A that answers every question after the same time, however many come.
 
-It notes when it answered each request, so that a client's rate can be told without its start-up, and
-digests the bodies, so that a comparison can be refused whose sides did not ask the same.
+It notes when it answered each request, so that a client's rate can be told without its start-up,
+and digests the bodies, so that a comparison can be refused whose sides did not ask the same.
 """
 
 from __future__ import annotations

@@ -10,11 +10,15 @@ from rich.table import Table
 
 from evaluation import folders
 from evaluation.batch.watch import Interrupted
+from evaluation.compare.preference import METRIC as PREFERRED
+from evaluation.compare.preference import prefer
 from evaluation.finding import Finding, find, print_finding
 from evaluation.gate import GATES, load_gates
 from evaluation.metrics import known_metric
-from evaluation.request import Mode, Request, go_on, save_request
-from evaluation.run import carry_out, plan_run
+from evaluation.run.connections import read_connection
+from evaluation.run.judging import check_judge, read_judge, refuse_self_judging
+from evaluation.run.request import Mode, Request, go_on, save_request
+from evaluation.run.sides import carry_out, plan_run
 from setup import console
 from setup.errors import FixableError
 from setup.options import AsJson, RecipeName, Sets, show, show_error
@@ -87,6 +91,8 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     given = {key: value for key, value in context.params.items() if _is_given(context, key)}
     given = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
     asked = {key: value for key, value in given.items() if key in Request.model_fields}
+    if data:
+        asked["data"] = data.absolute()  # for going on from another folder
     if mode == "new":
         name, request = name or folders.new_name(), Request(**asked)
     else:
@@ -119,6 +125,33 @@ def compare(
     sides = folders.open_sides(runs or [])
     _refuse_other_than(2, sides)
     print_finding(find(sides, None, primary=primary, seed=seed), as_json)
+
+
+@app.command(epilog="Example: python -m evaluation judge first --judge-model gpt-4.1")
+def judge(  # noqa: PLR0913, PLR0917
+    runs: References = None,
+    connection: Annotated[
+        str, typer.Option("--judge", help="An OpenAI or Azure OpenAI connection.")
+    ] = "judge",
+    judge_model: Annotated[str, typer.Option(help="Its model; Azure OpenAI: deployment.")] = "",
+    judge_repeats: Annotated[
+        int, typer.Option(min=1, max=32, help="Judge every pair so many times.")
+    ] = 1,
+    force_judge: Annotated[
+        bool, typer.Option("--force-judge", help="Let a model judge its own answers.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let a model choose between the answers of BASELINE CANDIDATE, each pair in both orders."""
+    sides = folders.open_sides(runs or [])
+    _refuse_other_than(2, sides)
+    chosen = read_judge(connection, judge_model)
+    if not force_judge:
+        refuse_self_judging(chosen, [read_connection(side.config["connection"]) for side in sides])
+    with console.progress_bar(f"Checking judge {chosen.model}"):
+        check_judge(chosen)
+    prefer(sides[0], sides[1], chosen, judge_repeats)
+    print_finding(find(sides, sides[1].path.parent, primary=PREFERRED), as_json)
 
 
 @app.command(epilog="Example: python -m evaluation report first --out report")

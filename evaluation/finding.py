@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluation.compare import compare_runs
-from evaluation.compare_text import show_comparison, show_run
-from evaluation.comparison import Comparison
+from evaluation.compare.compare import compare_runs
+from evaluation.compare.comparison import Comparison
+from evaluation.compare.text import show_comparison, show_run
 from evaluation.gate import GateResult, check_gates
 from evaluation.report import ReportFiles, write_report, write_single_report
 from evaluation.runs import RunFolder

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evaluation.request import FILE, load_request
+from evaluation.run.request import FILE, load_request
 from evaluation.runs import CONFIG, RunFolder, open_run
 from setup.errors import FixableError
 from setup.paths import read_json, runs_folder

@@ -10,9 +10,9 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from evaluation.compare import estimate_scores
-from evaluation.compare_text import show_estimate
-from evaluation.comparison import Comparison, Estimate
+from evaluation.compare.compare import estimate_scores
+from evaluation.compare.comparison import Comparison, Estimate
+from evaluation.compare.text import show_estimate
 from evaluation.metrics import METRICS
 from evaluation.runs import RunFolder, Table, read_table
 from setup.errors import FixableError

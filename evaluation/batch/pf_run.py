@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 class FlowRun:
     """What ``pf run create`` takes: the flow, the data, the mapping, and over which run.
 
-    ``connections`` maps a node to the connection it is to use instead of its own.
+    ``connections`` maps ``node.input`` (or a node, whose input is then ``connection``) to the
+    connection to use there instead of the flow's own. ``data`` may be None beside a ``run``.
     """
 
     name: str
     flow: Path
-    data: Path
+    data: Path | None
     columns: dict[str, str]
     run: str = ""
     variant: str = ""
@@ -43,16 +45,15 @@ def run_flow(wanted: FlowRun, lines: Lines) -> dict[str, float]:
     from evaluation.batch.threads import on_threads  # noqa: PLC0415
 
     client = _client()
-    nodes = {node: {"connection": name} for node, name in wanted.connections.items()}
     try:
         with on_threads(lines):
             run = client.run(
                 flow=str(wanted.flow),
-                data=str(wanted.data),
+                data=str(wanted.data) if wanted.data else None,
                 run=wanted.run or None,
-                column_mapping=wanted.columns,
+                column_mapping=wanted.columns or None,
                 variant=wanted.variant or None,
-                connections=nodes or None,
+                connections=_by_node(wanted.connections) or None,
                 name=wanted.name,
             )
     except PromptflowException as error:
@@ -60,6 +61,14 @@ def run_flow(wanted: FlowRun, lines: Lines) -> dict[str, float]:
     if run.status != "Completed":
         raise _refused(wanted, _reason(Path(run.properties["output_path"])))
     return dict(client.get_metrics(wanted.name))
+
+
+def _by_node(connections: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    nodes: dict[str, dict[str, str]] = {}
+    for place, name in connections.items():
+        node, _, node_input = place.partition(".")
+        nodes.setdefault(node, {})[node_input or "connection"] = name
+    return nodes
 
 
 def free_name(name: str) -> str:
@@ -122,6 +131,6 @@ def _reason(folder: Path) -> str:
 def _refused(wanted: FlowRun, reason: str) -> FixableError:
     lines = reason.strip().splitlines() or ["no reason given"]
     return FixableError(
-        f"run {wanted.name} of {wanted.flow.name} failed: {lines[0]}",
+        f"run {wanted.name} of {wanted.flow.name} failed: {lines[0].rstrip('.')}",
         f"pf run show --name {wanted.name}, python -m setup doctor",
     )

@@ -6,10 +6,11 @@ the lines stays promptflow's: column mapping, aggregation, storage, the record o
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from typing import Any
 
 from promptflow._proxy import ProxyFactory
 from promptflow._proxy._python_executor_proxy import PythonExecutorProxy
+from promptflow._sdk.operations._local_storage_operations import LocalStorageOperations
 from promptflow.batch import BatchEngine
 from promptflow.contracts.run_info import FlowRunInfo, Status
 from promptflow.contracts.run_mode import RunMode
@@ -25,6 +27,7 @@ from promptflow.executor._result import LineResult
 from promptflow.tracing._operation_context import OperationContext
 
 from evaluation.batch.outcome import LineError, Outcome
+from evaluation.batch.storage import QuickStorage
 
 _PYTHON = "python"
 _FAILED_IN = "ToolExecutionErrorDetails"
@@ -61,6 +64,8 @@ def on_threads(lines: Lines) -> Iterator[None]:
             executor = self._flow_executor
             with executor._run_tracker.node_log_manager:
                 OperationContext.get_instance().run_mode = RunMode.Batch.name
+                if isinstance(executor._run_tracker._storage, LocalStorageOperations):
+                    executor._run_tracker._storage = QuickStorage(executor._run_tracker._storage)
                 results = _work_off(executor, batch_inputs, run_id, lines)
                 executor._add_line_results(results, executor._run_tracker)
             return results, False
@@ -68,7 +73,9 @@ def on_threads(lines: Lines) -> Iterator[None]:
     before = ProxyFactory().get_executor_proxy_cls(_PYTHON)
     BatchEngine.register_executor(_PYTHON, Threads)
     try:
-        yield
+        # promptflow catches what a node prints, and several lines at once leave its catcher behind.
+        with redirect_stdout(sys.stdout), redirect_stderr(sys.stderr):
+            yield
     finally:
         BatchEngine.register_executor(_PYTHON, before)
 

@@ -38,7 +38,7 @@ class Watch:
     ``interrupted`` that Ctrl-C did.
     """
 
-    def __init__(self, label: str, total: int, stopping: threading.Event) -> None:
+    def __init__(self, label: str, total: int | None, stopping: threading.Event) -> None:
         self.last_error = ""
         self.errors = self.done = 0
         self.given_up = self.interrupted = False

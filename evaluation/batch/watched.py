@@ -14,16 +14,16 @@ from setup.errors import FixableError
 def run_watched(  # noqa: PLR0913, PLR0917  # one batch run has so many sides
     wanted: FlowRun,
     label: str,
-    total: int,
+    total: int | None,
     workers: int,
     known: Mapping[int, Outcome],
     tell: Iterable[Callable[[Outcome], None]],
     again: str = "python -m setup doctor, then the same command with --retry-errors",
 ) -> dict[str, float]:
-    """Run ``wanted`` with a bar of ``total`` lines and return its metrics.
+    """Run ``wanted`` with a bar of ``total`` lines (None: not known) and return its metrics.
 
-    ``known`` lines are not run; ``tell`` hears of each of the others, from the threads. ``again``
-    is the fix to name when the run is given up.
+    ``known`` lines are not run; ``tell`` hears of each of the others, one at a time. ``again`` is
+    the fix to name when the run is given up.
 
     Raises:
         FixableError: promptflow refused it, or so many lines failed one after another that it was
@@ -34,11 +34,12 @@ def run_watched(  # noqa: PLR0913, PLR0917  # one batch run has so many sides
 
     stopping = threading.Event()
     watch = Watch(label, total, stopping)
-    listeners = [*tell, watch.see]
+    listeners, one_at_a_time = [*tell, watch.see], threading.Lock()
 
     def on_line(outcome: Outcome) -> None:
-        for listen in listeners:
-            listen(outcome)
+        with one_at_a_time:
+            for listen in listeners:
+                listen(outcome)
 
     try:
         with watch.watching():

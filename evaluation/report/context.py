@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from evaluation.compare import estimate_scores
-from evaluation.comparison import Comparison, Estimate
+from evaluation.compare.compare import estimate_scores
+from evaluation.compare.comparison import Comparison, Estimate
 from evaluation.gate import GateResult
 from evaluation.metrics import METRICS, Metric, known_metric
 from evaluation.report.examples import AT_MOST, Example, examples, lowest

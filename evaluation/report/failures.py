@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.comparison import Comparison
+from evaluation.compare.comparison import Comparison
 from evaluation.report.numbers import count
 from evaluation.report.sides import ReportSide
 from evaluation.report.text import one_line

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from evaluation.comparison import Estimate
+from evaluation.compare.comparison import Estimate
 from evaluation.metrics import METRICS, Metric
 from evaluation.report.numbers import count, number, share
 from evaluation.report.plots import Axis, distribution_plot, histogram_plot, rate_plot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from evaluation.comparison import Estimate
+from evaluation.compare.comparison import Estimate
 from evaluation.metrics import Metric
 
 NONE = "\u2013"

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from evaluation.comparison import Estimate
+from evaluation.compare.comparison import Estimate
 from evaluation.report.svg import box, dot, label, line, path, picture
 
 Numbers = NDArray[np.float64]

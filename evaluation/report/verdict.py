@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from evaluation.comparison import Comparison, Estimate, MetricComparison
+from evaluation.compare.comparison import Comparison, Estimate, MetricComparison
 from evaluation.metrics import METRICS, Metric, known_metric
 from evaluation.report.figures import direction
 from evaluation.report.numbers import (

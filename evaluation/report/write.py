@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from evaluation.comparison import Comparison
+from evaluation.compare.comparison import Comparison
 from evaluation.gate import GateResult
 from evaluation.report.context import Context, comparison_context, single_context
 from evaluation.report.examples import Example

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.finding import find, print_finding
-from evaluation.request import Request, save_request
-from evaluation.run import carry_out, plan_run
+from evaluation.run.request import Request, save_request
+from evaluation.run.sides import carry_out, plan_run
 from evaluation.runs import RunFolder
 from flows.evaluate_answers.answer_metrics.words import holds, plain
 from setup import console

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from evaluation.compare import compare_runs
+from evaluation.compare.compare import compare_runs
 from evaluation.gate import GateResult
 from evaluation.report import ReportFiles, write_report
 from evaluation.runs import Row, RunFolder

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from evaluation.compare import compare_runs, estimate_scores
-from evaluation.comparison import Comparison, MetricComparison
+from evaluation.compare.compare import compare_runs, estimate_scores
+from evaluation.compare.comparison import Comparison, MetricComparison
 from evaluation.runs import Row, read_table
 from setup.errors import FixableError
 from tests.evaluation.made_runs import lost_row, made_row, made_run

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.compare import compare_runs
-from evaluation.compare_text import comparison_text, show_comparison, show_run
+from evaluation.compare.compare import compare_runs
+from evaluation.compare.text import comparison_text, show_comparison, show_run
 from evaluation.runs import Row, RunFolder
 from setup import console
 from tests.evaluation.made_runs import lost_row, made_row, made_run

@@ -86,7 +86,8 @@ def test_an_endpoint_that_dies_ends_the_run_early(machine: Machine, chat: ChatSe
     data = str(machine.data(rows(200)))
     line = failed(machine.run("run", "one", "--data", data, "--name", "died"))
     assert f"{GIVE_UP_AFTER} lines failed one after another" in line
-    assert len(chat.rows_asked) <= 3 + GIVE_UP_AFTER + WORKERS
+    # An answer that comes late makes the count of failures start anew, three times at most.
+    assert len(chat.rows_asked) <= GIVE_UP_AFTER + 4 * WORKERS
     chat.failing = set()
     chat.asked.clear()
     done = machine.run("run", "--retry-errors")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from evaluation.compare import compare_runs
+from evaluation.compare.compare import compare_runs
 from evaluation.gate import GATES, GateResult, check_gates, load_gates
 from evaluation.metrics import METRICS
 from evaluation.runs import Row

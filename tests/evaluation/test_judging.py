@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 import importlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.evaluate_with_judge.judge import grades, material, says
+from tests.evaluate_with_judge.judge import grades, material, prefers, says
 from tests.evaluation.chat import ChatServer, question_row
-from tests.evaluation.conftest import KEY, Machine, failed, metrics_of
+from tests.evaluation.conftest import KEY, Machine, connect, failed, metrics_of
 from tests.scripted.server import Handler, Server, running
 
 OPTIONS = ("--evaluator", "judge", "--judge-model", "a-judge")
@@ -135,6 +136,11 @@ def test_a_failing_judge_leaves_rows_unscored(
     assert rows[0]["scores"] == {}
     assert rows[0]["reasons"]["judge"].startswith("not evaluated: ")
     assert machine.summary("failing/one")["unscored"] == 1
+    judge.server.play(says(grades(correctness=2)))
+    chat.asked.clear()
+    assert machine.run("run", "--retry-errors").returncode == 0
+    assert sorted(scores(machine, "failing/one")) == [2, 4, 4]
+    assert not chat.rows_asked
 
 
 def test_no_model_judges_itself(machine: Machine, chat: ChatServer) -> None:
@@ -173,3 +179,37 @@ def test_a_judge_without_an_answer_stops_before_row_one(
     assert "judge a-judge of connection judge gives no answer" in line
     assert KEY not in line
     assert not chat.rows_asked
+
+
+def test_pairs_are_judged_in_both_orders(machine: Machine, chat: ChatServer, judge: Judge) -> None:
+    """Row 0: the candidate, whatever its place. Row 1: the first place. Row 2: no verdict."""
+    connect("other", chat)
+    answers = iter(["old"] * 3 + ["new"] * 3)
+    chat.answer = lambda _: next(answers)
+    data = str(machine.data([question_row(number) for number in range(3)]))
+    done = machine.run("run", "one", "other", "--data", data, "--name", "pair", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+
+    def step(handler: Handler) -> None:
+        if len(handler.received.body["messages"]) == 1:
+            says("yes")(handler)
+            return
+        shown = material(handler.received)
+        new = "1" if shown["Answer 1"] == "new" else "2"
+        judge.judged.append(shown["question"])
+        verdicts = {"What is number 0?": prefers(new), "What is number 1?": prefers("1")}
+        says(verdicts.get(shown["question"], "Both are fine."))(handler)
+
+    judge.server.play(step)
+    done = machine.run("judge", "pair", "--judge-model", "a-judge", "--json")
+    assert done.returncode == 0, done.stderr
+    compared = json.loads(done.stdout)["comparison"]
+    (metric,) = [m for m in compared["metrics"] if m["metric"] == "judge_preferred"]
+    assert compared["primary"] == "judge_preferred"
+    assert metric["candidate"]["value"] == pytest.approx((1 + 0.5) / 2)
+    assert metric["baseline"]["value"] == pytest.approx((0 + 0.5) / 2)
+    assert (metric["wins"], metric["ties"], metric["losses"]) == (1, 1, 0)
+    assert len(judge.judged) == 6
+    assert machine.run("judge", "pair", "--judge-model", "a-judge").returncode == 0
+    assert len(judge.judged) == 6, "no pair is judged twice"
+    assert "preferred by the judge" in (machine.home / "runs/pair/report.md").read_text()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.compare import compare_runs
-from evaluation.comparison import Comparison, Estimate, MetricComparison, Side, Verdict
+from evaluation.compare.compare import compare_runs
+from evaluation.compare.comparison import Comparison, Estimate, MetricComparison, Side, Verdict
 from evaluation.metrics import METRICS
 from evaluation.report import ReportFiles, write_report, write_single_report
 from evaluation.report.numbers import number, probability, signed

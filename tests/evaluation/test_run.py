@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.data import read_data
+from evaluation.run.data import read_data
 from setup.errors import FixableError
 from tests.evaluation.chat import ChatServer, question_row
 from tests.evaluation.conftest import KEY, Machine, connect, failed, metrics_of
@@ -156,10 +156,10 @@ REFUSED: list[tuple[list[str], str]] = [
     (["one", "one"], "a connection is named twice"),
     (["one", "--evaluator", "vibes"], "no evaluator 'vibes'"),
     (["one", "--name", "../up"], "is no name for a run"),
-    (["one", "--data", "nowhere.jsonl"], "no data file nowhere.jsonl"),
+    (["one", "--data", "nowhere.jsonl"], "nowhere.jsonl"),
     (["one", "--primary", "vibes"], "no metric 'vibes'"),
     (["one", "--resume", "--name", "never"], "no run never"),
-    (["one", "--evaluator", "judge"], "no connection judge for the judge"),
+    (["one", "--evaluator", "judge", "--judge", "nobody"], "no connection nobody for the judge"),
 ]
 
 

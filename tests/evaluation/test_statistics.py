@@ -11,8 +11,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
-from evaluation.comparison import Estimate
-from evaluation.statistics import (
+from evaluation.compare.comparison import Estimate
+from evaluation.compare.statistics import (
     NORMAL_FROM,
     Values,
     bootstrap,
@@ -93,7 +93,7 @@ def test_bootstrap_is_the_same_for_a_seed_and_whatever_stands_beside_it() -> Non
 def test_batches_of_resamples_do_not_change_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     values = skewed(300)
     whole = mean_estimate(values)
-    monkeypatch.setattr("evaluation.statistics._CELLS", 50_000)
+    monkeypatch.setattr("evaluation.compare.statistics._CELLS", 50_000)
     assert ends(mean_estimate(values)) == pytest.approx(ends(whole), rel=1e-12)
 
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.comparison import Comparison, Estimate, MetricComparison, Side, Verdict
-from evaluation.metrics import METRICS, Metric, known_metric
-from evaluation.pairs import Pairs, notes_on, pair_rows
-from evaluation.runs import RunFolder, Table, read_table
-from evaluation.statistics import (
+from evaluation.compare.comparison import Comparison, Estimate, MetricComparison, Side, Verdict
+from evaluation.compare.pairs import Pairs, notes_on, pair_rows
+from evaluation.compare.preference import add_preferences
+from evaluation.compare.statistics import (
     Values,
     detectable_mean,
     detectable_rate,
@@ -26,6 +25,8 @@ from evaluation.statistics import (
     paired_rate_estimate,
     rate_estimate,
 )
+from evaluation.metrics import METRICS, Metric, known_metric
+from evaluation.runs import RunFolder, Table, read_table
 from setup.errors import FixableError
 
 LISTED = 20
@@ -56,6 +57,7 @@ def compare_runs(
             an id stands twice, a metric is unknown, or no pair has both scores of ``primary``.
     """
     left, right = read_table(baseline), read_table(candidate)
+    add_preferences(left, right)
     pairs = pair_rows(left, right)
     scores = {name: _paired(name, left, right, pairs) for name in _names(left, right)}
     before = estimate_scores(left, seed=seed, resamples=resamples)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from evaluation.compare import estimate_scores, side_of
-from evaluation.comparison import Comparison, Estimate, MetricComparison, Side
+from evaluation.compare.compare import estimate_scores, side_of
+from evaluation.compare.comparison import Comparison, Estimate, MetricComparison, Side
 from evaluation.metrics import METRICS, Metric
 from evaluation.runs import RunFolder, read_table
 from setup import console

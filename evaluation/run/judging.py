@@ -9,18 +9,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from evaluation.batch.outcome import LineError, Outcome
-from evaluation.connections import KnownConnection
-from evaluation.data import Row
-from evaluation.evaluators import FLOWS, Evaluator
+from evaluation.run.connections import KnownConnection
+from evaluation.run.data import Row
+from evaluation.run.evaluators import FLOWS, Evaluator
 from setup.errors import FixableError
 
 JUDGES = {
     "judge": ("evaluate_with_judge", "judge"),
     "evals-judge": ("evaluate_with_evals_judge", "judges"),
 }
-_WORKERS = 4
+WORKERS = 4
 _CONNECT = "pf connection create --file connections/judge.yaml"
-_TEMPERATURE = 0.7  # repeats of a judge that always says the same would show no spread
+TEMPERATURE = 0.7  # repeats of a judge that always says the same would show no spread
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class JudgeEvaluator(Evaluator):
         """``repeats`` lines for every answered row, each with its row's number as ``row``."""
         shared = {"judge_model": self.settings["model"]}
         if self.repeats > 1:
-            shared |= {"judge_temperature": _TEMPERATURE}
+            shared |= {"judge_temperature": TEMPERATURE}
         return [
             _line(number, row, asked[number]) | shared | {"repeat": repeat, "judge_seed": repeat}
             for number, row in enumerate(rows)
@@ -73,7 +73,7 @@ def make_judge(name: str, connection: JudgeConnection, repeats: int) -> JudgeEva
         name,
         FLOWS / folder,
         {name: f"${{data.{name}}}" for name in inputs},
-        _WORKERS,
+        WORKERS,
         {node: connection.name},
         {"connection": connection.name, "model": connection.model, "repeats": repeats},
         repeats,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.batch.outcome import Outcome
-from evaluation.data import Row
+from evaluation.run.data import Row
 from setup.errors import FixableError
 from setup.paths import REPOSITORY
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evaluation.connections import KnownConnection
-from evaluation.data import RunData
-from evaluation.evaluators import CHAT, Evaluator
-from evaluation.provenance import hash_flow, package_versions, served_model
+from evaluation.run.connections import KnownConnection
+from evaluation.run.data import RunData
+from evaluation.run.evaluators import CHAT, Evaluator
+from evaluation.run.provenance import hash_flow, package_versions, served_model
 from evaluation.runs import CONFIG
 from setup.errors import FixableError
 from setup.paths import REPOSITORY, read_json, runs_folder

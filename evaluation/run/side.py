@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation.batch.journal import Journal, line_key, recall, write_lines
 from evaluation.batch.outcome import Outcome
-from evaluation.batch.pf_run import FlowRun, free_name, is_completed, mark_ended, run_flow
-from evaluation.batch.watch import GIVE_UP_AFTER, Interrupted, Watch
-from evaluation.data import Row
-from evaluation.evaluators import CHAT, Evaluator
-from evaluation.plan import Plan, refuse_changes, refuse_existing
-from evaluation.request import Mode
-from evaluation.results import Evaluated, as_row, summarise
+from evaluation.batch.pf_run import FlowRun, free_name, is_completed, mark_ended
+from evaluation.batch.watched import run_watched
+from evaluation.run.data import Row
+from evaluation.run.evaluators import CHAT, Evaluator
+from evaluation.run.plan import Plan, refuse_changes, refuse_existing
+from evaluation.run.request import Mode
+from evaluation.run.results import Evaluated, as_row, summarise
 from evaluation.runs import CONFIG, ROWS, SUMMARY, RunFolder, open_run
 from setup.errors import FixableError
 from setup.paths import read_json, write_private
@@ -44,7 +43,7 @@ def make_run(plan: Plan, mode: Mode = "new") -> RunFolder:
         refuse_changes(plan.folder, config)
     side = _Side(plan, read_json(plan.folder / _STARTED) or {})
     known = {n: o for n, o in side.journal.read().items() if o.error is None or mode == "resume"}
-    if len(known) == len(plan.data.rows) and (plan.folder / SUMMARY).is_file():
+    if len(known) == len(plan.data.rows) and _is_finished(plan.folder, mode):
         return open_run(plan.folder)
     (plan.folder / SUMMARY).unlink(missing_ok=True)
     write_lines(side.data, plan.data.rows)
@@ -92,7 +91,7 @@ class _Side:
         )
         label, journal, started = f"Asking {connection}", self.journal, time.monotonic()
         with journal.writing():
-            _run_watched(wanted, label, missing, self.plan.workers, known, [journal.append])
+            run_watched(wanted, label, missing, self.plan.workers, known, [journal.append])
         return time.monotonic() - started
 
     def evaluate(self, evaluator: Evaluator) -> Evaluated:
@@ -112,7 +111,7 @@ class _Side:
 
         label = f"Evaluating {self.plan.connection.name}: {evaluator.name}"
         with journal.writing():
-            metrics = _run_watched(
+            metrics = run_watched(
                 wanted, label, total - len(known), evaluator.workers, known, [keep]
             )
         found = recall(journal, keys) if keys else journal.read()
@@ -142,36 +141,10 @@ class _Side:
         return self.pf_runs[part]
 
 
-def _run_watched(  # noqa: PLR0913, PLR0917  # one batch run has so many sides
-    wanted: FlowRun,
-    label: str,
-    total: int,
-    workers: int,
-    known: Mapping[int, Outcome],
-    tell: Iterable[Callable[[Outcome], None]],
-) -> dict[str, float]:
-    from evaluation.batch.threads import Lines  # noqa: PLC0415 - imports promptflow
-
-    stopping = threading.Event()
-    watch = Watch(label, total, stopping)
-    listeners = [*tell, watch.see]
-
-    def on_line(outcome: Outcome) -> None:
-        for listen in listeners:
-            listen(outcome)
-
-    try:
-        with watch.watching():
-            return run_flow(wanted, Lines(workers, known, on_line, stopping))
-    except FixableError:
-        if watch.interrupted:
-            raise Interrupted(wanted.name) from None
-        if watch.given_up:
-            raise FixableError(
-                f"{GIVE_UP_AFTER} lines failed one after another, the last with {watch.last_error}",
-                "python -m setup doctor, then the same command with --retry-errors",
-            ) from None
-        raise
+def _is_finished(folder: Path, mode: Mode) -> bool:
+    """Whether the summary is there; an answer that has no score is one more thing to retry."""
+    summary = read_json(folder / SUMMARY)
+    return summary is not None and not (mode == "retry" and summary["unscored"])
 
 
 def _refuse_nothing_answered(plan: Plan, outcomes: Mapping[int, Outcome]) -> None:

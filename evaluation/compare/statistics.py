@@ -18,7 +18,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.comparison import Estimate
+from evaluation.compare.comparison import Estimate
 
 Values = NDArray[np.float64]
 Interval = tuple[float, float]

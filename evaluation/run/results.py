@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.batch.outcome import Outcome
-from evaluation.data import Row
 from evaluation.metrics import METRICS
+from evaluation.run.data import Row
 
 _FLOW_COLUMNS = ("ground_truth", "facts", "must_decline", "category")
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.connections import KnownConnection, check_endpoint, read_connection
-from evaluation.data import RunData, read_data
-from evaluation.evaluators import Evaluator, computed_evaluator
 from evaluation.folders import check_name
-from evaluation.judging import (
+from evaluation.run.connections import KnownConnection, check_endpoint, read_connection
+from evaluation.run.data import RunData, read_data
+from evaluation.run.evaluators import Evaluator, computed_evaluator
+from evaluation.run.judging import (
     JUDGES,
     JudgeConnection,
     check_judge,
@@ -18,10 +18,10 @@ from evaluation.judging import (
     read_judge,
     refuse_self_judging,
 )
-from evaluation.plan import Plan, refuse_changes, refuse_existing
-from evaluation.request import Mode, Request
+from evaluation.run.plan import Plan, refuse_changes, refuse_existing
+from evaluation.run.request import Mode, Request
+from evaluation.run.side import make_run
 from evaluation.runs import CONFIG, RunFolder
-from evaluation.side import make_run
 from setup import console
 from setup.errors import FixableError
 from setup.paths import REPOSITORY, runs_folder
@@ -81,7 +81,7 @@ def carry_out(plans: Sequence[Plan], mode: Mode = "new") -> Run:
     """Make every planned run; a side that an interrupted run never reached is started.
 
     Raises:
-        FixableError, Interrupted: As :func:`evaluation.side.make_run`.
+        FixableError, Interrupted: As :func:`evaluation.run.side.make_run`.
     """
     sides = []
     for plan in plans:

@@ -1,0 +1,1 @@
+"""Two runs against each other: pairs, intervals, tests, and what a judge prefers."""
