@@ -6,6 +6,7 @@ the lines stays promptflow's: column mapping, aggregation, storage, the record o
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import Any
 from promptflow._proxy import ProxyFactory
 from promptflow._proxy._python_executor_proxy import PythonExecutorProxy
 from promptflow._sdk.operations._local_storage_operations import LocalStorageOperations
+from promptflow._utils.logger_utils import flow_logger
 from promptflow.batch import BatchEngine
 from promptflow.contracts.run_info import FlowRunInfo, Status
 from promptflow.contracts.run_mode import RunMode
@@ -66,7 +68,8 @@ def on_threads(lines: Lines) -> Iterator[None]:
                 OperationContext.get_instance().run_mode = RunMode.Batch.name
                 if isinstance(executor._run_tracker._storage, LocalStorageOperations):
                     executor._run_tracker._storage = QuickStorage(executor._run_tracker._storage)
-                results = _work_off(executor, batch_inputs, run_id, lines)
+                with _without_flow_log():
+                    results = _work_off(executor, batch_inputs, run_id, lines)
                 executor._add_line_results(results, executor._run_tracker)
             return results, False
 
@@ -78,6 +81,17 @@ def on_threads(lines: Lines) -> Iterator[None]:
             yield
     finally:
         BatchEngine.register_executor(_PYTHON, before)
+
+
+@contextmanager
+def _without_flow_log() -> Iterator[None]:
+    """Eight messages a line that go nowhere in a batch run, for a tenth of the line's work."""
+    before = flow_logger.level
+    flow_logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        flow_logger.setLevel(before)
 
 
 def _work_off(
