@@ -48,10 +48,12 @@ check: $(VENV)/.installed-dev       ## lint, format and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/.installed-dev       ## the ratios of benchmarks/README.md (an idle machine, ten minutes)
+bench: $(VENV)/.installed-dev       ## the ratios of benchmarks/README.md (an idle machine, twenty minutes)
 	$(RUN) -m benchmarks.endpoint
 	$(RUN) -m benchmarks.data
 	$(RUN) -m benchmarks.finetune
+	$(RUN) -m benchmarks.batch
+	$(RUN) -m benchmarks.compare
 
 lock: $(VENV)/.installed-dev        ## write the lock of every platform anew
 	$(LOCK) requirements.in -o requirements.txt

@@ -1,4 +1,4 @@
-"""promptflow's record of every line and node, written with a tenth of its work."""
+"""promptflow's record of every line and node, written with a fifth of its work."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 class QuickStorage:
     """Writes the files of promptflow's ``LocalStorageOperations``, byte for byte.
 
-    They are half of a line's processor time otherwise, which threads have to share: promptflow
-    converts a record to plain values twice, copies it, and encodes it in Python. Here it is
-    converted once and encoded in C.
+    They are more than half of a line's processor time otherwise, which threads have to share:
+    promptflow converts a record to plain values twice, copies it, and encodes it in Python. Here it
+    is converted once and encoded in C.
     """
 
     def __init__(self, storage: Any) -> None:
