@@ -82,7 +82,7 @@ def test_client_that_leaves_without_streaming_frees_its_slot(home: Home) -> None
     with pytest.raises(requests.Timeout):
         requests.post(
             f"{home.url}/score",
-            json=ask(LONG, max_new_tokens=1500, temperature=1.0),
+            json=ask(LONG, max_new_tokens=1500),
             headers={"Authorization": f"Bearer {home.key()}"},
             timeout=0.5,
         )
