@@ -18,10 +18,12 @@ from evaluation.metrics import known_metric
 from evaluation.run.connections import read_connection
 from evaluation.run.judging import check_judge, read_judge, refuse_self_judging
 from evaluation.run.request import Mode, Request, go_on, save_request
-from evaluation.run.sides import carry_out, plan_run
+from evaluation.run.sides import Run, carry_out, plan_run
+from evaluation.runs import RunFolder
 from setup import console
 from setup.errors import FixableError
 from setup.options import AsJson, RecipeName, Sets, show, show_error
+from setup.paths import MAKE_ROOM, runs_folder
 from setup.recipe import DEFAULT
 
 app = typer.Typer(
@@ -104,13 +106,10 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
         save_request(name, request)
     done = carry_out(plans, mode)
     finding = find(done.sides, done.folder, primary=primary, gates=gates)
-    print_finding(finding, as_json)
-    if done.failed_share > max_error_rate:
-        raise FixableError(
-            f"{done.failed_share:.1%} of the rows of run {done.name} failed, more than "
-            f"--max-error-rate {max_error_rate:.1%}",
-            f"python -m evaluation run --retry-errors --name {done.name}",
-        )
+    problem = _too_many_errors(done, max_error_rate)
+    print_finding(finding, as_json, problem=problem)
+    if problem:
+        raise typer.Exit(1) if as_json else problem
     _exit_by(finding)
 
 
@@ -150,7 +149,11 @@ def judge(  # noqa: PLR0913, PLR0917
         refuse_self_judging(chosen, [read_connection(side.config["connection"]) for side in sides])
     with console.progress_bar(f"Checking judge {chosen.model}"):
         check_judge(chosen)
-    prefer(sides[0], sides[1], chosen, judge_repeats)
+    try:
+        prefer(sides[0], sides[1], chosen, judge_repeats)
+    except Interrupted:
+        console.err.print("interrupted; the same command goes on")
+        raise typer.Exit(_INTERRUPTED) from None
     print_finding(find(sides, sides[1].path.parent, primary=PREFERRED), as_json)
 
 
@@ -164,7 +167,7 @@ def report(
 ) -> None:
     """Write report.html, report.md and rows.csv of one run, or of BASELINE CANDIDATE."""
     sides = folders.open_sides(runs or [])
-    folder = out or (sides[0].path if len(sides) == 1 else sides[-1].path.parent)
+    folder = out or _report_folder(sides)
     print_finding(find(sides, folder, primary=primary, gates=gates), as_json)
 
 
@@ -193,6 +196,24 @@ def list_runs(as_json: AsJson = False) -> None:
         show({"runs": found}, "", as_json)
     else:
         console.out.print(table)
+
+
+def _too_many_errors(done: Run, limit: float) -> FixableError | None:
+    if done.failed_share <= limit:
+        return None
+    return FixableError(
+        f"{done.failed_share:.1%} of the rows of run {done.name} failed, more than "
+        f"--max-error-rate {limit:.1%}",
+        f"python -m evaluation run --retry-errors --name {done.name}",
+    )
+
+
+def _report_folder(sides: list[RunFolder]) -> Path:
+    """Where ``run`` put it; beside somebody else's folder nothing is written unasked."""
+    folder = sides[-1].path.parent
+    if folder.parent != runs_folder().absolute():
+        raise FixableError(f"{sides[-1].path} is not in {runs_folder()}", "--out FOLDER")
+    return folder
 
 
 def _check_names(primary: str, gates: Path | None) -> None:
@@ -225,6 +246,10 @@ def main() -> None:
         app()
     except FixableError as error:
         show_error(error)
+        raise SystemExit(1) from None
+    except OSError as error:
+        where = error.filename or "the runs folder"
+        show_error(FixableError(f"{where}: {error.strerror or error}", MAKE_ROOM))
         raise SystemExit(1) from None
     except Interrupted:
         console.err.print("interrupted; go on with: python -m evaluation run --resume")

@@ -40,12 +40,6 @@ def find(
     Raises:
         FixableError: The runs cannot be compared, or the gates file is wrong.
     """
-    if len(sides) > 2:
-        names = ", ".join(side.name for side in sides)
-        raise FixableError(
-            f"two runs can be compared, not {len(sides)} ({names})",
-            "python -m evaluation compare BASELINE CANDIDATE",
-        )
     *baselines, candidate = sides
     baseline = baselines[0] if baselines else None
     with console.progress_bar("Comparing" if baseline else "Reading the run"):
@@ -64,10 +58,17 @@ def find(
     return Finding(sides, comparison, results, files)
 
 
-def print_finding(finding: Finding, as_json: bool, *, only_gates: bool = False) -> None:
-    """Print it for people, or as one JSON object."""
+def print_finding(
+    finding: Finding,
+    as_json: bool,
+    *,
+    only_gates: bool = False,
+    problem: FixableError | None = None,
+) -> None:
+    """Print it for people, or as one JSON object, which says ``problem`` as well."""
     if as_json:
-        show(_as_dict(finding), "", as_json)
+        error = {"ok": False, "error": problem.what, "fix": problem.fix} if problem else {}
+        show(_as_dict(finding) | error, "", as_json)
         return
     if not only_gates:
         if finding.comparison:

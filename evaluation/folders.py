@@ -21,15 +21,16 @@ def new_name() -> str:
     return f"eval-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
-def check_name(name: str) -> str:
-    """``name``, unless it could not be a folder.
+def check_name(name: str, what: str = "--name") -> str:
+    """``name``, of ``what``, unless it could not be a folder.
 
     Raises:
         FixableError: It has other characters.
     """
     if not _NAME.fullmatch(name):
         raise FixableError(
-            f"--name {name!r} is no name for a run", "letters, digits and . _ - only, at most 64"
+            f"{what} {name!r} is no name for a folder",
+            "letters, digits and . _ - only, at most 64",
         )
     return name
 
@@ -67,10 +68,17 @@ def open_sides(references: list[str]) -> list[RunFolder]:
     """
     found: list[RunFolder] = []
     for reference in references or [latest_name()]:
-        is_side = (Path(reference) / CONFIG).is_file() or "/" in reference
-        sides = [reference] if is_side else [f"{reference}/{s}" for s in sides_of(reference)]
-        found += [open_run(side) for side in sides]
+        found += [open_run(side) for side in _sides_named(reference)]
     return found
+
+
+def _sides_named(reference: str) -> list[str]:
+    path = Path(reference)
+    if (path / FILE).is_file() and path.absolute().parent == runs_folder().absolute():
+        reference = path.name
+    if (path / CONFIG).is_file() or len(Path(reference).parts) > 1:
+        return [Path(reference).as_posix()]
+    return [f"{reference}/{side}" for side in sides_of(reference)]
 
 
 def list_sides() -> list[dict[str, Any]]:

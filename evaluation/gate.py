@@ -147,7 +147,7 @@ def _check(
     gate: Gate, table: Table, estimates: dict[str, Estimate], comparison: Comparison | None
 ) -> GateResult:
     if not gate.metric:
-        return _of_run(gate, table)
+        return _of_run(gate, table, comparison)
     if gate.compares:
         return _of_difference(gate, comparison)
     estimate = estimates.get(gate.metric)
@@ -158,12 +158,17 @@ def _check(
     return _judged(gate, estimate, gate.threshold)
 
 
-def _of_run(gate: Gate, table: Table) -> GateResult:
-    n, errors = len(table.ids), int(table.failed.sum())
-    detail = f"n={n} ok={n - errors} error={errors}"
-    if gate.condition == "rows_at_least":
-        return GateResult(gate.name, n - errors >= gate.threshold, detail)
-    return GateResult(gate.name, n > 0 and errors / n <= gate.threshold, detail)
+def _of_run(gate: Gate, table: Table, comparison: Comparison | None) -> GateResult:
+    """An answer that could not be scored counts as an error, a row without its pair as missing."""
+    n, failed = len(table.ids), int(table.failed.sum())
+    unscored = int(table.run.summary.get("unscored", 0))
+    good = n - failed - unscored
+    detail = f"n={n} ok={n - failed} error={failed}" + (f" unscored={unscored}" if unscored else "")
+    if gate.condition == "error_rate_at_most":
+        return GateResult(gate.name, n > 0 and (failed + unscored) / n <= gate.threshold, detail)
+    if comparison:
+        good, detail = min(good, comparison.pairs), f"{detail} pairs={comparison.pairs}"
+    return GateResult(gate.name, good >= gate.threshold, detail)
 
 
 def _of_difference(gate: Gate, comparison: Comparison | None) -> GateResult:

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -90,7 +90,7 @@ def read_table(run: RunFolder) -> Table:
     failed, offsets = array("b"), array("q")
     columns: dict[str, array[float]] = {}
     position = 0
-    with run.rows_path.open("rb") as file:
+    with _open_rows(run) as file:
         for line in file:
             row = _parse(line, run, len(ids))
             for name, value in row["scores"].items():
@@ -107,6 +107,17 @@ def read_table(run: RunFolder) -> Table:
     return Table(run, ids, np.asarray(failed, dtype=bool), scores, np.asarray(offsets, np.int64))
 
 
+def _open_rows(run: RunFolder) -> BinaryIO:
+    try:
+        return run.rows_path.open("rb")
+    except OSError as error:
+        raise _damaged(run, f"{run.rows_path}: {error.strerror}") from None
+
+
+def _damaged(run: RunFolder, what: str) -> FixableError:
+    return FixableError(what, f"python -m evaluation run --resume --name {run.path.parent.name}")
+
+
 def _fill(column: array[float], length: int) -> None:
     column.extend([math.nan] * (length - len(column)))
 
@@ -118,7 +129,4 @@ def _parse(line: bytes, run: RunFolder, number: int) -> Row:
             return row
     except (orjson.JSONDecodeError, AttributeError):
         pass
-    raise FixableError(
-        f"{run.rows_path}:{number + 1} is not a row of a run",
-        f"python -m evaluation run --resume --name {run.path.parent.name}",
-    )
+    raise _damaged(run, f"{run.rows_path}:{number + 1} is not a row of a run")

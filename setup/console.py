@@ -17,9 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+out = Console(file=sys.stdout, highlight=False, soft_wrap=True, emoji=False)
 TASK = TaskID(0)
-err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+err = Console(file=sys.stderr, highlight=False, soft_wrap=True, emoji=False)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def run_watched(  # noqa: PLR0913, PLR0917  # one batch run has so many sides
 
     try:
         with watch.watching():
-            return run_flow(wanted, Lines(workers, known, on_line, stopping))
+            metrics = run_flow(wanted, Lines(workers, known, on_line, stopping))
     except FixableError:
         if watch.interrupted:
             raise Interrupted(wanted.name) from None
@@ -53,3 +53,6 @@ def run_watched(  # noqa: PLR0913, PLR0917  # one batch run has so many sides
                 again,
             ) from None
         raise
+    if watch.interrupted:  # the lines in flight were the last ones
+        raise Interrupted(wanted.name)
+    return metrics

@@ -20,6 +20,7 @@ from evaluation.batch.journal import Journal, line_key, recall, write_lines
 from evaluation.batch.outcome import Outcome
 from evaluation.batch.pf_run import FlowRun, free_name
 from evaluation.batch.watched import run_watched
+from evaluation.compare.pairs import pair_rows
 from evaluation.run.evaluators import FLOWS
 from evaluation.run.judging import TEMPERATURE, WORKERS, JudgeConnection
 from evaluation.runs import Row, RunFolder, Table, read_table
@@ -44,9 +45,11 @@ def prefer(
     What was judged before an interruption is not judged again.
 
     Raises:
-        FixableError: No row was answered in both runs, or promptflow refused.
+        FixableError: No row was answered in both runs, they asked something else, promptflow
+            refused, or the judge failed on a line.
         Interrupted: Ctrl-C.
     """
+    pair_rows(read_table(baseline), read_table(candidate))
     folder = _folder(baseline, candidate)
     lines = _lines(baseline, candidate, judge, repeats)
     if not lines:
@@ -71,21 +74,36 @@ def prefer(
 
     with journal.writing():
         total = len(lines) - len(known)
-        metrics = run_watched(wanted, "Judging pairs", total, WORKERS, known, [keep])
+        again = "python -m setup doctor, then the same command"
+        metrics = run_watched(wanted, "Judging pairs", total, WORKERS, known, [keep], again)
+    verdicts = recall(journal, keys)
     found = {"judge": judge.model, "pf_run": wanted.name, "metrics": metrics}
-    found["rows"] = _preferences(lines, recall(journal, keys))
+    found |= {"answers": _digest(baseline, candidate), "rows": _preferences(lines, verdicts)}
     write_private(folder / _FOUND, found)
+    if len(verdicts) < len(lines):
+        raise FixableError(
+            f"the judge failed on {len(lines) - len(verdicts)} of {len(lines)} lines",
+            "the same command again: it asks those alone",
+        )
     return metrics
 
 
 def add_preferences(baseline: Table, candidate: Table) -> None:
     """Give both tables the metric ``judge_preferred`` where a judge has compared these runs."""
     found = read_json(_folder(baseline.run, candidate.run) / _FOUND)
-    if found is None:
+    if found is None or found["answers"] != _digest(baseline.run, candidate.run):
         return
     for table, sign in ((baseline, -1.0), (candidate, 1.0)):
         values = np.array([found["rows"].get(name, np.nan) for name in table.ids], dtype=np.float64)
         table.scores[METRIC] = 0.5 + sign * (values - 0.5)
+
+
+def _digest(*runs: RunFolder) -> str:
+    """Of the answers that were judged: a run made anew under the same name has others."""
+    digest = hashlib.sha256()
+    for run in runs:
+        digest.update(run.rows_path.read_bytes())
+    return digest.hexdigest()
 
 
 def _folder(baseline: RunFolder, candidate: RunFolder) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from evaluation.compare.compare import estimate_scores, side_of
 from evaluation.compare.comparison import Comparison, Estimate, MetricComparison, Side
@@ -183,4 +184,9 @@ def _regressions(comparison: Comparison) -> list[str]:
 def _named(ids: list[str], count: int = 0) -> str:
     count = count or len(ids)
     rest = f", and {count - _NAMED:,} more" if count > _NAMED else ""
-    return ", ".join(row_id[:12] for row_id in ids[:_NAMED]) + rest
+    return ", ".join(_short(row_id) for row_id in ids[:_NAMED]) + rest
+
+
+def _short(row_id: str) -> str:
+    """Twelve digits of a hash are enough; a name of the user's own is shown whole."""
+    return f"{row_id[:12]}…" if re.fullmatch(r"[0-9a-f]{16,}", row_id) else row_id

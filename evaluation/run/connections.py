@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 from flows.chat.endpoint import (
     Endpoint,
@@ -13,6 +15,7 @@ from flows.chat.endpoint import (
     ReplyError,
     Settings,
 )
+from flows.chat.endpoint.settings import place
 from setup.errors import FixableError
 
 _ATTEMPTS = 3
@@ -52,8 +55,20 @@ def read_connection(name: str) -> KnownConnection:
         settings = Settings.from_values({**configs, **secrets})
     except EndpointError as error:
         raise FixableError(f"connection {name}: {error.what}", error.fix) from None
-    # Foundry's custom keys put the address among the secrets, where nobody may read it back.
-    return KnownConnection(name, {"endpoint": settings.endpoint} | configs, settings)
+    return KnownConnection(name, _shown(settings), settings)
+
+
+def _shown(settings: Settings) -> dict[str, str]:
+    """What may be kept of a connection: never the key, nor the query of a URL, which can be one.
+
+    Foundry's custom keys put everything among the secrets, so where a value stood says nothing.
+    """
+    values = {field.name: str(getattr(settings, field.name)) for field in fields(settings)}
+    for name in ("endpoint", "tokenizer"):
+        url = values[name]
+        values[name] = f"{urlsplit(url).scheme}://{place(url)}" if url else ""
+    values["endpoint_sha256"] = hashlib.sha256(settings.endpoint.encode()).hexdigest()
+    return {name: value for name, value in values.items() if value and name != "key"}
 
 
 def check_endpoint(connection: KnownConnection) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from setup.errors import FixableError
 
 Row = dict[str, Any]
@@ -24,6 +26,7 @@ _DEFAULTS: dict[str, Any] = {
     "canaries": [],
     "marks": [],
 }
+_READ = {*_DEFAULTS, "question", "id", "prompt_id"}
 _TEXT_LISTS = ("facts", "canaries", "marks")
 _EXAMPLE = "see the columns in data/README.md"
 
@@ -41,8 +44,9 @@ def read_data(path: Path, limit: int | None = None, seed: int = 0) -> RunData:
     """The rows of a JSONL file; with ``limit`` so many of them, drawn by ``seed``, in file order.
 
     A row needs ``question``; ``chat_history``, ``ground_truth``, ``facts``, ``must_decline``,
-    ``category``, ``canaries`` and ``marks`` have defaults; other columns are kept. Its id is
-    ``id``, else ``prompt_id``, else made of its question and history.
+    ``category``, ``canaries`` and ``marks`` have defaults. Its id is ``id``, else ``prompt_id``,
+    else made of its question and history. Other columns are left out: promptflow takes one named
+    ``line_number`` for its own.
 
     Raises:
         FixableError: No file, no row, or the first row that is not as the flows need it.
@@ -94,6 +98,12 @@ def _check(row: Row, where: str) -> Row:
         _expect(good, where, name, "a list of texts")
     _expect(isinstance(row["must_decline"], bool), where, "must_decline", "true or false")
     _expect(_is_history(row["chat_history"]), where, "chat_history", _HISTORY)
+    row = {name: value for name, value in row.items() if name in _READ}
+    try:
+        orjson.dumps(row)
+    except TypeError as error:
+        problem = f"{where} holds what no file takes: {error}"
+        raise FixableError(problem, "correct the row (half a character, a huge number)") from None
     return row
 
 

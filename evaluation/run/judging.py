@@ -86,6 +86,7 @@ def read_judge(name: str, model: str) -> JudgeConnection:
     Raises:
         FixableError: There is none, it is of another kind, or no model is named.
     """
+    from openai import OpenAIError  # noqa: PLC0415 - half a second
     from promptflow.client import PFClient  # noqa: PLC0415 - two seconds
     from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 
@@ -98,7 +99,11 @@ def read_judge(name: str, model: str) -> JudgeConnection:
     kind = type(found).__name__
     if kind not in ("OpenAIConnection", "AzureOpenAIConnection"):
         raise FixableError(f"connection {name} is a {kind}, no judge speaks through it", _CONNECT)
-    return JudgeConnection(name, model, _address(found), _client(found, kind))
+    try:
+        _place(_address(found))
+        return JudgeConnection(name, model, _address(found), _client(found, kind))
+    except (OpenAIError, ValueError) as error:
+        raise FixableError(f"connection {name} is no use for a judge: {error}", _CONNECT) from None
 
 
 def refuse_self_judging(judge: JudgeConnection, tested: Sequence[KnownConnection]) -> None:
@@ -133,8 +138,9 @@ def check_judge(judge: JudgeConnection) -> None:
     messages = [{"role": "user", "content": "Say yes."}]
     try:
         judge.client.chat.completions.create(model=judge.model, messages=messages, max_tokens=16)
-    except OpenAIError as error:
-        reason = " ".join(str(error).replace(judge.client.api_key, "…").split())[:300]
+    except (OpenAIError, UnicodeError) as error:
+        key = judge.client.api_key or "\0"
+        reason = " ".join(str(error).replace(key, "…").split())[:300]
         raise FixableError(
             f"judge {judge.model} of connection {judge.name} gives no answer: {reason}",
             f"pf connection show --name {judge.name}",

@@ -12,6 +12,7 @@ from evaluation.run.connections import KnownConnection
 from evaluation.run.data import RunData
 from evaluation.run.evaluators import CHAT, Evaluator
 from evaluation.run.provenance import hash_flow, package_versions, served_model
+from evaluation.run.request import FILE
 from evaluation.runs import CONFIG
 from setup.errors import FixableError
 from setup.paths import REPOSITORY, read_json, runs_folder
@@ -85,11 +86,12 @@ def _portable(path: Path) -> str:
     return (whole.relative_to(REPOSITORY) if inside else whole).as_posix()
 
 
-def refuse_existing(plan: Plan) -> None:
-    """Raise FixableError when the run is there already: it is gone on with, or left alone."""
-    if (plan.folder / CONFIG).is_file():
+def refuse_existing(name: str) -> None:
+    """Raise FixableError when there is a run of this name: it is gone on with, or left alone."""
+    folder = runs_folder() / name
+    if (folder / FILE).is_file():
         raise FixableError(
-            f"run {plan.name}/{plan.connection.name} is in {plan.folder} already",
+            f"run {name} is in {folder} already",
             "give another --name, or go on with it: --resume or --retry-errors",
         )
 

@@ -13,7 +13,7 @@ from evaluation.batch.pf_run import FlowRun, free_name, is_completed, mark_ended
 from evaluation.batch.watched import run_watched
 from evaluation.run.data import Row
 from evaluation.run.evaluators import CHAT, Evaluator
-from evaluation.run.plan import Plan, refuse_changes, refuse_existing
+from evaluation.run.plan import Plan, refuse_changes
 from evaluation.run.request import Mode
 from evaluation.run.results import Evaluated, as_row, summarise
 from evaluation.runs import CONFIG, ROWS, SUMMARY, RunFolder, open_run
@@ -31,19 +31,18 @@ def make_run(plan: Plan, mode: Mode = "new") -> RunFolder:
     error. A finished run with nothing left to ask is returned as it is.
 
     Raises:
-        FixableError: The run exists already (or, going on, does not, or would be another one by
-            now), promptflow refused it, or every line failed.
+        FixableError: Going on, the run is another one by now; promptflow refused it; or every line
+            failed.
         Interrupted: Ctrl-C; what was answered is kept.
     """
     config = plan.config()
     if mode == "new":
-        refuse_existing(plan)
         write_private(plan.folder / CONFIG, config)
     else:
         refuse_changes(plan.folder, config)
     side = _Side(plan, read_json(plan.folder / _STARTED) or {})
     known = {n: o for n, o in side.journal.read().items() if o.error is None or mode == "resume"}
-    if len(known) == len(plan.data.rows) and _is_finished(plan.folder, mode):
+    if len(known) == len(plan.data.rows) and _is_finished(plan, mode):
         return open_run(plan.folder)
     (plan.folder / SUMMARY).unlink(missing_ok=True)
     write_lines(side.data, plan.data.rows)
@@ -141,10 +140,12 @@ class _Side:
         return self.pf_runs[part]
 
 
-def _is_finished(folder: Path, mode: Mode) -> bool:
-    """Whether the summary is there; an answer that has no score is one more thing to retry."""
-    summary = read_json(folder / SUMMARY)
-    return summary is not None and not (mode == "retry" and summary["unscored"])
+def _is_finished(plan: Plan, mode: Mode) -> bool:
+    """Whether summary and rows are there; an answer without a score is one more to retry."""
+    summary, rows = read_json(plan.folder / SUMMARY), plan.folder / ROWS
+    if summary is None or not rows.is_file() or (mode == "retry" and summary["unscored"]):
+        return False
+    return rows.read_bytes().count(b"\n") == len(plan.data.rows)
 
 
 def _refuse_nothing_answered(plan: Plan, outcomes: Mapping[int, Outcome]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from evaluation.folders import check_name
 from evaluation.run.connections import KnownConnection, check_endpoint, read_connection
@@ -65,15 +68,16 @@ def plan_run(name: str, request: Request, mode: Mode = "new") -> list[Plan]:
         _plan(name, request, recipe, connection, data, evaluators)
         for connection in _connections(request, recipe)
     ]
-    for plan in plans:
-        if mode == "new":
-            refuse_existing(plan)
-        elif (plan.folder / CONFIG).is_file():
-            refuse_changes(plan.folder, plan.config())
+    if mode == "new":
+        refuse_existing(name)
     tested = [plan.connection for plan in plans]
     if judge and not request.force_judge:
         refuse_self_judging(judge, tested)
     _check_answers(tested, judge)
+    # After that: an endpoint that is down cannot say which model it serves.
+    for plan in plans:
+        if (plan.folder / CONFIG).is_file():
+            refuse_changes(plan.folder, plan.config())
     return plans
 
 
@@ -83,11 +87,24 @@ def carry_out(plans: Sequence[Plan], mode: Mode = "new") -> Run:
     Raises:
         FixableError, Interrupted: As :func:`evaluation.run.side.make_run`.
     """
-    sides = []
-    for plan in plans:
-        is_begun = (plan.folder / CONFIG).is_file()
-        sides.append(make_run(plan, mode if is_begun else "new"))
-    return Run(plans[0].name, runs_folder() / plans[0].name, sides)
+    folder, sides = runs_folder() / plans[0].name, []
+    with _alone(folder):
+        for plan in plans:
+            is_begun = (plan.folder / CONFIG).is_file()
+            sides.append(make_run(plan, mode if is_begun else "new"))
+    return Run(plans[0].name, folder, sides)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two commands on one run would ask twice and write over each other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", blocking=False):
+            yield
+    except Timeout:
+        what = f"another command works on run {folder.name}"
+        raise FixableError(what, "wait for it, or end it") from None
 
 
 def _check_answers(tested: Sequence[KnownConnection], judge: JudgeConnection | None) -> None:
@@ -116,7 +133,7 @@ def _connections(request: Request, recipe: Recipe) -> list[str]:
     sides = (recipe.endpoint.deployment, recipe.endpoint.tuned)
     names = list(request.connections) or [f"{recipe.connection}-{side}" for side in sides]
     for name in names:
-        check_name(name)
+        check_name(name, "connection")
     if len(set(names)) < len(names):
         raise FixableError(f"a connection is named twice: {' '.join(names)}", "name each one once")
     return names

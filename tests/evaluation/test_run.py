@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from evaluation.cli import app
 from evaluation.run.data import read_data
 from setup.errors import FixableError
 from tests.evaluation.chat import ChatServer, question_row
@@ -85,6 +87,65 @@ def test_an_answer_of_a_megabyte_and_half_a_character(machine: Machine, chat: Ch
     assert half["answer"].endswith(" <b>{{x}}")
 
 
+def test_a_column_of_promptflows_own_moves_no_answer(machine: Machine, chat: ChatServer) -> None:
+    chat.answer = right
+    rows = [question_row(n, line_number=line) for n, line in enumerate((2, 0, 1))]
+    done = machine.run("run", "one", "--data", str(machine.data(rows)), "--name", "numbered")
+    assert done.returncode == 0, done.stderr
+    for number, row in enumerate(machine.rows("numbered/one")):
+        assert row["answer"] == f"The number is {number}."
+
+
+def test_three_connections_are_asked_the_first_and_the_last_compared(
+    machine: Machine, chat: ChatServer
+) -> None:
+    connect("other", chat)
+    connect("third", chat)
+    data = str(machine.data(ROWS[:1]))
+    done = machine.run("run", "one", "other", "third", "--data", data, "--name", "trio", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["runs"]) == 3
+    names = (found["comparison"]["baseline"]["name"], found["comparison"]["candidate"]["name"])
+    assert names == ("trio/one", "trio/third")
+
+
+def test_what_is_kept_of_a_connection_holds_no_secret(machine: Machine, chat: ChatServer) -> None:
+    secret = "s3cret-in-a-url"
+    url = f"{chat.server.url}/score?code={secret}"
+    connect("odd", chat, endpoint=url, my_token=secret)
+    data = str(machine.data(ROWS[:1]))
+    assert machine.run("run", "odd", "--data", data, "--name", "kept").returncode == 0
+    files = [path for path in machine.home.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    assert not [path for path in files if secret in _text(path)]
+
+
+def test_a_name_is_used_once(machine: Machine, chat: ChatServer) -> None:
+    connect("other", chat)
+    data = str(machine.data(ROWS[:1]))
+    assert machine.run("run", "one", "--data", data, "--name", "taken").returncode == 0
+    assert "run taken is in" in failed(
+        machine.run("run", "other", "--data", data, "--name", "taken")
+    )
+
+
+def test_a_run_folder_is_repaired(machine: Machine, chat: ChatServer) -> None:
+    data = str(machine.data(ROWS[:3]))
+    assert machine.run("run", "one", "--data", data, "--name", "cut").returncode == 0
+    rows = machine.home / "runs/cut/one/rows.jsonl"
+    whole = rows.read_bytes()
+    for broken in (whole[: len(whole) // 2], None):
+        if broken is None:
+            rows.unlink()
+        else:
+            rows.write_bytes(broken)
+        assert "--resume --name cut" in failed(machine.run("report", "cut"))
+        assert machine.run("run", "--resume", "--name", "cut").returncode == 0
+        assert rows.read_bytes() == whole
+    assert set(chat.rows_asked.values()) == {1}
+
+
 def test_limit_draws_rows_by_seed(machine: Machine) -> None:
     path = machine.data(ROWS)
     chosen = [row["id"] for row in read_data(path, limit=5, seed=1).rows]
@@ -109,6 +170,7 @@ BAD_DATA: list[tuple[bytes, str]] = [
     (b'{"question": "a", "chat_history": [{"role": "user"}]}', ":1: column chat_history is not"),
     (b'{"question": "a", "id": 1}\n{"question": "b", "id": "1"}', "rows 1 and 2 have the same id"),
     (b'{"question": "caf\xe9"}', "byte 17"),
+    (b'{"question": "half \\ud83d"}', ":1 holds what no file takes"),
 ]
 
 
@@ -128,7 +190,8 @@ def test_data_with_a_bom_crlf_nulls_and_more_columns(tmp_path: Path) -> None:
     rows = b'{"question": "a\xe2\x80\xa8b", "facts": null, "price": 3}\r\n\r\n{"question": "a"}\r\n'
     path.write_bytes(b"\xef\xbb\xbf" + rows)
     first, second = read_data(path).rows
-    assert (first["question"], first["facts"], first["price"]) == ("a\u2028b", [], 3)
+    assert (first["question"], first["facts"]) == ("a\u2028b", [])
+    assert "price" not in first
     assert second["must_decline"] is False
     assert first["id"] != second["id"]
 
@@ -155,7 +218,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["none-such"], "no connection none-such"),
     (["one", "one"], "a connection is named twice"),
     (["one", "--evaluator", "vibes"], "no evaluator 'vibes'"),
-    (["one", "--name", "../up"], "is no name for a run"),
+    (["one", "--name", "../up"], "is no name for a folder"),
     (["one", "--data", "nowhere.jsonl"], "nowhere.jsonl"),
     (["one", "--primary", "vibes"], "no metric 'vibes'"),
     (["one", "--resume", "--name", "never"], "no run never"),
@@ -192,8 +255,11 @@ def test_a_key_that_is_not_accepted_stops_before_row_one(
 
 
 def test_every_option_has_help() -> None:
-    done = Machine(ROOT).run("run", "--help")
-    assert done.returncode == 0
+    commands: dict[str, Any] = vars(get_command(app))["commands"]
+    assert set(commands) == {"run", "compare", "judge", "report", "gate", "list"}
+    for command in commands.values():
+        assert command.epilog.startswith("Example: python -m evaluation ")
+        assert [option.name for option in command.params if not option.help] == []
 
 
 def test_the_flows_share_no_module_name() -> None:
