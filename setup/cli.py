@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from setup import cli_endpoint, cli_models, console, steps
+from setup import cli_azure, cli_endpoint, cli_models, console, steps
+from setup.azure import steps as azure_steps
+from setup.azure.ask import answered
 from setup.errors import FixableError
-from setup.options import AsJson, DryRun, RecipeName, Sets, show, show_error
-from setup.recipe import DEFAULT, Recipe, load_recipe
-from setup.step import Step
+from setup.options import AsJson, DryRun, RecipeName, Sets, Yes, show, show_error
+from setup.recipe import DEFAULT, DEFAULTS, Recipe, load_any_recipe, load_recipe, refuse
+from setup.step import R, Step
+
+if TYPE_CHECKING:
+    from setup.doctor import Check
 
 app = typer.Typer(
     help="Fine-tune a model on your data, deploy it, and connect the flows to it.",
@@ -25,7 +30,7 @@ app = typer.Typer(
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
-def _perform(step: Step, recipe: Recipe, dry_run: bool, as_json: bool) -> str:
+def _perform(step: Step[R], recipe: R, dry_run: bool, as_json: bool) -> str:
     """Run or plan the step and print what came of it; returns the command that comes next."""
     if dry_run:
         plan = step.plan(recipe)
@@ -41,34 +46,60 @@ def _say_next(command: str, as_json: bool) -> None:
         console.err.print(f"next: {command}", markup=False)
 
 
-def _add(name: str, text: str, path: list[Step]) -> None:
+def _chosen(path: list[Step[R]], name: str, target: str) -> list[Step[R]]:
+    """The step ``name`` of a target's path, or all of it."""
+    chosen = [step for step in path if name in (step.name, "up")]
+    if not chosen:
+        other = next(default for known, default in DEFAULTS.items() if known != target)
+        raise FixableError(f"target {target} has no step {name}", f"--recipe {other}")
+    return chosen
+
+
+def _follow(path: list[Step[R]], recipe: R, dry_run: bool, as_json: bool) -> None:
+    following = [_perform(step, recipe, dry_run, as_json) for step in path]
+    _say_next(following[-1], as_json)
+
+
+def _add(name: str, text: str, default: str) -> None:
     def command(
-        recipe: RecipeName = DEFAULT,
+        recipe: RecipeName = default,
         sets: Sets = None,
         dry_run: DryRun = False,
+        yes: Yes = False,
         as_json: AsJson = False,
     ) -> None:
-        loaded = load_recipe(recipe, sets or [])
-        following = [_perform(step, loaded, dry_run, as_json) for step in path]
-        _say_next(following[-1], as_json)
+        loaded = load_any_recipe(recipe, sets or [])
+        if isinstance(loaded, Recipe):
+            _follow(_chosen(steps.STEPS, name, loaded.target), loaded, dry_run, as_json)
+        else:
+            with answered(yes):
+                path = _chosen(azure_steps.STEPS, name, loaded.target)
+                _follow(path, loaded, dry_run, as_json)
 
-    epilog = f"Example: python -m setup {name} --recipe {DEFAULT}"
+    epilog = f"Example: python -m setup {name} --recipe {default}"
     app.command(name, help=text, epilog=epilog)(command)
 
 
-for _step in steps.STEPS:
-    _add(_step.name, _step.help, [_step])
-_add("up", "Run the whole path: data, finetune, register, deploy, connect.", steps.STEPS)
-for _group in (cli_endpoint, cli_models):
+_LOCAL = {step.name: step.help for step in steps.STEPS}
+for _step in azure_steps.STEPS:  # the longer path, in its order
+    if _step.name in _LOCAL:
+        _add(_step.name, _LOCAL[_step.name], DEFAULT)
+    else:
+        _add(_step.name, f"{_step.help} Target azure only.", DEFAULTS["azure"])
+_add("up", f"Run the whole path: {', '.join(_LOCAL)}; in Azure also the steps around it.", DEFAULT)
+for _group in (cli_endpoint, cli_models, cli_azure):
     app.add_typer(_group.app)
 
 
 @app.command(epilog="Example: python -m setup doctor --json")
-def doctor(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = False) -> None:
+def doctor(
+    recipe: RecipeName = "",
+    sets: Sets = None,
+    target: Annotated[str, typer.Option(help="local or azure: its default recipe.")] = "",
+    as_json: AsJson = False,
+) -> None:
     """Find what would fail later; exit 1 with a fix for each finding."""
-    from setup.doctor import run_checks  # noqa: PLC0415 - imports what only it checks
-
-    checks = list(run_checks(load_recipe(recipe, sets or [])))
+    checks = _checks(recipe, sets or [], target)
     ok = all(check.ok for check in checks)
     lines = []
     for check in checks:
@@ -79,6 +110,21 @@ def doctor(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = Fa
     raise typer.Exit(0 if ok else 1)
 
 
+def _checks(recipe: str, sets: list[str], target: str) -> list[Check]:
+    if target and target not in DEFAULTS:
+        raise FixableError(f"no target {target!r}", f"--target {' or '.join(DEFAULTS)}")
+    loaded = load_any_recipe(recipe or DEFAULTS[target or "local"], sets)
+    if target and loaded.target != target:
+        refuse(loaded, target)
+    if isinstance(loaded, Recipe):
+        from setup.doctor import run_checks  # noqa: PLC0415 - imports what only it checks
+
+        return list(run_checks(loaded))
+    from setup.azure.doctor import run_azure_checks  # noqa: PLC0415
+
+    return list(run_azure_checks(loaded))
+
+
 @app.command(epilog="Example: python -m setup demo --limit 20")
 def demo(
     recipe: RecipeName = DEFAULT,
@@ -86,6 +132,8 @@ def demo(
     limit: Annotated[int, typer.Option(min=1, help="Rows of the test split to ask.")] = 80,
 ) -> None:
     """Run the whole path, then evaluate base and tuned side by side, with a report."""
+    # Not above: the fine-tuning job in Azure has setup alone.
+    from evaluation.batch.watch import Interrupted  # noqa: PLC0415
     from setup.demo import run_demo  # noqa: PLC0415
     from setup.doctor import require_healthy  # noqa: PLC0415
 
@@ -93,7 +141,11 @@ def demo(
     require_healthy(loaded)
     for step in steps.STEPS:
         _perform(step, loaded, dry_run=False, as_json=False)
-    run_demo(loaded, recipe, sets or [], limit)
+    try:
+        run_demo(loaded, recipe, sets or [], limit)
+    except Interrupted:
+        console.err.print("interrupted; go on with: python -m evaluation run --resume")
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def main() -> None:

@@ -47,9 +47,8 @@ class Check:
 
 def run_checks(recipe: Recipe) -> Iterator[Check]:
     """Every check in turn, the quick ones first."""
+    yield from environment_checks()
     checks: list[Callable[[Recipe], Check]] = [
-        _python,
-        _packages,
         _torch,
         _disk,
         _memory,
@@ -70,7 +69,13 @@ def require_healthy(recipe: Recipe) -> None:
         raise FixableError(what, wrong[0].fix if len(wrong) == 1 else "python -m setup doctor")
 
 
-def _python(_: Recipe) -> Check:
+def environment_checks() -> Iterator[Check]:
+    """What every target needs: this Python, and the packages."""
+    yield _python()
+    yield _packages()
+
+
+def _python() -> Check:
     low, high = _PYTHON
     version = ".".join(str(part) for part in sys.version_info[:3])
     if low <= sys.version_info[:2] <= high:
@@ -79,7 +84,7 @@ def _python(_: Recipe) -> Check:
     return Check("python", f"{version}, prompt flow needs {wanted}", f"use Python {wanted}")
 
 
-def _packages(_: Recipe) -> Check:
+def _packages() -> Check:
     wrong = [problem for need in _named_in("requirements.in") if (problem := _unmet(need))]
     if wrong:
         fix = f"{sys.executable} -m pip install --no-deps -r requirements.txt"

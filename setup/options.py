@@ -19,6 +19,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done;
 AsJson = Annotated[
     bool, typer.Option("--json", help="The result as JSON, one object for each step.")
 ]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", help="Agree to what costs money, unasked; nothing of target local does."),
+]
 
 
 def show(content: dict[str, Any], text: str, as_json: bool) -> None:

@@ -7,7 +7,7 @@ Unknown fields and wrong types are refused when the recipe is loaded, not an hou
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,7 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from setup.errors import FixableError
 from setup.paths import REPOSITORY
 
+if TYPE_CHECKING:
+    from setup.azure.recipe import AzureRecipe
+
 DEFAULT = "laptop"
+DEFAULTS = {"local": DEFAULT, "azure": "phi-azure"}
 NAME = r"^[a-z][a-z0-9-]{0,31}$"
 Name = Annotated[str, Field(pattern=NAME)]
 
@@ -121,7 +125,19 @@ class Recipe(Section):
 
 
 def load_recipe(name: str, overrides: list[str]) -> Recipe:
+    """The recipe ``name`` for target local; one for Azure is setup.azure.recipe's to load.
+
+    Raises:
+        FixableError: As load_any_recipe, or the recipe is for another target.
+    """
+    loaded = load_any_recipe(name, overrides)
+    return loaded if isinstance(loaded, Recipe) else refuse(loaded, "local")
+
+
+def load_any_recipe(name: str, overrides: list[str]) -> Recipe | AzureRecipe:
     """The recipe ``name`` (a file in setup/recipes or a path) with ``section.field=value`` set.
+
+    Its ``target`` says which of the two kinds it is.
 
     Raises:
         FixableError: No such file, not YAML, or a value that is not what was expected.
@@ -133,12 +149,29 @@ def load_recipe(name: str, overrides: list[str]) -> Recipe:
         raise FixableError(f"{path} is not YAML: {error}", "correct the file") from None
     if not isinstance(content, dict):
         raise FixableError(f"{path} holds no recipe", "start from setup/recipes/laptop.yaml")
+    declared = _declared(content)
     for override in overrides:
-        _apply(content, override)
+        _apply(content, override, declared)
     try:
-        return Recipe.model_validate(content)
+        return _declared(content).model_validate(content)
     except ValidationError as error:
         raise FixableError(_explain(path, error), "correct the recipe or --set") from None
+
+
+def refuse(recipe: Recipe | AzureRecipe, target: str) -> NoReturn:
+    """Raise FixableError: the recipe is not for ``target``, which the command works on."""
+    raise FixableError(
+        f"recipe {recipe.name} is for target {recipe.target}, this command is for target {target}",
+        f"--recipe {DEFAULTS[target]}, or another recipe of that target",
+    )
+
+
+def _declared(content: dict[str, Any]) -> type[Recipe | AzureRecipe]:
+    if content.get("target") != "azure":
+        return Recipe
+    from setup.azure.recipe import AzureRecipe  # noqa: PLC0415 - it builds on this module
+
+    return AzureRecipe
 
 
 def _find(name: str) -> Path:
@@ -150,7 +183,7 @@ def _find(name: str) -> Path:
     raise FixableError(f"no recipe {name!r}", f"name a file or one of: {names}")
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def _apply(content: dict[str, Any], override: str, declared: type[BaseModel]) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise FixableError(f"--set {override!r} is not section.field=value", "--set data.seed=1")
@@ -160,12 +193,11 @@ def _apply(content: dict[str, Any], override: str) -> None:
         section = section.setdefault(name, {})
         if not isinstance(section, dict):
             raise FixableError(f"--set {key}: {name} is not a section", "python -m setup --help")
-    section[field] = value if _is_text([*path, field]) else _parse(value)
+    section[field] = value if _is_text([*path, field], declared) else _parse(value)
 
 
-def _is_text(path: list[str]) -> bool:
+def _is_text(path: list[str], declared: Any) -> bool:
     """Whether the field takes text, which YAML would read as a number, a date or nothing."""
-    declared: Any = Recipe
     for name in path:
         fields = getattr(declared, "model_fields", {})
         if name not in fields:
@@ -185,11 +217,10 @@ def _explain(path: Path, error: ValidationError) -> str:
     parts = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
-        got = (
-            ""
-            if problem["type"] in ("missing", "extra_forbidden")
-            else f", got {problem['input']!r}"
-        )
-        what = "unknown field" if problem["type"] == "extra_forbidden" else problem["msg"]
+        told = problem["type"] in ("missing", "extra_forbidden", "value_error")
+        got = "" if told else f", got {problem['input']!r}"
+        what = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            what = "unknown field"
         parts.append(f"{where}: {what}{got}")
     return f"recipe {path.name}: " + "; ".join(parts)

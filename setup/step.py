@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from setup.recipe import Recipe
+R = TypeVar("R")  # the recipe of a target
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Step:
-    """A verb of the path: ``plan`` says what ``run`` would do."""
+class Step(Generic[R]):
+    """A verb of the path: ``plan`` says what ``run`` would do, and changes nothing."""
 
     name: str
     help: str
-    plan: Callable[[Recipe], list[str]]
-    run: Callable[[Recipe], Result]
+    plan: Callable[[R], list[str]]
+    run: Callable[[R], Result]

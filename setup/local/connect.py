@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from setup.keyrings import check_keyring
+from setup.connections import keep_connections
 from setup.local.control import LocalEndpoint
 from setup.local.rollout import candidate_name
 from setup.recipe import Recipe
@@ -31,22 +30,7 @@ def connect(recipe: Recipe) -> bool:
     """
     endpoint = LocalEndpoint(recipe.endpoint.name)
     wanted = connection_values(recipe, endpoint)
-    secrets = {"key": endpoint.scoring_key}
-    client = _client()
-    missing = {
-        name: configs
-        for name, configs in wanted.items()
-        if not _same(client, name, configs, secrets)
-    }
-    if not missing:
-        return False
-    check_keyring()
-    from promptflow.entities import CustomConnection  # noqa: PLC0415 - three seconds of import
-
-    for name, configs in missing.items():
-        connection = CustomConnection(name=name, configs=configs, secrets=secrets)
-        client.connections.create_or_update(connection)
-    return True
+    return keep_connections(wanted, {"key": endpoint.scoring_key})
 
 
 def connection_values(recipe: Recipe, endpoint: LocalEndpoint) -> dict[str, dict[str, str]]:
@@ -78,20 +62,3 @@ def deployments_of(recipe: Recipe, endpoint: LocalEndpoint) -> dict[str, Any]:
     rows = dict(endpoint.manage("GET")["deployments"])
     rows.pop(candidate_name(recipe), None)
     return rows
-
-
-def _client() -> Any:
-    from promptflow.client import PFClient  # noqa: PLC0415
-
-    logging.getLogger("promptflow").setLevel(logging.ERROR)
-    return PFClient()
-
-
-def _same(client: Any, name: str, configs: dict[str, str], secrets: dict[str, str]) -> bool:
-    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
-
-    try:
-        found = client.connections.get(name, with_secrets=True)
-    except PromptflowException:  # not there, or its secret cannot be decrypted any more
-        return False
-    return dict(found.configs) == configs and dict(found.secrets) == secrets

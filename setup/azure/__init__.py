@@ -1,0 +1,1 @@
+"""The path in Azure: the same steps as on your own machine, in a subscription of yours."""

@@ -1,0 +1,210 @@
+"""A deployment of the template: begun, found again by its name, followed to its end.
+
+It goes on in Azure without us, so following one that another command began is the same as
+following one's own.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from setup import console
+from setup.azure.explain import explain
+from setup.azure.infra import template
+from setup.azure.session import AzureSession, azure_errors
+from setup.errors import FixableError
+
+PATIENCE = 3600.0  # seconds
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between two looks
+_ENDED = ("Succeeded", "Failed", "Canceled")
+DUPLICATE = "RoleAssignmentExists"
+# What a name is taken by that was deleted and not purged, by a part of the message.
+_DELETED = {
+    "soft-deleted": "az ml workspace delete --permanently-delete --name NAME -g GROUP",
+    "in deleted state": "az keyvault purge --name NAME, or --set azure.key_vault=NAME",
+}
+_STATUS = {status.phrase.replace(" ", ""): status.value for status in HTTPStatus}
+
+
+class DeploymentError(FixableError):
+    """A deployment that failed; ``codes`` are those of everything that went wrong in it."""
+
+    def __init__(self, error: FixableError, codes: set[str]) -> None:
+        super().__init__(error.what, error.fix)
+        self.codes = codes
+
+    @property
+    def only_duplicates(self) -> bool:
+        """Whether nothing but role assignments failed, which there are already."""
+        return self.codes == {DUPLICATE}
+
+
+def deployment_name(session: AzureSession) -> str:
+    """The name of the recipe's deployment, the same every time."""
+    return f"finetune-phi-{session.recipe.name}"
+
+
+def is_running(session: AzureSession) -> bool:
+    """Whether the recipe's deployment is under way, whoever began it.
+
+    Raises:
+        FixableError: Azure cannot be asked.
+    """
+    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - azure is slow
+
+    with azure_errors(f"looking for deployment {deployment_name(session)}"):
+        try:
+            return _properties(session).provisioning_state not in _ENDED
+        except ResourceNotFoundError:
+            return False
+
+
+def _properties(session: AzureSession) -> Any:
+    name = deployment_name(session)
+    return session.deployments.deployments.get(session.group, name).properties
+
+
+def begin(session: AzureSession, parameters: Mapping[str, Any]) -> None:
+    """Begin the deployment, without waiting; one that is under way is left alone.
+
+    Raises:
+        FixableError: Azure refuses it.
+    """
+    from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415 - azure is slow
+    from azure.mgmt.resource.deployments import models  # noqa: PLC0415
+
+    name = deployment_name(session)
+    body = models.Deployment(
+        properties=models.DeploymentProperties(
+            mode=models.DeploymentMode.INCREMENTAL,
+            template=template(),
+            parameters={
+                key: models.DeploymentParameter(**given) for key, given in parameters.items()
+            },
+        )
+    )
+    with azure_errors(f"beginning deployment {name}"):
+        try:
+            session.deployments.deployments.begin_create_or_update(
+                session.group, name, body, polling=False
+            )
+        except ResourceExistsError:
+            # Our own request, whose answer was lost, or that of another command.
+            if not is_running(session):
+                raise
+
+
+def follow(session: AzureSession, titles: Mapping[str, str]) -> None:
+    """Wait until the deployment has ended, and say which resource is being made.
+
+    ``titles`` has names for people by resource id in lower case.
+
+    Raises:
+        DeploymentError: It failed.
+        FixableError: It takes too long, or Azure cannot be asked.
+    """
+    name = deployment_name(session)
+    deadline, pause = time.monotonic() + PATIENCE, _FIRST_PAUSE
+    made: set[str] = set()
+    with console.progress_bar("Making resources", total=len(titles)) as bar:
+        while True:
+            with azure_errors(f"following deployment {name}"):
+                found = _properties(session)
+                rows = list(session.deployments.deployment_operations.list(session.group, name))
+            made |= _tell(rows, titles, made, bar)
+            if found.provisioning_state in _ENDED:
+                break
+            if time.monotonic() > deadline:
+                raise _too_long(name)
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+    if found.provisioning_state != "Succeeded":
+        raise _failure(name, found, rows, titles)
+
+
+def _tell(rows: list[Any], titles: Mapping[str, str], made: set[str], bar: Any) -> set[str]:
+    """Show what is being made, print what is new; returns what is made, by id."""
+    now = {_target(row): str(row.properties.provisioning_state) for row in rows}
+    done = {path for path, state in now.items() if state == "Succeeded" and path in titles}
+    for path in [path for path in now if path in done - made]:
+        console.err.print(f"made {titles[path]}", markup=False)
+    active = [titles[path] for path, state in now.items() if path in titles and path not in done]
+    label = f"Making {', '.join(active)}" if active else "Making resources"
+    bar.update(console.TASK, completed=len(done), description=label)
+    return done
+
+
+def _target(row: Any) -> str:
+    target = row.properties.target_resource
+    return str(target.id if target else "").lower()
+
+
+def _too_long(name: str) -> FixableError:
+    return FixableError(
+        f"deployment {name} is not done after {PATIENCE / 60:.0f} minutes; it goes on in Azure",
+        "run the same command again: it follows what is under way",
+    )
+
+
+def _failure(name: str, found: Any, rows: list[Any], titles: Mapping[str, str]) -> DeploymentError:
+    causes = [
+        (titles.get(_target(row), "the role assignments"), code, message, row)
+        for row in rows
+        if row.properties.provisioning_state == "Failed"
+        for code, message in _leaves(_error_of(row))
+    ]
+    if not causes:
+        code, message = next(
+            _leaves(found.error), (found.provisioning_state, "Azure does not say why")
+        )
+        return DeploymentError(_explained(f"deployment {name}", code, message, 400), {code})
+    worst = next((cause for cause in causes if cause[1] != DUPLICATE), causes[0])
+    title, code, message, row = worst
+    status = _STATUS.get(str(row.properties.status_code or ""), 400)
+    line = _explained(f"making {title}", code, message, status)
+    return DeploymentError(line, {cause[1] for cause in causes})
+
+
+def _error_of(row: Any) -> Any:
+    message = row.properties.status_message
+    return message.error if message else None
+
+
+def _leaves(error: Any) -> Iterator[tuple[str, str]]:
+    """Code and message of the causes: a failure wraps them, some as JSON in a message."""
+    if error is None:
+        return
+    details = _value(error, "details") or _inside(_value(error, "message"))
+    if details:
+        for detail in details:
+            yield from _leaves(detail)
+    else:
+        yield str(_value(error, "code") or ""), str(_value(error, "message") or "")
+
+
+def _inside(message: Any) -> list[Any]:
+    try:
+        content = json.loads(message or "")
+    except ValueError:
+        return []
+    found = content.get("error") if isinstance(content, dict) else None
+    return [found] if isinstance(found, dict) else []
+
+
+def _value(error: Any, name: str) -> Any:
+    return error.get(name) if isinstance(error, dict) else getattr(error, name, None)
+
+
+def _explained(doing: str, code: str, message: str, status: int) -> FixableError:
+    from azure.core.exceptions import HttpResponseError, ODataV4Format  # noqa: PLC0415 - slow
+
+    error = HttpResponseError(message=message)
+    error.status_code = status
+    error.error = ODataV4Format({"code": code, "message": message})
+    found = explain(error, doing)
+    found.fix = next((fix for part, fix in _DELETED.items() if part in message.lower()), found.fix)
+    return found

@@ -1,0 +1,81 @@
+"""Which job of Azure ML is a recipe's: its name follows from data, model and settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from setup.azure.data import DataAsset
+from setup.azure.history import ENDED
+from setup.azure.recipe import AzureRecipe
+from setup.azure.session import AzureSession, azure_errors
+
+OUTPUT = "trained_model"  # what every job of ours leaves under this name is registered
+_JOBS = "2024-04-01"
+_FORMAT = 1  # raise it when a change of code makes other jobs of the same recipe
+_DIGITS = 10
+# How it is run, not what comes out; as in setup/finetune/run.py.
+_NOT_IN_NAME = {"threads", "save_every"}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A job of the recipe's name that exists; ``number`` counts from 1."""
+
+    job: str
+    number: int
+    status: str
+
+    @property
+    def completed(self) -> bool:
+        """Whether it has the output."""
+        return self.status == "Completed"
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.status in ENDED
+
+
+def job_name(recipe: AzureRecipe, assets: dict[str, DataAsset], number: int = 1) -> str:
+    """The name of an attempt: the same data, model and settings have the same name."""
+    given = recipe.finetune
+    settings: dict[str, Any] = {
+        "component": [given.component_registry, given.component, given.component_version],
+        "inputs": given.component_inputs(),
+    }
+    if given.route == "own" and given.trainer:
+        settings = {"trainer": given.trainer.model_dump(exclude=_NOT_IN_NAME)}
+    content = {
+        "format": _FORMAT,
+        "model": recipe.model.model_dump(exclude={"context_window"}),
+        "data": {part: str(asset) for part, asset in assets.items()},
+        "machines": [given.compute.sku, given.compute.nodes],
+        **settings,
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{recipe.name}-{digest[:_DIGITS]}" + (f"-{number}" if number > 1 else "")
+
+
+def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt | None:
+    """The newest job of this recipe and data, None where there is none.
+
+    Raises:
+        FixableError: Azure cannot be asked.
+    """
+    workspace = session.recipe.azure.workspace
+    jobs = (
+        f"{session.group_id}/providers/Microsoft.MachineLearningServices"
+        f"/workspaces/{workspace}/jobs"
+    )
+    last, number = None, 1
+    while True:
+        name = job_name(session.recipe, assets, number)
+        with azure_errors(f"looking for job {name}"):
+            found = session.arm.find(f"{jobs}/{name}", _JOBS)
+        if found is None:
+            return last
+        last = Attempt(name, number, str(found["properties"]["status"]))
+        number += 1

@@ -1,0 +1,204 @@
+"""The managed online endpoint: its identity, its key, and how its traffic is shared."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from setup.azure.explain import code_and_message
+from setup.azure.names import derive_names
+from setup.azure.session import AzureSession, azure_errors
+from setup.azure.waiting import follow, nothing_printed, under_way, when_free
+from setup.errors import FixableError
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+    from azure.ai.ml.entities import ManagedOnlineDeployment, OnlineEndpoint
+
+_PATIENCE = 1800.0  # seconds for the endpoint alone, without a deployment
+_ROLLED_BACK = "rolled-back"  # the tag that names the deployment traffic was taken from
+
+
+class ManagedEndpoint:
+    """The recipe's endpoint, asked anew for every question.
+
+    Every method raises FixableError where Azure refuses or cannot be asked.
+    """
+
+    def __init__(self, session: AzureSession) -> None:
+        self._session = session
+        self._recipe = session.recipe
+        self._names = derive_names(session.recipe, session.subscription_id)
+        self.name = self._names.endpoint
+
+    @cached_property
+    def ml(self) -> MLClient:
+        """Azure ML of the workspace that serves."""
+        # azure-ai-ml sends an endpoint's identity with parts that only Azure sets, and is told so.
+        logging.getLogger("msrest.serialization").setLevel(logging.ERROR)
+        return self._session.ml(self._names.workspace)
+
+    def find(self) -> OnlineEndpoint | None:
+        """The endpoint, None where there is none; its ``traffic`` names every deployment."""
+        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
+
+        with azure_errors(f"reading endpoint {self.name}"):
+            try:
+                found: OnlineEndpoint = self.ml.online_endpoints.get(self.name)
+            except ResourceNotFoundError:
+                return None
+        return found
+
+    def need(self) -> OnlineEndpoint:
+        """The endpoint.
+
+        Raises:
+            FixableError: There is none.
+        """
+        found = self.find()
+        if found is None:
+            raise FixableError(
+                f"workspace {self._names.workspace} has no endpoint {self.name}",
+                f"python -m setup deploy --recipe {self._recipe.name}",
+            )
+        return found
+
+    def ensure(self) -> bool:
+        """Make the endpoint, or wait for it; False when it was right already."""
+        found = self.find()
+        if found and under_way(found.provisioning_state):
+            follow(f"Endpoint {self.name}", None, self._state, _PATIENCE)
+            found = self.find()
+        if found and found.provisioning_state == "Succeeded":
+            return self._correct(found)
+        self._put(self._wanted())
+        return True
+
+    def _correct(self, found: OnlineEndpoint) -> bool:
+        if found.auth_mode != "key":
+            raise FixableError(
+                f"endpoint {self.name} takes {found.auth_mode}, the flows need a key",
+                "--set endpoint.name=ANOTHER: how an endpoint is asked cannot be changed",
+            )
+        identities = found.identity.user_assigned_identities if found.identity else None
+        if self._identity.lower() not in {str(one.resource_id).lower() for one in identities or ()}:
+            raise FixableError(
+                f"endpoint {self.name} has not the identity {self._names.identity}",
+                "--set endpoint.name=ANOTHER: the identity of an endpoint cannot be changed",
+            )
+        tags = self._recipe.azure.tags
+        if tags.items() <= (found.tags or {}).items():
+            return False
+        found.tags = {**(found.tags or {}), **tags}
+        self._put(found)
+        return True
+
+    @property
+    def _identity(self) -> str:
+        kind = "Microsoft.ManagedIdentity/userAssignedIdentities"
+        return f"{self._session.group_id}/providers/{kind}/{self._names.identity}"
+
+    def _wanted(self) -> OnlineEndpoint:
+        from azure.ai.ml import entities  # noqa: PLC0415 - takes seconds
+
+        mine = entities.ManagedIdentityConfiguration(resource_id=self._identity)
+        return entities.ManagedOnlineEndpoint(
+            name=self.name,
+            auth_mode="key",
+            tags=dict(self._recipe.azure.tags),
+            identity=entities.IdentityConfiguration(
+                type="user_assigned", user_assigned_identities=[mine]
+            ),
+            public_network_access="enabled",
+        )
+
+    def _put(self, wanted: OnlineEndpoint) -> None:
+        from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
+
+        what = f"Endpoint {self.name}"
+
+        def begin() -> Any:
+            found = self.find()
+            if found and under_way(found.provisioning_state):
+                follow(what, None, self._state, _PATIENCE)
+            return self.ml.online_endpoints.begin_create_or_update(wanted)
+
+        with azure_errors(f"endpoint {self.name}"), nothing_printed():
+            try:
+                state = follow(what, when_free(what, begin), self._state, _PATIENCE)
+            except HttpResponseError as error:
+                self._refuse_taken_name(error)
+                raise
+        if state != "Succeeded":
+            raise FixableError(
+                f"endpoint {self.name} ended as {state}",
+                "run the same command again: it is put right, not made anew",
+            )
+
+    def _refuse_taken_name(self, error: Any) -> None:
+        _, message = code_and_message(error)
+        if "already in use" in message or "already exists" in message:
+            raise FixableError(
+                f"the name of endpoint {self.name} is taken in {self._recipe.azure.location}: "
+                f"{message}",
+                "--set endpoint.name=ANOTHER",
+            ) from None
+
+    def _state(self) -> str:
+        found = self.find()
+        return str(found.provisioning_state) if found else "missing"
+
+    def shift(self, traffic: dict[str, int], rolled_back: str = "") -> None:
+        """Share the traffic in per cent; ``rolled_back`` names the deployment it is taken from."""
+        found = self.need()
+        found.traffic = dict(traffic)
+        tags = {key: value for key, value in (found.tags or {}).items() if key != _ROLLED_BACK}
+        found.tags = tags | ({_ROLLED_BACK: rolled_back} if rolled_back else {})
+        self._put(found)
+
+    def rolled_back(self, found: OnlineEndpoint) -> str:
+        """The deployment that a rollback took the traffic from, empty where none was."""
+        return str((found.tags or {}).get(_ROLLED_BACK, ""))
+
+    def key(self) -> str:
+        """The primary key; for this process's memory and for connections only."""
+        with azure_errors(f"reading the key of endpoint {self.name}"):
+            return str(self.ml.online_endpoints.get_keys(self.name).primary_key)
+
+    def deployment(self, name: str) -> ManagedOnlineDeployment | None:
+        """One deployment, None where there is none."""
+        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
+
+        with azure_errors(f"reading deployment {name} of endpoint {self.name}"):
+            try:
+                found: Any = self.ml.online_deployments.get(name, self.name)
+            except ResourceNotFoundError:
+                return None
+        return cast("ManagedOnlineDeployment", found)
+
+    def deployments(self) -> dict[str, ManagedOnlineDeployment]:
+        """The deployments by name; none where there is no endpoint."""
+        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
+
+        with azure_errors(f"listing the deployments of endpoint {self.name}"):
+            try:
+                listed: Any = list(self.ml.online_deployments.list(self.name))
+            except ResourceNotFoundError:
+                return {}
+        return {one.name: one for one in listed}
+
+    def az(self, verb: str, deployment: str) -> str:
+        """The Azure CLI's command for one deployment, such as ``delete`` or ``get-logs``."""
+        return (
+            f"az ml online-deployment {verb} --name {deployment} --endpoint-name {self.name} "
+            f"--workspace-name {self._names.workspace} --resource-group {self._session.group}"
+        )
+
+    def az_traffic(self, traffic: dict[str, int]) -> str:
+        """The Azure CLI's command that shares the traffic so."""
+        shares = " ".join(f"{name}={share}" for name, share in traffic.items())
+        return (
+            f"az ml online-endpoint update --name {self.name} --traffic {shares} "
+            f"--workspace-name {self._names.workspace} --resource-group {self._session.group}"
+        )

@@ -1,0 +1,155 @@
+"""Every exception of the Azure SDKs as one line: what Azure said, and the command that fixes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from setup.errors import FixableError
+
+if TYPE_CHECKING:
+    from azure.core.exceptions import AzureError
+
+AGAIN = "run the same command again: it finds what is done"
+_LOGIN = "az login, or correct AZURE_CLIENT_SECRET where the environment signs in"
+_DOCTOR = "python -m setup doctor --target azure"
+_LIMIT = 400  # characters of a service's message: some carry a page
+
+# What must never be printed, whoever put it into a message.
+_SECRETS = re.compile(
+    r"(?<=sig=)[^&\s]+|(?<=AccountKey=)[^;\s]+|(?<=Bearer )\S+|eyJ[\w-]+\.[\w-]+\.[\w-]*"
+    r"|[A-Za-z0-9+/]{86}==|(?<=client_secret=)[^&\s]+"
+)
+_ACTION = re.compile(r"action '([^']+)'")
+_SCOPE = re.compile(r"scope '([^']+)'")
+_OBJECT = re.compile(r"object id '([^']+)'")
+_NAMESPACE = re.compile(r"namespace '([^']+)'")
+
+# Code, or part of it, and the fix. The order matters: the first that is found in the code counts.
+_BY_CODE = [
+    (
+        "quota",
+        "python -m setup quota shows it, python -m setup quota --request CORES asks for more",
+    ),
+    ("SkuNotAvailable", "--set azure.location=REGION, one that offers the SKU"),
+    ("SkuNotSupported", "--set azure.location=REGION, one that offers the SKU"),
+    ("NoCapacity", "the region has no machine free: try later, or --set azure.location=REGION"),
+    (
+        "AllocationFailed",
+        "the region has no machine free: try later, or --set azure.location=REGION",
+    ),
+    ("SubscriptionNotFound", "az account set --subscription ID"),
+    ("InvalidSubscriptionId", "az account set --subscription ID"),
+    (
+        "RequestDisallowedByPolicy",
+        "ask who runs the subscription for an exemption from that policy",
+    ),
+    ("ReadOnlyDisabledSubscription", "enable the subscription: https://portal.azure.com, Billing"),
+    ("ScopeLocked", "az lock list shows the lock; delete it, or choose another resource group"),
+]
+_BY_STATUS = {
+    401: f"{_LOGIN}, and {AGAIN}",
+    404: "python -m setup provision, and the steps after it",
+    409: f"wait a minute for the other operation, and {AGAIN}",
+    429: f"wait a few minutes, for Azure is throttling, and {AGAIN}",
+}
+# The least role that can do what an action asks for, by the start of the action.
+_ROLES = [
+    ("Microsoft.Authorization/", "User Access Administrator"),
+    ("Microsoft.Quota/", "Quota Request Operator"),
+    ("Microsoft.Storage/storageAccounts/blobServices/", "Storage Blob Data Contributor"),
+    ("Microsoft.Storage/storageAccounts/fileServices/", "Storage File Data Privileged Contributor"),
+    ("", "Contributor"),
+]
+
+
+@contextmanager
+def azure_errors(doing: str = "") -> Iterator[None]:
+    """Turn what the Azure SDKs raise in the block into FixableError; ``doing`` starts its line."""
+    from azure.core.exceptions import AzureError  # noqa: PLC0415 - azure-core is slow to import
+
+    try:
+        yield
+    except AzureError as error:
+        raise explain(error, doing) from None
+
+
+def explain(error: AzureError, doing: str = "") -> FixableError:
+    """What ``error`` means for the user.
+
+    Never carries a token, a key or a signature, even where the service's message does.
+    """
+    from azure.core import exceptions as core  # noqa: PLC0415
+
+    if _is_login(error):
+        what, fix = f"not signed in to Azure: {_login_problem(error)}", _LOGIN
+    elif isinstance(error, core.HttpResponseError) and error.status_code:
+        what, fix = _refused(error)
+    elif isinstance(error, core.ServiceRequestError | core.ServiceResponseError):
+        what, fix = f"the connection to Azure failed: {one_line(error.message)}", AGAIN
+    else:
+        what, fix = one_line(error.message), _DOCTOR
+    return FixableError(f"{doing}: {what}" if doing else what, fix)
+
+
+def one_line(text: str) -> str:
+    """``text`` in one line, short, without anything that looks like a secret."""
+    line = " ".join(_SECRETS.sub("…", text).split()).rstrip(".")
+    return line if len(line) <= _LIMIT else line[: _LIMIT - 1] + "…"
+
+
+def code_and_message(error: AzureError) -> tuple[str, str]:
+    """The innermost code and message of a refusal: a failed template wraps the cause in several."""
+    found = getattr(error, "error", None)
+    while found is not None and getattr(found, "details", None):
+        found = found.details[0]
+    code = str(getattr(found, "code", "") or "")
+    message = getattr(found, "message", "") or error.message
+    return code, one_line(str(message))
+
+
+def _refused(error: Any) -> tuple[str, str]:
+    code, message = code_and_message(error)
+    what = f"Azure answered {error.status_code}{f' {code}' if code else ''}: {message}"
+    fix = _fix_by_code(code, message) or _fix_by_status(error.status_code, message)
+    return what, fix
+
+
+def _fix_by_status(status: int, message: str) -> str:
+    if status == 403:
+        return _ask_for_role(message)
+    if status >= 500:
+        return AGAIN
+    return _BY_STATUS.get(status, _DOCTOR)
+
+
+def _fix_by_code(code: str, message: str) -> str:
+    if "MissingSubscriptionRegistration" in code:
+        namespace = _NAMESPACE.search(message)
+        return f"az provider register --wait --namespace {namespace[1] if namespace else 'NAME'}"
+    said = code.lower() or message.lower()
+    return next((fix for part, fix in _BY_CODE if part.lower() in said), "")
+
+
+def _ask_for_role(message: str) -> str:
+    action, scope, who = (p.search(message) for p in (_ACTION, _SCOPE, _OBJECT))
+    if not action:
+        return "a role given a moment ago takes up to ten minutes to work: wait, and " + AGAIN
+    role = next(name for start, name in _ROLES if action[1].lower().startswith(start.lower()))
+    command = f'az role assignment create --role "{role}" --assignee {who[1] if who else "YOU"}'
+    return f"an owner runs: {command} --scope {scope[1] if scope else 'SCOPE'}"
+
+
+def _is_login(error: AzureError) -> bool:
+    """Whether it is the sign-in that failed, and not a service that refused its token."""
+    from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415
+
+    signing_in = "AADSTS" in error.message or not getattr(error, "status_code", None)
+    return isinstance(error, ClientAuthenticationError) and signing_in
+
+
+def _login_problem(error: Any) -> str:
+    found = re.search(r"AADSTS\d+: [^.\n]*", error.message)
+    return one_line(found[0] if found else error.message.splitlines()[0])

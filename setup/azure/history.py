@@ -1,0 +1,154 @@
+"""What Azure ML writes down of a job while it runs: its steps, why it waits, its errors and losses.
+
+The run history is where the studio reads too; the jobs of Azure Resource Manager know the state of
+a pipeline but nothing of its steps. Shapes: the client of azure-ai-ml, ``_restclient/runhistory``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from setup.azure.arm import SCOPE
+from setup.azure.session import AzureSession
+
+if TYPE_CHECKING:
+    from azure.core import PipelineClient
+
+ENDED = {"Completed", "Failed", "Canceled"}
+WAITING = {"NotStarted", "Queued", "Starting", "Provisioning", "Preparing"}
+_REFUSED = 400
+_RETRIES: dict[str, Any] = {"retry_total": 3, "retry_backoff_factor": 0.4, "retry_backoff_max": 30}
+_WORKSPACES = "2024-04-01"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job, or a step of one, at one moment."""
+
+    name: str
+    title: str
+    status: str
+    error: str
+    started: datetime | None
+    ended: datetime | None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.status in ENDED
+
+    def hours(self, now: datetime, seen: datetime | None = None) -> float:
+        """How long it has run; ``seen`` counts where it does not say when it started."""
+        start = self.started or seen
+        return ((self.ended or now) - start).total_seconds() / 3600 if start else 0.0
+
+
+class History:
+    """The run history and the metrics of a session's workspace.
+
+    ``pace`` is how many seconds the service asks its clients to wait, None where it does not.
+    Every method raises AzureError: refused, or no connection.
+    """
+
+    def __init__(self, session: AzureSession) -> None:
+        name = session.recipe.azure.workspace
+        self._workspace = (
+            f"{session.group_id}/providers/Microsoft.MachineLearningServices/workspaces/{name}"
+        )
+        found = session.arm.get(self._workspace, _WORKSPACES)
+        parts = urlsplit(found["properties"]["discoveryUrl"])
+        self._host = f"{parts.scheme}://{parts.netloc}"
+        self._client = _client(self._host, session)
+        self.pace: float | None = None
+
+    def run(self, name: str) -> Run:
+        """The job or step ``name``."""
+        return _read(self._get(f"/history/v1.0{self._workspace}/runs/{name}/details"))
+
+    def waits_for(self, name: str) -> str:
+        """What a queued job or step waits for, empty where nothing is said."""
+        found = self._get(f"/history/v1.0{self._workspace}/runs/{name}")
+        warnings = [warning.get("message") for warning in found.get("warnings") or []]
+        return "; ".join(
+            filter(None, [(found.get("queueingInfo") or {}).get("message"), *warnings])
+        )
+
+    def steps(self, name: str) -> list[Run]:
+        """The steps of a pipeline and the steps in them, in the order they were made."""
+        found = []
+        for row in self._get(f"/history/v1.0{self._workspace}/runs/{name}/children")["value"]:
+            inner = (
+                self.steps(row["runId"]) if "pipeline" in str(row.get("runType")).lower() else []
+            )
+            found += inner or [_read(row)]
+        return found
+
+    def metrics(self, name: str) -> dict[str, float]:
+        """The last value of each metric that a job logged, by MLflow's REST protocol.
+
+        https://mlflow.org/docs/latest/rest-api.html#get-run
+        """
+        path = f"/mlflow/v1.0{self._workspace}/api/2.0/mlflow/runs/get"
+        found = self._get(path, run_id=name).get("run", {}).get("data", {}).get("metrics", [])
+        return {row["key"]: float(row["value"]) for row in found}
+
+    def _get(self, path: str, **query: str) -> dict[str, Any]:
+        from azure.core.exceptions import (  # noqa: PLC0415 - slow
+            ClientAuthenticationError,
+            HttpResponseError,
+            ResourceNotFoundError,
+        )
+        from azure.core.rest import HttpRequest  # noqa: PLC0415
+
+        response = self._client.send_request(HttpRequest("GET", self._host + path, params=query))
+        kinds = {401: ClientAuthenticationError, 404: ResourceNotFoundError}
+        if response.status_code >= _REFUSED:
+            raise kinds.get(response.status_code, HttpResponseError)(response=response)
+        asked = response.headers.get("retry-after-ms", "")
+        self.pace = int(asked) / 1000 if asked.isdigit() else None
+        content: dict[str, Any] = response.json()
+        return content
+
+
+def _client(url: str, session: AzureSession) -> PipelineClient[Any, Any]:
+    from azure.core import PipelineClient  # noqa: PLC0415 - slow
+    from azure.core.pipeline import policies  # noqa: PLC0415
+
+    return PipelineClient(
+        url,
+        policies=[
+            policies.UserAgentPolicy("finetune-phi"),
+            policies.ProxyPolicy(),
+            policies.RetryPolicy(**_RETRIES),
+            policies.BearerTokenCredentialPolicy(session.credential, SCOPE),
+        ],
+    )
+
+
+def _read(row: dict[str, Any]) -> Run:
+    error = (row.get("error") or {}).get("error") or {}
+    return Run(
+        name=row["runId"],
+        title=row.get("displayName") or row["runId"],
+        status=row.get("status") or "NotStarted",
+        error=_innermost(error),
+        started=_time(row.get("startTimeUtc")),
+        ended=_time(row.get("endTimeUtc")),
+    )
+
+
+def _innermost(error: dict[str, Any]) -> str:
+    """The message nearest to the cause, with its code where that says more."""
+    while error.get("details"):
+        error = error["details"][0]
+    return ": ".join(filter(None, (error.get("code"), error.get("message"))))
+
+
+def _time(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    parsed = datetime.fromisoformat(text)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

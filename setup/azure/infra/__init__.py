@@ -1,0 +1,85 @@
+"""The template of everything around the model, as ARM takes it.
+
+main.bicep is the source and what ``azd`` deploys; main.json is the same, compiled. README.md says
+what it makes, and what that costs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent
+# The key of a name in ``names`` and the parameter of the template that it becomes.
+NAMES = {
+    "storage": "storageName",
+    "key_vault": "keyVaultName",
+    "registry": "registryName",
+    "logs": "logsName",
+    "insights": "insightsName",
+    "identity": "identityName",
+    "workspace": "workspaceName",
+    "hub": "hubName",
+    "project": "projectName",
+    "compute": "computeName",
+}
+
+
+def template() -> dict[str, Any]:
+    """The compiled template, for a deployment into a resource group."""
+    content: dict[str, Any] = json.loads((FOLDER / "main.json").read_text(encoding="utf-8"))
+    return content
+
+
+def template_parameters(  # noqa: PLR0913 - the parameters of the template are as many
+    *,
+    names: Mapping[str, str],
+    location: str,
+    tags: Mapping[str, str],
+    sku: str,
+    nodes: int,
+    idle_seconds: int,
+    roles: str,
+    principal_id: str,
+    principal_type: str = "User",
+    create_hub: bool = True,
+    recover_key_vault: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """The parameters of ``template()`` in ARM's form, ``{"location": {"value": "swedencentral"}}``.
+
+    Args:
+        names: By the keys of ``NAMES``; the template names what is missing or empty after the
+            resource group.
+        location: The region of everything.
+        tags: For every resource.
+        sku: VM size of the compute cluster; empty makes none.
+        nodes: Most nodes of the cluster.
+        idle_seconds: After which a node without work is given back.
+        roles: ``narrow`` or ``contributor``: what the identity may do.
+        principal_id: Object id of who uploads data and flows, empty for nobody. Azure answers 409
+            RoleAssignmentExists where they have the same role on the storage by another name.
+        principal_type: ``User``, ``Group`` or ``ServicePrincipal``.
+        create_hub: Whether to make hub and project.
+        recover_key_vault: Whether a deleted vault of that name is taken back.
+
+    Raises:
+        ValueError: A key of ``names`` is not in ``NAMES``.
+    """
+    if unknown := set(names) - set(NAMES):
+        raise ValueError(f"the template has no names {sorted(unknown)}, but {sorted(NAMES)}")
+    values: dict[str, Any] = {NAMES[key]: name for key, name in names.items() if name}
+    values |= {
+        "location": location,
+        "tags": dict(tags),
+        "computeSku": sku,
+        "computeNodes": nodes,
+        "computeIdleSeconds": idle_seconds,
+        "identityRole": roles,
+        "principalId": principal_id,
+        "principalType": principal_type,
+        "createHub": create_hub,
+        "recoverKeyVault": recover_key_vault,
+    }
+    return {name: {"value": value} for name, value in values.items()}

@@ -1,0 +1,151 @@
+"""Which models and SKUs Azure has retired: our own dated table, and what the registry says.
+
+Refusing early is cheap: a job with a retired model fails after twenty minutes of starting machines,
+one with a retired SKU waits for a quota that nobody can give.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from setup.azure.explain import azure_errors
+from setup.azure.recipe import AzureRecipe
+from setup.errors import FixableError
+
+if TYPE_CHECKING:
+    from setup.azure.session import AzureSession
+
+_TABLE = Path(__file__).with_name("lifecycle.yaml")
+_ENDS = re.compile(r"(finetune|inference)?_?retirement_?date", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """The end of a model or SKU, passed or announced.
+
+    ``field`` is where the recipe names it; ``use`` a value that works there.
+    """
+
+    field: str
+    name: str
+    on: date
+    replaced_by: str
+    use: str
+    source: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the day has come."""
+        return self.on <= today()
+
+    def line(self) -> str:
+        """For people."""
+        when = "was retired on" if self.passed else "will be retired on"
+        by = f", replaced by {self.replaced_by}" if self.replaced_by else ""
+        return f"{self.name} {when} {self.on}{by} ({self.source})"
+
+    @property
+    def fix(self) -> str:
+        """What to write into the recipe instead."""
+        return f"--set {self.field}={self.use}" if self.use else f"choose another {self.field}"
+
+
+def today() -> date:
+    """The day, in UTC, as Microsoft's dates are."""
+    return datetime.now(UTC).date()
+
+
+def checked_on() -> date:
+    """When the whole table was last compared with its sources."""
+    return _as_date(_table()["checked"])
+
+
+def retirements(recipe: AzureRecipe) -> list[Retirement]:
+    """What the table says of the model and the SKUs of ``recipe``, passed or announced."""
+    named = [
+        ("skus", "finetune.compute.sku", recipe.finetune.compute.sku),
+        ("skus", "endpoint.sku", recipe.endpoint.sku),
+    ]
+    # Weights on the Hugging Face hub outlive the catalog's entry of the same name.
+    if recipe.model.asset:
+        named.insert(0, ("models", "model.source", recipe.model.asset.name))
+    return [found for kind, field, name in named if (found := _look_up(kind, field, name))]
+
+
+def refuse_retired(recipe: AzureRecipe) -> None:
+    """Raise FixableError, naming the replacements, if the table has something as retired.
+
+    Asks nobody: call it before anything is written or paid for.
+    """
+    ended = [found for found in retirements(recipe) if found.passed]
+    if ended:
+        what = "; ".join(found.line() for found in ended)
+        raise FixableError(what, " ".join(dict.fromkeys(found.fix for found in ended)))
+
+
+def registry_says(session: AzureSession) -> list[str]:
+    """What the registry says against the recipe's model, empty where it says nothing.
+
+    Raises:
+        FixableError: The registry cannot be asked.
+    """
+    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
+
+    asset = session.recipe.model.asset
+    if asset is None:
+        return []
+    with azure_errors(f"asking registry {asset.registry} for {asset.name} {asset.version}"):
+        try:
+            model = session.ml_registry(asset.registry).models.get(asset.name, asset.version)
+        except ResourceNotFoundError:
+            return [f"not in registry {asset.registry}"]
+    said = [model.tags, model.properties, getattr(model, "system_metadata", None)]
+    return [line for part in said if isinstance(part, Mapping) for line in objections(part)]
+
+
+def objections(said: Mapping[str, Any]) -> Iterator[str]:
+    """What a registry's entry says against its model: retirement dates that have passed, archived.
+
+    ``said`` is a part of the entry (tags, properties, system metadata) with whatever is in it.
+    """
+    for key, value in said.items():
+        if isinstance(value, Mapping):
+            yield from objections(value)
+        elif _ENDS.search(key) and (when := _read_date(value)) and when <= today():
+            yield f"{key} {when}"
+        elif key.lower() in ("archived", "isarchived") and str(value).lower() == "true":
+            yield "archived"
+
+
+def _look_up(kind: str, field: str, name: str) -> Retirement | None:
+    for row in _table()[kind]:
+        if re.fullmatch(row["name"], name, re.IGNORECASE):
+            use = row.get("use", "" if kind == "models" else row["replaced_by"])
+            on = _as_date(row["retired"])
+            return Retirement(field, name, on, row["replaced_by"], use, row["source"])
+    return None
+
+
+@cache
+def _table() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
+    return content
+
+
+def _as_date(value: Any) -> date:
+    return value if isinstance(value, date) else date.fromisoformat(str(value))
+
+
+def _read_date(value: Any) -> date | None:
+    try:
+        return date.fromisoformat(str(value)[:10])
+    except ValueError:
+        return None

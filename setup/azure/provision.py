@@ -1,0 +1,234 @@
+"""Step ``provision``: the resource group and everything in it that the path needs.
+
+What there is is read from Azure every time and compared with what the template would make; only a
+difference leads to a deployment, which a later run finds and follows if this one is cut off.
+Nothing is ever deleted here.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from setup import console
+from setup.azure import arm_deployment
+from setup.azure.ask import confirm
+from setup.azure.infra import NAMES, template, template_parameters
+from setup.azure.inventory import Wanted, differences, find_all, wanted_resources
+from setup.azure.lifecycle import refuse_retired
+from setup.azure.names import derive_names
+from setup.azure.ours import find_group, refuse_foreign_group, signed_in, tags_of
+from setup.azure.prices import base_costs, legend
+from setup.azure.recipe import AzureRecipe
+from setup.azure.roles import Role, assign, missing_roles, wait_until_allowed, wanted_roles
+from setup.azure.session import AzureSession, azure_errors
+from setup.azure.vault import is_recoverable
+from setup.errors import FixableError
+from setup.step import Result
+
+REGISTER_FOR = 300.0  # seconds that registering a resource provider may take
+PAUSE = 5.0
+_BASE = ("storage", "key_vault", "registry", "logs")  # what prices.base_costs is about
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What there is of what the recipe wants, ``differs`` in words by key."""
+
+    group: bool
+    wanted: list[Wanted]
+    found: dict[str, dict[str, Any]]
+    differs: dict[str, list[str]]
+    roles: list[Role]
+    missing: list[Role]
+
+    @property
+    def done(self) -> bool:
+        return self.group and not self.differs and not self.missing
+
+
+def plan(recipe: AzureRecipe) -> list[str]:
+    """Every resource with its price class and whether it exists; only reads.
+
+    Raises:
+        FixableError: Something is retired, or not ours; Azure cannot be asked.
+    """
+    refuse_retired(recipe)
+    return signed_in(recipe, _plan)
+
+
+def run(recipe: AzureRecipe) -> Result:
+    """Make what is missing, and wait until it can be used; found done if it was.
+
+    Raises:
+        FixableError: Something is retired, not ours, refused by Azure or by the user.
+    """
+    refuse_retired(recipe)
+    return signed_in(recipe, _run)
+
+
+def _plan(session: AzureSession) -> list[str]:
+    survey = _survey(session)
+    azure = session.recipe.azure
+    lines = [f"register resource provider {name}" for name in _unregistered(session)]
+    exists = " (exists)" if survey.group else ""
+    lines.append(f"resource group {session.group} in {azure.location}: nothing{exists}")
+    recovers = "key_vault" not in survey.found and is_recoverable(session)
+    for one in survey.wanted:
+        state = _state(survey, one)
+        if one.key == "key_vault" and recovers:
+            state = " (deleted earlier: taken back)"
+        lines.append(one.line() + state)
+    lines.append(f"{_roles_line(survey)}: nothing")
+    return [*lines, legend()]
+
+
+def _state(survey: _Survey, one: Wanted) -> str:
+    differs = survey.differs.get(one.key, [])
+    if one.key not in survey.found:
+        return ""
+    return f" (exists, to be changed: {', '.join(differs)})" if differs else " (exists)"
+
+
+def _roles_line(survey: _Survey) -> str:
+    if len(survey.found) == len(survey.wanted) and not survey.missing:
+        return f"{len(survey.roles)} role assignments (exist)"
+    return "role assignments for the managed identity and you"
+
+
+def _run(session: AzureSession) -> Result:
+    survey = _survey(session)
+    followed = survey.group and arm_deployment.is_running(session)
+    if followed:
+        console.err.print("a deployment is under way: following it", markup=False)
+        _follow(session, survey)
+        survey = _survey(session)
+    changed = followed or not survey.done
+    if not survey.done:
+        survey = _make(session, survey)
+    wait_until_allowed(session, survey.found["storage"], survey.found["workspace"])
+    return _result(session, survey, changed)
+
+
+def _result(session: AzureSession, survey: _Survey, changed: bool) -> Result:
+    azure = session.recipe.azure
+    detail = (
+        f"{len(survey.wanted)} resources and {len(survey.roles)} role assignments in resource "
+        f"group {session.group} of {azure.location}; "
+        f"workspace {azure.workspace}, project {azure.project} of hub {azure.hub}"
+    )
+    return Result(
+        "provision", changed, detail, f"python -m setup data --recipe {session.recipe.name}"
+    )
+
+
+def _survey(session: AzureSession) -> _Survey:
+    wanted = wanted_resources(session)
+    group = find_group(session)
+    if group is None:
+        return _Survey(False, wanted, {}, {one.key: ["missing"] for one in wanted}, [], [])
+    refuse_foreign_group(session, group)
+    found = find_all(session, wanted)
+    differs = {one.key: differences(session, one, found.get(one.key)) for one in wanted}
+    roles = wanted_roles(session, found)
+    missing = missing_roles(session, roles)
+    differs = {key: words for key, words in differs.items() if words}
+    return _Survey(True, wanted, found, differs, roles, missing)
+
+
+def _make(session: AzureSession, survey: _Survey) -> _Survey:
+    recover = "key_vault" not in survey.found and is_recoverable(session)
+    if any(key not in survey.found for key in _BASE):
+        confirm([base_costs(session.recipe)])
+    _register(session)
+    if not survey.group:
+        _make_group(session)
+    _deploy(session, survey, recover)
+    survey = _survey(session)
+    for role in survey.missing:
+        assign(session, role)
+    if survey.differs:
+        raise FixableError(
+            f"the deployment left {_listed(survey)}",
+            f"python -m setup provision --recipe {session.recipe.name}",
+        )
+    return survey
+
+
+def _listed(survey: _Survey) -> str:
+    titles = {one.key: one.title for one in survey.wanted}
+    return "; ".join(f"{titles[key]}: {', '.join(how)}" for key, how in survey.differs.items())
+
+
+def _unregistered(session: AzureSession) -> list[str]:
+    """Resource providers of the template that the subscription does not have yet."""
+    needed = dict.fromkeys(entry["type"].partition("/")[0] for entry in template()["resources"])
+    with azure_errors("listing the resource providers"):
+        listed = {
+            (one.namespace or "").lower(): one.registration_state
+            for one in session.resources.providers.list()
+        }
+    return [name for name in needed if listed.get(name.lower()) != "Registered"]
+
+
+def _register(session: AzureSession) -> None:
+    waiting = _unregistered(session)
+    for name in waiting:
+        console.err.print(f"registering resource provider {name}", markup=False)
+        with azure_errors(f"registering resource provider {name}"):
+            session.resources.providers.register(name)
+    deadline = time.monotonic() + REGISTER_FOR
+    while waiting and (waiting := _unregistered(session)):
+        if time.monotonic() > deadline:
+            raise FixableError(
+                f"still registering after {REGISTER_FOR / 60:.0f} minutes: {', '.join(waiting)}",
+                "run the same command again in a few minutes",
+            )
+        time.sleep(PAUSE)
+
+
+def _make_group(session: AzureSession) -> None:
+    from azure.mgmt.resource.resources.models import ResourceGroup  # noqa: PLC0415 - azure is slow
+
+    recipe = session.recipe
+    with azure_errors(f"making resource group {session.group}"):
+        session.resources.resource_groups.create_or_update(
+            session.group, ResourceGroup(location=recipe.azure.location, tags=tags_of(recipe))
+        )
+
+
+def _deploy(session: AzureSession, survey: _Survey, recover: bool) -> None:
+    """Deploy; role assignments that there are by another name are left out the second time."""
+    me = session.principal
+    for principal in (me.object_id, ""):
+        arm_deployment.begin(session, _parameters(session, principal, recover))
+        try:
+            _follow(session, survey)
+        except arm_deployment.DeploymentError as error:
+            if not error.only_duplicates:
+                raise
+            recover = False
+        else:
+            return
+
+
+def _follow(session: AzureSession, survey: _Survey) -> None:
+    arm_deployment.follow(session, {one.path.lower(): one.title for one in survey.wanted})
+
+
+def _parameters(session: AzureSession, principal: str, recover: bool) -> dict[str, dict[str, Any]]:
+    recipe, cluster = session.recipe, session.recipe.finetune.compute
+    names = asdict(derive_names(recipe, session.subscription_id))
+    return template_parameters(
+        names={key: name for key, name in names.items() if key in NAMES},
+        location=recipe.azure.location,
+        tags=tags_of(recipe),
+        sku=cluster.sku,
+        nodes=cluster.nodes,
+        idle_seconds=cluster.idle_seconds,
+        roles=recipe.azure.roles,
+        principal_id=principal,
+        principal_type=session.principal.kind,
+        recover_key_vault=recover,
+    )

@@ -1,0 +1,252 @@
+"""Cores: how many the recipe needs of which VM family, how many there are, and asking for more.
+
+Dedicated cores of Azure ML are counted apart from those of ordinary machines, per region and VM
+family; GPU families start at zero (https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from setup.azure.explain import code_and_message
+from setup.azure.names import derive_names
+from setup.azure.session import AzureSession, azure_errors
+from setup.errors import FixableError
+
+_TABLE = Path(__file__).with_name("quota.yaml")
+# Read by path: the SDK of Azure ML, which lists the same, takes five seconds to import.
+_ML = "2024-04-01"
+_PATIENCE = 60.0  # seconds: what a machine decides is decided by then, the rest a person decides
+_TICKET = (
+    "open a support ticket (https://portal.azure.com, Help + support, Service and subscription "
+    "limits, Machine Learning service), or --set azure.location=REGION, or another SKU"
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A VM size that Azure ML offers in the recipe's region."""
+
+    name: str
+    family: str
+    cores: int
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Cores of one family: what ``purpose`` needs, what the region has.
+
+    ``held`` is the part of ``used`` that already is this purpose's own.
+    """
+
+    purpose: str
+    sku: str
+    family: str
+    needed: int
+    used: int
+    limit: int
+    held: int
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are as many cores as it needs."""
+        return self.needed <= self.limit - self.used + self.held
+
+    @property
+    def sufficient_limit(self) -> int:
+        """A limit that is enough: a new version is deployed beside the one before it."""
+        return self.used + self.needed
+
+    def line(self) -> str:
+        """For people."""
+        held = f" ({self.held} by itself)" if self.held else ""
+        return (
+            f"{self.purpose} needs {self.needed} cores of {self.family} for {self.sku}: "
+            f"{self.used} of {self.limit} are in use{held}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {**asdict(self), "enough": self.enough}
+
+
+def endpoint_cores(sku: str, cores: int, instances: int) -> int:
+    """What a deployment of ``instances`` machines takes of the quota, reserve included."""
+    exempt = any(re.fullmatch(row, sku, re.IGNORECASE) for row in _table()["no_reserve"])
+    machines = instances if exempt else math.ceil(round(1.2 * instances, 6))
+    return machines * cores
+
+
+def region_sizes(session: AzureSession) -> dict[str, Size]:
+    """The VM sizes of Azure ML in the recipe's region, by lower-case name.
+
+    Raises:
+        FixableError: Azure cannot be asked, or knows no such region.
+    """
+    location = session.recipe.azure.location
+    with azure_errors(f"listing the VM sizes of {location}"):
+        listed = session.arm.list(f"{_location(session)}/vmSizes", _ML)
+    return {
+        row["name"].lower(): Size(row["name"], row["family"], row["vCPUs"], row.get("gpus") or 0)
+        for row in listed
+    }
+
+
+def find_size(session: AzureSession, sizes: dict[str, Size], sku: str) -> Size:
+    """The size of ``sku``.
+
+    Raises:
+        FixableError: The recipe's region does not offer it to Azure ML.
+    """
+    location = session.recipe.azure.location
+    if found := sizes.get(sku.lower()):
+        return found
+    raise FixableError(
+        f"region {location} does not offer {sku} to this subscription",
+        "--set azure.location=REGION, one that does, or another SKU",
+    )
+
+
+def demands(session: AzureSession, sizes: dict[str, Size]) -> list[Demand]:
+    """What fine-tuning and the endpoint need, one after the other.
+
+    Raises:
+        FixableError: Azure cannot be asked, or a SKU is not offered.
+    """
+    usage = _usage(session)
+    return [
+        _demand("fine-tuning", _finetune_needs(session, sizes), usage),
+        _demand("the endpoint", _endpoint_needs(session, sizes), usage),
+    ]
+
+
+def request_quota(session: AzureSession, family: str, limit: int) -> str:
+    """Ask for ``limit`` cores of ``family`` in the recipe's region; what came of it, as a line.
+
+    Raises:
+        FixableError: Refused, or left to a support ticket; Azure cannot be asked.
+    """
+    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
+
+    location = session.recipe.azure.location
+    what = f"{limit} cores of {family} in {location}"
+    with azure_errors(f"asking for {what}"):
+        try:
+            decided = _ask(session, family, limit)
+        except HttpResponseError as error:
+            if error.status_code in (401, 403, 429) or (error.status_code or 0) >= 500:
+                raise
+            code, message = code_and_message(error)
+            raise FixableError(f"Azure refused {what} ({code}): {message}", _TICKET) from None
+    if decided:
+        return f"granted: {what}"
+    return f"asked for {what}: it is being decided, days if a person has to; then: {_TICKET}"
+
+
+def _ask(session: AzureSession, family: str, limit: int) -> bool:
+    from azure.mgmt.quota import models  # noqa: PLC0415 - azure is slow to import
+
+    wanted = models.CurrentQuotaLimitBase(
+        properties=models.QuotaProperties(
+            limit=models.LimitObject(value=limit),
+            name=models.ResourceName(value=family),
+            resource_type="dedicated",
+        )
+    )
+    poller = session.quota.quota.begin_create_or_update(
+        family, _location(session).removeprefix("/"), wanted
+    )
+    poller.wait(_PATIENCE)
+    if poller.done():
+        poller.result()
+    return poller.done()
+
+
+def _usage(session: AzureSession) -> dict[str, tuple[int, int]]:
+    """Lower-case family to cores in use and their limit; its case differs between the two lists."""
+    location = session.recipe.azure.location
+    with azure_errors(f"listing the quota of {location}"):
+        listed = session.arm.list(f"{_location(session)}/usages", _ML)
+    return {_key(row["name"]["value"]): (row["currentValue"], row["limit"]) for row in listed}
+
+
+def _location(session: AzureSession) -> str:
+    """The id of the recipe's region as Azure ML sees it."""
+    provider = "providers/Microsoft.MachineLearningServices"
+    location = session.recipe.azure.location
+    return f"/subscriptions/{session.subscription_id}/{provider}/locations/{location}"
+
+
+def _key(family: str) -> str:
+    return "".join(family.lower().split())
+
+
+@dataclass(frozen=True)
+class _Needs:
+    size: Size
+    needed: int
+    held: int
+
+
+def _demand(purpose: str, needs: _Needs, usage: dict[str, tuple[int, int]]) -> Demand:
+    used, limit = usage.get(_key(needs.size.family), (0, 0))
+    size = needs.size
+    return Demand(purpose, size.name, size.family, needs.needed, used, limit, needs.held)
+
+
+def _finetune_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:
+    given = session.recipe.finetune.compute
+    size = find_size(session, sizes, given.sku)
+    path = f"{_workspace_id(session)}/computes/{given.name}"
+    with azure_errors(f"reading cluster {given.name}"):
+        found = (session.arm.find(path, _ML) or {}).get("properties", {}).get("properties") or {}
+    held = _held(found.get("vmSize"), sizes, size, lambda cores: cores * _nodes(found))
+    return _Needs(size, given.nodes * size.cores, held)
+
+
+def _nodes(cluster: dict[str, Any]) -> int:
+    return int(cluster.get("currentNodeCount") or 0)
+
+
+def _endpoint_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:
+    given = session.recipe.endpoint
+    size = find_size(session, sizes, given.sku)
+    endpoint = derive_names(session.recipe, session.subscription_id).endpoint
+    path = f"{_workspace_id(session)}/onlineEndpoints/{endpoint}/deployments"
+    with azure_errors(f"reading the deployments of {endpoint}"):
+        found = (session.arm.find(path, _ML) or {}).get("value", [])
+    held = sum(_deployment_cores(one, sizes, size) for one in found)
+    return _Needs(size, endpoint_cores(size.name, size.cores, given.instances), held)
+
+
+def _deployment_cores(deployment: dict[str, Any], sizes: dict[str, Size], wanted: Size) -> int:
+    sku = str(deployment["properties"].get("instanceType"))
+    instances = int((deployment.get("sku") or {}).get("capacity") or 0)
+    return _held(sku, sizes, wanted, lambda cores: endpoint_cores(sku, cores, instances))
+
+
+def _held(
+    sku: str | None, sizes: dict[str, Size], wanted: Size, cores_of: Callable[[int], int]
+) -> int:
+    has = sizes.get((sku or "").lower())
+    return cores_of(has.cores) if has and has.family == wanted.family else 0
+
+
+def _workspace_id(session: AzureSession) -> str:
+    workspace = session.recipe.azure.workspace
+    return f"{session.group_id}/providers/Microsoft.MachineLearningServices/workspaces/{workspace}"
+
+
+@cache
+def _table() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,216 @@
+"""One login and every client of a run in Azure.
+
+``AzureSession(recipe)`` signs in when it is first used and makes each client once. Wrap calls of
+the clients in ``azure_errors("what you were doing")``: every exception of the SDKs becomes one
+FixableError. Nothing here keeps a secret anywhere but in memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from setup.azure.arm import SCOPE, Arm
+from setup.azure.explain import azure_errors, explain
+from setup.azure.recipe import AzureRecipe
+from setup.errors import FixableError
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+    from azure.core.credentials import TokenCredential
+    from azure.mgmt.authorization import AuthorizationManagementClient
+    from azure.mgmt.quota import QuotaMgmtClient
+    from azure.mgmt.resource.deployments import DeploymentsMgmtClient
+    from azure.mgmt.resource.resources import ResourceManagementClient
+
+__all__ = ["AzureSession", "Principal", "azure_errors", "explain"]
+
+# Bounded: throttled for longer than this ends the command, which can be run again. A Retry-After
+# of the service counts instead of the back-off.
+_RETRIES: dict[str, Any] = {
+    "retry_total": 4,
+    "retry_backoff_factor": 0.4,
+    "retry_backoff_max": 30,
+}
+_SUBSCRIPTIONS = "2022-12-01"
+
+
+class Principal(NamedTuple):
+    """Who is signed in: the object id in the tenant, and what role assignments call its kind."""
+
+    object_id: str
+    kind: str  # "User" or "ServicePrincipal"
+
+
+class AzureSession:
+    """The clients of one recipe's subscription.
+
+    Properties raise FixableError: not signed in, no subscription, or one of another tenant.
+    """
+
+    def __init__(self, recipe: AzureRecipe) -> None:
+        self.recipe = recipe
+        self._workspaces: dict[str, MLClient] = {}
+
+    @cached_property
+    def credential(self) -> TokenCredential:
+        """Environment, workload or managed identity, az or azd: whichever is signed in first.
+
+        Nothing that opens a browser, and no tool that stays signed in behind the user's back.
+        """
+        from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - azure is slow
+
+        _be_quiet()
+        return DefaultAzureCredential(
+            exclude_interactive_browser_credential=True,
+            exclude_shared_token_cache_credential=True,
+            exclude_visual_studio_code_credential=True,
+            exclude_powershell_credential=True,
+            exclude_broker_credential=True,
+            process_timeout=30,
+        )
+
+    @cached_property
+    def arm(self) -> Arm:
+        """Azure Resource Manager by path, for what no client below offers."""
+        return Arm(self.credential, _RETRIES)
+
+    @cached_property
+    def subscription(self) -> dict[str, Any]:
+        """The subscription: ``subscriptionId``, ``displayName``, ``tenantId``, ``state``,
+        ``subscriptionPolicies.quotaId``; of the recipe, else AZURE_SUBSCRIPTION_ID, else the only
+        enabled one of the login.
+        """
+        wanted = self.recipe.azure.subscription or os.environ.get("AZURE_SUBSCRIPTION_ID", "")
+        with azure_errors("finding the subscription"):
+            if wanted:
+                found = self.arm.get(f"/subscriptions/{wanted}", _SUBSCRIPTIONS)
+            else:
+                found = _only_one(self.arm.list("/subscriptions", _SUBSCRIPTIONS))
+        self._refuse_other_tenant(found)
+        return found
+
+    def _refuse_other_tenant(self, found: dict[str, Any]) -> None:
+        wanted = self.recipe.azure.tenant
+        if wanted and found.get("tenantId", "").lower() != wanted.lower():
+            raise FixableError(
+                f"subscription {found['subscriptionId']} is of tenant {found.get('tenantId')}, "
+                f"the recipe says {wanted}",
+                f"az login --tenant {wanted}, or correct azure.tenant",
+            )
+
+    @property
+    def subscription_id(self) -> str:
+        """The subscription's id."""
+        return str(self.subscription["subscriptionId"])
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant the subscription belongs to."""
+        return str(self.subscription["tenantId"])
+
+    @property
+    def group_id(self) -> str:
+        """The resource id of the recipe's group, whether there is one or not."""
+        return f"/subscriptions/{self.subscription_id}/resourceGroups/{self.group}"
+
+    @property
+    def group(self) -> str:
+        """The recipe's resource group."""
+        return self.recipe.azure.resource_group
+
+    @cached_property
+    def principal(self) -> Principal:
+        """Who is signed in, read from the token that Azure gave."""
+        with azure_errors("signing in"):
+            token = self.credential.get_token(SCOPE).token
+        claims = _claims(token)
+        kind = "ServicePrincipal" if claims.get("idtyp") == "app" else "User"
+        return Principal(claims["oid"], kind)
+
+    @cached_property
+    def resources(self) -> ResourceManagementClient:
+        """Resource groups, resources of any type, provider registration."""
+        from azure.mgmt.resource.resources import ResourceManagementClient  # noqa: PLC0415
+
+        return ResourceManagementClient(self.credential, self.subscription_id, **_RETRIES)
+
+    @cached_property
+    def deployments(self) -> DeploymentsMgmtClient:
+        """Deployments of templates."""
+        from azure.mgmt.resource.deployments import DeploymentsMgmtClient  # noqa: PLC0415
+
+        return DeploymentsMgmtClient(self.credential, self.subscription_id, **_RETRIES)
+
+    @cached_property
+    def authorization(self) -> AuthorizationManagementClient:
+        """Role assignments, and what the login may do."""
+        from azure.mgmt.authorization import AuthorizationManagementClient  # noqa: PLC0415
+
+        return AuthorizationManagementClient(
+            self.credential, self.subscription_id, "2022-04-01", **_RETRIES
+        )
+
+    @cached_property
+    def quota(self) -> QuotaMgmtClient:
+        """Quota requests."""
+        from azure.mgmt.quota import QuotaMgmtClient  # noqa: PLC0415
+
+        return QuotaMgmtClient(self.credential, self.subscription_id, **_RETRIES)
+
+    def ml(self, workspace: str | None = None) -> MLClient:
+        """Azure ML in the recipe's group: of a workspace, hub or project, None for none."""
+        name = workspace or ""
+        if name not in self._workspaces:
+            place = {"resource_group_name": self.group, "workspace_name": workspace}
+            self._workspaces[name] = self._ml_client(**place)
+        return self._workspaces[name]
+
+    def ml_registry(self, registry: str) -> MLClient:
+        """Azure ML of a registry that many subscriptions share, such as the model catalog's."""
+        name = f"registry/{registry}"
+        if name not in self._workspaces:
+            self._workspaces[name] = self._ml_client(registry_name=registry)
+        return self._workspaces[name]
+
+    def _ml_client(self, **place: str | None) -> MLClient:
+        from azure.ai.ml import MLClient  # noqa: PLC0415 - takes seconds
+
+        _be_quiet()  # again: importing it sets up loggers of its own
+        return MLClient(
+            self.credential,
+            self.subscription_id,
+            show_progress=False,
+            enable_telemetry=False,
+            **place,
+            **_RETRIES,
+        )
+
+
+def _be_quiet() -> None:
+    """Warnings of the SDKs would stand beside the one line that says what to do."""
+    for name in ("azure", "azure.ai.ml"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _only_one(listed: list[dict[str, Any]]) -> dict[str, Any]:
+    enabled = [found for found in listed if found.get("state") == "Enabled"]
+    if len(enabled) == 1:
+        return enabled[0]
+    if not enabled:
+        raise FixableError("the login has no enabled subscription", "az login, as another user")
+    names = ", ".join(f"{found['displayName']} ({found['subscriptionId']})" for found in enabled)
+    raise FixableError(
+        f"the login has {len(enabled)} subscriptions: {names}",
+        "export AZURE_SUBSCRIPTION_ID=ID, or --set azure.subscription=ID",
+    )
+
+
+def _claims(token: str) -> dict[str, Any]:
+    body = token.split(".")[1]
+    decoded = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return dict(decoded)

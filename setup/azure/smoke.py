@@ -1,0 +1,54 @@
+"""A few questions to one deployment, asked as clients ask: by the chat client of the flow."""
+
+from __future__ import annotations
+
+import time
+
+from flows.chat.endpoint import Endpoint, EndpointError, Generation, Settings, UnavailableError
+from setup.azure import waiting
+from setup.azure.recipe import AzureRecipe
+from setup.console import progress_bar
+
+QUESTIONS = ("What is the capital of France?", "Say hello.")
+_TOKENS = 32
+_REPEATED = 4  # of the same letter are noise: what weights that are not numbers answer
+_ROUNDS = 4  # a deployment that has just come up may not be reached for a moment
+
+
+class NoAnswerError(Exception):
+    """The deployment does not answer, or answers noise; the message goes on from its name."""
+
+
+def ask_deployment(recipe: AzureRecipe, url: str, key: str, deployment: str) -> None:
+    """Ask a deployment until every question has an answer; the key goes into the header alone.
+
+    Raises:
+        NoAnswerError: One has none.
+    """
+    values = {
+        "endpoint": url,
+        "key": key,
+        "deployment": deployment,
+        "timeout": f"{recipe.endpoint.request_timeout_ms / 1000:g}",
+    }
+    endpoint = Endpoint(Settings.from_values(values))
+    for question in QUESTIONS:
+        with progress_bar(f"Asking {deployment}: {question}"):
+            answer = _ask(endpoint, question)
+        letters = "".join(answer.split())
+        if len(letters) >= _REPEATED and len(set(letters)) == 1:
+            raise NoAnswerError(f"answers {letters[:12]!r} to {question!r}")
+
+
+def _ask(endpoint: Endpoint, question: str) -> str:
+    for left in reversed(range(_ROUNDS)):
+        try:
+            messages = [{"role": "user", "content": question}]
+            return endpoint.complete(messages, Generation(max_new_tokens=_TOKENS)).text
+        except UnavailableError as error:
+            if not left:
+                raise NoAnswerError(f"does not answer ({error.what})") from None
+            time.sleep(waiting.PAUSE)
+        except EndpointError as error:
+            raise NoAnswerError(f"does not answer ({error.what})") from None
+    raise AssertionError("unreachable: the last round returns or raises")

@@ -1,0 +1,120 @@
+"""Commands that only target azure has: quota, run, teardown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from setup import console
+from setup.errors import FixableError
+from setup.options import AsJson, DryRun, RecipeName, Sets, Yes, show
+from setup.recipe import DEFAULTS
+
+if TYPE_CHECKING:
+    from setup.azure.quota import Demand
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: python -m setup quota --request 24")
+def quota(  # noqa: PLR0913, PLR0917 - one for each option of the command line
+    recipe: RecipeName = DEFAULTS["azure"],
+    sets: Sets = None,
+    request: Annotated[int, typer.Option(min=0, help="Ask for a limit of so many cores.")] = 0,
+    family: Annotated[str, typer.Option(help="Of this VM family; else of the one in need.")] = "",
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the cores that the recipe needs in its region, and ask for more; exit 1 if too few."""
+    from setup.azure import quota as cores  # noqa: PLC0415 - azure is slow to import
+    from setup.azure.ask import agree  # noqa: PLC0415
+    from setup.azure.recipe import load_azure_recipe  # noqa: PLC0415
+    from setup.azure.session import AzureSession  # noqa: PLC0415
+
+    session = AzureSession(load_azure_recipe(recipe, sets or []))
+    found = cores.demands(session, cores.region_sizes(session))
+    if request:
+        wanted = family or _in_need(found)
+        where = session.recipe.azure.location
+        agree("this asks Microsoft for a quota:", [f"{request} cores of {wanted} in {where}"], yes)
+        came = cores.request_quota(session, wanted, request)
+        show({"request": came, "family": wanted, "limit": request}, f"quota: {came}", as_json)
+        return
+    _show_quota(found, as_json)
+    raise typer.Exit(0 if all(demand.enough for demand in found) else 1)
+
+
+def _in_need(found: list[Demand]) -> str:
+    """The one family that is short of cores, or the only one there is."""
+    short = {demand.family for demand in found if not demand.enough}
+    families = short or {demand.family for demand in found}
+    if len(families) == 1:
+        return families.pop()
+    raise FixableError(f"which family? {', '.join(sorted(families))}", "--family NAME")
+
+
+def _show_quota(found: list[Demand], as_json: bool) -> None:
+    if as_json:
+        show({"quota": [demand.as_dict() for demand in found]}, "", as_json)
+        return
+    for demand in found:
+        state = "ok  " if demand.enough else "FAIL"
+        console.out.print(f"{state}  {demand.line()}", markup=False)
+    for demand in found:
+        if not demand.enough:
+            limit = demand.sufficient_limit
+            console.err.print(f"next: python -m setup quota --request {limit}", markup=False)
+
+
+@app.command(epilog="Example: python -m setup run --limit 40 --yes")
+def run(  # noqa: PLR0913, PLR0917 - one for each option of the command line
+    recipe: RecipeName = DEFAULTS["azure"],
+    sets: Sets = None,
+    data: Annotated[
+        Path | None, typer.Option(help="JSONL to ask; else the recipe's test split.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask so many of its rows.")] = None,
+    max_error_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of rows that may fail.")
+    ] = 0.05,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the flow in the project the rows of a file, score the answers, print the metrics."""
+    from setup.azure.ask import answered  # noqa: PLC0415 - azure is slow to import
+    from setup.azure.recipe import load_azure_recipe  # noqa: PLC0415
+    from setup.azure.run import run_in_project  # noqa: PLC0415
+
+    loaded = load_azure_recipe(recipe, sets or [])
+    with answered(yes):
+        done = run_in_project(loaded, data, limit, max_error_rate)
+    show({"ok": True, **done.as_dict()}, done.text(), as_json)
+
+
+@app.command(epilog="Example: python -m setup teardown --stage endpoint")
+def teardown(  # noqa: PLR0913, PLR0917 - one for each option of the command line
+    recipe: RecipeName = DEFAULTS["azure"],
+    sets: Sets = None,
+    stage: Annotated[
+        Literal["endpoint", "compute", "all"],
+        typer.Option(help="The endpoint, the cluster, or everything and the group if it is ours."),
+    ] = "all",
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what costs in Azure, and prove that nothing billable is left."""
+    from setup.azure import teardown as down  # noqa: PLC0415 - azure is slow to import
+    from setup.azure.recipe import load_azure_recipe  # noqa: PLC0415
+
+    loaded = load_azure_recipe(recipe, sets or [])
+    if dry_run:
+        plan = down.plan_teardown(loaded, stage)
+        show({"step": "teardown", "plan": plan}, "\n".join(plan), as_json)
+        return
+    result = down.teardown(loaded, stage, yes)
+    show(result.as_dict(), result.line(), as_json)
+    if not as_json:
+        console.err.print(f"next: {result.next}", markup=False)

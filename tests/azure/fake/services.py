@@ -1,0 +1,51 @@
+"""All services, in the order in which a request is offered to them."""
+
+from __future__ import annotations
+
+from tests.azure.fake import (
+    arm,
+    assets,
+    availability,
+    connections,
+    dataplane,
+    deployments,
+    endpoints,
+    file_share,
+    flow_service,
+    jobs,
+    login,
+    metrics,
+    models,
+    operations,
+    quota,
+    registry,
+    scoring,
+    storage,
+    subscription,
+    supporting,
+    workspaces,
+)
+
+SERVICES = [
+    login.routes,
+    operations.routes,
+    quota.routes,
+    subscription.routes,
+    deployments.routes,
+    supporting.routes,
+    availability.routes,
+    workspaces.routes,
+    storage.routes,
+    file_share.routes,
+    jobs.routes,
+    metrics.routes,
+    flow_service.routes,
+    endpoints.routes,
+    scoring.routes,
+    connections.routes,
+    models.routes,
+    registry.routes,
+    dataplane.routes,
+    assets.routes,
+    arm.routes,
+]

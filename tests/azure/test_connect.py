@@ -1,0 +1,149 @@
+"""The step ``connect`` in Azure: the project's connection and this machine's, read as flows do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.chat.endpoint import Endpoint, Settings
+from setup.azure import connect, deploy
+from setup.azure.ask import answered
+from setup.azure.recipe import AzureRecipe
+from setup.errors import FixableError
+from tests.azure.fake import FakeAzure
+from tests.azure.fake.subscription import SUBSCRIPTION
+from tests.azure.serving import endpoint_of, hurry, make_workspace
+from tests.scripted.pf_home import isolated_home
+
+PF_HOME = isolated_home()  # before the first import of promptflow
+NAME = "phi-in-azure"  # not the name that other tests of this process use
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of the test's own, and waits that are short."""
+    hurry(tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def recipe(azure: FakeAzure) -> Iterator[AzureRecipe]:
+    """phi-azure, deployed."""
+    made = make_workspace(azure, f"connection={NAME}")
+    with answered(True):
+        deploy.run(made)
+    azure.clear()
+    yield made
+    client = local_client()
+    for name in (NAME, f"{NAME}-tuned-1"):
+        if name in {one.name for one in client.connections.list()}:
+            client.connections.delete(name)
+
+
+def local_client() -> Any:
+    """Prompt flow on this machine."""
+    from promptflow.client import PFClient  # noqa: PLC0415 - after isolated_home()
+
+    return PFClient()
+
+
+def read_in_project(recipe: AzureRecipe) -> Any:
+    """The connection, as Prompt flow gives it to a flow in the project."""
+    from azure.identity import DefaultAzureCredential  # noqa: PLC0415
+    from promptflow.core._connection_provider._workspace_connection_provider import (  # noqa: PLC0415
+        WorkspaceConnectionProvider,
+    )
+
+    place = (SUBSCRIPTION, recipe.azure.resource_group, recipe.azure.project)
+    return WorkspaceConnectionProvider(*place, DefaultAzureCredential()).get(NAME)
+
+
+def connection_of(azure: FakeAzure) -> Any:
+    """The one connection."""
+    (found,) = [one for one in azure.store if one.kind.endswith("/connections")]
+    return found
+
+
+def test_flows_reach_the_endpoint(
+    azure: FakeAzure, recipe: AzureRecipe, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = endpoint_of(azure).hidden["primaryKey"]
+    assert f"make connection {NAME} of project phi-project" in connect.plan(recipe)[0]
+    assert azure.writes == []
+    result = connect.run(recipe)
+    assert result.changed
+    assert result.next == "python -m setup upload --recipe phi-azure"
+    assert [one.path.rpartition("/")[2] for one in azure.writes] == [NAME]
+    assert azure.violations == []
+    here = local_client().connections
+    for found, deployment in (
+        (read_in_project(recipe), ""),
+        (here.get(NAME, with_secrets=True), ""),
+        (here.get(f"{NAME}-tuned-1", with_secrets=True), "tuned-1"),
+    ):
+        assert dict(found.secrets) == {"key": key}
+        settings = Settings.from_connection(found)
+        assert settings.endpoint == endpoint_of(azure).properties["scoringUri"]
+        assert (settings.context_window, settings.system_role) == (16384, "native")
+        assert (settings.timeout, settings.concurrency) == (180, 8)
+        assert settings.deployment == deployment
+        reply = Endpoint(settings).complete([{"role": "user", "content": "hello"}])
+        assert reply.text == "tuned-1 was asked: hello"
+    azure.clear()
+    assert not connect.run(recipe).changed
+    assert azure.writes == []
+    assert "check connection" in connect.plan(recipe)[0]
+    files = [path for folder in (home, PF_HOME) for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 3
+    assert [path for path in files if key.encode() in path.read_bytes()] == []
+    assert key not in caplog.text + str(result)
+
+
+def test_project_gets_what_the_portal_lists(azure: FakeAzure, recipe: AzureRecipe) -> None:
+    connect.run(recipe)
+    given = connection_of(azure).properties
+    assert (given["category"], given["authType"], given["target"]) == ("CustomKeys",) * 2 + ("_",)
+    assert given["isSharedToAll"] is False
+    assert given["metadata"]["azureml.flow.connection_type"] == "Custom"
+    assert given["metadata"]["azureml.flow.module"] == "promptflow.connections"
+    assert all(isinstance(value, str) for value in given["metadata"].values())
+
+
+@pytest.mark.parametrize("change", ["key", "endpoint", "flow"])
+def test_what_has_changed_is_corrected(azure: FakeAzure, recipe: AzureRecipe, change: str) -> None:
+    connect.run(recipe)
+    metadata = connection_of(azure).properties["metadata"]
+    if change == "key":
+        endpoint_of(azure).hidden["primaryKey"] = "another-key"
+    elif change == "endpoint":
+        metadata["endpoint"] = "https://elsewhere.eastus2.inference.ml.azure.com/score"
+    else:
+        del metadata["azureml.flow.module"]
+    azure.clear()
+    assert connect.run(recipe).changed
+    assert len(azure.writes) == 1
+    assert read_in_project(recipe).secrets["key"] == endpoint_of(azure).hidden["primaryKey"]
+    assert not connect.run(recipe).changed
+
+
+def test_what_cannot_be_connected(azure: FakeAzure, recipe: AzureRecipe) -> None:
+    key = endpoint_of(azure).hidden["primaryKey"]
+    azure.fail("POST .*/listsecrets", times=1, how="forbidden")
+    with pytest.raises(FixableError, match="cannot read connection") as refused:
+        connect.run(recipe)
+    assert key not in str(refused.value)
+    assert "ten minutes" in refused.value.fix
+    assert connect.run(recipe).changed  # this machine's are left to do
+    project = recipe.azure.model_copy(update={"project": "none"})
+    with pytest.raises(FixableError, match="none") as missing:
+        connect.run(recipe.model_copy(update={"azure": project}))
+    assert "provision" in missing.value.fix
+    azure.store.delete(endpoint_of(azure).id.text)
+    with pytest.raises(FixableError, match="has no endpoint") as gone:
+        connect.run(recipe)
+    assert gone.value.fix == "python -m setup deploy --recipe phi-azure"

@@ -1,0 +1,187 @@
+"""The step ``deploy`` in Azure: endpoint, rollout, canary, rollback."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from setup.azure import deploy
+from setup.azure.ask import answered
+from setup.azure.deployment import deployment_name
+from setup.azure.endpoint import ManagedEndpoint
+from setup.azure.recipe import AzureRecipe
+from setup.azure.rollout import share_traffic
+from setup.azure.session import AzureSession
+from setup.errors import FixableError
+from tests.azure.fake import FakeAzure
+from tests.azure.serving import (
+    deployments_of,
+    endpoint_of,
+    fails,
+    hurry,
+    make_workspace,
+    register,
+    traffic_of,
+    workspace_id,
+    writes,
+)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of the test's own, waits that are short, and --yes."""
+    with answered(True):
+        yield hurry(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def recipe(azure: FakeAzure) -> AzureRecipe:
+    """phi-azure with version 1 registered."""
+    return make_workspace(azure)
+
+
+def test_model_is_deployed_once(azure: FakeAzure, recipe: AzureRecipe, home: Path) -> None:
+    planned = "\n".join(deploy.plan(recipe))
+    assert azure.writes == []
+    for said in ("make endpoint", "make deployment tuned-1", "tuned-1 100 %", "$$$ an hour"):
+        assert said in planned
+    result = deploy.run(recipe)
+    assert result.changed
+    assert "takes 100 %" in result.detail
+    assert "python -m setup teardown --recipe phi-azure" in result.detail
+    assert result.next == "python -m setup connect --recipe phi-azure"
+    name = endpoint_of(azure).id.name
+    assert writes(azure) == [f"PUT {name}", "PUT tuned-1", f"PUT {name}"]
+    assert azure.violations == []
+    assert all(one.contract for one in azure.writes) or not azure.contracts.available
+    azure.clear()
+    assert not deploy.run(recipe).changed
+    assert azure.writes == []
+    assert azure.find("/score") == []
+    assert "keep deployment tuned-1" in "\n".join(deploy.plan(recipe))
+    key = endpoint_of(azure).hidden["primaryKey"]
+    kept = [path for path in home.rglob("*") if path.is_file()]
+    assert not any(key.encode() in path.read_bytes() for path in kept)
+
+
+def test_what_azure_is_told(azure: FakeAzure, recipe: AzureRecipe) -> None:
+    deploy.run(recipe)
+    endpoint, tuned = endpoint_of(azure), deployments_of(azure)["tuned-1"]
+    assert endpoint.properties["authMode"].lower() == "key"
+    assert endpoint.properties["publicNetworkAccess"].lower() == "enabled"
+    assert endpoint.body["tags"] == recipe.azure.tags
+    (identity,) = endpoint.body["identity"]["userAssignedIdentities"]
+    assert identity.endswith("/phi-workspace-identity")
+    given = tuned.properties
+    assert given["model"].endswith("/models/phi-azure/versions/1")
+    assert (given["instanceType"], tuned.body["sku"]["capacity"]) == (recipe.endpoint.sku, 1)
+    asked = given["requestSettings"]
+    assert (asked["requestTimeout"], asked["maxConcurrentRequestsPerInstance"]) == ("PT3M", 8)
+    for probe in (given["livenessProbe"], given["readinessProbe"]):
+        assert (probe["initialDelay"], probe["period"]) == ("PT10M", "PT1M40S")
+        assert probe["failureThreshold"] == 30
+
+
+def test_new_version_is_asked_before_it_gets_traffic(azure: FakeAzure) -> None:
+    recipe = make_workspace(azure, "endpoint.canary=10")
+    deploy.run(recipe)
+    assert traffic_of(azure) == {"tuned-1": 100}  # nobody to share it with
+    register(azure, recipe, "9")
+    register(azure, recipe, "10")
+    azure.clear()
+    assert "tuned-10" in deploy.run(recipe).detail
+    assert traffic_of(azure) == {"tuned-1": 90, "tuned-10": 10}
+    asked = {one.headers["azureml-model-deployment"] for one in azure.find("POST .*/score")}
+    assert asked == {"tuned-10"}
+    order = [one.line for one in azure.requests if re.search("/score|PUT", one.line)]
+    assert [line.rpartition("/")[2] for line in order[:2]] == ["tuned-10", "score"]
+    azure.clear()
+    assert not deploy.run(recipe).changed
+    assert azure.writes == []
+    whole = recipe.model_copy(
+        update={"endpoint": recipe.endpoint.model_copy(update={"canary": 100})}
+    )
+    detail = deploy.run(whole).detail
+    assert traffic_of(azure) == {"tuned-10": 100}
+    assert "tuned-1 takes 0 %, is there for a rollback" in detail
+    assert "az ml online-deployment delete --name tuned-1" in detail
+    azure.clear()
+    assert deploy.rollback(recipe).changed
+    assert traffic_of(azure) == {"tuned-1": 100}
+    azure.clear()
+    assert "was rolled back" in deploy.run(recipe).detail
+    assert azure.writes == []
+    assert set(deployments_of(azure)) == {"tuned-1", "tuned-10"}
+    with pytest.raises(FixableError, match="no healthy deployment older than tuned-1"):
+        deploy.rollback(recipe)
+
+
+def test_nothing_is_made_unasked(azure: FakeAzure, recipe: AzureRecipe) -> None:
+    with answered(False), pytest.raises(FixableError, match="--yes") as caught:
+        deploy.run(recipe)
+    assert "Standard_NC24ads_A100_v4, $$$ an hour" in caught.value.what
+    assert azure.writes == []
+
+
+def test_changed_settings_change_the_deployment(azure: FakeAzure, recipe: AzureRecipe) -> None:
+    deploy.run(recipe)
+    two = recipe.endpoint.model_copy(update={"instances": 2})
+    azure.clear()
+    assert deploy.run(recipe.model_copy(update={"endpoint": two})).changed
+    assert writes(azure) == ["PUT tuned-1"]
+    assert deployments_of(azure)["tuned-1"].body["sku"]["capacity"] == 2
+    assert traffic_of(azure) == {"tuned-1": 100}
+
+
+def test_gguf_gets_a_container_of_its_own(azure: FakeAzure) -> None:
+    recipe = make_workspace(azure, name="gguf-azure")
+    assert "build the image of environment gguf-scoring" in "\n".join(deploy.plan(recipe))
+    deploy.run(recipe)
+    (environment,) = [one for one in azure.store if one.kind.endswith("/environments/versions")]
+    routes = environment.properties["inferenceConfig"]
+    assert {name: route["path"] for name, route in routes.items()} == {
+        "livenessRoute": "/live",
+        "readinessRoute": "/health",
+        "scoringRoute": "/score",
+    }
+    assert environment.properties["build"]["dockerfilePath"] == "Dockerfile"
+    given = deployments_of(azure)["tuned-1"].properties
+    assert given["environmentId"] == environment.id.text
+    assert given["environmentVariables"]["CONTEXT_WINDOW"] == "2048"
+    azure.clear()
+    assert not deploy.run(recipe).changed
+    assert azure.writes == []
+    assert azure.violations == []
+
+
+def test_traffic_is_shared() -> None:
+    assert share_traffic({}, "b", 10) == {"b": 100}
+    assert share_traffic({"a": 100}, "b", 10) == {"a": 90, "b": 10}
+    assert share_traffic({"a": 100}, "b", 100) == {"b": 100}
+    assert share_traffic({"a": 50, "b": 50}, "b", 10) == {"a": 50, "b": 50}
+    assert share_traffic({"a": 10, "b": 90}, "c", 20) == {"b": 80, "c": 20}
+    assert share_traffic({"b": 100}, "b", 10) == {"b": 100}
+
+
+def test_deployments_are_named_after_versions() -> None:
+    assert deployment_name("tuned", "3") == "tuned-3"
+    assert deployment_name("tuned", "2026.11_22") == "tuned-2026-11-22"
+    longest = deployment_name("a" * 32, "1" * 30)
+    assert len(longest) == 32
+    assert longest.endswith("-" + "1" * 16)
+
+
+def test_endpoint_of_others_is_left_alone(azure: FakeAzure, recipe: AzureRecipe) -> None:
+    deploy.run(recipe)
+    found = endpoint_of(azure)
+    found.properties["authMode"] = "AMLToken"
+    assert "takes aml_token" in fails(recipe).what
+    found.properties["authMode"] = "Key"
+    found.body["tags"]["team"] = "ours"
+    azure.clear()
+    assert not deploy.run(recipe).changed
+    assert workspace_id(azure, recipe) in found.id.text
+    assert ManagedEndpoint(AzureSession(recipe)).key() == found.hidden["primaryKey"]

@@ -1,0 +1,211 @@
+"""``doctor`` for target azure against a fake subscription: each finding, its fix, no write."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from setup.azure.doctor import run_azure_checks
+from setup.azure.names import derive_names
+from setup.azure.recipe import load_azure_recipe
+from setup.doctor import Check
+from tests.azure.commands import run_setup
+from tests.azure.fake import FakeAzure
+from tests.azure.fake.store import Id
+from tests.azure.fake.subscription import SUBSCRIPTION
+from tests.home import failed
+
+# Asks no registry, which spares the import of azure-ai-ml.
+HUB = "model.source=microsoft/Phi-4-mini-instruct"
+A100 = "standardNCADSA100v4Family"
+
+
+def _doctor(*sets: str, recipe: str = "phi-azure") -> dict[str, list[Check]]:
+    found: dict[str, list[Check]] = {}
+    given = [HUB, *sets] if recipe == "phi-azure" else [*sets]
+    for check in run_azure_checks(load_azure_recipe(recipe, given)):
+        found.setdefault(check.name, []).append(check)
+    return found
+
+
+def _only(checks: list[Check]) -> Check:
+    [check] = checks
+    return check
+
+
+def test_good_subscription_has_no_finding_and_is_only_read(azure: FakeAzure) -> None:
+    found = _doctor()
+    assert [check for checks in found.values() for check in checks if not check.ok] == []
+    assert azure.writes == []
+    assert len(found["quota"]) == 2
+    assert "0 of 96 are in use" in found["quota"][0].detail
+    assert "$$$ an hour until it is deleted" in _only(found["price"]).detail
+    assert azure.login.secret not in str(found)
+
+
+def test_command_line_serves_both_targets(
+    azure: FakeAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run_setup("doctor", "--target", "azure", "--set", HUB, "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert report["ok"] is True
+    assert {"login", "quota", "rights"} <= {check["name"] for check in report["checks"]}
+    assert done.stderr == ""
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "of-somebody-else")
+    done = run_setup("doctor", "--target", "azure")
+    assert done.returncode == 1
+    assert "AADSTS7000215" in done.stdout
+    assert "of-somebody-else" not in done.stdout + done.stderr
+    other = run_setup("doctor", "--target", "azure", "--recipe", "laptop")
+    assert "is for target local" in failed(other)
+    assert "--target local or azure" in failed(run_setup("doctor", "--target", "moon"))
+
+
+def test_nobody_is_signed_in(azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", "")  # no az, no azd
+    found = _doctor()
+    login = _only(found["login"])
+    assert "not signed in to Azure" in login.detail
+    assert login.fix.startswith("az login")
+    assert "quota" not in found
+
+
+def test_token_that_azure_no_longer_takes(azure: FakeAzure) -> None:
+    azure.fail(r"GET management.azure.com/subscriptions/[^/]+$", how="token")
+    login = _only(_doctor()["login"])
+    assert "Azure answered 401" in login.detail
+    assert "az login" in login.fix
+
+
+def test_throttling_and_lost_connections_are_waited_out(azure: FakeAzure) -> None:
+    azure.fail(r"/vmSizes", how="throttled")
+    azure.fail(r"/usages", how="dropped")
+    assert all(check.ok for checks in _doctor().values() for check in checks)
+
+
+def test_connection_that_stays_lost_is_told_as_such(azure: FakeAzure) -> None:
+    azure.fail(r"/vmSizes", times=99, how="dropped")
+    region = _only(_doctor()["region"])
+    assert "the connection to Azure failed" in region.detail
+    assert "run the same command again" in region.fix
+
+
+def test_subscription_that_does_not_exist(azure: FakeAzure) -> None:
+    found = _doctor("azure.subscription=00000000-0000-4000-8000-000000000000")
+    assert "SubscriptionNotFound" in _only(found["login"]).detail
+    assert "az account set" in _only(found["login"]).fix
+
+
+def test_subscription_of_another_tenant(azure: FakeAzure) -> None:
+    tenant = "99999999-9999-4999-8999-999999999999"
+    assert f"az login --tenant {tenant}" in _only(_doctor(f"azure.tenant={tenant}")["login"]).fix
+
+
+def test_only_subscription_of_the_login_is_taken(
+    azure: FakeAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AZURE_SUBSCRIPTION_ID")
+    assert SUBSCRIPTION in _only(_doctor()["login"]).detail
+    azure.subscription.state = "Disabled"
+    assert "no enabled subscription" in _only(_doctor()["login"]).detail
+
+
+def test_disabled_subscription(azure: FakeAzure) -> None:
+    azure.subscription.state = "Warned"
+    assert "it is Warned" in _only(_doctor()["subscription"]).detail
+
+
+def test_provider_that_is_not_registered(azure: FakeAzure) -> None:
+    azure.subscription.providers["Microsoft.KeyVault"] = False
+    check = _only(_doctor()["providers"])
+    assert check.fix == "az provider register --wait --namespace Microsoft.KeyVault"
+
+
+def test_no_right_to_assign_roles(azure: FakeAzure) -> None:
+    azure.subscription.not_actions = ["Microsoft.Authorization/*/Write"]
+    check = _only(_doctor()["rights"])
+    assert "Microsoft.Authorization/roleAssignments/write" in check.detail
+    assert '--role "User Access Administrator"' in check.fix
+    assert "Contributor" not in check.fix
+    azure.subscription.actions = ["*/read"]
+    assert '--role "Contributor"' in _only(_doctor()["rights"]).fix
+
+
+def test_region_without_the_sku(azure: FakeAzure) -> None:
+    check = _only(_doctor("endpoint.sku=Standard_NC96ads_A100_v4")["region"])
+    assert "eastus2 does not offer Standard_NC96ads_A100_v4" in check.detail
+    assert "azure.location" in check.fix
+    assert not _only(_doctor("azure.location=atlantis")["region"]).ok
+
+
+def test_too_few_cores(azure: FakeAzure) -> None:
+    azure.subscription.limits[A100] = 0
+    checks = _doctor()["quota"]
+    assert [check.ok for check in checks] == [False, False]
+    assert checks[0].fix == f"python -m setup quota --family '{A100}' --request 24"
+
+
+def test_names_that_others_have(azure: FakeAzure) -> None:
+    names = derive_names(load_azure_recipe("phi-azure", []), SUBSCRIPTION)
+    elsewhere = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/elsewhere/providers"
+    storage = f"{elsewhere}/Microsoft.Storage/storageAccounts/{names.storage}"
+    azure.store.put(Id(storage), {"location": "eastus2"})
+    vault = f"{elsewhere}/Microsoft.KeyVault/vaults/{names.key_vault}"
+    azure.subscription.soft_deleted[vault.lower()] = {}
+    found = _doctor()
+    assert _only(found["storage"]).fix == "--set azure.storage=NAME"
+    assert f"az keyvault purge --name {names.key_vault}" in _only(found["key vault"]).fix
+    assert _only(found["registry"]).ok
+
+
+def test_names_that_are_ours(azure: FakeAzure) -> None:
+    names = derive_names(load_azure_recipe("phi-azure", []), SUBSCRIPTION)
+    group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{names.group}"
+    azure.store.put(Id(group), {"location": "eastus2"})
+    storage = f"{group}/providers/Microsoft.Storage/storageAccounts/{names.storage}"
+    azure.store.put(Id(storage), {"location": "eastus2"})
+    vault = f"{group}/providers/Microsoft.KeyVault/vaults/{names.key_vault}"
+    azure.subscription.soft_deleted[vault.lower()] = {}
+    found = _doctor()
+    assert f"{names.group} is there" in _only(found["resource group"]).detail
+    assert f"{names.storage} is ours" in _only(found["storage"]).detail
+    assert "takes it back" in _only(found["key vault"]).detail
+
+
+def test_cpu_recipe_needs_no_gpu(azure: FakeAzure) -> None:
+    checks = _doctor(recipe="gguf-azure")["quota"]
+    assert "needs 4 cores" in checks[0].detail
+    assert "needs 8 cores" in checks[1].detail
+
+
+def test_free_trial_gets_no_gpu(azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.azure.fake import subscription  # noqa: PLC0415 - its reply is made fuller here
+
+    known = subscription._described
+    offer = {"subscriptionPolicies": {"quotaId": "FreeTrial_2014-09-01"}}
+    monkeypatch.setattr(subscription, "_described", lambda fake: known(fake) | offer)
+    assert "a free trial" in _only(_doctor()["subscription"]).detail
+    assert _only(_doctor(recipe="gguf-azure")["subscription"]).ok
+
+
+def test_forbidden_read_is_a_finding_and_no_end(azure: FakeAzure) -> None:
+    azure.fail(r"/permissions", times=9, how="forbidden")
+    found = _doctor()
+    assert "403" in _only(found["rights"]).detail
+    assert _only(found["price"]).ok
+
+
+def test_registry_is_asked_about_its_model(azure: FakeAzure) -> None:
+    source = "model.source=azureml://registries/azureml/models/Phi-4/versions/{}"
+    assert "is in registry azureml" in _only(_doctor(source.format(8))["model"]).detail
+    gone = _only(_doctor(source.format(99))["model"])
+    assert "not in registry azureml" in gone.detail
+    assert not gone.ok
+    azure.fail(r"/registries/", times=99, how="forbidden")
+    unasked = _only(_doctor(source.format(8))["model"])
+    assert "the registry could not be asked" in unasked.detail
+    assert unasked.ok

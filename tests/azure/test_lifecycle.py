@@ -1,0 +1,124 @@
+"""Retired models and SKUs: our dated table, and what a registry says of its model."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from setup.azure import lifecycle
+from setup.azure.prices import UNKNOWN, endpoint_costs, finetune_costs, legend, price_class
+from setup.azure.recipe import load_azure_recipe
+from setup.errors import FixableError
+from tests.azure.commands import run_setup
+from tests.azure.fake import FakeAzure
+from tests.home import ROOT, failed
+
+PHI_3 = "azureml://registries/azureml/models/Phi-3-mini-4k-instruct/versions/15"
+RETIRED_SKUS = ["Standard_NC6s_v3", "Standard_NC24rs_v3", "STANDARD_NC12S_V3", "Standard_NV12s_v3"]
+
+
+def test_our_recipes_use_nothing_that_ends() -> None:
+    for name in ("phi-azure", "gguf-azure"):
+        recipe = load_azure_recipe(name, [])
+        assert lifecycle.retirements(recipe) == []
+        lifecycle.refuse_retired(recipe)
+
+
+def test_the_tutorials_model_and_sku_are_refused_with_their_replacements() -> None:
+    recipe = load_azure_recipe(
+        "phi-azure", [f"model.source={PHI_3}", "endpoint.sku=Standard_NC6s_v3"]
+    )
+    with pytest.raises(FixableError) as refused:
+        lifecycle.refuse_retired(recipe)
+    line = str(refused.value)
+    assert "Phi-3-mini-4k-instruct was retired on 2025-08-30" in line
+    assert "replaced by Phi-4-mini-instruct" in line
+    assert "Standard_NC6s_v3 was retired on 2025-09-30" in line
+    sets = re.findall(r"--set (\S+)", refused.value.fix)
+    lifecycle.refuse_retired(load_azure_recipe("phi-azure", sets))
+    assert {"model.source", "endpoint.sku"} == {one.partition("=")[0] for one in sets}
+
+
+@pytest.mark.parametrize("sku", RETIRED_SKUS)
+@pytest.mark.parametrize("field", ["endpoint.sku", "finetune.compute.sku"])
+def test_retired_sku_is_refused_wherever_it_stands(field: str, sku: str) -> None:
+    value = sku.replace("STANDARD", "Standard")
+    with pytest.raises(FixableError, match=f"--set {field}="):
+        lifecycle.refuse_retired(load_azure_recipe("phi-azure", [f"{field}={value}"]))
+
+
+def test_weights_on_the_hub_outlive_the_catalog() -> None:
+    source = "model.source=microsoft/Phi-3-mini-4k-instruct"
+    lifecycle.refuse_retired(load_azure_recipe("phi-azure", [source]))
+
+
+def test_announced_end_is_told_and_refused_from_its_day_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_azure_recipe("gguf-azure", ["endpoint.sku=Standard_DS3_v2"])
+    [found] = lifecycle.retirements(recipe)
+    monkeypatch.setattr(lifecycle, "today", lambda: date(2028, 4, 30))
+    assert "will be retired on 2028-05-01" in found.line()
+    lifecycle.refuse_retired(recipe)
+    monkeypatch.setattr(lifecycle, "today", lambda: date(2028, 5, 1))
+    with pytest.raises(FixableError, match="was retired on 2028-05-01"):
+        lifecycle.refuse_retired(recipe)
+
+
+def test_every_row_has_a_date_a_source_and_a_pattern_that_compiles() -> None:
+    folder = ROOT / "setup" / "azure"
+    table = yaml.safe_load((folder / "lifecycle.yaml").read_text(encoding="utf-8"))
+    for row in [*table["models"], *table["skus"]]:
+        re.compile(row["name"])
+        assert isinstance(row["retired"], date)
+        assert row["source"].startswith("https://learn.microsoft.com/")
+    assert lifecycle.checked_on() <= lifecycle.today()
+
+
+@pytest.mark.parametrize("command", ["provision", "up"])
+def test_retired_sku_ends_each_step_before_a_single_request(azure: FakeAzure, command: str) -> None:
+    sets = ("--set", "finetune.compute.sku=Standard_NC6s_v3")
+    done = run_setup(command, "--recipe", "phi-azure", "--yes", *sets)
+    assert "Standard_NC24ads_A100_v4" in failed(done)
+    assert azure.requests == []
+
+
+@pytest.mark.parametrize(
+    ("said", "objects"),
+    [
+        ({"deprecation": {"finetuneRetirementDate": "2025-08-30T00:00:00.000000Z"}}, True),
+        ({"inference_retirement_date": "2020-01-01"}, True),
+        ({"finetuneRetirementDate": "2999-01-01T00:00:00Z"}, False),
+        ({"finetuneDeprecationDate": "2025-06-30"}, False),
+        ({"finetuneRetirementDate": "soon"}, False),
+        ({"isArchived": True}, True),
+        ({"Archived": "false"}, False),
+        ({"Preview": "", "Featured": ""}, False),
+    ],
+)
+def test_what_a_registry_says_is_understood(said: dict[str, Any], objects: bool) -> None:
+    assert bool([*lifecycle.objections(said)]) is objects
+
+
+def test_published_model_spec_of_the_tutorial_objects() -> None:
+    spec = ROOT.parent / "shared" / "specs" / "azureml-assets" / "phi3.yaml"
+    if not spec.is_file():
+        pytest.skip(f"no copy of the published model specs: {Path(*spec.parts[-4:])}")
+    content = yaml.safe_load(spec.read_text(encoding="utf-8"))
+    lines = [*lifecycle.objections(content)]
+    assert "archived" in lines
+    assert "finetuneRetirementDate 2025-08-30" in lines
+
+
+def test_prices_are_classes_with_a_date() -> None:
+    recipe = load_azure_recipe("phi-azure", ["finetune.compute.nodes=2"])
+    assert "2 x Standard_NC24ads_A100_v4, $$$ an hour while" in finetune_costs(recipe).line()
+    assert "$$$ an hour until it is deleted" in endpoint_costs(recipe, "e").line()
+    assert price_class("Standard_E4s_v3") == "$$"
+    assert price_class("Standard_D2s_v3") == "$"
+    assert price_class("STANDARD_ND96ISR_H100_V5") == "$$$$"
+    assert price_class("Standard_Unheard_of") == UNKNOWN
+    assert re.search(r"\d{4}-\d\d-\d\d", legend())

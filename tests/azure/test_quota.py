@@ -1,0 +1,102 @@
+"""Cores: what a recipe needs of them, and asking for more of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from setup.azure import quota
+from setup.azure.names import derive_names
+from setup.azure.quota import demands, endpoint_cores, region_sizes, request_quota
+from setup.azure.recipe import load_azure_recipe
+from setup.azure.session import AzureSession
+from setup.errors import FixableError
+from tests.azure.commands import run_setup
+from tests.azure.fake import FakeAzure
+from tests.azure.fake.store import Id
+from tests.azure.fake.subscription import SUBSCRIPTION
+from tests.home import failed
+
+A100 = "standardNCADSA100v4Family"
+
+
+@pytest.mark.parametrize(
+    ("sku", "cores", "instances", "needed"),
+    [
+        ("Standard_NC24ads_A100_v4", 24, 1, 24),  # exempt from the reserve
+        ("Standard_NC24ads_A100_v4", 24, 3, 72),
+        ("STANDARD_ND96ISR_H100_V5", 96, 1, 96),
+        ("Standard_NC4as_T4_v3", 4, 1, 8),
+        ("Standard_DS3_v2", 4, 10, 48),  # Microsoft's own example
+        ("Standard_E4s_v3", 4, 5, 24),
+    ],
+)
+def test_endpoint_reserve(sku: str, cores: int, instances: int, needed: int) -> None:
+    assert endpoint_cores(sku, cores, instances) == needed
+
+
+def test_what_is_ours_already_is_not_needed_again(azure: FakeAzure) -> None:
+    recipe = load_azure_recipe("phi-azure", [])
+    names = derive_names(recipe, SUBSCRIPTION)
+    workspace = (
+        f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{names.group}/providers"
+        f"/Microsoft.MachineLearningServices/workspaces/{names.workspace}"
+    )
+    endpoint = f"{workspace}/onlineEndpoints/{names.endpoint}"
+    body = {
+        "location": "eastus2",
+        "sku": {"name": "Default", "capacity": 1},
+        "properties": {"instanceType": "STANDARD_NC24ADS_A100_V4"},
+    }
+    for path in (workspace.partition("/providers")[0], workspace, endpoint):
+        azure.store.put(Id(path), {"location": "eastus2", "properties": {}})
+    azure.store.put(Id(f"{endpoint}/deployments/tuned-3"), body)
+    azure.subscription.limits[A100] = 24
+    azure.subscription.used["the deployment"] = (A100, 24)
+    session = AzureSession(recipe)
+    finetune, deployed = demands(session, region_sizes(session))
+    assert (deployed.held, deployed.enough) == (24, True)
+    assert (finetune.held, finetune.enough, finetune.sufficient_limit) == (0, False, 48)
+
+
+def test_too_few_cores_and_asking_for_more(azure: FakeAzure) -> None:
+    azure.subscription.limits[A100] = 0
+    done = run_setup("quota")
+    assert done.returncode == 1
+    assert "needs 24 cores" in done.stdout
+    assert "next: python -m setup quota --request 24" in done.stderr
+    assert "--yes" in failed(run_setup("quota", "--request", "24"))
+    assert azure.writes == []
+    done = run_setup("quota", "--request", "24", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("quota: granted: 24 cores")
+    [put] = azure.writes
+    assert put.body["properties"]["limit"] == {"limitObjectType": "LimitValue", "value": 24}
+    assert put.body["properties"]["resourceType"] == "dedicated"
+
+
+@pytest.mark.parametrize("answer", ["refused", "ticket"])
+def test_refusal_names_the_support_ticket(azure: FakeAzure, answer: str) -> None:
+    azure.subscription.quota_answer = answer
+    session = AzureSession(load_azure_recipe("phi-azure", []))
+    with pytest.raises(FixableError, match="Azure refused 480 cores") as refused:
+        request_quota(session, A100, 480)
+    assert "support ticket" in refused.value.fix
+
+
+def test_request_that_a_person_decides_is_not_waited_for(
+    azure: FakeAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    azure.operations.polls = 10_000
+    monkeypatch.setattr(quota, "_PATIENCE", 0.2)
+    session = AzureSession(load_azure_recipe("phi-azure", []))
+    assert "it is being decided" in request_quota(session, A100, 480)
+
+
+def test_request_needs_one_family(azure: FakeAzure) -> None:
+    sets = ("--set", "endpoint.sku=Standard_NC4as_T4_v3", "--request", "8", "--yes")
+    assert "which family?" in failed(run_setup("quota", *sets))
+    azure.subscription.limits["Standard NCASv3_T4 Family"] = 4
+    done = run_setup("quota", *sets, "--json")
+    assert json.loads(done.stdout)["family"] == "Standard NCASv3_T4 Family"
