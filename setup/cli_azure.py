@@ -1,4 +1,4 @@
-"""Commands that only target azure has: quota, run, teardown."""
+"""Commands that only target azure has: quota, run, rollback, teardown."""
 
 from __future__ import annotations
 
@@ -90,7 +90,21 @@ def run(  # noqa: PLR0913, PLR0917 - one for each option of the command line
     loaded = load_azure_recipe(recipe, sets or [])
     with answered(yes):
         done = run_in_project(loaded, data, limit, max_error_rate)
-    show({"ok": True, **done.as_dict()}, done.text(), as_json)
+    show({"ok": True, "run": done.as_dict()}, done.text(), as_json)
+
+
+@app.command(epilog="Example: python -m setup rollback --recipe phi-azure")
+def rollback(
+    recipe: RecipeName = DEFAULTS["azure"], sets: Sets = None, as_json: AsJson = False
+) -> None:
+    """Give the endpoint's traffic back to the version before, after it has answered."""
+    from setup.azure import deploy  # noqa: PLC0415 - azure is slow to import
+    from setup.azure.recipe import load_azure_recipe  # noqa: PLC0415
+
+    result = deploy.rollback(load_azure_recipe(recipe, sets or []))
+    show(result.as_dict(), result.line(), as_json)
+    if not as_json:
+        console.err.print(f"next: {result.next}", markup=False)
 
 
 @app.command(epilog="Example: python -m setup teardown --stage endpoint")

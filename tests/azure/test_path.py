@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -172,6 +173,16 @@ def test_same_command_again_changes_nothing(whole: Whole) -> None:
     assert all(line.endswith(" (unchanged)") for line in again.stdout.splitlines())
     assert len(again.stdout.splitlines()) == len(STEPS)
     assert _state(whole.azure) == whole.state
+
+
+def test_run_asks_and_scores_in_the_project(whole: Whole) -> None:
+    done = run_setup("run", *RECIPE, "--limit", "2", "--max-error-rate", "0", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    run = said["run"]
+    assert (said["ok"], run["n"], run["ok"], run["error"]) == (True, 2, 2, 0)
+    assert "fact_recall" in run["metrics"]
+    assert {run["chat"], run["evaluation"]} == set(flow_service(whole.azure).runs)
 
 
 def test_killed_after_each_step_then_torn_down(empty: FakeAzure, whole: Whole) -> None:
