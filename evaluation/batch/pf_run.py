@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from setup.errors import FixableError
 from setup.paths import read_json
+from setup.promptflow_log import quieten_promptflow
 
 if TYPE_CHECKING:
     from evaluation.batch.threads import Lines
@@ -109,15 +109,10 @@ def mark_ended(name: str) -> None:
 
 def _client() -> Any:
     os.environ.setdefault("PF_TRACING_SKIP_LOCAL_SETUP", "true")
-    from promptflow._utils.logger_utils import LoggerFactory  # noqa: PLC0415
     from promptflow.client import PFClient  # noqa: PLC0415
 
     client = PFClient()
-    # The run's own log keeps every word; the terminal gets one line from us instead.
-    for logger in LoggerFactory._existing_loggers:
-        for handler in logger.handlers:
-            if type(handler) is logging.StreamHandler:
-                handler.setLevel(logging.CRITICAL + 1)
+    quieten_promptflow()
     return client
 
 

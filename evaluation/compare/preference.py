@@ -49,9 +49,10 @@ def prefer(
             refused, or the judge failed on a line.
         Interrupted: Ctrl-C.
     """
-    pair_rows(read_table(baseline), read_table(candidate))
+    left, right = read_table(baseline), read_table(candidate)
+    pair_rows(left, right)
     folder = _folder(baseline, candidate)
-    lines = _lines(baseline, candidate, judge, repeats)
+    lines = _lines(left, right, judge, repeats)
     if not lines:
         both = f"{baseline.name} and {candidate.name}"
         raise FixableError(f"no row has an answer in both {both}", "python -m evaluation list")
@@ -111,9 +112,7 @@ def _folder(baseline: RunFolder, candidate: RunFolder) -> Path:
     return candidate.path / f"preferred-over-{name}"
 
 
-def _lines(
-    baseline: RunFolder, candidate: RunFolder, judge: JudgeConnection, repeats: int
-) -> list[Row]:
+def _lines(baseline: Table, candidate: Table, judge: JudgeConnection, repeats: int) -> list[Row]:
     others = {row["id"]: row for row in _answered(baseline)}
     shared: Row = {
         "judge_model": judge.model,
@@ -128,8 +127,7 @@ def _lines(
     ]
 
 
-def _answered(run: RunFolder) -> list[Row]:
-    table = read_table(run)
+def _answered(table: Table) -> list[Row]:
     return list(table.rows(np.flatnonzero(~table.failed)))
 
 

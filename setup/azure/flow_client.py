@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from setup.azure.explain import AGAIN, explain, one_line
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
+from setup.promptflow_log import quieten_promptflow
 
 _WORKSPACES = "2024-04-01"
 # Writes through Entra ID; https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
@@ -45,14 +45,10 @@ def require_project(session: AzureSession) -> None:
 
 def project_client(session: AzureSession) -> Any:
     """promptflow.azure's PFClient for the project; call it in ``flow_errors``."""
-    from promptflow._utils.logger_utils import LoggerFactory  # noqa: PLC0415 - two seconds
-    from promptflow.azure import PFClient  # noqa: PLC0415
+    from promptflow.azure import PFClient  # noqa: PLC0415 - two seconds
 
     client = PFClient(ml_client=session.ml(session.recipe.azure.project))
-    for logger in LoggerFactory._existing_loggers:  # ours is the one line that is printed
-        for handler in logger.handlers:
-            if type(handler) is logging.StreamHandler:
-                handler.setLevel(logging.CRITICAL + 1)
+    quieten_promptflow()
     return client
 
 
