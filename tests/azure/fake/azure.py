@@ -17,7 +17,7 @@ from tests.azure.fake.registry import Catalog
 from tests.azure.fake.router import ARM, dispatch
 from tests.azure.fake.scoring import Answer, say
 from tests.azure.fake.services import SERVICES
-from tests.azure.fake.storage import Storage
+from tests.azure.fake.storage import Storage, is_storage, refusal
 from tests.azure.fake.store import Store
 from tests.azure.fake.subscription import SUBSCRIPTION, Subscription
 from tests.azure.fake.tls import Certificates
@@ -138,7 +138,7 @@ class FakeAzure:
             try:
                 reply = self._reply(request, met[:1])
             except AzureError as error:
-                reply = error.reply()
+                reply = refusal(request, error) if is_storage(request.host) else error.reply()
             except DroppedError:
                 raise
             except Exception:  # noqa: BLE001 - a defect of the fake, shown by the fixture

@@ -35,14 +35,18 @@ def _refuse_endpoint(azure: FakeAzure, id_: Id, body: dict[str, Any]) -> None:
     for other in azure.store:
         taken = other.kind == ENDPOINT and other.id.name.lower() == id_.name.lower()
         if taken and other.id.key != id_.key:
-            raise AzureError(
-                409, "UserError", f"The endpoint name {id_.name} is taken in this region."
+            raise _wrong(
+                f"The specified endpoint name '{id_.name}' is not available. Endpoint names must "
+                "be unique within the region."
             )
     for deployment in azure.store.children(f"{id_.text}/deployments"):
         _refuse_while_running(azure, deployment.id)
     traffic = (body.get("properties") or {}).get("traffic") or {}
     if sum(traffic.values()) not in (0, 100):
         raise _wrong(f"The traffic {traffic} does not sum to 0 or 100.")
+    mirrors = (body.get("properties") or {}).get("mirrorTraffic") or {}
+    if twice := {name for name in mirrors if traffic.get(name)}:
+        raise _wrong(f"The deployments {twice} are sent both live and mirrored traffic.")
     for name in traffic:
         named = azure.store.get(f"{id_.text}/deployments/{name}")
         if named is None:

@@ -52,7 +52,7 @@ def put(azure: FakeAzure, request: Request, share: str, path: str) -> Reply:
     else:
         _need_parent(files, path)
         files[path] = Blob(bytes(int(request.headers["x-ms-content-length"])))
-    return Reply(201, headers=files[path].headers())
+    return Reply(201, headers=_headers(files[path]))
 
 
 def _write_range(files: dict[str, Blob], request: Request, path: str) -> None:
@@ -74,5 +74,9 @@ def get(azure: FakeAzure, request: Request, share: str, path: str) -> Reply:
     if path not in files or wanted != (FOLDER in files[path].metadata):
         raise AzureError(404, "ResourceNotFound", f"The specified resource {path} does not exist.")
     if wanted:
-        return Reply(200, headers=files[path].headers())
-    return download(request, files[path])
+        return Reply(200, headers=_headers(files[path]))
+    return download(request, files[path], _headers(files[path]))
+
+
+def _headers(file: Blob) -> dict[str, str]:
+    return file.headers() | {"x-ms-type": "File", "x-ms-file-permission-key": "0"}

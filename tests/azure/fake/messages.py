@@ -14,8 +14,8 @@ WRITING = ("PUT", "POST", "PATCH", "DELETE")
 class Request:
     """One request, as recorded; ``status`` is 0 while it is being answered or was cut off.
 
-    ``path`` is unquoted and without the query; ``contract`` names the published contract its body
-    was held against, empty if there is none.
+    ``path`` is unquoted and without the query; ``headers`` are found in any case; ``contract``
+    names the published contract its body was held against, empty if there is none.
     """
 
     method: str
@@ -57,11 +57,15 @@ class Request:
 
 @dataclass
 class Reply:
-    """What a handler answers: ``body`` is JSON unless it is text or bytes."""
+    """What a handler answers: ``body`` is JSON unless it is text or bytes.
+
+    ``reason`` is what stands beside the status, where it is not the usual phrase.
+    """
 
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
+    reason: str | None = None
 
     def encoded(self) -> tuple[bytes, str]:
         """The body as bytes, and its content type."""

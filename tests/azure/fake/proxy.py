@@ -10,6 +10,8 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from requests.structures import CaseInsensitiveDict
+
 from tests.azure.fake.messages import DroppedError, Reply, Request
 from tests.azure.fake.tls import Certificates
 
@@ -88,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query, keep_blank_values=True))
-        headers = {key.lower(): value for key, value in self.headers.items()}
+        headers = CaseInsensitiveDict(self.headers.items())
         path = unquote(url.path)
         request = Request(self.command, self.host, path, query, headers, self._read())
         try:
@@ -112,10 +114,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, reply: Reply) -> None:
         content, kind = reply.encoded()
-        headers = {"content-type": kind} if kind else {}
-        headers |= {"content-length": str(len(content))}
-        headers |= {key.lower(): value for key, value in reply.headers.items()}
-        self.send_response(reply.status)
+        headers = CaseInsensitiveDict({"content-type": kind} if kind else {})
+        headers["content-length"] = str(len(content))
+        headers.update(reply.headers)
+        self.send_response(reply.status, reply.reason)
         for key, value in headers.items():
             self.send_header(key, value)
         self.end_headers()

@@ -28,18 +28,23 @@ def _known(location: str) -> str:
 @routes.on("GET", ARM, f"{_ML}/usages")
 def list_usages(azure: FakeAzure, request: Request, sub: str, location: str) -> Reply:
     base = f"{_ML.format(sub=sub, location=_known(location))}/usages"
-    found = [
-        {
-            "id": f"{base}/{family}",
-            "type": "Microsoft.MachineLearningServices/usages",
-            "unit": "Count",
-            "currentValue": azure.subscription.in_use(family),
-            "limit": limit,
-            "name": {"value": family, "localizedValue": f"{family} Cluster Dedicated vCPUs"},
-        }
-        for family, limit in azure.subscription.limits.items()
-    ]
+    found = []
+    for family, limit in azure.subscription.limits.items():
+        used = azure.subscription.in_use(family)
+        found.append(_usage(base, family, "dedicatedCores", used, limit))
+        found.append(_usage(base, family, "lowPriorityCores", 0, -1))  # under the same name
     return Reply(body={"value": found})
+
+
+def _usage(base: str, family: str, cores: str, used: int, limit: int) -> dict[str, Any]:
+    return {
+        "id": f"{base}/{family}",
+        "type": f"Microsoft.MachineLearningServices/vmFamily/{cores}/usages",
+        "unit": "Count",
+        "currentValue": used,
+        "limit": limit,
+        "name": {"value": family, "localizedValue": f"{family} {cores}"},
+    }
 
 
 @routes.on("GET", ARM, f"{_ML}/vmSizes")

@@ -1,14 +1,18 @@
-"""Blobs and file shares: the calls that the SDKs make to upload, list and download."""
+"""What blobs and file shares have in common: accounts, who may use them, refusals, downloads.
+
+Held against Microsoft's emulator, where there is one: tests/azure/test_azurite.py.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import itertools
+import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from tests.azure.fake.messages import AzureError, Reply, Request
-from tests.azure.fake.router import Routes
 from tests.azure.fake.store import Resource
 from tests.azure.fake.supporting import ASSIGNMENT, ROLES, STORAGE
 
@@ -16,35 +20,41 @@ if TYPE_CHECKING:
     from tests.azure.fake.azure import FakeAzure
 
 BLOB, FILE = "*.blob.core.windows.net", "*.file.core.windows.net"
-_DATE = "Sun, 22 Nov 2026 12:00:00 GMT"
+DATE = "Sun, 22 Nov 2026 12:00:00 GMT"
 _WRITERS = {
     "blob": ("Storage Blob Data Contributor",),
     "file": ("Storage File Data Privileged Contributor",),
 }
 _READERS = {"blob": ("Storage Blob Data Reader",), "file": ()}
+_ETAGS = itertools.count(0x8DE2A1B2C3D4E50)
 
-routes = Routes()
+
+def new_etag() -> str:
+    """What no other content has, without its quotes."""
+    return f"0x{next(_ETAGS):X}"
 
 
 @dataclass
 class Blob:
-    """A blob or a file: its bytes, metadata, and blocks that are not committed yet."""
+    """A blob or a file: its bytes, what is known of it, and the blocks it was made of, by id."""
 
     content: bytes = b""
     metadata: dict[str, str] = field(default_factory=dict)
-    blocks: dict[str, bytes] = field(default_factory=dict)
+    blocks: list[tuple[str, bytes]] = field(default_factory=list)
     kind: str = "application/octet-stream"
+    md5: str = ""
+    etag: str = field(default_factory=new_etag)
 
     def headers(self) -> dict[str, str]:
-        """As the service describes it."""
+        """What the services of blobs and of files say of it."""
         found = {f"x-ms-meta-{key}": value for key, value in self.metadata.items()}
         return found | {
-            "etag": f'"{hashlib.sha256(self.content).hexdigest()[:16]}"',
-            "last-modified": _DATE,
+            "etag": f'"{self.etag}"',
+            "last-modified": DATE,
             "content-type": self.kind,
-            "x-ms-blob-type": "BlockBlob",
-            "x-ms-type": "File",
-            "x-ms-file-permission-key": "0",
+            "x-ms-lease-state": "available",
+            "x-ms-lease-status": "unlocked",
+            "x-ms-server-encrypted": "true",
         }
 
 
@@ -53,19 +63,29 @@ class Storage:
 
     def __init__(self) -> None:
         self._containers: dict[str, dict[str, Blob]] = {}
+        self._waiting: dict[str, dict[str, dict[str, bytes]]] = {}
 
     def container(self, account: str, name: str) -> dict[str, Blob]:
         """The blobs of a container or share; made if it is not there."""
         return self._containers.setdefault(f"{account}/{name}", {})
 
+    def waiting(self, account: str, name: str) -> dict[str, dict[str, bytes]]:
+        """The blocks that were sent to a container and are not committed: by path, then by id."""
+        return self._waiting.setdefault(f"{account}/{name}", {})
+
     def exists(self, account: str, name: str) -> bool:
         """Whether there is such a container or share."""
         return f"{account}/{name}" in self._containers
 
+    def remove(self, account: str, name: str) -> None:
+        """Forget a container or share."""
+        self._containers.pop(f"{account}/{name}", None)
+        self._waiting.pop(f"{account}/{name}", None)
+
     def drop(self, account: str) -> None:
         """Forget an account."""
         for key in [key for key in self._containers if key.startswith(f"{account}/")]:
-            del self._containers[key]
+            self.remove(*key.split("/", 1))
 
 
 def account_of(azure: FakeAzure, request: Request) -> Resource:
@@ -110,118 +130,42 @@ def has_role(azure: FakeAzure, principal: str, scope: str, roles: tuple[str, ...
     )
 
 
-def _container(azure: FakeAzure, request: Request, name: str) -> dict[str, Blob]:
-    account = account_of(azure, request).id.name
-    if not azure.storage.exists(account, name):
-        raise AzureError(
-            404, "ContainerNotFound", f"The specified container {name} does not exist."
-        )
-    return azure.storage.container(account, name)
+def is_storage(host: str) -> bool:
+    """Whether a host is one of blobs or of file shares."""
+    return host.endswith((BLOB[1:], FILE[1:]))
 
 
-def _metadata(request: Request) -> dict[str, str]:
-    prefix = "x-ms-meta-"
-    headers = request.headers.items()
-    return {key.removeprefix(prefix): value for key, value in headers if key.startswith(prefix)}
+def refusal(request: Request, error: AzureError) -> Reply:
+    """A refusal as storage writes it: XML, and in words beside the status."""
+    ids = f"RequestId:{uuid.uuid4()}\nTime:{datetime.now(UTC).isoformat()}"
+    what = f"<Code>{error.code}</Code><Message>{escape(error.message)}\n{ids}</Message>"
+    text = f'<?xml version="1.0" encoding="utf-8"?><Error>{what}</Error>'
+    body = None if request.method == "HEAD" else text
+    said = error.message.encode("ascii", "replace").decode()  # a status line takes no other
+    return Reply(error.status, body, error.reply().headers, said)
 
 
-@routes.on("PUT|GET|HEAD|DELETE", BLOB, "/{container}")
-def container(azure: FakeAzure, request: Request, container: str) -> Reply:
-    if request.method == "PUT":
-        account = account_of(azure, request).id.name
-        if azure.storage.exists(account, container):
-            raise AzureError(409, "ContainerAlreadyExists", "The container already exists.")
-        azure.storage.container(account, container)
-        return Reply(201, headers={"etag": '"1"', "last-modified": _DATE})
-    blobs = _container(azure, request, container)
-    if request.query.get("comp") != "list":
-        return Reply(200, headers={"etag": '"1"', "last-modified": _DATE})
-    prefix, by = request.query.get("prefix", ""), request.query.get("delimiter", "")
-    names = [name for name in sorted(blobs) if name.startswith(prefix)]
-    folders: list[str] = []
-    if by:
-        rest = [name[len(prefix) :] for name in names]
-        folders = sorted({prefix + part.split(by)[0] + by for part in rest if by in part})
-        names = [name for name in names if by not in name[len(prefix) :]]
-    entries = "".join(_listed(name, blobs[name]) for name in names)
-    entries += "".join(f"<BlobPrefix><Name>{escape(f)}</Name></BlobPrefix>" for f in folders)
-    whole = f"<EnumerationResults><Blobs>{entries}</Blobs><NextMarker/></EnumerationResults>"
-    return Reply(200, f'<?xml version="1.0" encoding="utf-8"?>{whole}')
+def download(request: Request, blob: Blob, headers: dict[str, str]) -> Reply:
+    """The content of a blob or a file, or the range of it that is asked for.
 
-
-def _listed(name: str, blob: Blob) -> str:
-    metadata = "".join(f"<{key}>{escape(value)}</{key}>" for key, value in blob.metadata.items())
-    properties = (
-        f"<Last-Modified>{_DATE}</Last-Modified><Etag>1</Etag><BlobType>BlockBlob</BlobType>"
-        f"<Content-Length>{len(blob.content)}</Content-Length>"
-        f"<Content-Type>{blob.kind}</Content-Type>"
-    )
-    return (
-        f"<Blob><Name>{escape(name)}</Name><Properties>{properties}</Properties>"
-        f"<Metadata>{metadata}</Metadata></Blob>"
-    )
-
-
-@routes.on("PUT", BLOB, "/{container}/{name...}")
-def put_blob(azure: FakeAzure, request: Request, container: str, name: str) -> Reply:
-    blobs = _container(azure, request, container)
-    what = request.query.get("comp", "")
-    if what == "metadata":
-        _need(blobs, name).metadata = _metadata(request)
-        return Reply(200, headers=_need(blobs, name).headers())
-    if not what and request.headers.get("if-none-match") == "*" and name in blobs:
-        raise AzureError(409, "BlobAlreadyExists", "The specified blob already exists.")
-    if what == "block":
-        blobs.setdefault(name, Blob()).blocks[request.query["blockid"]] = request.raw
-        return Reply(201, headers={"x-ms-request-server-encrypted": "true"})
-    kind = request.headers.get("x-ms-blob-content-type", "application/octet-stream")
-    content = request.raw
-    if what == "blocklist":
-        ids = [part.split("</Latest>")[0] for part in request.raw.decode().split("<Latest>")[1:]]
-        content = b"".join(blobs[name].blocks[id_] for id_ in ids)
-    blobs[name] = Blob(content, _metadata(request), kind=kind)
-    return Reply(201, headers=blobs[name].headers())
-
-
-@routes.on("GET|HEAD|DELETE", BLOB, "/{container}/{name...}")
-def blob(azure: FakeAzure, request: Request, container: str, name: str) -> Reply:
-    blobs = _container(azure, request, container)
-    found = _need(blobs, name)
-    if request.query.get("comp") == "blocklist":
-        return Reply(200, _waiting(found))
-    if request.method == "DELETE":
-        del blobs[name]
-        return Reply(202)
-    return download(request, found)
-
-
-def _waiting(blob: Blob) -> str:
-    """The blocks that were sent and not committed."""
-    blocks = "".join(
-        f"<Block><Name>{escape(name)}</Name><Size>{len(content)}</Size></Block>"
-        for name, content in blob.blocks.items()
-    )
-    lists = f"<CommittedBlocks/><UncommittedBlocks>{blocks}</UncommittedBlocks>"
-    return f'<?xml version="1.0" encoding="utf-8"?><BlockList>{lists}</BlockList>'
-
-
-def download(request: Request, blob: Blob) -> Reply:
-    """A blob's content, or the range of it that is asked for."""
+    Raises:
+        AzureError: 412, it is no longer what the client began to read; 416.
+    """
+    if request.headers.get("if-match") not in (None, "*", f'"{blob.etag}"'):
+        message = "The condition specified using HTTP conditional header(s) is not met."
+        raise AzureError(412, "ConditionNotMet", message)
     asked = request.headers.get("x-ms-range") or request.headers.get("range")
     size = len(blob.content)
+    headers = headers | {"accept-ranges": "bytes"}
     if request.method == "HEAD":
-        return Reply(200, None, blob.headers() | {"content-length": str(size)})
+        return Reply(200, None, headers | {"content-length": str(size)})
     if not asked:
-        return Reply(200, blob.content, blob.headers())
+        return Reply(200, blob.content, headers)
     first, _, last = asked.removeprefix("bytes=").partition("-")
     start, end = int(first), min(int(last or size), size - 1)
     if start >= size:
-        raise AzureError(416, "InvalidRange", "The range specified is invalid.")
-    headers = blob.headers() | {"content-range": f"bytes {start}-{end}/{size}"}
-    return Reply(206, blob.content[start : end + 1], headers)
-
-
-def _need(blobs: dict[str, Blob], name: str) -> Blob:
-    if name not in blobs:
-        raise AzureError(404, "BlobNotFound", f"The specified blob {name} does not exist.")
-    return blobs[name]
+        message = "The range specified is invalid for the current size of the resource."
+        raise AzureError(416, "InvalidRange", message, Content_Range=f"bytes */{size}")
+    part = {key: value for key, value in headers.items() if key != "content-md5"}
+    part |= {"content-range": f"bytes {start}-{end}/{size}"}
+    return Reply(206, blob.content[start : end + 1], part)

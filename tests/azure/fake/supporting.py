@@ -117,7 +117,9 @@ def _deleted_vault(azure: FakeAzure, name: str) -> str:
 def get_deleted_vault(
     azure: FakeAzure, request: Request, location: str, name: str, **_: str
 ) -> Reply:
-    properties = {"vaultId": _deleted_vault(azure, name), "location": location}
+    path = _deleted_vault(azure, name)
+    tags = azure.subscription.soft_deleted[path].get("tags", {})
+    properties = {"vaultId": path, "location": location, "tags": tags}
     return Reply(body={"id": request.path, "name": name, "properties": properties})
 
 
