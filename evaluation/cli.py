@@ -15,6 +15,18 @@ from evaluation.compare.preference import prefer
 from evaluation.finding import Finding, find, print_finding
 from evaluation.gate import GATES, load_gates
 from evaluation.metrics import known_metric
+from evaluation.options import (
+    Evaluators,
+    ForceJudge,
+    Gates,
+    JudgeModel,
+    JudgeRepeats,
+    Limit,
+    MaxErrorRate,
+    Primary,
+    References,
+    Workers,
+)
 from evaluation.run.connections import read_connection
 from evaluation.run.judging import check_judge, read_judge, refuse_self_judging
 from evaluation.run.request import Mode, Request, go_on, save_request
@@ -22,25 +34,24 @@ from evaluation.run.sides import Run, carry_out, plan_run
 from evaluation.runs import RunFolder
 from setup import console
 from setup.errors import FixableError
-from setup.options import AsJson, RecipeName, Sets, show, show_error
+from setup.options import (
+    INTERRUPTED,
+    AsJson,
+    RecipeName,
+    Sets,
+    make_app,
+    run_app,
+    show,
+    show_error,
+)
 from setup.paths import MAKE_ROOM, runs_folder
 from setup.recipe import DEFAULT
 
-app = typer.Typer(
-    help="Know whether it is better: evaluate endpoints, compare, report, gate.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    epilog="Example: python -m evaluation run phi-base phi-tuned --limit 80",
+app = make_app(
+    "Know whether it is better: evaluate endpoints, compare, report, gate.",
+    "python -m evaluation run phi-base phi-tuned --limit 80",
 )
-_GATE_FAILED, _INTERRUPTED = 3, 130
-References = Annotated[
-    list[str] | None,
-    typer.Argument(help="Runs: NAME, NAME/CONNECTION or a folder; the newest run if none."),
-]
-Primary = Annotated[str, typer.Option(help="The metric that decides; else the first there is.")]
-Gates = Annotated[Path | None, typer.Option(help="A file of gates, as evaluation/gates.yaml.")]
+_GATE_FAILED = 3
 
 
 @app.command(epilog="Example: python -m evaluation run phi-base phi-tuned --limit 80 --name first")
@@ -55,32 +66,21 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     data: Annotated[
         Path | None, typer.Option(help="A JSONL file; else the recipe's test split.")
     ] = None,
-    evaluators: Annotated[
-        list[str] | None,
-        typer.Option("--evaluator", help="answers, safety, judge, evals-judge; may be repeated."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask so many rows, by --seed.")] = None,
+    evaluators: Evaluators = None,
+    limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Which rows --limit draws.")] = 0,
     name: Annotated[str, typer.Option(help="The run's name; else the date and time.")] = "",
     variant: Annotated[str, typer.Option(help="Of the chat flow, as '${chat.varied}'.")] = "",
-    workers: Annotated[
-        int, typer.Option(min=0, max=256, help="Questions in flight; 0: what the endpoint takes.")
-    ] = 0,
+    workers: Workers = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Ask the failed rows of a run again.")
     ] = False,
     judge: Annotated[str, typer.Option(help="The judge's connection.")] = "judge",
-    judge_model: Annotated[str, typer.Option(help="Its model; Azure OpenAI: deployment.")] = "",
-    judge_repeats: Annotated[
-        int, typer.Option(min=1, max=32, help="Judge every answer so many times.")
-    ] = 1,
-    force_judge: Annotated[
-        bool, typer.Option("--force-judge", help="Let a model judge its own answers.")
-    ] = False,
-    max_error_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Exit 1 when a larger share of rows failed.")
-    ] = 0.05,
+    judge_model: JudgeModel = "",
+    judge_repeats: JudgeRepeats = 1,
+    force_judge: ForceJudge = False,
+    max_error_rate: MaxErrorRate = 0.05,
     primary: Primary = "",
     gates: Gates = None,
     as_json: AsJson = False,
@@ -90,16 +90,11 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     --resume and --retry-errors go on with the run --name, else the newest, with its options.
     """
     mode: Mode = "retry" if retry_errors else "resume" if resume else "new"
-    given = {key: value for key, value in context.params.items() if _is_given(context, key)}
-    given = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
-    asked = {key: value for key, value in given.items() if key in Request.model_fields}
+    asked = _given(context)
     if data:
         asked["data"] = data.absolute()  # for going on from another folder
-    if mode == "new":
-        name, request = name or folders.new_name(), Request(**asked)
-    else:
-        name = name or folders.latest_name()
-        request = go_on(name, asked)
+    name = name or (folders.new_name() if mode == "new" else folders.latest_name())
+    request = Request(**asked) if mode == "new" else go_on(name, asked)
     _check_names(primary, gates)
     plans = plan_run(name, request, mode)
     if mode == "new":
@@ -132,13 +127,9 @@ def judge(  # noqa: PLR0913, PLR0917
     connection: Annotated[
         str, typer.Option("--judge", help="An OpenAI or Azure OpenAI connection.")
     ] = "judge",
-    judge_model: Annotated[str, typer.Option(help="Its model; Azure OpenAI: deployment.")] = "",
-    judge_repeats: Annotated[
-        int, typer.Option(min=1, max=32, help="Judge every pair so many times.")
-    ] = 1,
-    force_judge: Annotated[
-        bool, typer.Option("--force-judge", help="Let a model judge its own answers.")
-    ] = False,
+    judge_model: JudgeModel = "",
+    judge_repeats: JudgeRepeats = 1,
+    force_judge: ForceJudge = False,
     as_json: AsJson = False,
 ) -> None:
     """Let a model choose between the answers of BASELINE CANDIDATE, each pair in both orders."""
@@ -152,8 +143,7 @@ def judge(  # noqa: PLR0913, PLR0917
     try:
         prefer(sides[0], sides[1], chosen, judge_repeats)
     except Interrupted:
-        console.err.print("interrupted; the same command goes on")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     print_finding(find(sides, sides[1].path.parent, primary=PREFERRED), as_json)
 
 
@@ -229,7 +219,14 @@ def _exit_by(finding: Finding) -> None:
         raise typer.Exit(_GATE_FAILED)
 
 
-def _is_given(context: typer.Context, name: str) -> bool:
+def _given(context: typer.Context) -> dict[str, Any]:
+    """The options of the request that the user typed; the others are as they were, or default."""
+    typed = {name: value for name, value in context.params.items() if _is_typed(context, name)}
+    listed = {name: tuple(v) if isinstance(v, list) else v for name, v in typed.items()}
+    return {name: value for name, value in listed.items() if name in Request.model_fields}
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
@@ -241,16 +238,13 @@ def _refuse_other_than(count: int, sides: list[Any]) -> None:
 
 
 def main() -> None:
-    """Run the command; what the user can fix is one line and exit 1, Ctrl-C is exit 130."""
+    """Run the command; a full disk is one line as well, and Ctrl-C says how a run goes on."""
     try:
-        app()
-    except FixableError as error:
-        show_error(error)
-        raise SystemExit(1) from None
+        run_app(app)
     except OSError as error:
         where = error.filename or "the runs folder"
         show_error(FixableError(f"{where}: {error.strerror or error}", MAKE_ROOM))
         raise SystemExit(1) from None
     except Interrupted:
         console.err.print("interrupted; go on with: python -m evaluation run --resume")
-        raise SystemExit(_INTERRUPTED) from None
+        raise SystemExit(INTERRUPTED) from None

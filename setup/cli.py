@@ -3,47 +3,53 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from setup import cli_azure, cli_endpoint, cli_models, console, steps
 from setup.azure import steps as azure_steps
-from setup.azure.ask import answered
+from setup.azure.command import in_azure
 from setup.errors import FixableError
-from setup.options import AsJson, DryRun, RecipeName, Sets, Yes, show, show_error
+from setup.options import (
+    INTERRUPTED,
+    AsJson,
+    DryRun,
+    RecipeName,
+    Sets,
+    Yes,
+    after_interrupt,
+    make_app,
+    run_app,
+    say_next,
+    show,
+    show_result,
+    typed_options,
+)
 from setup.recipe import DEFAULT, DEFAULTS, Recipe, load_any_recipe, load_recipe, refuse
 from setup.step import R, Step
 
 if TYPE_CHECKING:
     from setup.doctor import Check
 
-app = typer.Typer(
-    help="Fine-tune a model on your data, deploy it, and connect the flows to it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    epilog="Example: python -m setup up --set endpoint.port=8009",
+app = make_app(
+    "Fine-tune a model on your data, deploy it, and connect the flows to it.",
+    "python -m setup up --set endpoint.port=8009",
 )
-
-_INTERRUPTED = 130  # what typer makes of Ctrl-C
+_ENDPOINT_STAYS = "an endpoint that was started goes on: python -m setup stop"
 
 
 def _perform(step: Step[R], recipe: R, dry_run: bool, as_json: bool) -> str:
     """Run or plan the step and print what came of it; returns the command that comes next."""
     if dry_run:
-        plan = step.plan(recipe)
-        show({"step": step.name, "plan": plan}, "\n".join(plan), as_json)
+        with console.progress_bar(f"Planning {step.name}"):
+            plan = step.plan(recipe)
+        show({"step": step.name, "plan": plan}, "\n".join([f"{step.name}:", *plan]), as_json)
         return ""
-    result = step.run(recipe)
-    show(result.as_dict(), result.line(), as_json)
-    return result.next
-
-
-def _say_next(command: str, as_json: bool) -> None:
-    if command and not as_json:
-        console.err.print(f"next: {command}", markup=False)
+    if console.err.is_terminal:
+        console.err.print(f"{step.name} …")
+    return show_result(step.run(recipe), as_json)
 
 
 def _chosen(path: list[Step[R]], name: str, target: str) -> list[Step[R]]:
@@ -57,7 +63,7 @@ def _chosen(path: list[Step[R]], name: str, target: str) -> list[Step[R]]:
 
 def _follow(path: list[Step[R]], recipe: R, dry_run: bool, as_json: bool) -> None:
     following = [_perform(step, recipe, dry_run, as_json) for step in path]
-    _say_next(following[-1], as_json)
+    say_next(following[-1], as_json)
 
 
 def _add(name: str, text: str, default: str) -> None:
@@ -70,9 +76,10 @@ def _add(name: str, text: str, default: str) -> None:
     ) -> None:
         loaded = load_any_recipe(recipe, sets or [])
         if isinstance(loaded, Recipe):
-            _follow(_chosen(steps.STEPS, name, loaded.target), loaded, dry_run, as_json)
+            with after_interrupt(_ENDPOINT_STAYS):
+                _follow(_chosen(steps.STEPS, name, loaded.target), loaded, dry_run, as_json)
         else:
-            with answered(yes):
+            with in_azure(loaded, typed_options(recipe, sets or []), yes):
                 path = _chosen(azure_steps.STEPS, name, loaded.target)
                 _follow(path, loaded, dry_run, as_json)
 
@@ -85,7 +92,7 @@ for _step in azure_steps.STEPS:  # the longer path, in its order
     if _step.name in _LOCAL:
         _add(_step.name, _LOCAL[_step.name], DEFAULT)
     else:
-        _add(_step.name, f"{_step.help} Target azure only.", DEFAULTS["azure"])
+        _add(_step.name, f"In Azure: {_step.help}", DEFAULTS["azure"])
 _add("up", f"Run the whole path: {', '.join(_LOCAL)}; in Azure also the steps around it.", DEFAULT)
 for _group in (cli_endpoint, cli_models, cli_azure):
     app.add_typer(_group.app)
@@ -99,18 +106,18 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Find what would fail later; exit 1 with a fix for each finding."""
-    checks = _checks(recipe, sets or [], target)
+    checks = []
+    for check in _checks(recipe, sets or [], target):
+        checks.append(check)
+        if not as_json:
+            show({}, check.line(), as_json)
     ok = all(check.ok for check in checks)
-    lines = []
-    for check in checks:
-        lines.append(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}")
-        lines += [] if check.ok else [f"      fix: {check.fix}"]
-    content = {"ok": ok, "checks": [check.as_dict() for check in checks]}
-    show(content, "\n".join(lines), as_json)
+    if as_json:
+        show({"ok": ok, "checks": [check.as_dict() for check in checks]}, "", as_json)
     raise typer.Exit(0 if ok else 1)
 
 
-def _checks(recipe: str, sets: list[str], target: str) -> list[Check]:
+def _checks(recipe: str, sets: list[str], target: str) -> Iterator[Check]:
     if target and target not in DEFAULTS:
         raise FixableError(f"no target {target!r}", f"--target {' or '.join(DEFAULTS)}")
     loaded = load_any_recipe(recipe or DEFAULTS[target or "local"], sets)
@@ -119,10 +126,10 @@ def _checks(recipe: str, sets: list[str], target: str) -> list[Check]:
     if isinstance(loaded, Recipe):
         from setup.doctor import run_checks  # noqa: PLC0415 - imports what only it checks
 
-        return list(run_checks(loaded))
+        return run_checks(loaded)
     from setup.azure.doctor import run_azure_checks  # noqa: PLC0415
 
-    return list(run_azure_checks(loaded))
+    return run_azure_checks(loaded)
 
 
 @app.command(epilog="Example: python -m setup demo --limit 20")
@@ -139,32 +146,18 @@ def demo(
 
     loaded = load_recipe(recipe, sets or [])
     require_healthy(loaded)
-    for step in steps.STEPS:
-        _perform(step, loaded, dry_run=False, as_json=False)
+    with after_interrupt(_ENDPOINT_STAYS):
+        for step in steps.STEPS:
+            _perform(step, loaded, dry_run=False, as_json=False)
     try:
         run_demo(loaded, recipe, sets or [], limit)
     except Interrupted:
-        console.err.print("interrupted; go on with: python -m evaluation run --resume")
-        raise typer.Exit(_INTERRUPTED) from None
+        console.err.print("the evaluation goes on with: python -m evaluation run --resume")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def main() -> None:
-    """Run the command; what the user can fix is one line and exit 1, Ctrl-C is exit 130.
-
-    Of the processes of ``torchrun`` the first one speaks for all.
-    """
+    """Run the command; of the processes of ``torchrun`` the first one speaks for all."""
     if os.environ.get("RANK", "0") != "0":
         console.out.quiet = console.err.quiet = True
-    try:
-        app()
-    except FixableError as error:
-        console.err.quiet = False
-        show_error(error)
-        raise SystemExit(1) from None
-    except SystemExit as ended:
-        if ended.code == _INTERRUPTED:
-            console.err.print(
-                "interrupted; run the same command again. An endpoint that was started goes on: "
-                "python -m setup stop"
-            )
-        raise
+    run_app(app)

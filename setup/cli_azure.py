@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,13 +12,34 @@ import typer
 
 from setup import console
 from setup.errors import FixableError
-from setup.options import AsJson, DryRun, RecipeName, Sets, Yes, show
+from setup.options import (
+    AsJson,
+    DryRun,
+    RecipeName,
+    Sets,
+    Yes,
+    say_next,
+    show,
+    show_result,
+    typed_options,
+)
 from setup.recipe import DEFAULTS
 
 if TYPE_CHECKING:
     from setup.azure.quota import Demand
+    from setup.azure.recipe import AzureRecipe
 
 app = typer.Typer()
+
+
+@contextmanager
+def _loaded(recipe: str, sets: list[str] | None, yes: bool = False) -> Iterator[AzureRecipe]:
+    from setup.azure.command import in_azure  # noqa: PLC0415 - pydantic builds its models
+    from setup.azure.recipe import load_azure_recipe  # noqa: PLC0415
+
+    found = load_azure_recipe(recipe, sets or [])
+    with in_azure(found, typed_options(recipe, sets or []), yes):
+        yield found
 
 
 @app.command(epilog="Example: python -m setup quota --request 24")
@@ -27,22 +51,23 @@ def quota(  # noqa: PLR0913, PLR0917 - one for each option of the command line
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the cores that the recipe needs in its region, and ask for more; exit 1 if too few."""
+    """In Azure: show the cores that the recipe needs, and ask for more; exit 1 if too few."""
     from setup.azure import quota as cores  # noqa: PLC0415 - azure is slow to import
     from setup.azure.ask import agree  # noqa: PLC0415
-    from setup.azure.recipe import load_azure_recipe  # noqa: PLC0415
     from setup.azure.session import AzureSession  # noqa: PLC0415
 
-    session = AzureSession(load_azure_recipe(recipe, sets or []))
-    found = cores.demands(session, cores.region_sizes(session))
-    if request:
-        wanted = family or _in_need(found)
-        where = session.recipe.azure.location
-        agree("this asks Microsoft for a quota:", [f"{request} cores of {wanted} in {where}"], yes)
-        came = cores.request_quota(session, wanted, request)
-        show({"request": came, "family": wanted, "limit": request}, f"quota: {came}", as_json)
-        return
-    _show_quota(found, as_json)
+    with _loaded(recipe, sets) as loaded:
+        session = AzureSession(loaded)
+        with console.progress_bar("Reading the quota"):
+            found = cores.demands(session, cores.region_sizes(session))
+        if request:
+            wanted = family or _in_need(found)
+            what = f"{request} cores of {wanted} in {loaded.azure.location}"
+            agree("this asks Microsoft for a quota:", [what], yes)
+            came = cores.request_quota(session, wanted, request)
+            show({"request": came, "family": wanted, "limit": request}, f"quota: {came}", as_json)
+            return
+    _show_quota(found, typed_options(recipe, sets or []), as_json)
     raise typer.Exit(0 if all(demand.enough for demand in found) else 1)
 
 
@@ -55,17 +80,25 @@ def _in_need(found: list[Demand]) -> str:
     raise FixableError(f"which family? {', '.join(sorted(families))}", "--family NAME")
 
 
-def _show_quota(found: list[Demand], as_json: bool) -> None:
+def _show_quota(found: list[Demand], options: str, as_json: bool) -> None:
     if as_json:
         show({"quota": [demand.as_dict() for demand in found]}, "", as_json)
         return
     for demand in found:
         state = "ok  " if demand.enough else "FAIL"
         console.out.print(f"{state}  {demand.line()}", markup=False)
+    for family, limit in _requests(found).items():
+        ask = f"quota {options} --family {shlex.quote(family)} --request {limit}"
+        say_next(f"python -m setup {ask}", as_json)
+
+
+def _requests(found: list[Demand]) -> dict[str, int]:
+    """The limit to ask for by family: one request for all that is short of it."""
+    limits: dict[str, int] = {}
     for demand in found:
         if not demand.enough:
-            limit = demand.sufficient_limit
-            console.err.print(f"next: python -m setup quota --request {limit}", markup=False)
+            limits[demand.family] = max(demand.sufficient_limit, limits.get(demand.family, 0))
+    return limits
 
 
 @app.command(epilog="Example: python -m setup run --limit 40 --yes")
@@ -82,29 +115,24 @@ def run(  # noqa: PLR0913, PLR0917 - one for each option of the command line
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the flow in the project the rows of a file, score the answers, print the metrics."""
-    from setup.azure.ask import answered  # noqa: PLC0415 - azure is slow to import
-    from setup.azure.recipe import load_azure_recipe  # noqa: PLC0415
-    from setup.azure.run import run_in_project  # noqa: PLC0415
+    """In Azure: ask the flow the rows of a file, score the answers, print the metrics."""
+    from setup.azure.run import run_in_project  # noqa: PLC0415 - azure is slow to import
 
-    loaded = load_azure_recipe(recipe, sets or [])
-    with answered(yes):
+    with _loaded(recipe, sets, yes) as loaded:
         done = run_in_project(loaded, data, limit, max_error_rate)
     show({"ok": True, "run": done.as_dict()}, done.text(), as_json)
+    say_next(f"python -m setup teardown {typed_options(recipe, sets or [])}", as_json)
 
 
 @app.command(epilog="Example: python -m setup rollback --recipe phi-azure")
 def rollback(
     recipe: RecipeName = DEFAULTS["azure"], sets: Sets = None, as_json: AsJson = False
 ) -> None:
-    """Give the endpoint's traffic back to the version before, after it has answered."""
+    """In Azure: give the traffic back to the version before, after it has answered."""
     from setup.azure import deploy  # noqa: PLC0415 - azure is slow to import
-    from setup.azure.recipe import load_azure_recipe  # noqa: PLC0415
 
-    result = deploy.rollback(load_azure_recipe(recipe, sets or []))
-    show(result.as_dict(), result.line(), as_json)
-    if not as_json:
-        console.err.print(f"next: {result.next}", markup=False)
+    with _loaded(recipe, sets) as loaded:
+        say_next(show_result(deploy.rollback(loaded), as_json), as_json)
 
 
 @app.command(epilog="Example: python -m setup teardown --stage endpoint")
@@ -119,16 +147,12 @@ def teardown(  # noqa: PLR0913, PLR0917 - one for each option of the command lin
     yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete what costs in Azure, and prove that nothing billable is left."""
+    """In Azure: delete what costs, and prove that nothing billable is left."""
     from setup.azure import teardown as down  # noqa: PLC0415 - azure is slow to import
-    from setup.azure.recipe import load_azure_recipe  # noqa: PLC0415
 
-    loaded = load_azure_recipe(recipe, sets or [])
-    if dry_run:
-        plan = down.plan_teardown(loaded, stage)
-        show({"step": "teardown", "plan": plan}, "\n".join(plan), as_json)
-        return
-    result = down.teardown(loaded, stage, yes)
-    show(result.as_dict(), result.line(), as_json)
-    if not as_json:
-        console.err.print(f"next: {result.next}", markup=False)
+    with _loaded(recipe, sets) as loaded:
+        if dry_run:
+            plan = down.plan_teardown(loaded, stage)
+            show({"step": "teardown", "plan": plan}, "\n".join(plan), as_json)
+        else:
+            say_next(show_result(down.teardown(loaded, stage, yes), as_json), as_json)

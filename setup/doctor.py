@@ -40,6 +40,12 @@ class Check:
         """Whether nothing has to be done."""
         return not self.fix
 
+    def line(self) -> str:
+        """For people; the fix in a line of its own."""
+        if self.ok:
+            return f"ok    {self.name}: {self.detail}"
+        return f"FAIL  {self.name}: {self.detail}\n      fix: {self.fix}"
+
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return {**asdict(self), "ok": self.ok}

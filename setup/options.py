@@ -1,15 +1,25 @@
-"""Options that mean the same in every command, and how a result is printed."""
+"""What every command line of ours shares: options, how a result is printed, how it ends."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
+import shlex
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from setup import console
 from setup.errors import FixableError
+from setup.step import Result
+
+INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="A file of setup/recipes, or a path.")]
 Sets = Annotated[
@@ -23,6 +33,83 @@ Yes = Annotated[
     bool,
     typer.Option("--yes", help="Agree to what costs money, unasked; nothing of target local does."),
 ]
+
+_typed = ContextVar("typed", default=("", ""))  # what the steps say, and what the user typed
+
+
+def make_app(text: str, example: str) -> typer.Typer:
+    """A command line that says ``text`` and ``example`` in its help."""
+    return typer.Typer(
+        help=text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        epilog=f"Example: {example}",
+    )
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run the command; what the user can fix is one line and exit 1, Ctrl-C is exit 130."""
+    atexit.register(gc.freeze)  # else Python ends by looking through all that the SDKs imported
+    try:
+        app()
+    except FixableError as error:
+        console.err.quiet = False
+        show_error(error)
+        raise SystemExit(1) from None
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            console.err.print("interrupted; run the same command again")
+        raise
+
+
+@contextmanager
+def after_interrupt(text: str) -> Iterator[None]:
+    """Say ``text`` when Ctrl-C ends the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.err.print(text, markup=False)
+        raise
+
+
+def typed_options(recipe: str, sets: Sequence[str]) -> str:
+    """``--recipe`` and ``--set`` as they were typed."""
+    return shlex.join(["--recipe", recipe, *(part for given in sets for part in ("--set", given))])
+
+
+@contextmanager
+def named_as_typed(name: str, options: str) -> Iterator[None]:
+    """Let next commands name the recipe ``name`` as the user did: by path, with ``--set``.
+
+    The steps know the recipe alone, and say ``--recipe NAME``.
+    """
+    token = _typed.set((f"--recipe {name}", options))
+    try:
+        yield
+    except FixableError as error:
+        raise FixableError(_as_typed(error.what), _as_typed(error.fix)) from None
+    finally:
+        _typed.reset(token)
+
+
+def _as_typed(text: str) -> str:
+    said, options = _typed.get()
+    return text.replace(said, options) if said else text
+
+
+def show_result(result: Result, as_json: bool) -> str:
+    """Print what a step did; returns the command that comes next."""
+    result = replace(result, detail=_as_typed(result.detail), next=_as_typed(result.next))
+    show(result.as_dict(), result.line(), as_json)
+    return result.next
+
+
+def say_next(command: str, as_json: bool) -> None:
+    """Print the command that comes next, if there is one."""
+    if command and not as_json:
+        console.err.print(f"next: {command}", markup=False)
 
 
 def show(content: dict[str, Any], text: str, as_json: bool) -> None:

@@ -160,9 +160,13 @@ def load_any_recipe(name: str, overrides: list[str]) -> Recipe | AzureRecipe:
 
 def refuse(recipe: Recipe | AzureRecipe, target: str) -> NoReturn:
     """Raise FixableError: the recipe is not for ``target``, which the command works on."""
+    fix = f"--recipe {DEFAULTS[target]}, or another recipe of that target"
+    if recipe.target == "azure":
+        there = f"python -m setup teardown --recipe {recipe.name} --dry-run"
+        fix += f"; what there is in Azure, and what it costs, shows {there}"
     raise FixableError(
         f"recipe {recipe.name} is for target {recipe.target}, this command is for target {target}",
-        f"--recipe {DEFAULTS[target]}, or another recipe of that target",
+        fix,
     )
 
 
@@ -222,5 +226,5 @@ def _explain(path: Path, error: ValidationError) -> str:
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             what = "unknown field"
-        parts.append(f"{where}: {what}{got}")
+        parts.append(f"{where}: {what}{got}" if where else what)
     return f"recipe {path.name}: " + "; ".join(parts)

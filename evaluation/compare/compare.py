@@ -60,13 +60,7 @@ def compare_runs(
     add_preferences(left, right)
     pairs = pair_rows(left, right)
     scores = {name: _paired(name, left, right, pairs) for name in _names(left, right)}
-    before = estimate_scores(left, seed=seed, resamples=resamples)
-    after = estimate_scores(right, seed=seed, resamples=resamples)
-    differences = _differences(scores, seed, resamples)
-    metrics = [
-        _compared(name, before.get(name, NONE), after.get(name, NONE), differences[name], found)
-        for name, found in scores.items()
-    ]
+    metrics = _metrics(left, right, scores, seed, resamples)
     primary = _primary(metrics, primary)
     best, worst = _extremes(primary, scores, pairs)
     answered = ~left.failed[pairs.in_baseline] & ~right.failed[pairs.in_candidate]
@@ -86,6 +80,18 @@ def compare_runs(
         resamples,
         notes_on(baseline, candidate),
     )
+
+
+def _metrics(
+    left: Table, right: Table, scores: Mapping[str, _Scores], seed: int, resamples: int
+) -> list[MetricComparison]:
+    before = estimate_scores(left, seed=seed, resamples=resamples)
+    after = estimate_scores(right, seed=seed, resamples=resamples)
+    differences = _differences(scores, seed, resamples)
+    return [
+        _compared(name, before.get(name, NONE), after.get(name, NONE), differences[name], found)
+        for name, found in scores.items()
+    ]
 
 
 def estimate_scores(table: Table, *, seed: int = 0, resamples: int = 2000) -> dict[str, Estimate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -45,7 +46,7 @@ class Arm:
         page = self.get(path, api_version)
         items += page.get("value", [])
         while following := page.get("nextLink"):
-            page = self._send("GET", following.removeprefix(HOST), "", None, {})
+            page = self._send("GET", _path_of(following), "", None, {})
             items += page.get("value", [])
         return items
 
@@ -75,6 +76,12 @@ class Arm:
             _raise(response, map_error, ARMErrorFormat)
         content = response.json() if response.content else {}
         return content if isinstance(content, dict) else {"value": content}
+
+
+def _path_of(link: str) -> str:
+    """Path and query of a next page: some services write host and port otherwise than we do."""
+    parts = urlsplit(link)
+    return f"{parts.path}?{parts.query}"
 
 
 def _raise(response: Any, map_error: Any, error_format: Any) -> None:

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from setup import console
 from setup.azure.explain import explain
@@ -18,14 +18,22 @@ from setup.azure.infra import template
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 
+if TYPE_CHECKING:
+    from setup.azure.inventory import Wanted
+
 PATIENCE = 3600.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between two looks
 _ENDED = ("Succeeded", "Failed", "Canceled")
 DUPLICATE = "RoleAssignmentExists"
-# What a name is taken by that was deleted and not purged, by a part of the message.
-_DELETED = {
-    "soft-deleted": "az ml workspace delete --permanently-delete --name NAME -g GROUP",
-    "in deleted state": "az keyvault purge --name NAME, or --set azure.key_vault=NAME",
+# A name that another resource has, or one that was deleted and not purged: a part of the code or
+# the message, in lower case, and what else helps than another name. No command of az finds a
+# workspace that is soft-deleted; the portal does.
+_TAKEN = {
+    "soft-deleted": "https://portal.azure.com, Azure Machine Learning, Recently deleted: purge it",
+    "in deleted state": "az keyvault purge --name {name}",
+    "alreadytaken": "",
+    "alreadyinuse": "",
+    "alreadyexists": "",
 }
 _STATUS = {status.phrase.replace(" ", ""): status.value for status in HTTPStatus}
 
@@ -98,16 +106,16 @@ def begin(session: AzureSession, parameters: Mapping[str, Any]) -> None:
                 raise
 
 
-def follow(session: AzureSession, titles: Mapping[str, str]) -> None:
+def follow(session: AzureSession, wanted: Mapping[str, Wanted]) -> None:
     """Wait until the deployment has ended, and say which resource is being made.
 
-    ``titles`` has names for people by resource id in lower case.
+    ``wanted`` is what it makes, by resource id in lower case.
 
     Raises:
         DeploymentError: It failed.
         FixableError: It takes too long, or Azure cannot be asked.
     """
-    name = deployment_name(session)
+    name, titles = deployment_name(session), {path: one.title for path, one in wanted.items()}
     deadline, pause = time.monotonic() + PATIENCE, _FIRST_PAUSE
     made: set[str] = set()
     with console.progress_bar("Making resources", total=len(titles)) as bar:
@@ -123,7 +131,7 @@ def follow(session: AzureSession, titles: Mapping[str, str]) -> None:
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
     if found.provisioning_state != "Succeeded":
-        raise _failure(name, found, rows, titles)
+        raise _failure(name, found, rows, wanted)
 
 
 def _tell(rows: list[Any], titles: Mapping[str, str], made: set[str], bar: Any) -> set[str]:
@@ -150,9 +158,11 @@ def _too_long(name: str) -> FixableError:
     )
 
 
-def _failure(name: str, found: Any, rows: list[Any], titles: Mapping[str, str]) -> DeploymentError:
+def _failure(
+    name: str, found: Any, rows: list[Any], wanted: Mapping[str, Wanted]
+) -> DeploymentError:
     causes = [
-        (titles.get(_target(row), "the role assignments"), code, message, row)
+        (wanted.get(_target(row)), code, message, row)
         for row in rows
         if row.properties.provisioning_state == "Failed"
         for code, message in _leaves(_error_of(row))
@@ -163,10 +173,21 @@ def _failure(name: str, found: Any, rows: list[Any], titles: Mapping[str, str]) 
         )
         return DeploymentError(_explained(f"deployment {name}", code, message, 400), {code})
     worst = next((cause for cause in causes if cause[1] != DUPLICATE), causes[0])
-    title, code, message, row = worst
+    one, code, message, row = worst
     status = _STATUS.get(str(row.properties.status_code or ""), 400)
+    title = one.title if one else "the role assignments"
     line = _explained(f"making {title}", code, message, status)
+    if one:
+        line.fix = _other_name(one, f"{code} {message}") or line.fix
     return DeploymentError(line, {cause[1] for cause in causes})
+
+
+def _other_name(one: Wanted, said: str) -> str:
+    """The fix where the name is taken, else empty."""
+    help_ = next((help_ for part, help_ in _TAKEN.items() if part in said.lower()), None)
+    if help_ is None:
+        return ""
+    return f"--set {one.setting}=NAME" + (f", or {help_.format(name=one.name)}" if help_ else "")
 
 
 def _error_of(row: Any) -> Any:
@@ -205,6 +226,4 @@ def _explained(doing: str, code: str, message: str, status: int) -> FixableError
     error = HttpResponseError(message=message)
     error.status_code = status
     error.error = ODataV4Format({"code": code, "message": message})
-    found = explain(error, doing)
-    found.fix = next((fix for part, fix in _DELETED.items() if part in message.lower()), found.fix)
-    return found
+    return explain(error, doing)

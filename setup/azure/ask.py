@@ -45,6 +45,13 @@ def agree(what: str, lines: Sequence[str], yes: bool | None = None) -> None:
         )
     for line in (what, *(f"  {line}" for line in lines)):
         console.err.print(line, markup=False)
-    if agreed or console.err.input("go on? [y/N] ").strip().lower() in ("y", "yes"):
-        return
-    raise FixableError("nothing was changed: you did not agree", "the same command with --yes")
+    if not agreed and not _says_yes():
+        raise FixableError("stopped: you did not agree", "the same command with --yes")
+
+
+def _says_yes() -> bool:
+    try:
+        said = console.err.input("go on? [y/N] ", markup=False)
+    except EOFError:  # Ctrl-D
+        return False
+    return said.strip().lower() in ("y", "yes")

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from setup.azure.data import DataAsset
+from setup.azure.data import DataAsset, data_assets, data_plan
 from setup.azure.history import ENDED
 from setup.azure.recipe import AzureRecipe
 from setup.azure.session import AzureSession, azure_errors
@@ -79,3 +79,16 @@ def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt
             return last
         last = Attempt(name, number, str(found["properties"]["status"]))
         number += 1
+
+
+def newest_attempt(session: AzureSession) -> Attempt | None:
+    """The same for the data that is here; None also where there is no train split.
+
+    Raises:
+        FixableError: The train split cannot be used, or Azure cannot be asked.
+    """
+    train = data_plan(session.recipe).paths.train
+    if not train.is_file():
+        return None
+    with data_assets(session.recipe, train) as assets:
+        return last_attempt(session, assets)

@@ -206,4 +206,5 @@ def pipeline_job(component: Component, inputs: Mapping[str, Any]) -> PipelineJob
     node: Any = component
     job: Any = dsl.pipeline(finetune_model)()
     job.outputs[OUTPUT].type = _MLFLOW
+    job.settings.continue_on_step_failure = False  # what failed cannot be mended by more hours
     return job  # type: ignore[no-any-return]

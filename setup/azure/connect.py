@@ -56,7 +56,7 @@ def run(recipe: AzureRecipe) -> Result:
     key, configs = endpoint.key(), connection_configs(recipe, found)
     changed = connect_project(session, configs, key)
     here = {recipe.connection: configs}
-    for deployment in sorted(found.traffic):
+    for deployment in sorted({*found.traffic, *found.mirror_traffic}):
         here[f"{recipe.connection}-{deployment}"] = {**configs, "deployment": deployment}
     changed = connect_here(here, key) or changed
     detail = (

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from setup import console
-from setup.azure.explain import azure_errors
+from setup.azure.explain import azure_errors, explain
+from setup.azure.ours import status_of
 from setup.azure.remnants import Item
 from setup.azure.session import AzureSession
-from setup.azure.vault import deleted_vault, in_group
+from setup.azure.vault import deleted_vault, is_ours
 from setup.azure.vault import purge as begin_purge
 from setup.azure.waiting import when_free
 from setup.errors import FixableError
@@ -18,36 +21,54 @@ PATIENCE = 3600.0  # seconds for one wave: a workspace takes minutes, an endpoin
 PURGE_FOR = 300.0
 PAUSE = 5.0
 _POLL = 5  # seconds between looks of the SDK, where Azure names no pace
-_FORBIDDEN = 403
+_FORBIDDEN, _GONE = 403, 404
+_NO_PURGE = (403, 405, 409)  # no right to, or somebody's policy has switched purge protection on
 
 
-def revoke(session: AzureSession, identities: list[Item]) -> None:
+def revoke(session: AzureSession, identities: list[Item]) -> str:
     """Take the roles of our identities in the group: they would stay, with nobody to hold them.
 
+    Returns what remains to be said if that is not allowed: it costs nothing, so it stops nothing.
+
     Raises:
-        FixableError: Azure refuses it.
+        FixableError: Azure refuses it for another reason.
     """
-    roles = session.authorization.role_assignments
     for identity in identities:
-        with azure_errors(f"taking the roles of {identity.title}"):
-            found = session.arm.get(identity.path, identity.api_version)
-            principal = found["properties"]["principalId"]
-            given = roles.list_for_scope(session.group_id, filter=f"principalId eq '{principal}'")
-            for one in list(given):
-                if f"{one.scope}/".lower().startswith(f"{session.group_id}/".lower()):
-                    roles.delete_by_id(str(one.id))
+        try:
+            with azure_errors(f"taking the roles of {identity.title}"):
+                _take_roles(session, identity)
+        except FixableError as error:
+            if status_of(error) != _FORBIDDEN:
+                raise
+            return f"; the roles of {identity.title} stay: you may not take them"
+    return ""
+
+
+def _take_roles(session: AzureSession, identity: Item) -> None:
+    found = session.arm.find(identity.path, identity.api_version)
+    if found is None:
+        return
+    roles, principal = session.authorization.role_assignments, found["properties"]["principalId"]
+    given = roles.list_for_scope(session.group_id, filter=f"principalId eq '{principal}'")
+    for one in list(given):
+        if f"{one.scope}/".lower().startswith(f"{session.group_id}/".lower()):
+            roles.delete_by_id(str(one.id))
 
 
 def delete(session: AzureSession, items: list[Item]) -> None:
     """Delete what does not depend on each other, side by side, and wait until it is gone.
 
+    What Azure refuses keeps nothing else from being deleted.
+
     Raises:
-        FixableError: Azure refuses it, or it takes longer than ``PATIENCE``.
+        FixableError: Azure refuses one, or it takes longer than ``PATIENCE``.
     """
     if not items:
         return
+    refusals: list[FixableError] = []
     with console.progress_bar("Deleting", total=len(items)) as bar:
-        waiting = [(item, _begin(session, item)) for item in items]
+        waiting = [(item, _try(refusals, partial(_begin, session, item))) for item in items]
+        waiting = [(item, poller) for item, poller in waiting if poller]
         deadline = time.monotonic() + PATIENCE
         while waiting:
             names = ", ".join(item.title for item, _ in waiting)
@@ -59,30 +80,64 @@ def delete(session: AzureSession, items: list[Item]) -> None:
                     f"after {PATIENCE / 60:.0f} minutes still being deleted: {names}",
                     "it goes on in Azure: run the same command again",
                 )
-            waiting = [(item, poller) for item, poller in waiting if not _gone(item, poller)]
+            waiting = [
+                (item, poller)
+                for item, poller in waiting
+                if _try(refusals, partial(_goes_on, item, poller))
+            ]
+    if refusals:
+        raise refusals[0]
+
+
+def _try(refusals: list[FixableError], work: Callable[[], Any]) -> Any:
+    """What ``work`` returns; None, and one refusal more, where it fails."""
+    try:
+        return work()
+    except FixableError as error:
+        refusals.append(error)
+        return None
 
 
 def _begin(session: AzureSession, item: Item) -> Any:
+    """Follows the deletion; None where there is nothing to delete any more."""
+    from azure.core.exceptions import (  # noqa: PLC0415 - azure is slow
+        ResourceExistsError,
+        ResourceNotFoundError,
+    )
+
     def begin() -> Any:
-        return session.resources.resources.begin_delete_by_id(
-            item.path.lstrip("/"),
-            api_version=item.api_version,
-            params=dict(item.params),
-            polling_interval=_POLL,
-        )
+        try:
+            return session.resources.resources.begin_delete_by_id(
+                item.path.lstrip("/"),
+                api_version=item.api_version,
+                params=dict(item.params),
+                polling_interval=_POLL,
+            )
+        except ResourceNotFoundError:
+            return None
+        except ResourceExistsError as error:
+            if "ScopeLocked" in str(error):  # no operation, which would end by itself
+                raise explain(error, f"deleting {item.title}") from None
+            raise
 
     with azure_errors(f"deleting {item.title}"):
         return when_free(f"deleting {item.title}", begin)
 
 
-def _gone(item: Item, poller: Any) -> bool:
+def _goes_on(item: Item, poller: Any) -> bool:
+    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - azure is slow
+
     with azure_errors(f"deleting {item.title}"):
         poller.wait(PAUSE)
         if not poller.done():
-            return False
-        poller.result()
+            return True
+        try:
+            poller.result()
+        except HttpResponseError as error:
+            if error.status_code != _GONE:  # with some, what tells how it went goes too
+                raise
     console.err.print(f"deleted {item.title}", markup=False)
-    return True
+    return False
 
 
 def purge(session: AzureSession) -> str:
@@ -91,19 +146,16 @@ def purge(session: AzureSession) -> str:
     Raises:
         FixableError: Azure refuses it for another reason.
     """
-    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - azure is slow
-
-    path = deleted_vault(session)
-    if not path or not in_group(session, path):
+    deleted = deleted_vault(session)
+    if deleted is None or not is_ours(session, deleted):
         return ""
-    name = path.rpartition("/")[2]
+    name = str(deleted["vaultId"]).rpartition("/")[2]
     try:
         with azure_errors(f"purging key vault {name}"):
             begin_purge(session)
     except FixableError as error:
-        cause = error.__context__
-        if isinstance(cause, HttpResponseError) and cause.status_code == _FORBIDDEN:
-            return f"; deleted key vault {name} keeps its name for a week: you may not purge it"
+        if status_of(error) in _NO_PURGE:
+            return f"; deleted key vault {name} keeps its name for days: you may not purge it"
         raise
     deadline = time.monotonic() + PURGE_FOR
     while deleted_vault(session):

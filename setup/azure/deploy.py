@@ -1,26 +1,41 @@
-"""The step ``deploy`` in Azure: the newest registered version, asked before it is used."""
+"""The step ``deploy`` in Azure: the version of the recipe's job, asked before it is used."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from setup.azure.container import NAME, context_version
 from setup.azure.deployment import deployment_name, price_of
 from setup.azure.endpoint import ManagedEndpoint
-from setup.azure.prices import price_lines
+from setup.azure.prices import Billable, price_lines
 from setup.azure.recipe import AzureRecipe
-from setup.azure.rollout import Rollout, share_traffic
+from setup.azure.rollout import Rollout
 from setup.azure.session import AzureSession
 from setup.azure.smoke import NoAnswerError, ask_deployment
-from setup.azure.version import age, need_version, newest_version
+from setup.azure.superseded import age_of, price_as_found, superseded, way_back
+from setup.azure.traffic import live_traffic, share_traffic
+from setup.azure.version import find_version, need_version
 from setup.errors import FixableError
 from setup.step import Result
 
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import ManagedOnlineDeployment, OnlineEndpoint
+
 
 def plan(recipe: AzureRecipe) -> list[str]:
-    """What ``run`` would do, and what that costs by the hour."""
+    """What ``run`` would do, and what that costs by the hour.
+
+    Raises:
+        FixableError: The recipe asks for what cannot be done; Azure cannot be asked.
+    """
     session = AzureSession(recipe)
     endpoint = ManagedEndpoint(session)
-    version = newest_version(session)
-    lines = [f"{'keep' if endpoint.find() else 'make'} endpoint {endpoint.name}, asked with a key"]
+    version = find_version(session)
+    found = endpoint.find()
+    right = found and found.provisioning_state == "Succeeded"
+    verb = "keep" if right else "put right" if found else "make"
+    lines = [f"{verb} endpoint {endpoint.name}, asked with a key"]
     if version:
         return lines + _plan_rollout(Rollout(session, version))
     name = deployment_name(recipe.endpoint.deployment, "VERSION")
@@ -29,24 +44,45 @@ def plan(recipe: AzureRecipe) -> list[str]:
 
 
 def _plan_rollout(rollout: Rollout) -> list[str]:
-    version, recipe, found = rollout.version, rollout.recipe, rollout.endpoint.find()
+    version, recipe, endpoint = rollout.version, rollout.recipe, rollout.endpoint
     what = f"deployment {rollout.name}: version {version.version} of {version.name}"
-    traffic = {name: share for name, share in found.traffic.items() if share} if found else {}
+    what += f" ({version.why})" if version.why else ""
+    found = endpoint.find()
+    traffic = live_traffic(found)
     wanted = share_traffic(traffic, rollout.name, recipe.endpoint.canary)
-    if found and rollout.endpoint.rolled_back(found) == rollout.name:
+    if found and endpoint.rolled_back(found) == rollout.name:
         wanted = traffic
     shares = ", ".join(f"{name} {share} %" for name, share in wanted.items())
     shares = f"traffic: {shares}" + (" (as it is)" if wanted == traffic else "")
-    if rollout.is_right():
-        return [f"keep {what}", shares]
-    lines = [f"make {what}, asked before it gets traffic", shares]
+    beside = rollout.beside(found) if wanted == {rollout.name: 100} else {}
+    others, there = _plan_others(rollout, beside), rollout.find()
+    if rollout.is_right(there):
+        return [f"keep {what}", shares, *(price_lines(others) if others else [])]
+    rollout.refuse_other_sku(there)
+    verb = "replace failed" if rollout.replaces(there) else "change" if there else "make"
+    asked = "asked again afterwards" if verb == "change" else "asked before it gets traffic"
+    lines = [f"{verb} {what}, {asked}", shares]
     if rollout.container and not rollout.container.find():
         lines.insert(0, f"build the image of environment {NAME}:{context_version()}")
-    return lines + price_lines([price_of(recipe, rollout.endpoint.name, rollout.name)])
+    return lines + price_lines([price_of(recipe, endpoint.name, rollout.name), *others])
+
+
+def _plan_others(rollout: Rollout, beside: dict[str, ManagedOnlineDeployment]) -> list[Billable]:
+    """What becomes of the deployments that take no traffic any more."""
+    recipe = rollout.recipe
+    going = superseded(recipe, beside, rollout.version.version)
+    priced = {
+        name: price_as_found(recipe, rollout.endpoint.name, name, one)
+        for name, one in sorted(beside.items())
+    }
+    return [
+        replace(one, what=f"{'delete' if name in going else 'keep'} {one.what}")
+        for name, one in priced.items()
+    ]
 
 
 def run(recipe: AzureRecipe) -> Result:
-    """Serve the newest version of the recipe's model.
+    """Serve the version that the recipe's own job made, or the newest.
 
     Raises:
         FixableError: No version, no quota, nobody agreed to the price, the deployment does not
@@ -54,11 +90,16 @@ def run(recipe: AzureRecipe) -> Result:
     """
     session = AzureSession(recipe)
     rollout = Rollout(session, need_version(session))
-    changed = rollout.deploy()
-    changed = rollout.endpoint.ensure() or changed
-    changed = rollout.give_traffic() or changed
+    made = rollout.deploy()
+    mended = rollout.endpoint.ensure()
+    shifted = rollout.give_traffic(made)
+    deleted = rollout.delete_superseded()
+    detail = _detail(rollout)
+    if deleted:
+        detail = f"{detail}; deleted: {', '.join(deleted)}"
+    changed = made or mended or shifted or bool(deleted)
     next_ = f"python -m setup connect --recipe {recipe.name}"
-    return Result("deploy", changed, _detail(rollout), next_)
+    return Result("deploy", changed, f"{detail}. It costs until {_teardown(recipe)}", next_)
 
 
 def rollback(recipe: AzureRecipe) -> Result:
@@ -89,30 +130,27 @@ def rollback(recipe: AzureRecipe) -> Result:
 def _newest_and_before(endpoint: ManagedEndpoint, traffic: dict[str, int]) -> tuple[str, str]:
     """The newest deployment with traffic, and the healthy one to go back to."""
     deployments = endpoint.deployments()
-    ages = {name: age(str(one.model).rpartition("/")[2]) for name, one in deployments.items()}
-    current = max((n for n in ages if traffic.get(n)), key=lambda n: ages[n], default="")
-    healthy = [
-        name
-        for name, one in deployments.items()
-        if one.provisioning_state == "Succeeded" and ages[name] < ages.get(current, (-1, ""))
-    ]
-    if not healthy:
+    taking = [name for name in deployments if traffic.get(name)]
+    current = max(taking, key=lambda name: age_of(deployments[name]), default="")
+    before = way_back(deployments, traffic, age_of(deployments[current])) if current else ""
+    if not before:
         raise FixableError(
             f"endpoint {endpoint.name} has no healthy deployment older than {current or 'any'}",
-            "python -m setup deploy makes one of the newest version",
+            "python -m setup deploy, with the settings that the older version was fine-tuned with",
         )
-    return current, max(healthy, key=lambda name: (traffic.get(name, 0), ages[name]))
+    return current, before
 
 
 def _detail(rollout: Rollout) -> str:
     version = rollout.version
-    endpoint, recipe = rollout.endpoint, rollout.recipe
+    endpoint = rollout.endpoint
     found = endpoint.need()
     share = found.traffic.get(rollout.name, 0)
     detail = (
         f"version {version.version} of {version.name} is deployment {rollout.name} of endpoint "
         f"{endpoint.name} and takes {share} % of the traffic at {found.scoring_uri}"
     )
+    detail += f" ({version.why})" if version.why else ""
     if endpoint.rolled_back(found) == rollout.name:
         more = endpoint.az_traffic({rollout.name: 100})
         detail += f"; it was rolled back, {more} gives it the traffic"
@@ -120,8 +158,20 @@ def _detail(rollout: Rollout) -> str:
     for name, other in sorted(others.items()):
         detail += f"; {name} takes {other} %"
         if not other:
-            detail += f", is there for a rollback and costs until {endpoint.az('delete', name)}"
-    return f"{detail}. It costs until {_teardown(recipe)}"
+            how = _deletion(rollout, found, name)
+            detail += f", is there for a rollback and costs until {how}"
+    return detail
+
+
+def _deletion(rollout: Rollout, found: OnlineEndpoint, name: str) -> str:
+    """The command that deletes a deployment without traffic."""
+    recipe = rollout.recipe
+    given = recipe.endpoint.model_copy(update={"keep_previous": False})
+    none_kept = recipe.model_copy(update={"endpoint": given})
+    going = superseded(none_kept, rollout.beside(found), rollout.version.version)
+    if name in going and live_traffic(found) == {rollout.name: 100}:
+        return f"python -m setup deploy --recipe {recipe.name} --set endpoint.keep_previous=false"
+    return rollout.endpoint.az("delete", name)
 
 
 def _teardown(recipe: AzureRecipe) -> str:

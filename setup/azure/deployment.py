@@ -65,8 +65,8 @@ def is_as_wanted(found: ManagedOnlineDeployment, wanted: ManagedOnlineDeployment
 def _facts(deployment: ManagedOnlineDeployment) -> dict[str, Any]:
     settings: Any = deployment.request_settings
     return {
-        "model": str(deployment.model).lower(),
-        "environment": str(deployment.environment or "").lower(),
+        "model": _plain(deployment.model),
+        "environment": _plain(deployment.environment),
         "sku": str(deployment.instance_type).lower(),
         "instances": deployment.instance_count,
         "timeout": settings.request_timeout_ms if settings else None,
@@ -74,3 +74,8 @@ def _facts(deployment: ManagedOnlineDeployment) -> dict[str, Any]:
         "liveness": vars(deployment.liveness_probe) if deployment.liveness_probe else {},
         "readiness": vars(deployment.readiness_probe) if deployment.readiness_probe else {},
     }
+
+
+def _plain(id_: Any) -> str:
+    """An id without what it is sometimes said with: another case, the scheme of Azure ML."""
+    return str(id_ or "").lower().removeprefix("azureml:")

@@ -1,31 +1,18 @@
-"""A deployment that does not come up or does not answer: its log, and the likely cause."""
+"""The log of a deployment that does not come up or does not answer."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import yaml
+from typing import NamedTuple
 
 from setup import console
 from setup.azure.endpoint import ManagedEndpoint
 from setup.azure.explain import one_line
 from setup.paths import endpoint_folder
 
-_TABLE = Path(__file__).with_name("deployment_causes.yaml")
 _LINES = 400  # of the container's log that are kept
 SHOWN = 15  # of them on the screen
 _CONTAINERS = ("inference-server", "storage-initializer")  # as the Azure CLI names them
-
-
-class Cause(NamedTuple):
-    """What probably went wrong, and what helps."""
-
-    cause: str
-    fix: str
 
 
 class Log(NamedTuple):
@@ -33,15 +20,6 @@ class Log(NamedTuple):
 
     lines: list[str]
     path: Path
-
-
-def likely_cause(texts: Iterable[str]) -> Cause | None:
-    """The first known cause that has left a sign in any of the texts."""
-    together = "\n".join(texts)
-    for row in _causes():
-        if re.search(row["sign"], together, re.IGNORECASE):
-            return Cause(row["cause"], row["fix"])
-    return None
 
 
 def fetch_log(endpoint: ManagedEndpoint, deployment: str) -> Log:
@@ -74,9 +52,3 @@ def _read(endpoint: ManagedEndpoint, deployment: str, container: str) -> str:
         )
     except AzureError:  # there is no container yet, or none any more
         return ""
-
-
-@cache
-def _causes() -> list[dict[str, Any]]:
-    content: list[dict[str, Any]] = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
-    return content

@@ -8,10 +8,11 @@ from setup.azure.available import name_checks
 from setup.azure.lifecycle import checked_on, registry_says, retirements
 from setup.azure.names import derive_names
 from setup.azure.prices import base_costs, endpoint_costs, finetune_costs, price_lines
+from setup.azure.providers import missing_providers
 from setup.azure.quota import Size, demands, find_size, region_sizes
 from setup.azure.recipe import AzureRecipe
 from setup.azure.rights import missing_rights
-from setup.azure.session import AzureSession, azure_errors
+from setup.azure.session import AzureSession
 from setup.doctor import Check, environment_checks
 from setup.errors import FixableError
 
@@ -120,13 +121,7 @@ def _wants_gpu(recipe: AzureRecipe, sizes: dict[str, Size]) -> bool:
 
 
 def _providers(session: AzureSession) -> Check:
-    with azure_errors("listing the resource providers"):
-        listed = {
-            (found.namespace or "").lower(): found.registration_state
-            for found in session.resources.providers.list()
-        }
-    missing = [name for name in _PROVIDERS if listed.get(name.lower()) != "Registered"]
-    if missing:
+    if missing := missing_providers(session, _PROVIDERS):
         fix = " && ".join(f"az provider register --wait --namespace {name}" for name in missing)
         return Check("providers", f"not registered: {', '.join(missing)}", fix)
     return Check("providers", f"{len(_PROVIDERS)} are registered")
@@ -149,11 +144,12 @@ def _quota(session: AzureSession, sizes: dict[str, Size]) -> Iterator[Check]:
     except FixableError as error:
         yield Check("quota", error.what, error.fix)
         return
+    recipe = session.recipe
+    where = f"--recipe {recipe.name} --set azure.location={recipe.azure.location}"
     for demand in found:
-        ask = (
-            f"python -m setup quota --family '{demand.family}' --request {demand.sufficient_limit}"
-        )
-        yield Check("quota", demand.line(), "" if demand.enough else ask)
+        wanted = f"--family '{demand.family}' --request {demand.sufficient_limit}"
+        ask = "" if demand.enough else f"python -m setup quota {where} {wanted}"
+        yield Check("quota", demand.line(), ask)
 
 
 def _model(session: AzureSession) -> Check:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from setup.azure import waiting
 from setup.azure.explain import code_and_message
 from setup.azure.names import derive_names
+from setup.azure.ours import tags_of
 from setup.azure.session import AzureSession, azure_errors
+from setup.azure.traffic import live_traffic
 from setup.azure.waiting import follow, nothing_printed, under_way, when_free
 from setup.errors import FixableError
 
@@ -17,7 +22,14 @@ if TYPE_CHECKING:
     from azure.ai.ml.entities import ManagedOnlineDeployment, OnlineEndpoint
 
 _PATIENCE = 1800.0  # seconds for the endpoint alone, without a deployment
+_SEEN = 300.0  # seconds until Azure shows the traffic that it has been told
 _ROLLED_BACK = "rolled-back"  # the tag that names the deployment traffic was taken from
+# How Azure says that the name is taken; it has said so in two ways, both of which name the region:
+# https://github.com/Azure/azureml-examples/pull/1931
+_TAKEN = re.compile(r"unique within (a|the) region", re.IGNORECASE)
+# What is said, with a 404, for a name that was deleted a moment ago:
+# https://github.com/Azure/azure-cli-extensions/issues/7660
+_STILL_HELD = "InferencingClientCallFailed"
 
 
 class ManagedEndpoint:
@@ -51,31 +63,37 @@ class ManagedEndpoint:
         return found
 
     def need(self) -> OnlineEndpoint:
-        """The endpoint.
-
-        Raises:
-            FixableError: There is none.
-        """
-        found = self.find()
-        if found is None:
-            raise FixableError(
-                f"workspace {self._names.workspace} has no endpoint {self.name}",
-                f"python -m setup deploy --recipe {self._recipe.name}",
-            )
-        return found
+        """The endpoint, an error where there is none."""
+        if found := self.find():
+            return found
+        raise FixableError(
+            f"workspace {self._names.workspace} has no endpoint {self.name}",
+            f"python -m setup deploy --recipe {self._recipe.name}",
+        )
 
     def ensure(self) -> bool:
-        """Make the endpoint, or wait for it; False when it was right already."""
+        """Make the endpoint, or put it right, its traffic as it is; False when it was right."""
+        found = self._settled()
+        if found is None:
+            self._put(self._wanted())
+            return True
+        self._refuse_unlike(found)
+        tags = {**(found.tags or {}), **tags_of(self._recipe)}
+        if found.provisioning_state == "Succeeded" and tags == (found.tags or {}):
+            return False
+        found.tags = tags
+        self._put(found)
+        return True
+
+    def _settled(self) -> OnlineEndpoint | None:
+        """The endpoint when nothing is under way on it any more."""
         found = self.find()
         if found and under_way(found.provisioning_state):
             follow(f"Endpoint {self.name}", None, self._state, _PATIENCE)
             found = self.find()
-        if found and found.provisioning_state == "Succeeded":
-            return self._correct(found)
-        self._put(self._wanted())
-        return True
+        return found
 
-    def _correct(self, found: OnlineEndpoint) -> bool:
+    def _refuse_unlike(self, found: OnlineEndpoint) -> None:
         if found.auth_mode != "key":
             raise FixableError(
                 f"endpoint {self.name} takes {found.auth_mode}, the flows need a key",
@@ -87,12 +105,6 @@ class ManagedEndpoint:
                 f"endpoint {self.name} has not the identity {self._names.identity}",
                 "--set endpoint.name=ANOTHER: the identity of an endpoint cannot be changed",
             )
-        tags = self._recipe.azure.tags
-        if tags.items() <= (found.tags or {}).items():
-            return False
-        found.tags = {**(found.tags or {}), **tags}
-        self._put(found)
-        return True
 
     @property
     def _identity(self) -> str:
@@ -106,7 +118,7 @@ class ManagedEndpoint:
         return entities.ManagedOnlineEndpoint(
             name=self.name,
             auth_mode="key",
-            tags=dict(self._recipe.azure.tags),
+            tags=tags_of(self._recipe),
             identity=entities.IdentityConfiguration(
                 type="user_assigned", user_assigned_identities=[mine]
             ),
@@ -119,30 +131,34 @@ class ManagedEndpoint:
         what = f"Endpoint {self.name}"
 
         def begin() -> Any:
-            found = self.find()
-            if found and under_way(found.provisioning_state):
-                follow(what, None, self._state, _PATIENCE)
-            return self.ml.online_endpoints.begin_create_or_update(wanted)
+            self._settled()
+            try:
+                return self.ml.online_endpoints.begin_create_or_update(wanted)
+            except HttpResponseError as error:
+                self._refuse_name(error)
+                raise
 
         with azure_errors(f"endpoint {self.name}"), nothing_printed():
-            try:
-                state = follow(what, when_free(what, begin), self._state, _PATIENCE)
-            except HttpResponseError as error:
-                self._refuse_taken_name(error)
-                raise
+            state = follow(what, when_free(what, begin), self._state, _PATIENCE)
         if state != "Succeeded":
             raise FixableError(
                 f"endpoint {self.name} ended as {state}",
                 "run the same command again: it is put right, not made anew",
             )
 
-    def _refuse_taken_name(self, error: Any) -> None:
-        _, message = code_and_message(error)
-        if "already in use" in message or "already exists" in message:
+    def _refuse_name(self, error: Any) -> None:
+        code, message = code_and_message(error)
+        if _TAKEN.search(message):
             raise FixableError(
                 f"the name of endpoint {self.name} is taken in {self._recipe.azure.location}: "
                 f"{message}",
                 "--set endpoint.name=ANOTHER",
+            ) from None
+        if error.status_code == 404 and code == _STILL_HELD:
+            raise FixableError(
+                f"Azure does not make endpoint {self.name} yet: one of this name, or the workspace "
+                f"before, was deleted a moment ago ({message})",
+                "run the same command again in a few minutes, or --set endpoint.name=ANOTHER",
             ) from None
 
     def _state(self) -> str:
@@ -153,13 +169,29 @@ class ManagedEndpoint:
         """Share the traffic in per cent; ``rolled_back`` names the deployment it is taken from."""
         found = self.need()
         found.traffic = dict(traffic)
+        # A deployment is sent requests or, as a mirror, copies of them, never both.
+        copies = found.mirror_traffic.items()
+        found.mirror_traffic = {name: share for name, share in copies if name not in traffic}
         tags = {key: value for key, value in (found.tags or {}).items() if key != _ROLLED_BACK}
         found.tags = tags | ({_ROLLED_BACK: rolled_back} if rolled_back else {})
         self._put(found)
+        self._see(traffic)
+
+    def _see(self, traffic: dict[str, int]) -> None:
+        """Wait until Azure shows it, a moment later: https://github.com/Azure/azure-dev/pull/3881"""
+        deadline = time.monotonic() + _SEEN
+        while (shown := live_traffic(self.need())) != traffic:
+            if time.monotonic() > deadline:
+                raise FixableError(
+                    f"endpoint {self.name} was told the traffic {traffic} and shows {shown}",
+                    "run the same command again",
+                )
+            time.sleep(waiting.PAUSE)
 
     def rolled_back(self, found: OnlineEndpoint) -> str:
-        """The deployment that a rollback took the traffic from, empty where none was."""
-        return str((found.tags or {}).get(_ROLLED_BACK, ""))
+        """The deployment that a rollback took the traffic from, empty where none is without it."""
+        name = str((found.tags or {}).get(_ROLLED_BACK, ""))
+        return "" if live_traffic(found).get(name) else name
 
     def key(self) -> str:
         """The primary key; for this process's memory and for connections only."""
@@ -188,17 +220,31 @@ class ManagedEndpoint:
                 return {}
         return {one.name: one for one in listed}
 
+    def delete(self, deployment: str) -> None:
+        """Delete a deployment that takes no traffic, and wait for its end."""
+        what = f"Deleting deployment {deployment}"
+
+        def begin() -> Any:
+            return self.ml.online_deployments.begin_delete(deployment, self.name)
+
+        with azure_errors(f"deleting deployment {deployment} of endpoint {self.name}"):
+            follow(what, when_free(what, begin), lambda: "gone", _PATIENCE)
+
     def az(self, verb: str, deployment: str) -> str:
         """The Azure CLI's command for one deployment, such as ``delete`` or ``get-logs``."""
         return (
             f"az ml online-deployment {verb} --name {deployment} --endpoint-name {self.name} "
-            f"--workspace-name {self._names.workspace} --resource-group {self._session.group}"
+            f"{self._place}"
         )
 
     def az_traffic(self, traffic: dict[str, int]) -> str:
         """The Azure CLI's command that shares the traffic so."""
         shares = " ".join(f"{name}={share}" for name, share in traffic.items())
+        return f'az ml online-endpoint update --name {self.name} --traffic "{shares}" {self._place}'
+
+    @property
+    def _place(self) -> str:
         return (
-            f"az ml online-endpoint update --name {self.name} --traffic {shares} "
-            f"--workspace-name {self._names.workspace} --resource-group {self._session.group}"
+            f"--workspace-name {self._names.workspace} --resource-group {self._session.group} "
+            f"--subscription {self._session.subscription_id}"
         )

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 AGAIN = "run the same command again: it finds what is done"
 _LOGIN = "az login, or correct AZURE_CLIENT_SECRET where the environment signs in"
+_NO_CLI = "install it (https://learn.microsoft.com/cli/azure/install-azure-cli), then az login"
+_SUBSCRIPTION = (
+    "az account list shows yours: --set azure.subscription=ID, or export AZURE_SUBSCRIPTION_ID=ID"
+)
 _DOCTOR = "python -m setup doctor --target azure"
 _LIMIT = 400  # characters of a service's message: some carry a page
 
@@ -26,6 +30,12 @@ _ACTION = re.compile(r"action '([^']+)'")
 _SCOPE = re.compile(r"scope '([^']+)'")
 _OBJECT = re.compile(r"object id '([^']+)'")
 _NAMESPACE = re.compile(r"namespace '([^']+)'")
+_TENANT = re.compile(r"https://login\.[\w.]+/([0-9a-fA-F-]{36})")
+# How a sign-in says that it reached nothing, each library in its own words.
+_UNREACHED = re.compile(
+    r"Unable to connect to proxy|Failed to (?:establish|resolve)|Max retries exceeded"
+    r"|Name or service not known|getaddrinfo failed|Network is unreachable|timed out"
+)
 
 # Code, or part of it, and the fix. The order matters: the first that is found in the code counts.
 _BY_CODE = [
@@ -40,8 +50,8 @@ _BY_CODE = [
         "AllocationFailed",
         "the region has no machine free: try later, or --set azure.location=REGION",
     ),
-    ("SubscriptionNotFound", "az account set --subscription ID"),
-    ("InvalidSubscriptionId", "az account set --subscription ID"),
+    ("SubscriptionNotFound", _SUBSCRIPTION),
+    ("InvalidSubscriptionId", _SUBSCRIPTION),
     (
         "RequestDisallowedByPolicy",
         "ask who runs the subscription for an exemption from that policy",
@@ -57,7 +67,7 @@ _BY_STATUS = {
 }
 # The least role that can do what an action asks for, by the start of the action.
 _ROLES = [
-    ("Microsoft.Authorization/", "User Access Administrator"),
+    ("Microsoft.Authorization/", "Role Based Access Control Administrator"),
     ("Microsoft.Quota/", "Quota Request Operator"),
     ("Microsoft.Storage/storageAccounts/blobServices/", "Storage Blob Data Contributor"),
     ("Microsoft.Storage/storageAccounts/fileServices/", "Storage File Data Privileged Contributor"),
@@ -84,7 +94,7 @@ def explain(error: AzureError, doing: str = "") -> FixableError:
     from azure.core import exceptions as core  # noqa: PLC0415
 
     if _is_login(error):
-        what, fix = f"not signed in to Azure: {_login_problem(error)}", _LOGIN
+        what, fix = _not_signed_in(error)
     elif isinstance(error, core.HttpResponseError) and error.status_code:
         what, fix = _refused(error)
     elif isinstance(error, core.ServiceRequestError | core.ServiceResponseError):
@@ -129,6 +139,8 @@ def _fix_by_code(code: str, message: str) -> str:
     if "MissingSubscriptionRegistration" in code:
         namespace = _NAMESPACE.search(message)
         return f"az provider register --wait --namespace {namespace[1] if namespace else 'NAME'}"
+    if "InvalidAuthenticationTokenTenant" in code and (tenant := _TENANT.search(message)):
+        return f"az login --tenant {tenant[1]}, and {AGAIN}"
     said = code.lower() or message.lower()
     return next((fix for part, fix in _BY_CODE if part.lower() in said), "")
 
@@ -150,6 +162,15 @@ def _is_login(error: AzureError) -> bool:
     return isinstance(error, ClientAuthenticationError) and signing_in
 
 
-def _login_problem(error: Any) -> str:
-    found = re.search(r"AADSTS\d+: [^.\n]*", error.message)
-    return one_line(found[0] if found else error.message.splitlines()[0])
+def _not_signed_in(error: AzureError) -> tuple[str, str]:
+    """Why, of all that the ways to sign in say: a managed identity is looked for in vain anyway."""
+    said = [line for line in error.message.splitlines() if "ManagedIdentityCredential" not in line]
+    if found := re.search(r"AADSTS\d+: [^.\n]*", error.message):
+        return f"not signed in to Azure: {one_line(found[0])}", _LOGIN
+    if reached := _UNREACHED.search("\n".join(said)):
+        what = f"the connection to Azure failed while signing in: {reached[0]}"
+        return what, f"look at the network and HTTPS_PROXY, and {AGAIN}"
+    if "Azure CLI not found" in error.message:
+        return "not signed in to Azure, and there is no Azure CLI to do it with", _NO_CLI
+    of_cli = re.search(r"AzureCliCredential: (.+)", error.message)
+    return f"not signed in to Azure: {one_line(of_cli[1] if of_cli else said[0])}", _LOGIN

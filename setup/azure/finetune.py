@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Any
 from setup import console
 from setup.azure.ask import confirm
 from setup.azure.attempts import Attempt, job_name, last_attempt
+from setup.azure.cluster import find_cluster
 from setup.azure.data import DataAsset, data_assets, data_plan, is_registered
 from setup.azure.follow import Follower
 from setup.azure.history import History
 from setup.azure.job_failure import explain_failure
 from setup.azure.lifecycle import registry_says
 from setup.azure.prices import finetune_costs
-from setup.azure.recipe import AzureRecipe
+from setup.azure.recipe import AzureRecipe, Compute
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 from setup.step import Result
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
-
-_COMPUTES = "2024-04-01"
 
 
 def plan(recipe: AzureRecipe) -> list[str]:
@@ -105,10 +104,10 @@ def _start(session: AzureSession, assets: dict[str, DataAsset], last: Attempt | 
         if not is_registered(session, asset):
             fix = f"python -m setup data --recipe {recipe.name}"
             raise FixableError(f"{recipe.azure.workspace} has no data asset {asset}", fix)
-    _refuse_missing_cluster(session)
+    _refuse_other_cluster(session)
     if objections := registry_says(session):
         raise FixableError(
-            f"{recipe.model.source}: {', '.join(objections)}", "--set model.source= another model"
+            f"{recipe.model.source}: {', '.join(objections)}", "--set model.source=ANOTHER"
         )
     name = job_name(recipe, assets, number)
     if recipe.finetune.route == "catalog":
@@ -128,18 +127,26 @@ def _why_ended(session: AzureSession, last: Attempt) -> str:
     return explain_failure(session, found, steps).what
 
 
-def _refuse_missing_cluster(session: AzureSession) -> None:
-    azure, name = session.recipe.azure, session.recipe.finetune.compute.name
-    path = (
-        f"{session.group_id}/providers/Microsoft.MachineLearningServices"
-        f"/workspaces/{azure.workspace}/computes/{name}"
-    )
-    with azure_errors(f"looking for cluster {name}"):
-        if session.arm.find(path, _COMPUTES) is None:
-            raise FixableError(
-                f"workspace {azure.workspace} has no cluster {name}",
-                f"python -m setup provision --recipe {session.recipe.name}",
-            )
+def _refuse_other_cluster(session: AzureSession) -> None:
+    """The cluster that is there decides the price and whether the job ever gets its machines."""
+    azure, given = session.recipe.azure, session.recipe.finetune.compute
+    if what := _wrong_with(find_cluster(session), given):
+        raise FixableError(
+            f"workspace {azure.workspace} has {what}",
+            f"python -m setup provision --recipe {session.recipe.name}",
+        )
+
+
+def _wrong_with(cluster: dict[str, Any] | None, given: Compute) -> str:
+    if cluster is None:
+        return f"no cluster {given.name}"
+    there = cluster["properties"].get("properties") or {}
+    if str(there.get("vmSize")).lower() != given.sku.lower():
+        return f"cluster {given.name} of {there.get('vmSize')}, the recipe says {given.sku}"
+    nodes = (there.get("scaleSettings") or {}).get("maxNodeCount", given.nodes)
+    if nodes < given.nodes:
+        return f"cluster {given.name} of at most {nodes} nodes, the recipe says {given.nodes}"
+    return ""
 
 
 def _ask(recipe: AzureRecipe) -> None:
@@ -170,12 +177,12 @@ def _submit_catalog(
 def _submit_own(session: AzureSession, name: str, assets: dict[str, DataAsset]) -> None:
     from setup.azure import own_job  # noqa: PLC0415 - slow
 
-    recipe, processes = session.recipe, own_job.processes_each(session)
+    recipe, gpus = session.recipe, own_job.gpus_each(session)
     with own_job.code_snapshot(recipe) as code:
         _ask(recipe)
         with _kept_quiet():
             environment = own_job.ensure_environment(session)
-        job = own_job.command_job(recipe, code, environment, assets["train"], processes)
+        job = own_job.command_job(recipe, code, environment, assets["train"], gpus)
         _submit(session, job, name, assets)
 
 
@@ -188,8 +195,13 @@ def _submit(session: AzureSession, job: Job | Any, name: str, assets: dict[str, 
         "model": recipe.model.source,
         **{f"data_{part}": str(asset) for part, asset in assets.items()},
     }
-    with azure_errors(f"submitting job {name}"), _kept_quiet():
-        session.ml(recipe.azure.workspace).jobs.create_or_update(job)
+    try:
+        with azure_errors(f"submitting job {name}"), _kept_quiet():
+            session.ml(recipe.azure.workspace).jobs.create_or_update(job)
+    except KeyboardInterrupt:
+        told = f"job {name} may run in Azure, and cost; the same command finds and follows it"
+        console.err.print(told, markup=False)
+        raise
 
 
 @contextmanager

@@ -10,22 +10,24 @@ from typing import Any, NoReturn
 from setup import console
 from setup.azure.explain import explain, one_line
 from setup.azure.history import WAITING, History, Run
-from setup.azure.job_failure import explain_failure, likely_cause
+from setup.azure.job_failure import explain_failure, ran_too_long, what_went_wrong
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 
 PAUSE = 15.0  # seconds between two looks, where the service names no pace of its own
-_PATIENCE = 20  # looks in a row that say why no machine comes: five minutes
-_LOST = 8  # looks in a row that may fail
+_PATIENCE = 20  # looks in a row at which the cluster cannot grow: five minutes
+_LOST = 40  # looks in a row that may fail: ten minutes, for nobody else ends a pipeline in time
 _CLUSTERS = "2024-04-01"
 _UNAUTHORIZED = 401
-_MAY_PASS = (_UNAUTHORIZED, 408, 409, 429)
+_MAY_PASS = (_UNAUTHORIZED, 404, 408, 409, 429)  # 404: the history of a new job comes a little late
 
 
 class Follower:
     """One job of the recipe's workspace.
 
-    ``limit`` is in hours: a pipeline has no limit of its own in Azure, so the follower cancels it.
+    ``limit`` is in hours, and the follower cancels what works longer: in Azure only command jobs
+    take a limit, pipelines have none, and the steps inside a registry's component are not ours.
+    https://learn.microsoft.com/azure/machine-learning/reference-yaml-job-pipeline
     """
 
     def __init__(self, session: AzureSession, job: str, command: str, limit: float) -> None:
@@ -58,7 +60,7 @@ class Follower:
         azure = self.session.recipe.azure
         return (
             f"az ml job cancel --name {self.job} --resource-group {azure.resource_group} "
-            f"--workspace-name {azure.workspace}"
+            f"--workspace-name {azure.workspace} --subscription {self.session.subscription_id}"
         )
 
     def _follow(self) -> None:
@@ -71,15 +73,19 @@ class Follower:
                 if run.over:
                     raise explain_failure(self.session, run, steps)
                 self._refuse_endless_wait(run, steps)
-                if self._hours(run) > self.limit:
+                if self._hours(run, steps) > self.limit:
                     self._end()
                 sleep((self._history and self._history.pace) or PAUSE)
 
-    def _hours(self, run: Run) -> float:
+    def _hours(self, run: Run, steps: Sequence[Run]) -> float:
+        """How long machines have worked on it: a pipeline itself runs while its steps wait."""
         now = datetime.now(UTC)
-        if run.status not in WAITING:
-            self._seen = self._seen or now
-        return run.hours(now, self._seen)
+        working = [one for one in steps or [run] if one.status not in WAITING]
+        if not working:
+            return 0.0
+        self._seen = self._seen or now
+        started = min((one.started for one in working if one.started), default=self._seen)
+        return ((run.ended or now) - started).total_seconds() / 3600
 
     def _look(self) -> tuple[Run, list[Run]]:
         """The job and its steps, through lost connections, throttling and expired tokens."""
@@ -96,6 +102,8 @@ class Follower:
                     raise FixableError(lost.what, f"{lost.fix}; {going}") from None
                 if getattr(error, "status_code", None) == _UNAUTHORIZED:
                     self._sign_in_again()
+                if failed:
+                    self._say(f"job {self.job}: no answer from Azure, asking again")
                 sleep(min(0.1 * 2**failed, PAUSE))
         raise AssertionError("the last try returns or raises")
 
@@ -113,57 +121,60 @@ class Follower:
         if steps:
             parts.append(f"{done} of {len(steps)} steps done")
         parts += [f"{step.title} {step.status.lower()}" for step in active]
+        if any(step.status in WAITING for step in steps) and not active:
+            parts.append("waiting for a machine")
         line = ", ".join(parts)
-        minutes = f"{self._hours(run) * 60:.0f} minutes"
+        minutes = f"{self._hours(run, steps) * 60:.0f} minutes"
         status.update(f"job {self.job}: {line}, {minutes}")
+        self._say(f"job {self.job}: {line}", f" ({minutes})")
+
+    def _say(self, line: str, more: str = "") -> None:
+        """Print a line unless it was the last one; ``more`` may differ."""
         if line != self._said:
-            console.err.print(f"job {self.job}: {line} ({minutes})", markup=False)
+            console.err.print(line + more, markup=False)
         self._said = line
 
     def _refuse_endless_wait(self, run: Run, steps: Sequence[Run]) -> None:
-        """Say why no machine comes, once it has been so for a while."""
+        """Say why no machine comes, once the cluster has not been able to grow for a while."""
         waiting = [one for one in (run, *steps) if one.status in WAITING]
         busy = any(not one.over and one.status not in WAITING for one in steps or [run])
-        reason = "" if busy or not waiting else self._why_waiting(waiting)
+        reason = "" if busy or not waiting else self._why_no_machine()
         self._refusals = self._refusals + 1 if reason else 0
         if self._refusals < _PATIENCE:
             return
-        _, fix = likely_cause(reason, [])
+        _, fix = what_went_wrong(self.session, [reason], [])
         raise FixableError(
             f"job {self.job} gets no machine: {one_line(reason)}",
             f"{fix}; the job waits for free, {self.command} follows it, {self._cancel} ends it",
         )
 
-    def _why_waiting(self, waiting: Sequence[Run]) -> str:
-        """What the cluster says against growing, else what the job waits for."""
+    def _why_no_machine(self) -> str:
+        """What the cluster says against growing, empty where it says nothing or has its nodes."""
         from azure.core.exceptions import AzureError  # noqa: PLC0415 - slow
 
-        name = self.session.recipe.finetune.compute.name
+        given = self.session.recipe.finetune.compute
         workspace = self.session.recipe.azure.workspace
         path = (
             f"{self.session.group_id}/providers/Microsoft.MachineLearningServices"
-            f"/workspaces/{workspace}/computes/{name}"
+            f"/workspaces/{workspace}/computes/{given.name}"
         )
         try:
             found = (self.session.arm.find(path, _CLUSTERS) or {}).get("properties") or {}
-            errors = (found.get("properties") or {}).get("errors") or found.get(
-                "provisioningErrors"
-            )
-            for row in errors or []:
-                error = row.get("error") or row
-                return f"{error.get('code')}: {error.get('message')}"
-            return self._history.waits_for(waiting[-1].name) if self._history else ""
         except AzureError:
             return ""  # the next look asks again
+        cluster = found.get("properties") or {}
+        if int(cluster.get("currentNodeCount") or 0) >= given.nodes:
+            return ""
+        for row in cluster.get("errors") or found.get("provisioningErrors") or []:
+            error = row.get("error") or row
+            return f"{error.get('code')}: {error.get('message')}"
+        return ""
 
     def _end(self) -> NoReturn:
         with azure_errors(f"cancelling job {self.job}"):
             workspace = self.session.ml(self.session.recipe.azure.workspace)
             workspace.jobs.begin_cancel(self.job).wait()
-        raise FixableError(
-            f"job {self.job} ran longer than finetune.max_hours ({self.limit:g}) and was cancelled",
-            "raise finetune.max_hours, or train on less; the same command starts a new attempt",
-        )
+        raise ran_too_long(self.job, self.limit)
 
 
 def _passes(error: Any) -> bool:

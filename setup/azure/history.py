@@ -1,4 +1,4 @@
-"""What Azure ML writes down of a job while it runs: its steps, why it waits, its errors and losses.
+"""What Azure ML writes down of a job while it runs: its steps, its errors and losses.
 
 The run history is where the studio reads too; the jobs of Azure Resource Manager know the state of
 a pipeline but nothing of its steps. Shapes: the client of azure-ai-ml, ``_restclient/runhistory``.
@@ -40,10 +40,12 @@ class Run:
         """Whether it has ended, well or not."""
         return self.status in ENDED
 
-    def hours(self, now: datetime, seen: datetime | None = None) -> float:
-        """How long it has run; ``seen`` counts where it does not say when it started."""
-        start = self.started or seen
-        return ((self.ended or now) - start).total_seconds() / 3600 if start else 0.0
+    @property
+    def hours(self) -> float:
+        """How long it ran; 0 where it does not say."""
+        if not self.started or not self.ended:
+            return 0.0
+        return (self.ended - self.started).total_seconds() / 3600
 
 
 class History:
@@ -68,21 +70,13 @@ class History:
         """The job or step ``name``."""
         return _read(self._get(f"/history/v1.0{self._workspace}/runs/{name}/details"))
 
-    def waits_for(self, name: str) -> str:
-        """What a queued job or step waits for, empty where nothing is said."""
-        found = self._get(f"/history/v1.0{self._workspace}/runs/{name}")
-        warnings = [warning.get("message") for warning in found.get("warnings") or []]
-        return "; ".join(
-            filter(None, [(found.get("queueingInfo") or {}).get("message"), *warnings])
-        )
-
     def steps(self, name: str) -> list[Run]:
         """The steps of a pipeline and the steps in them, in the order they were made."""
         found = []
-        for row in self._get(f"/history/v1.0{self._workspace}/runs/{name}/children")["value"]:
-            inner = (
-                self.steps(row["runId"]) if "pipeline" in str(row.get("runType")).lower() else []
-            )
+        listed = self._get(f"/history/v1.0{self._workspace}/runs/{name}/children")
+        for row in listed.get("value") or []:
+            kind = f"{row.get('runType')} {row.get('runTypeV2')}".lower()
+            inner = self.steps(row["runId"]) if "pipeline" in kind else []
             found += inner or [_read(row)]
         return found
 

@@ -36,7 +36,7 @@ _PRICES = {"storage": "$ an hour", "registry": "$ an hour", "logs": "nothing unt
 _SETTINGS = {"compute": "finetune.compute.name", "identity": "azure.workspace"}
 _SETTINGS |= {"logs": "azure.workspace", "insights": "azure.workspace"}
 _DURATION = TypeAdapter(timedelta)  # reads ISO 8601: PT120S, PT2M
-_ENDED_BADLY = ("Failed", "Canceled")
+_ENDED_BADLY = ("failed", "canceled")
 
 
 @dataclass(frozen=True)
@@ -123,15 +123,20 @@ def differences(session: AzureSession, one: Wanted, body: Mapping[str, Any] | No
     _refuse_elsewhere(session, one, body)
     tags = (body.get("tags") or {}).items()
     found = [] if tags_of(session.recipe).items() <= tags else ["tags"]
-    if one.sku and _sku_of(body).lower() != one.sku.lower():
-        found.append(f"SKU {_sku_of(body)}")
+    if (sku := _sku_of(body)) and one.sku and sku.lower() != one.sku.lower():
+        found.append(f"SKU {sku}")
     return [*_failed(body), *found]
 
 
+def has_failed(body: Mapping[str, Any]) -> bool:
+    """Whether the last operation on a resource left it failed."""
+    return bool([*_failed(body)])
+
+
 def _failed(body: Mapping[str, Any]) -> Iterator[str]:
-    state = (body.get("properties") or {}).get("provisioningState")
+    state = str((body.get("properties") or {}).get("provisioningState")).lower()
     if state in _ENDED_BADLY:
-        yield f"was left {state.lower()}"
+        yield f"was left {state}"
 
 
 def _refuse_elsewhere(session: AzureSession, one: Wanted, body: Mapping[str, Any]) -> None:
@@ -147,7 +152,7 @@ def _refuse_elsewhere(session: AzureSession, one: Wanted, body: Mapping[str, Any
 def _cluster(session: AzureSession, one: Wanted, body: Mapping[str, Any]) -> Iterator[str]:
     given = session.recipe.finetune.compute
     there = (body.get("properties") or {}).get("properties") or {}
-    if there.get("vmSize", "").lower() != given.sku.lower():
+    if str(there.get("vmSize")).lower() != given.sku.lower():
         raise FixableError(
             f"{one.title} is of {there.get('vmSize')}, the recipe says {given.sku}",
             "--set finetune.compute.name=NAME, or "

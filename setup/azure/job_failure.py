@@ -1,62 +1,79 @@
-"""Why a job failed, in one line, from what it printed and what Azure ML says of it."""
+"""Why a job did not complete, in one line, from what it printed and what Azure ML says of it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from setup import console
 from setup.azure.blobs import log_end
-from setup.azure.explain import one_line
+from setup.azure.causes import likely_cause
+from setup.azure.explain import explain, one_line
 from setup.azure.history import Run
-from setup.azure.session import AzureSession, azure_errors
+from setup.azure.session import AzureSession
 from setup.errors import FixableError
 
-_TABLE = Path(__file__).with_name("job_causes.yaml")
-_LINES = 20  # of a failed step's log
+_LINES = 200  # of a failed step's log that are read
+_SHOWN = 20  # of them that are shown and searched
 _SAYS_ERROR = re.compile(r"^[\w.]*(?:Error|Exception)\b|\berror\b", re.IGNORECASE)
+# torchrun ends the log of whatever failed in it with a traceback of its own, which says only that.
+_LAUNCHER = re.compile(r"elastic/multiprocessing/api\.py.*\bfailed \(exitcode")
 _AGAIN = "read the lines above and change the recipe; the same command then starts a new attempt"
 
 
 def explain_failure(session: AzureSession, run: Run, steps: Sequence[Run]) -> FixableError:
-    """Why an ended job did not complete; prints the end of the failing step's log.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
+    """Why an ended job did not complete; prints the end of the failing step's log."""
     if run.status == "Canceled":
+        limit = session.recipe.finetune.max_hours
+        if run.hours >= limit:
+            return ran_too_long(run.name, limit)
         return FixableError(
             f"job {run.name} was cancelled", "the same command starts a new attempt"
         )
     step = next((one for one in steps if one.status == "Failed"), run)
-    with azure_errors(f"reading the log of job {step.name}"):
-        name, lines = log_end(session, step.name, _LINES)
-    if lines:
-        console.err.print(f"the end of {name} of {step.title}:", markup=False)
-        for line in lines:
-            console.err.print(f"  {one_line(line)}", markup=False)
-    cause, fix = likely_cause(step.error or run.error, lines)
+    log, launcher = _read_log(session, step)
+    cause, fix = what_went_wrong(session, [*launcher, step.error or run.error], log)
     where = f" in step {step.title}" if step is not run else ""
     return FixableError(f"job {run.name} failed{where}: {cause}", fix)
 
 
-def likely_cause(error: str, log: Sequence[str]) -> tuple[str, str]:
-    """What probably went wrong, with the line that shows it, and what helps."""
-    lines = [*reversed(log), error]  # a log ends with what is nearest to the failure
-    for row in _causes():
-        for line in lines:
-            if re.search(row["sign"], line, re.IGNORECASE):
-                return f"{row['cause']} ({one_line(line)})", row["fix"]
-    last = next((line for line in reversed(log) if _SAYS_ERROR.search(line.strip())), error)
+def ran_too_long(job: str, limit: float) -> FixableError:
+    """The end of a job by ``finetune.max_hours``, whether Azure kept it or the follower."""
+    return FixableError(
+        f"job {job} ran longer than finetune.max_hours ({limit:g}) and was cancelled",
+        "raise finetune.max_hours, or train on less; the same command starts a new attempt",
+    )
+
+
+def what_went_wrong(
+    session: AzureSession, said: Sequence[str], log: Sequence[str]
+) -> tuple[str, str]:
+    """What probably went wrong, with the line that shows it, and what helps.
+
+    ``said`` is what others say of the job, the surest last; ``log`` what it printed itself.
+    """
+    if found := likely_cause("job", [*said, *log], session.recipe.name):
+        return f"{found.cause} ({found.line})", found.fix
+    last = next((line for line in reversed(log) if _SAYS_ERROR.search(line.strip())), said[-1])
     return one_line(last) or "it gave no reason", _AGAIN
 
 
-@cache
-def _causes() -> list[dict[str, Any]]:
-    content: list[dict[str, Any]] = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
-    return content
+def _read_log(session: AzureSession, step: Run) -> tuple[list[str], list[str]]:
+    """The end of what the step printed, which is shown too, and of what its launcher printed.
+
+    Both are empty where the log cannot be read.
+    """
+    from azure.core.exceptions import AzureError  # noqa: PLC0415 - slow
+
+    try:
+        name, lines = log_end(session, step.name, _LINES)
+    except AzureError as error:  # what Azure ML says of the job is still worth telling
+        console.err.print(explain(error, f"reading the log of job {step.name}").what, markup=False)
+        return [], []
+    ends = next((n for n, line in enumerate(lines) if _LAUNCHER.search(line)), len(lines))
+    own = lines[:ends][-_SHOWN:]
+    if own:
+        console.err.print(f"the end of {name} of {step.title}:", markup=False)
+    for line in own:
+        console.err.print(f"  {one_line(line)}", markup=False)
+    return own, lines[ends:]

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,14 +47,15 @@ def write_outputs(recipe: str, model: Path, adapter: Path) -> dict[str, Any]:
         raise FixableError(
             f"no finished run in {folder}", f"python -m setup finetune --recipe {recipe}"
         )
-    with progress_bar("Merging the adapter") as bar:
-        merge_into_gguf(
-            base,
-            read_adapter(folder / "adapter"),
-            model / MODEL_FILE,
-            lambda done, total: bar.update(TASK, completed=done, total=total),
-        )
     try:
+        with tempfile.TemporaryDirectory() as room, progress_bar("Merging the adapter") as bar:
+            merge_into_gguf(
+                base,
+                read_adapter(folder / "adapter"),
+                Path(room) / MODEL_FILE,
+                lambda done, total: bar.update(TASK, completed=done, total=total),
+            )
+            _copy_files(Path(room), model)
         _copy_files(folder, adapter)
         shutil.copyfile(folder / "result.json", model / "result.json")
     except OSError as error:
@@ -62,7 +64,7 @@ def write_outputs(recipe: str, model: Path, adapter: Path) -> dict[str, Any]:
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Contents only: a mounted storage container may refuse permissions and times."""
+    """Contents only, from first byte to last: mounted storage may refuse more, even renaming."""
     for path in source.rglob("*"):
         if path.is_file():
             copy = target / path.relative_to(source)

@@ -99,16 +99,16 @@ def registry_says(session: AzureSession) -> list[str]:
     """
     from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
 
+    from setup.azure.registry_entry import read_entry  # noqa: PLC0415 - only where it is asked
+
     asset = session.recipe.model.asset
     if asset is None:
         return []
     with azure_errors(f"asking registry {asset.registry} for {asset.name} {asset.version}"):
         try:
-            model = session.ml_registry(asset.registry).models.get(asset.name, asset.version)
+            return [*objections(read_entry(session, asset))]
         except ResourceNotFoundError:
             return [f"not in registry {asset.registry}"]
-    said = [model.tags, model.properties, getattr(model, "system_metadata", None)]
-    return [line for part in said if isinstance(part, Mapping) for line in objections(part)]
 
 
 def objections(said: Mapping[str, Any]) -> Iterator[str]:

@@ -39,13 +39,18 @@ def find_group(session: AzureSession) -> dict[str, Any] | None:
         return session.arm.find(session.group_id, GROUPS)
 
 
-def refuse_foreign_group(session: AzureSession, group: Mapping[str, Any]) -> None:
-    """Raise FixableError if the group is neither ours nor shared with us, or is being deleted."""
-    if (group.get("properties") or {}).get("provisioningState") == "Deleting":
+def refuse_deleting(session: AzureSession, group: Mapping[str, Any]) -> None:
+    """Raise FixableError if somebody is deleting the group."""
+    state = str((group.get("properties") or {}).get("provisioningState"))
+    if state.lower() in ("deleting", "deprovisioning"):
         raise FixableError(
             f"resource group {session.group} is being deleted",
             "run the same command again in a few minutes",
         )
+
+
+def refuse_foreign_group(session: AzureSession, group: Mapping[str, Any]) -> None:
+    """Raise FixableError if the group is neither ours nor shared with us."""
     if mark_of(group) not in (MADE, SHARED):
         share = _TAG_IT.format(id=session.group_id, tag=TAG, value=SHARED)
         raise FixableError(
@@ -73,14 +78,15 @@ def signed_in(recipe: AzureRecipe, work: Callable[[AzureSession], T]) -> T:
     try:
         return work(AzureSession(recipe))
     except FixableError as error:
-        if not _token_refused(error):
+        if status_of(error) != _UNAUTHORIZED:
             raise
     return work(AzureSession(recipe))
 
 
-def _token_refused(error: BaseException | None) -> bool:
+def status_of(error: BaseException | None) -> int:
+    """What Azure answered where ``error`` comes of a refusal: 403 for one; else 0."""
     while error is not None:
-        if getattr(error, "status_code", None) == _UNAUTHORIZED:
-            return True
+        if status := getattr(error, "status_code", None):
+            return int(status)
         error = error.__context__
-    return False
+    return 0

@@ -73,27 +73,37 @@ def job_recipe(recipe: AzureRecipe) -> Recipe:
     )
 
 
-def job_command(nodes: int, processes: int) -> str:
-    """What every machine of the job runs, in bash; ``processes`` of the trainer on each.
+def job_command(nodes: int, gpus: int) -> str:
+    """What every machine of the job runs, in bash: the trainer once for each of its GPUs, or once.
 
     Azure ML's PyTorch distribution says in the environment who is who, torchrun starts the
     processes. Several machines need one folder for the run: the first writes what all read.
     """
     state = f'"${{{{outputs.{_SHARED}}}}}"' if nodes > 1 else _LOCAL_STATE
     torchrun = (
-        f"torchrun --nnodes {nodes} --nproc-per-node {processes} --node-rank ${{NODE_RANK:-0}} "
+        f"torchrun --nnodes {nodes} --nproc-per-node {max(1, gpus)} "
+        "--node-rank ${NODE_RANK:-0} "
         "--master-addr ${MASTER_ADDR:-127.0.0.1} --master-port ${MASTER_PORT:-29500}"
     )
     to = f'--model "${{{{outputs.{OUTPUT}}}}}" --adapter "${{{{outputs.{ADAPTER}}}}}"'
     output = f"python -m setup.azure.job_output {RECIPE} {to}"
     return " && ".join(
         [
+            *([_find_gpus(gpus)] if gpus else []),
             f"export FINETUNE_PHI_MODELS={_LOCAL_STATE}/models FINETUNE_PHI_HOME={state}",
             "mkdir -p data/prepared",
             'cp "${{inputs.train}}" data/prepared/train_data.jsonl',
             f"{torchrun} -m setup finetune --recipe {RECIPE}",
             f"if [ ${{NODE_RANK:-0}} = 0 ]; then {output}; fi",
         ]
+    )
+
+
+def _find_gpus(wanted: int) -> str:
+    """Ends a job whose driver and torch do not fit: on its CPUs it would take days of GPU price."""
+    return (
+        "python -c 'import torch; found = torch.cuda.is_available() * torch.cuda.device_count(); "
+        f'exit(found != {wanted} and f"error: torch finds {{found}} GPUs, not {wanted}")\''
     )
 
 
@@ -153,20 +163,19 @@ def _make_environment(environments: Any, name: str, version: str, files: list[Pa
         environments.create_or_update(Environment(name=name, version=version, build=build))
 
 
-def processes_each(session: AzureSession) -> int:
-    """How many processes of the trainer each machine runs: one for each GPU, or one.
+def gpus_each(session: AzureSession) -> int:
+    """How many GPUs each machine of the cluster has.
 
     Raises:
         FixableError: The region does not offer the cluster's SKU.
     """
-    sku = session.recipe.finetune.compute.sku
-    return max(1, find_size(session, region_sizes(session), sku).gpus)
+    return find_size(session, region_sizes(session), session.recipe.finetune.compute.sku).gpus
 
 
 def command_job(
-    recipe: AzureRecipe, code: Path, environment: str, train: DataAsset, processes: int
+    recipe: AzureRecipe, code: Path, environment: str, train: DataAsset, gpus: int
 ) -> Command:
-    """The job, not submitted; ``code`` is a snapshot, ``processes`` are those of each machine."""
+    """The job, not submitted; ``code`` is a snapshot, ``gpus`` are those of each machine."""
     from azure.ai.ml import Input, Output, PyTorchDistribution, command  # noqa: PLC0415 - slow
     from azure.ai.ml.entities import CommandJobLimits  # noqa: PLC0415
 
@@ -175,7 +184,7 @@ def command_job(
     outputs = [OUTPUT, ADAPTER, *([_SHARED] if nodes > 1 else [])]
     job: Any = command(
         code=str(code),
-        command=job_command(nodes, processes),
+        command=job_command(nodes, gpus),
         environment=environment,
         compute=given.compute.name,
         instance_count=nodes,

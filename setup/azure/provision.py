@@ -7,19 +7,25 @@ Nothing is ever deleted here.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from setup import console
 from setup.azure import arm_deployment
 from setup.azure.ask import confirm
-from setup.azure.infra import NAMES, template, template_parameters
-from setup.azure.inventory import Wanted, differences, find_all, wanted_resources
-from setup.azure.lifecycle import refuse_retired
+from setup.azure.infra import NAMES, template_parameters
+from setup.azure.inventory import Wanted, differences, find_all, has_failed, wanted_resources
+from setup.azure.lifecycle import refuse_retired, registry_says
 from setup.azure.names import derive_names
-from setup.azure.ours import find_group, refuse_foreign_group, signed_in, tags_of
+from setup.azure.ours import (
+    find_group,
+    refuse_deleting,
+    refuse_foreign_group,
+    signed_in,
+    tags_of,
+)
 from setup.azure.prices import base_costs, legend
+from setup.azure.providers import register, unregistered
 from setup.azure.recipe import AzureRecipe
 from setup.azure.roles import Role, assign, missing_roles, wait_until_allowed, wanted_roles
 from setup.azure.session import AzureSession, azure_errors
@@ -27,8 +33,6 @@ from setup.azure.vault import is_recoverable
 from setup.errors import FixableError
 from setup.step import Result
 
-REGISTER_FOR = 300.0  # seconds that registering a resource provider may take
-PAUSE = 5.0
 _BASE = ("storage", "key_vault", "registry", "logs")  # what prices.base_costs is about
 
 
@@ -42,6 +46,11 @@ class _Survey:
     differs: dict[str, list[str]]
     roles: list[Role]
     missing: list[Role]
+
+    @property
+    def usable(self) -> set[str]:
+        """Those that are there and whole; what else differs, somebody's policy may have changed."""
+        return {key for key in self.found if not has_failed(self.found[key])}
 
     @property
     def done(self) -> bool:
@@ -71,7 +80,7 @@ def run(recipe: AzureRecipe) -> Result:
 def _plan(session: AzureSession) -> list[str]:
     survey = _survey(session)
     azure = session.recipe.azure
-    lines = [f"register resource provider {name}" for name in _unregistered(session)]
+    lines = [f"register resource provider {name}" for name in unregistered(session)]
     exists = " (exists)" if survey.group else ""
     lines.append(f"resource group {session.group} in {azure.location}: nothing{exists}")
     recovers = "key_vault" not in survey.found and is_recoverable(session)
@@ -106,9 +115,23 @@ def _run(session: AzureSession) -> Result:
         survey = _survey(session)
     changed = followed or not survey.done
     if not survey.done:
+        _refuse_objected(session)
         survey = _make(session, survey)
     wait_until_allowed(session, survey.found["storage"], survey.found["workspace"])
     return _result(session, survey, changed)
+
+
+def _refuse_objected(session: AzureSession) -> None:
+    """What our own table does not know yet; a registry that cannot be asked says nothing."""
+    try:
+        said = registry_says(session)
+    except FixableError:
+        return
+    if said:
+        raise FixableError(
+            f"{session.recipe.model.source}: the registry says {'; '.join(said)}",
+            "--set model.source=azureml://registries/R/models/NAME/versions/N, one that it offers",
+        )
 
 
 def _result(session: AzureSession, survey: _Survey, changed: bool) -> Result:
@@ -128,6 +151,7 @@ def _survey(session: AzureSession) -> _Survey:
     group = find_group(session)
     if group is None:
         return _Survey(False, wanted, {}, {one.key: ["missing"] for one in wanted}, [], [])
+    refuse_deleting(session, group)
     refuse_foreign_group(session, group)
     found = find_all(session, wanted)
     differs = {one.key: differences(session, one, found.get(one.key)) for one in wanted}
@@ -141,51 +165,24 @@ def _make(session: AzureSession, survey: _Survey) -> _Survey:
     recover = "key_vault" not in survey.found and is_recoverable(session)
     if any(key not in survey.found for key in _BASE):
         confirm([base_costs(session.recipe)])
-    _register(session)
+    register(session)
     if not survey.group:
         _make_group(session)
     _deploy(session, survey, recover)
     survey = _survey(session)
     for role in survey.missing:
         assign(session, role)
-    if survey.differs:
+    if left := {one.key for one in survey.wanted} - survey.usable:
         raise FixableError(
-            f"the deployment left {_listed(survey)}",
+            f"the deployment left {_listed(survey, left)}",
             f"python -m setup provision --recipe {session.recipe.name}",
         )
     return survey
 
 
-def _listed(survey: _Survey) -> str:
+def _listed(survey: _Survey, keys: set[str]) -> str:
     titles = {one.key: one.title for one in survey.wanted}
-    return "; ".join(f"{titles[key]}: {', '.join(how)}" for key, how in survey.differs.items())
-
-
-def _unregistered(session: AzureSession) -> list[str]:
-    """Resource providers of the template that the subscription does not have yet."""
-    needed = dict.fromkeys(entry["type"].partition("/")[0] for entry in template()["resources"])
-    with azure_errors("listing the resource providers"):
-        listed = {
-            (one.namespace or "").lower(): one.registration_state
-            for one in session.resources.providers.list()
-        }
-    return [name for name in needed if listed.get(name.lower()) != "Registered"]
-
-
-def _register(session: AzureSession) -> None:
-    waiting = _unregistered(session)
-    for name in waiting:
-        console.err.print(f"registering resource provider {name}", markup=False)
-        with azure_errors(f"registering resource provider {name}"):
-            session.resources.providers.register(name)
-    deadline = time.monotonic() + REGISTER_FOR
-    while waiting and (waiting := _unregistered(session)):
-        if time.monotonic() > deadline:
-            raise FixableError(
-                f"still registering after {REGISTER_FOR / 60:.0f} minutes: {', '.join(waiting)}",
-                "run the same command again in a few minutes",
-            )
-        time.sleep(PAUSE)
+    return "; ".join(f"{titles[key]}: {', '.join(survey.differs[key])}" for key in sorted(keys))
 
 
 def _make_group(session: AzureSession) -> None:
@@ -208,13 +205,13 @@ def _deploy(session: AzureSession, survey: _Survey, recover: bool) -> None:
         except arm_deployment.DeploymentError as error:
             if not error.only_duplicates:
                 raise
-            recover = False
+            recover = "key_vault" not in survey.found and is_recoverable(session)
         else:
             return
 
 
 def _follow(session: AzureSession, survey: _Survey) -> None:
-    arm_deployment.follow(session, {one.path.lower(): one.title for one in survey.wanted})
+    arm_deployment.follow(session, {one.path.lower(): one for one in survey.wanted})
 
 
 def _parameters(session: AzureSession, principal: str, recover: bool) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,7 @@ import yaml
 from setup.azure.explain import code_and_message
 from setup.azure.names import derive_names
 from setup.azure.session import AzureSession, azure_errors
+from setup.azure.usage import TOTAL, Usage
 from setup.errors import FixableError
 
 _TABLE = Path(__file__).with_name("quota.yaml")
@@ -45,7 +46,9 @@ class Size:
 class Demand:
     """Cores of one family: what ``purpose`` needs, what the region has.
 
-    ``held`` is the part of ``used`` that already is this purpose's own.
+    ``family`` is ``TotalDedicatedCores`` where the family has enough and the region has not;
+    ``held`` is the part of ``used`` that already is this purpose's own; a negative ``limit`` is
+    none.
     """
 
     purpose: str
@@ -59,7 +62,7 @@ class Demand:
     @property
     def enough(self) -> bool:
         """Whether there are as many cores as it needs."""
-        return self.needed <= self.limit - self.used + self.held
+        return self.limit < 0 or self.needed <= self.limit - self.used + self.held
 
     @property
     def sufficient_limit(self) -> int:
@@ -69,9 +72,10 @@ class Demand:
     def line(self) -> str:
         """For people."""
         held = f" ({self.held} by itself)" if self.held else ""
+        limit = self.limit if self.limit >= 0 else "any number"
         return (
             f"{self.purpose} needs {self.needed} cores of {self.family} for {self.sku}: "
-            f"{self.used} of {self.limit} are in use{held}"
+            f"{self.used} of {limit} are in use{held}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -171,12 +175,10 @@ def _ask(session: AzureSession, family: str, limit: int) -> bool:
     return poller.done()
 
 
-def _usage(session: AzureSession) -> dict[str, tuple[int, int]]:
-    """Lower-case family to cores in use and their limit; its case differs between the two lists."""
+def _usage(session: AzureSession) -> Usage:
     location = session.recipe.azure.location
     with azure_errors(f"listing the quota of {location}"):
-        listed = session.arm.list(f"{_location(session)}/usages", _ML)
-    return {_key(row["name"]["value"]): (row["currentValue"], row["limit"]) for row in listed}
+        return Usage(session.arm.list(f"{_location(session)}/usages", _ML))
 
 
 def _location(session: AzureSession) -> str:
@@ -186,10 +188,6 @@ def _location(session: AzureSession) -> str:
     return f"/subscriptions/{session.subscription_id}/{provider}/locations/{location}"
 
 
-def _key(family: str) -> str:
-    return "".join(family.lower().split())
-
-
 @dataclass(frozen=True)
 class _Needs:
     size: Size
@@ -197,10 +195,12 @@ class _Needs:
     held: int
 
 
-def _demand(purpose: str, needs: _Needs, usage: dict[str, tuple[int, int]]) -> Demand:
-    used, limit = usage.get(_key(needs.size.family), (0, 0))
+def _demand(purpose: str, needs: _Needs, usage: Usage) -> Demand:
+    """The family's cores, or the region's where those are what is short."""
     size = needs.size
-    return Demand(purpose, size.name, size.family, needs.needed, used, limit, needs.held)
+    rows = [(size.family, usage.of(size.family)), (TOTAL, usage.total())]
+    found = [Demand(purpose, size.name, name, needs.needed, *row, needs.held) for name, row in rows]
+    return next((one for one in found if not one.enough), found[0])
 
 
 def _finetune_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:
@@ -209,12 +209,9 @@ def _finetune_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:
     path = f"{_workspace_id(session)}/computes/{given.name}"
     with azure_errors(f"reading cluster {given.name}"):
         found = (session.arm.find(path, _ML) or {}).get("properties", {}).get("properties") or {}
-    held = _held(found.get("vmSize"), sizes, size, lambda cores: cores * _nodes(found))
+    nodes = int(found.get("currentNodeCount") or 0)
+    held = _held(found.get("vmSize"), sizes, size, lambda cores: cores * nodes)
     return _Needs(size, given.nodes * size.cores, held)
-
-
-def _nodes(cluster: dict[str, Any]) -> int:
-    return int(cluster.get("currentNodeCount") or 0)
 
 
 def _endpoint_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:

@@ -138,7 +138,9 @@ class AzureEndpoint(Section):
     """The managed online endpoint; its name is unique in the region, empty derives one.
 
     ``canary`` is the share of the traffic, in per cent, that a new version of the model takes
-    beside the one before it; 100 replaces at once.
+    beside the one before it; 100 replaces at once. ``keep_previous`` leaves the deployment before
+    as what a rollback goes back to in seconds, at the price of a second one; false deletes it when
+    the new one has all the traffic and answers.
     """
 
     name: str = Field(default="", pattern=_ENDPOINT)
@@ -151,6 +153,7 @@ class AzureEndpoint(Section):
     liveness: Probe
     readiness: Probe
     canary: int = Field(default=100, ge=1, le=100)
+    keep_previous: bool = True
 
 
 class AzureRecipe(Section):

@@ -7,10 +7,9 @@ from typing import Any
 
 from setup.azure.infra import template
 from setup.azure.names import derive_names
-from setup.azure.ours import GROUPS, MADE, mark_of
+from setup.azure.ours import GROUPS, MADE, mark_of, refuse_foreign
 from setup.azure.prices import price_class
 from setup.azure.session import AzureSession, azure_errors
-from setup.errors import FixableError
 
 _ML = "Microsoft.MachineLearningServices/workspaces"
 _ENDPOINTS = "2024-04-01"
@@ -25,34 +24,57 @@ _BY_ITSELF = (
 
 @dataclass(frozen=True)
 class Item:
-    """Something to delete: ``params`` go into the query of its DELETE."""
+    """Something to delete: ``params`` go into the query of its DELETE.
+
+    ``ours`` is false for what somebody else has put into a workspace of ours.
+    """
 
     path: str
     title: str
     api_version: str
     cost: str
     params: dict[str, str] = field(default_factory=dict)
+    ours: bool = True
+
+    @property
+    def name(self) -> str:
+        """The last part of its id."""
+        return _name(self.path)
 
     def line(self) -> str:
         """For people."""
         return f"{self.title}: {self.cost}"
 
 
-def endpoints_of(session: AzureSession, workspace: str, only: str = "") -> list[Item]:
+def _listed(session: AzureSession, path: str) -> list[dict[str, Any]]:
+    """The list at ``path``; empty where that in which it would be is gone."""
+    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - azure is slow
+
+    try:
+        return session.arm.list(path, _ENDPOINTS)
+    except ResourceNotFoundError:
+        return []
+
+
+def endpoints_of(session: AzureSession, workspace: str) -> list[Item]:
     """The online endpoints of the workspace with this id, with what their deployments cost."""
     with azure_errors(f"listing the endpoints of {_name(workspace)}"):
-        listed = session.arm.list(f"{workspace}/onlineEndpoints", _ENDPOINTS)
-        found = [one for one in listed if only in ("", one["name"])]
-        return [_endpoint(session, one) for one in found]
+        return [_endpoint(session, one) for one in _listed(session, f"{workspace}/onlineEndpoints")]
 
 
 def _endpoint(session: AzureSession, endpoint: dict[str, Any]) -> Item:
-    deployments = session.arm.list(f"{endpoint['id']}/deployments", _ENDPOINTS)
+    deployments = _listed(session, f"{endpoint['id']}/deployments")
     costs = [_deployment_cost(one) for one in deployments]
     title, cost = f"endpoint {endpoint['name']}", " + ".join(costs) or "nothing"
     if deployments:
         title += f" with {', '.join('deployment ' + one['name'] for one in deployments)}"
-    return Item(endpoint["id"], title, _ENDPOINTS, cost)
+    return Item(endpoint["id"], title, _ENDPOINTS, cost, ours=_is_made(session, endpoint))
+
+
+def _is_made(session: AzureSession, one: dict[str, Any]) -> bool:
+    """Whether an endpoint or a cluster carries our mark, or a name that only the recipe gives."""
+    names = derive_names(session.recipe, session.subscription_id)
+    return mark_of(one) == MADE or one["name"] in (names.endpoint, names.compute)
 
 
 def _deployment_cost(deployment: dict[str, Any]) -> str:
@@ -61,14 +83,13 @@ def _deployment_cost(deployment: dict[str, Any]) -> str:
     return f"{f'{count} x ' if count > 1 else ''}{sku}, {price_class(sku)} an hour"
 
 
-def computes_of(session: AzureSession, workspace: str, only: str = "") -> list[Item]:
+def computes_of(session: AzureSession, workspace: str) -> list[Item]:
     """The clusters and machines of the workspace with this id."""
     with azure_errors(f"listing the clusters of {_name(workspace)}"):
-        listed = session.arm.list(f"{workspace}/computes", _ENDPOINTS)
-    return [_compute(one) for one in listed if only in ("", one["name"])]
+        return [_compute(session, one) for one in _listed(session, f"{workspace}/computes")]
 
 
-def _compute(compute: dict[str, Any]) -> Item:
+def _compute(session: AzureSession, compute: dict[str, Any]) -> Item:
     properties = compute["properties"]
     inner = properties.get("properties") or {}
     attached = properties.get("isAttachedCompute")
@@ -80,7 +101,7 @@ def _compute(compute: dict[str, Any]) -> Item:
     action = {"underlyingResourceAction": "Detach" if attached else "Delete"}
     title = f"{'cluster' if properties.get('computeType') == 'AmlCompute' else 'compute'} "
     title += compute["name"]
-    return Item(compute["id"], title, _ENDPOINTS, cost, action)
+    return Item(compute["id"], title, _ENDPOINTS, cost, action, _is_made(session, compute))
 
 
 def workspace_id(session: AzureSession) -> str:
@@ -92,12 +113,10 @@ def workspace_id(session: AzureSession) -> str:
     path = f"{session.group_id}/providers/{_ML}/{session.recipe.azure.workspace}"
     with azure_errors(f"reading workspace {session.recipe.azure.workspace}"):
         found = session.arm.find(path, _versions()[_ML.lower()])
-    if found is not None and mark_of(found) != MADE:
-        raise FixableError(
-            f"workspace {found['name']} is not ours: nothing in it is deleted",
-            "delete it by hand, or --set azure.workspace=NAME",
-        )
-    return str(found["id"]) if found else ""
+    if found is None:
+        return ""
+    refuse_foreign(f"workspace {found['name']}", found, "azure.workspace")
+    return str(found["id"])
 
 
 @dataclass(frozen=True)
@@ -128,10 +147,10 @@ def contents(session: AzureSession, alone: bool) -> Contents:
     top = [one for one in listed if one["type"].count("/") == 1]
     ours = [one for one in top if _is_ours(one, alone)]
     spaces = [one for one in ours if one["type"].lower() == _ML.lower()]
-    inside = [str(one["id"]) for one in spaces]
+    serving = [str(one["id"]) for one in spaces if one.get("kind") != "Hub"]
     owners = [str(one["id"]) for one in spaces if one.get("kind") != "Project"]
     waves = [
-        [item for path in inside for item in endpoints_of(session, path)],
+        [item for path in serving for item in endpoints_of(session, path)],
         [item for path in owners for item in computes_of(session, path)],
         [_item(one) for one in spaces if one.get("kind") == "Project"],
         [_item(one) for one in spaces if one.get("kind") != "Project"],

@@ -12,7 +12,7 @@ _GROUPS = "2021-04-01"
 # What the path writes, and the least built-in role that may.
 _NEEDED = {
     "Microsoft.MachineLearningServices/workspaces/write": "Contributor",
-    "Microsoft.Authorization/roleAssignments/write": "User Access Administrator",
+    "Microsoft.Authorization/roleAssignments/write": "Role Based Access Control Administrator",
 }
 _MAKE_GROUP = "Microsoft.Resources/subscriptions/resourceGroups/write"
 

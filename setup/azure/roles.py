@@ -10,6 +10,7 @@ from typing import Any
 from setup import console
 from setup.azure.infra import template
 from setup.azure.names import role_assignment_name
+from setup.azure.ours import status_of
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 
@@ -125,8 +126,6 @@ def wait_until_allowed(
     Raises:
         FixableError: Still not allowed after ``PATIENCE``, or another reason.
     """
-    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - azure is slow
-
     deadline, told = time.monotonic() + PATIENCE, False
     name = storage["name"]
     with console.err.status(f"waiting until you may read storage account {name}"):
@@ -136,8 +135,7 @@ def wait_until_allowed(
                     _read(session, storage, workspace)
                 return
             except FixableError as error:
-                cause = error.__context__
-                if not isinstance(cause, HttpResponseError) or cause.status_code != _FORBIDDEN:
+                if status_of(error) != _FORBIDDEN:
                     raise
                 if time.monotonic() >= deadline:
                     raise _not_yet(name, error) from None

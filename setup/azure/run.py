@@ -17,6 +17,7 @@ from evaluation.batch.journal import write_lines
 from evaluation.metrics import METRICS
 from evaluation.run.data import read_data
 from evaluation.run.evaluators import COMPUTED
+from setup import console
 from setup.azure.flow_client import flow_errors, is_there, project_client, require_project
 from setup.azure.flow_folder import CleanFlow, clean_flow
 from setup.azure.flow_run import Done, FlowRuns, Wanted
@@ -84,25 +85,15 @@ def run_in_project(
     rows = read_data(data or DataPlan(**recipe.data.model_dump()).paths.test, limit).rows
     lines = [{name: row[name] for name in _COLUMNS} for row in rows]
     session = AzureSession(recipe)
-    served = _require_steps(session)
-    doing = f"running the flow in project {recipe.azure.project}"
-    with flow_errors(session, doing):
-        runs = FlowRuns(session, project_client(session), max_error_rate)
+    with console.progress_bar(f"Opening project {recipe.azure.project}"):
+        served = _require_steps(session)
+        with flow_errors(session, f"running the flow in project {recipe.azure.project}"):
+            runs = FlowRuns(session, project_client(session), max_error_rate)
     chat = clean_flow("chat", recipe.connection)
-    folder = chat.folder.parent
-    file = folder / "rows.jsonl"
+    file = chat.folder.parent / "rows.jsonl"
     write_lines(file, lines)
-    asked = runs.carry_out(
-        Wanted(
-            name=_name(recipe, "chat", [chat.sha256, lines, served, recipe.connection]),
-            flow=chat.folder,
-            data=file,
-            columns=_ASKED,
-            rows=len(lines),
-            expected=len(lines),
-            connections={"chat": {"connection": recipe.connection}},
-        )
-    )
+    name = _name(recipe, "chat", [chat.sha256, lines, served, recipe.connection])
+    asked = runs.carry_out(_asking(recipe, name, chat, file, len(lines)))
     flow = clean_flow(_EVALUATOR.flow.name, recipe.connection)
     scored = runs.carry_out(_evaluation(recipe, flow, file, asked, len(lines)))
     with flow_errors(session, f"reading the metrics of run {scored.name}"):
@@ -116,6 +107,18 @@ def run_in_project(
         asked.changed or scored.changed,
         metrics,
         {name: link for name, link in (("answers", asked.link), ("scores", scored.link)) if link},
+    )
+
+
+def _asking(recipe: AzureRecipe, name: str, flow: CleanFlow, file: Path, rows: int) -> Wanted:
+    return Wanted(
+        name=name,
+        flow=flow.folder,
+        data=file,
+        columns=_ASKED,
+        rows=rows,
+        expected=rows,
+        connections={"chat": {"connection": recipe.connection}},
     )
 
 

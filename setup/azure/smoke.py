@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import time
 
-from flows.chat.endpoint import Endpoint, EndpointError, Generation, Settings, UnavailableError
+from flows.chat.endpoint import (
+    Endpoint,
+    EndpointError,
+    Generation,
+    NotFoundError,
+    Settings,
+    ThrottledError,
+    UnavailableError,
+)
 from setup.azure import waiting
 from setup.azure.recipe import AzureRecipe
 from setup.console import progress_bar
@@ -12,7 +20,9 @@ from setup.console import progress_bar
 QUESTIONS = ("What is the capital of France?", "Say hello.")
 _TOKENS = 32
 _REPEATED = 4  # of the same letter are noise: what weights that are not numbers answer
-_ROUNDS = 4  # a deployment that has just come up may not be reached for a moment
+_ROUNDS = 4
+# One that has just come up may not be found for a moment, one with traffic may be busy.
+_FOR_A_MOMENT = (NotFoundError, ThrottledError, UnavailableError)
 
 
 class NoAnswerError(Exception):
@@ -45,7 +55,7 @@ def _ask(endpoint: Endpoint, question: str) -> str:
         try:
             messages = [{"role": "user", "content": question}]
             return endpoint.complete(messages, Generation(max_new_tokens=_TOKENS)).text
-        except UnavailableError as error:
+        except _FOR_A_MOMENT as error:
             if not left:
                 raise NoAnswerError(f"does not answer ({error.what})") from None
             time.sleep(waiting.PAUSE)

@@ -1,12 +1,14 @@
 """Command ``teardown``: delete what costs, in stages, and prove by reading that nothing is left.
 
-Deleted is only what carries our tag, or lies in a workspace that does; the group itself only if we
-made it and nothing of anybody else's is in it. Cut off, it is run again.
+Deleted is only what carries our tag; a workspace in which somebody else runs an endpoint or a
+machine is refused, and the group goes only if we made it and nothing else is in it. Cut off, it is
+run again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ from setup.azure import arm_deployment
 from setup.azure.ask import agree
 from setup.azure.deletion import delete, delete_group, purge, revoke
 from setup.azure.names import derive_names
-from setup.azure.ours import MADE, find_group, mark_of, signed_in
+from setup.azure.ours import MADE, find_group, mark_of, refuse_deleting, signed_in
 from setup.azure.prices import legend
 from setup.azure.recipe import AzureRecipe
 from setup.azure.remnants import (
@@ -28,11 +30,14 @@ from setup.azure.remnants import (
     workspace_id,
 )
 from setup.azure.session import AzureSession
-from setup.azure.vault import deleted_vault, in_group
+from setup.azure.vault import deleted_vault, is_ours
 from setup.errors import FixableError
 from setup.step import Result
 
 Stage = Literal["endpoint", "compute", "all"]
+
+SETTLE, PAUSE = 120.0, 5.0  # seconds: Azure's list of a group lags behind what was deleted
+_LISTED = {"endpoint": endpoints_of, "compute": computes_of}
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,8 @@ def plan_teardown(recipe: AzureRecipe, stage: Stage = "all") -> list[str]:
     if stage == "all":
         lines = signed_in(recipe, lambda session: _lines(session, _find(session)))
     else:
-        lines = [item.line() for item in signed_in(recipe, _PARTS[stage])]
+        found = signed_in(recipe, lambda session: _of_recipe(session, stage))
+        lines = [item.line() for item in found]
     return [*lines, legend()] if lines else [f"nothing of stage {stage} is there"]
 
 
@@ -80,43 +86,60 @@ def teardown(recipe: AzureRecipe, stage: Stage = "all", yes: bool | None = None)
     return signed_in(recipe, lambda session: _part(session, stage, yes))
 
 
-def _endpoint_items(session: AzureSession) -> list[Item]:
+def _of_recipe(session: AzureSession, stage: str) -> list[Item]:
+    """The endpoint or the cluster that the recipe names, if there is one."""
+    name = getattr(derive_names(session.recipe, session.subscription_id), stage)
+    return [item for item in _in_workspace(session, stage) if item.name == name]
+
+
+def _in_workspace(session: AzureSession, stage: str) -> list[Item]:
     workspace = workspace_id(session)
-    name = derive_names(session.recipe, session.subscription_id).endpoint
-    return endpoints_of(session, workspace, name) if workspace else []
-
-
-def _compute_items(session: AzureSession) -> list[Item]:
-    workspace = workspace_id(session)
-    name = session.recipe.finetune.compute.name
-    return computes_of(session, workspace, name) if workspace else []
-
-
-_PARTS: dict[str, Callable[[AzureSession], list[Item]]] = {
-    "endpoint": _endpoint_items,
-    "compute": _compute_items,
-}
+    return _LISTED[stage](session, workspace) if workspace else []
 
 
 def _part(session: AzureSession, stage: str, yes: bool | None) -> Result:
-    items = _PARTS[stage](session)
+    items = _of_recipe(session, stage)
     if items:
         agree("this deletes, for good:", [*(item.line() for item in items), legend()], yes)
         delete(session, items)
-        if left := _PARTS[stage](session):
+        if left := _of_recipe(session, stage):
             raise _left(session, [item.title for item in left])
     detail = f"no {stage} of recipe {session.recipe.name} is left in workspace "
     detail += session.recipe.azure.workspace
+    if others := _in_workspace(session, stage):
+        detail += f"; not the recipe's, and still there: {'; '.join(map(Item.line, others))}"
     again = f"python -m setup teardown --recipe {session.recipe.name}"
     return Result("teardown", bool(items), detail, again)
 
 
 def _find(session: AzureSession) -> _All:
     group = find_group(session)
-    alone = group is not None and mark_of(group) == MADE
-    inside = contents(session, alone) if group else Contents([], [], [])
-    path = deleted_vault(session)
-    return _All(group, inside, bool(path) and in_group(session, path))
+    inside = Contents([], [], [])
+    if group:
+        refuse_deleting(session, group)
+        workspace_id(session)  # not ours, it may hold our endpoint: nothing could be promised
+        inside = contents(session, mark_of(group) == MADE)
+        _refuse_guests(session, inside)
+    deleted = deleted_vault(session)
+    return _All(group, inside, deleted is not None and is_ours(session, deleted))
+
+
+def _refuse_guests(session: AzureSession, found: Contents) -> None:
+    """What others run in our workspace would go with it, and nobody would have agreed."""
+    guests = [item.line() for item in found.items if not item.ours]
+    if guests:
+        raise FixableError(
+            f"the workspaces in group {session.group} hold what is not ours: {'; '.join(guests)}",
+            "have it deleted by whoever made it, then the same command again; --stage endpoint "
+            "and --stage compute delete what is the recipe's alone",
+        )
+
+
+def _look_again(session: AzureSession) -> _All:
+    deadline = time.monotonic() + SETTLE
+    while (after := _find(session)).contents.items and time.monotonic() < deadline:
+        time.sleep(PAUSE)
+    return after
 
 
 def _lines(session: AzureSession, found: _All) -> list[str]:
@@ -133,14 +156,14 @@ def _all(session: AzureSession, yes: bool | None) -> Result:
     if group and arm_deployment.is_running(session):
         _let_end(session)
     found = _find(session)
-    lines = _lines(session, found)
+    lines, note = _lines(session, found), ""
     if lines:
         agree("this deletes, for good:", [*lines, legend()], yes)
-        revoke(session, found.contents.identities)
         for wave in found.contents.waves:
+            note += revoke(session, [one for one in found.contents.identities if one in wave])
             delete(session, wave)
-    note = purge(session)
-    after = _find(session)
+    note += purge(session)
+    after = _look_again(session)
     if after.contents.items:
         raise _left(session, [item.title for item in after.contents.items])
     if after.goes:

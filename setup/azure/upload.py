@@ -64,10 +64,11 @@ def run(recipe: AzureRecipe) -> Result:
     """
     session = AzureSession(recipe)
     project = recipe.azure.project
-    require_project(session)
-    with flow_errors(session, f"reading the flows of project {project}"):
-        client = project_client(session)
-        found = _find_uploads(session, client)
+    with console.progress_bar(f"Opening project {project}"):
+        require_project(session)
+        with flow_errors(session, f"reading the flows of project {project}"):
+            client = project_client(session)
+            found = _find_uploads(session, client)
     changed, older, link = False, list[str](), ""
     flows = _flows(recipe)
     with console.progress_bar("Uploading the flows", len(flows)) as bar:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from setup.azure.infra import template
 from setup.azure.names import derive_names
+from setup.azure.ours import MADE, mark_of
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 
@@ -11,10 +15,11 @@ _KIND = "Microsoft.KeyVault/vaults"
 _FORBIDDEN = 403
 
 
-def deleted_vault(session: AzureSession) -> str:
-    """The id that a deleted vault of the recipe's name had, empty where there is none.
+def deleted_vault(session: AzureSession) -> dict[str, Any] | None:
+    """The deleted vault of the recipe's name: ``vaultId`` is the id it had, ``tags`` its tags.
 
-    Empty too for a login that may not look: deleted vaults belong to the subscription.
+    None where there is none, and for a login that may not look: deleted vaults belong to the
+    subscription. Making a vault of that name then says so.
 
     Raises:
         FixableError: Azure cannot be asked.
@@ -27,33 +32,34 @@ def deleted_vault(session: AzureSession) -> str:
         except HttpResponseError as error:
             if error.status_code != _FORBIDDEN:
                 raise
-            return ""
-    return str(found["properties"]["vaultId"]) if found else ""
+            return None
+    return dict(found["properties"]) if found else None
+
+
+def is_ours(session: AzureSession, deleted: Mapping[str, Any]) -> bool:
+    """Whether a deleted vault lay in the recipe's group and was not somebody else's there."""
+    inside = str(deleted["vaultId"]).lower().startswith(f"{session.group_id}/".lower())
+    return inside and (deleted.get("tags") is None or mark_of(deleted) == MADE)
 
 
 def is_recoverable(session: AzureSession) -> bool:
     """Whether a deleted vault of ours waits to be taken back.
 
     Raises:
-        FixableError: Another group's deleted vault has the name, or Azure cannot be asked.
+        FixableError: A deleted vault of somebody else has the name, or Azure cannot be asked.
     """
     deleted = deleted_vault(session)
-    if not deleted or in_group(session, deleted):
-        return bool(deleted)
+    if deleted is None or is_ours(session, deleted):
+        return deleted is not None
     name = derive_names(session.recipe, session.subscription_id).key_vault
     raise FixableError(
-        f"key vault {name} is taken by a deleted one, {deleted}",
-        f"az keyvault purge --name {name}, or --set azure.key_vault=NAME",
+        f"key vault {name} is taken by a deleted one, {deleted['vaultId']}",
+        f"--set azure.key_vault=NAME, or, if nobody wants it back, az keyvault purge --name {name}",
     )
 
 
-def in_group(session: AzureSession, path: str) -> bool:
-    """Whether the resource ``path`` lies in the recipe's group."""
-    return path.lower().startswith(f"{session.group_id}/".lower())
-
-
 def purge(session: AzureSession) -> None:
-    """Begin to delete the deleted vault for good; its name is free when ``deleted_vault`` is empty.
+    """Begin to delete the deleted vault for good; its name is free when ``deleted_vault`` is None.
 
     Raises:
         AzureError: Refused: it needs a right on the subscription.

@@ -1,58 +1,65 @@
-"""Versions of the registered model, as deployments name them."""
+"""Versions of the registered model: which job made one, and which is a recipe's own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from setup.azure.attempts import newest_attempt
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import Model
+
+JOB = "job"  # the tag that says which job made a version
 TYPES = {"mlflow": "mlflow_model", "gguf": "custom_model"}  # by endpoint.kind
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A version of a registered model; ``id`` is the resource id."""
+    """A version of a registered model; ``id`` is the resource id.
+
+    ``why`` is empty for what the recipe's own job made, and else says why it is the newest instead.
+    """
 
     name: str
     version: str
     id: str
+    why: str = ""
 
 
-def newest_version(session: AzureSession) -> ModelVersion | None:
-    """The newest version of the recipe's registered model, None where there is none.
+def find_version(session: AzureSession) -> ModelVersion | None:
+    """What the recipe's own completed job was registered as, else the newest version.
+
+    The own job is that of the recipe's data, model and settings. None where the model has no
+    version at all.
 
     Raises:
-        FixableError: It is of a type that the recipe's ``endpoint.kind`` cannot serve.
+        FixableError: Azure cannot be asked, the train split cannot be used, or the version is of a
+            type that the recipe's ``endpoint.kind`` cannot serve.
     """
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - azure is slow
-
-    name, workspace = session.recipe.registry.model, session.recipe.azure.workspace
-    with azure_errors(f"looking for versions of {name}"):
-        try:
-            listed = list(session.ml(workspace).models.list(name))
-        except ResourceNotFoundError:
-            return None
+    listed = list_versions(session)
     if not listed:
         return None
-    newest = max(listed, key=lambda model: age(str(model.version)))
-    kind = session.recipe.endpoint.kind
-    if newest.type != TYPES[kind]:
-        raise FixableError(
-            f"version {newest.version} of {name} is of type {newest.type}, and endpoint.kind "
-            f"{kind} serves {TYPES[kind]}",
-            "--set endpoint.kind=…, or --set registry.model=ANOTHER and register again",
-        )
-    return ModelVersion(name, str(newest.version), str(newest.id))
+    job, why = _own_job(session)
+    found = version_of(listed, job)
+    if job and not found:
+        register = f"python -m setup register --recipe {session.recipe.name}"
+        why = f"job {job} is not registered ({register})"
+    model = found or max(listed, key=lambda one: age(str(one.version)))
+    _refuse_other_type(session, model)
+    said = "" if found else f"{why}: this is the newest version"
+    return ModelVersion(str(model.name), str(model.version), str(model.id), said)
 
 
 def need_version(session: AzureSession) -> ModelVersion:
-    """The newest version.
+    """The same.
 
     Raises:
-        FixableError: There is none, or as ``newest_version``.
+        FixableError: There is none, or as ``find_version``.
     """
-    found = newest_version(session)
+    found = find_version(session)
     if found is None:
         name, workspace = session.recipe.registry.model, session.recipe.azure.workspace
         raise FixableError(
@@ -62,6 +69,47 @@ def need_version(session: AzureSession) -> ModelVersion:
     return found
 
 
+def list_versions(session: AzureSession, archived: bool = False) -> list[Model]:
+    """The versions of the recipe's model, with those that were archived or without.
+
+    Raises:
+        FixableError: Azure cannot be asked.
+    """
+    from azure.ai.ml.constants import ListViewType  # noqa: PLC0415 - slow
+    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
+
+    name, workspace = session.recipe.registry.model, session.recipe.azure.workspace
+    view = ListViewType.ALL if archived else ListViewType.ACTIVE_ONLY
+    with azure_errors(f"listing the versions of model {name}"):
+        try:
+            return list(session.ml(workspace).models.list(name, list_view_type=view))
+        except ResourceNotFoundError:
+            return []
+
+
+def version_of(listed: list[Model], job: str) -> Model | None:
+    """The one that ``job`` made, None where there is none."""
+    return next((one for one in listed if job and (one.tags or {}).get(JOB) == job), None)
+
+
 def age(version: str) -> tuple[int, str]:
     """Orders versions: numbers by their value; other names, which Azure also takes, before them."""
-    return (int(version), "") if version.isdigit() else (-1, version)
+    return (int(version), "") if version.isdecimal() else (-1, version)
+
+
+def _own_job(session: AzureSession) -> tuple[str, str]:
+    """The recipe's completed job, else why there is none."""
+    last = newest_attempt(session)
+    if last and last.completed:
+        return last.job, ""
+    return "", f"job {last.job} is {last.status}" if last else "no job of this recipe and data"
+
+
+def _refuse_other_type(session: AzureSession, model: Model) -> None:
+    kind = session.recipe.endpoint.kind
+    if model.type != TYPES[kind]:
+        raise FixableError(
+            f"version {model.version} of {model.name} is of type {model.type}, and endpoint.kind "
+            f"{kind} serves {TYPES[kind]}",
+            "--set endpoint.kind=…, or --set registry.model=ANOTHER and register again",
+        )

@@ -58,7 +58,8 @@ def _rank(messages: list[Message], seed: int) -> str:
 
 def _read_rows(path: Path) -> Iterator[list[Message]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: U+2028 and its like, which a conversation may have, end no line of JSON.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise FixableError(f"no train split at {path}", _AGAIN) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -9,7 +9,16 @@ import time
 
 import pytest
 
-from setup.azure import arm_deployment, deletion, provision, roles, session, waiting
+from setup.azure import (
+    arm_deployment,
+    deletion,
+    providers,
+    provision,
+    roles,
+    session,
+    teardown,
+    waiting,
+)
 from setup.azure.ask import answered
 from setup.azure.names import derive_names
 from setup.azure.recipe import AzureRecipe, load_azure_recipe
@@ -82,7 +91,8 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(session._RETRIES, "retry_backoff_factor", 0.01)
     monkeypatch.setattr(arm_deployment, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(arm_deployment, "_LONGEST_PAUSE", 0.02)
-    for module in (deletion, provision, roles, waiting):
+    monkeypatch.setattr(teardown, "SETTLE", 0.1)
+    for module in (deletion, providers, roles, teardown, waiting):
         monkeypatch.setattr(module, "PAUSE", 0.02)
 
 

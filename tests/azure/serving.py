@@ -90,6 +90,11 @@ def deployments_of(azure: FakeAzure) -> dict[str, Any]:
     return {one.id.name: one for one in children}
 
 
+def endpoint_with(recipe: AzureRecipe, **changed: Any) -> AzureRecipe:
+    """The recipe with other values in its section ``endpoint``."""
+    return recipe.model_copy(update={"endpoint": recipe.endpoint.model_copy(update=changed)})
+
+
 def writes(azure: FakeAzure) -> list[str]:
     """What was changed: methods and last names."""
     return [f"{one.method} {one.path.rpartition('/')[2]}" for one in azure.writes]

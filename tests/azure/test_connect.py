@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,21 +114,23 @@ def test_project_gets_what_the_portal_lists(azure: FakeAzure, recipe: AzureRecip
     assert all(isinstance(value, str) for value in given["metadata"].values())
 
 
-@pytest.mark.parametrize("change", ["key", "endpoint", "flow"])
-def test_what_has_changed_is_corrected(azure: FakeAzure, recipe: AzureRecipe, change: str) -> None:
+def test_what_has_changed_is_corrected(azure: FakeAzure, recipe: AzureRecipe) -> None:
     connect.run(recipe)
-    metadata = connection_of(azure).properties["metadata"]
-    if change == "key":
-        endpoint_of(azure).hidden["primaryKey"] = "another-key"
-    elif change == "endpoint":
-        metadata["endpoint"] = "https://elsewhere.eastus2.inference.ml.azure.com/score"
-    else:
-        del metadata["azureml.flow.module"]
-    azure.clear()
-    assert connect.run(recipe).changed
-    assert len(azure.writes) == 1
-    assert read_in_project(recipe).secrets["key"] == endpoint_of(azure).hidden["primaryKey"]
+    endpoint, elsewhere = endpoint_of(azure), "https://elsewhere.eastus2.inference.ml.azure.com"
+    changes: list[Callable[[dict[str, Any]], Any]] = [
+        lambda _: endpoint.hidden.update(primaryKey="another-key"),
+        lambda metadata: metadata.update(endpoint=f"{elsewhere}/score"),
+        lambda metadata: metadata.pop("azureml.flow.module"),
+    ]
+    for change in changes:
+        change(connection_of(azure).properties["metadata"])
+        azure.clear()
+        assert connect.run(recipe).changed
+        assert len(azure.writes) == 1
+        assert read_in_project(recipe).secrets["key"] == endpoint.hidden["primaryKey"]
     assert not connect.run(recipe).changed
+    here = local_client().connections.get(f"{NAME}-tuned-1", with_secrets=True)
+    assert dict(here.secrets) == {"key": "another-key"}
 
 
 def test_what_cannot_be_connected(azure: FakeAzure, recipe: AzureRecipe) -> None:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from setup.azure import session
 from setup.azure.doctor import run_azure_checks
 from setup.azure.names import derive_names
 from setup.azure.recipe import load_azure_recipe
@@ -16,7 +17,6 @@ from tests.azure.fake.store import Id
 from tests.azure.fake.subscription import SUBSCRIPTION
 from tests.home import failed
 
-# Asks no registry, which spares the import of azure-ai-ml.
 HUB = "model.source=microsoft/Phi-4-mini-instruct"
 A100 = "standardNCADSA100v4Family"
 
@@ -70,7 +70,7 @@ def test_nobody_is_signed_in(azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) 
     found = _doctor()
     login = _only(found["login"])
     assert "not signed in to Azure" in login.detail
-    assert login.fix.startswith("az login")
+    assert login.fix.endswith("then az login")
     assert "quota" not in found
 
 
@@ -87,7 +87,10 @@ def test_throttling_and_lost_connections_are_waited_out(azure: FakeAzure) -> Non
     assert all(check.ok for checks in _doctor().values() for check in checks)
 
 
-def test_connection_that_stays_lost_is_told_as_such(azure: FakeAzure) -> None:
+def test_connection_that_stays_lost_is_told_as_such(
+    azure: FakeAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(session._RETRIES, "retry_backoff_factor", 0.01)
     azure.fail(r"/vmSizes", times=99, how="dropped")
     region = _only(_doctor()["region"])
     assert "the connection to Azure failed" in region.detail
@@ -97,7 +100,7 @@ def test_connection_that_stays_lost_is_told_as_such(azure: FakeAzure) -> None:
 def test_subscription_that_does_not_exist(azure: FakeAzure) -> None:
     found = _doctor("azure.subscription=00000000-0000-4000-8000-000000000000")
     assert "SubscriptionNotFound" in _only(found["login"]).detail
-    assert "az account set" in _only(found["login"]).fix
+    assert "--set azure.subscription=ID" in _only(found["login"]).fix
 
 
 def test_subscription_of_another_tenant(azure: FakeAzure) -> None:
@@ -129,7 +132,7 @@ def test_no_right_to_assign_roles(azure: FakeAzure) -> None:
     azure.subscription.not_actions = ["Microsoft.Authorization/*/Write"]
     check = _only(_doctor()["rights"])
     assert "Microsoft.Authorization/roleAssignments/write" in check.detail
-    assert '--role "User Access Administrator"' in check.fix
+    assert '--role "Role Based Access Control Administrator"' in check.fix
     assert "Contributor" not in check.fix
     azure.subscription.actions = ["*/read"]
     assert '--role "Contributor"' in _only(_doctor()["rights"]).fix
@@ -146,7 +149,10 @@ def test_too_few_cores(azure: FakeAzure) -> None:
     azure.subscription.limits[A100] = 0
     checks = _doctor()["quota"]
     assert [check.ok for check in checks] == [False, False]
-    assert checks[0].fix == f"python -m setup quota --family '{A100}' --request 24"
+    assert checks[0].fix == (
+        "python -m setup quota --recipe phi-azure --set azure.location=eastus2 "
+        f"--family '{A100}' --request 24"
+    )
 
 
 def test_names_that_others_have(azure: FakeAzure) -> None:
@@ -165,15 +171,20 @@ def test_names_that_others_have(azure: FakeAzure) -> None:
 def test_names_that_are_ours(azure: FakeAzure) -> None:
     names = derive_names(load_azure_recipe("phi-azure", []), SUBSCRIPTION)
     group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{names.group}"
-    azure.store.put(Id(group), {"location": "eastus2"})
     storage = f"{group}/providers/Microsoft.Storage/storageAccounts/{names.storage}"
-    azure.store.put(Id(storage), {"location": "eastus2"})
+    for path in (group, storage):
+        azure.store.put(Id(path), {"location": "eastus2", "tags": {"finetune-phi": "made"}})
     vault = f"{group}/providers/Microsoft.KeyVault/vaults/{names.key_vault}"
-    azure.subscription.soft_deleted[vault.lower()] = {}
+    azure.subscription.soft_deleted[vault.lower()] = {"tags": {"finetune-phi": "made"}}
     found = _doctor()
     assert f"{names.group} is there" in _only(found["resource group"]).detail
     assert f"{names.storage} is ours" in _only(found["storage"]).detail
     assert "takes it back" in _only(found["key vault"]).detail
+    azure.store.need(group).body["tags"] = azure.store.need(storage).body["tags"] = {}
+    found = _doctor()
+    for title in ("resource group", "storage"):
+        assert "is there already and not ours" in _only(found[title]).detail
+        assert "az tag update" in _only(found[title]).fix
 
 
 def test_cpu_recipe_needs_no_gpu(azure: FakeAzure) -> None:
@@ -194,8 +205,11 @@ def test_free_trial_gets_no_gpu(azure: FakeAzure, monkeypatch: pytest.MonkeyPatc
 
 def test_forbidden_read_is_a_finding_and_no_end(azure: FakeAzure) -> None:
     azure.fail(r"/permissions", times=9, how="forbidden")
+    azure.fail(r"/checkNameAvailability", times=9, how="forbidden")
     found = _doctor()
     assert "403" in _only(found["rights"]).detail
+    assert "you may not ask" in _only(found["registry"]).detail
+    assert _only(found["registry"]).ok
     assert _only(found["price"]).ok
 
 
@@ -205,6 +219,13 @@ def test_registry_is_asked_about_its_model(azure: FakeAzure) -> None:
     gone = _only(_doctor(source.format(99))["model"])
     assert "not in registry azureml" in gone.detail
     assert not gone.ok
+    deprecation = {"finetuneRetirementDate": "2025-08-30T00:00:00.000000Z"}
+    azure.catalog.models["Phi-4/7"] = {"systemMetadata": {"deprecation": deprecation}}
+    azure.catalog.models["Phi-4/6"] = {"isArchived": True}
+    ended = _only(_doctor(source.format(7))["model"])
+    assert "registry says finetuneRetirementDate 2025-08-30" in ended.detail
+    assert not ended.ok
+    assert "registry says archived" in _only(_doctor(source.format(6))["model"]).detail
     azure.fail(r"/registries/", times=99, how="forbidden")
     unasked = _only(_doctor(source.format(8))["model"])
     assert "the registry could not be asked" in unasked.detail

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from azure.core.exceptions import (
     AzureError,
+    ClientAuthenticationError,
     HttpResponseError,
     ResourceExistsError,
     ResourceNotFoundError,
@@ -19,6 +22,7 @@ from azure.identity import CredentialUnavailableError
 from azure.mgmt.core.exceptions import ARMErrorFormat
 from requests import Response
 
+from setup import console
 from setup.azure.ask import agree, answered, confirm
 from setup.azure.explain import azure_errors, explain
 from setup.azure.prices import Billable
@@ -53,7 +57,11 @@ def _cases() -> Iterator[tuple[AzureError, str, str]]:
         "'Microsoft.Authorization/roleAssignments/write' over scope '/subscriptions/S' or the "
         "scope is invalid."
     )
-    yield _refusal(403, "AuthorizationFailed", denied), "403", '--role "User Access Administrator"'
+    yield (
+        _refusal(403, "AuthorizationFailed", denied),
+        "403",
+        '--role "Role Based Access Control Administrator"',
+    )
     yield (
         _refusal(403, "AuthorizationFailed", denied),
         "403",
@@ -71,7 +79,20 @@ def _cases() -> Iterator[tuple[AzureError, str, str]]:
     missing = "The subscription is not registered to use namespace 'Microsoft.KeyVault'."
     register = "az provider register --wait --namespace Microsoft.KeyVault"
     yield _refusal(409, "MissingSubscriptionRegistration", missing), "KeyVault", register
-    yield CredentialUnavailableError(message="No login.\nTry this"), "not signed in", "az login"
+    yield CredentialUnavailableError(message="No login.\nTry this"), "in to Azure: No l", "az login"
+    chain = "None worked.\n\tManagedIdentityCredential: timed out\n\tAzureCliCredential: "
+    for said, told, fix in [
+        ("Please run 'az login'\n", "in to Azure: Please run 'az login'", "az login"),
+        ("Azure CLI not found on path", "no Azure CLI", "install-azure-cli"),
+        ("ERROR: Failed to resolve 'login'", "the connection to Azure failed", "HTTPS_PROXY"),
+    ]:
+        yield ClientAuthenticationError(message=chain + said), told, fix
+    tenant = "33333333-3333-4333-8333-333333333333"
+    other = f"wrong issuer. Please use the authority (URL) 'https://login.windows.net/{tenant}'."
+    wrong = _refusal(401, "InvalidAuthenticationTokenTenant", other, ClientAuthenticationError)
+    yield wrong, "401 InvalidAuthenticationTokenTenant", f"az login --tenant {tenant}"
+    unknown = _refusal(404, "SubscriptionNotFound", "None.", ResourceNotFoundError)
+    yield unknown, "SubscriptionNotFound", "--set azure.subscription=ID"
     yield ServiceRequestError("Name or service not known"), "connection", "same command again"
 
 
@@ -117,3 +138,20 @@ def test_nothing_billable_is_made_unasked(capfd: pytest.CaptureFixture[str]) -> 
             confirm([GPU], yes=False)
     with pytest.raises(FixableError):
         agree("this:", ["that"])
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("said", "goes_on"), [("y\n", True), ("\n", False), ("", False)])
+def test_a_person_is_asked(said: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever presses Enter, or Ctrl-D, has not agreed."""
+    told = io.StringIO()
+    monkeypatch.setattr(console.err, "file", told)
+    monkeypatch.setattr("sys.stdin", _Terminal(said))
+    with contextlib.nullcontext() if goes_on else pytest.raises(FixableError, match="not agree"):
+        confirm([GPU])
+    assert "cluster gpu: Standard_NC24ads_A100_v4, $$$ an hour" in told.getvalue()
+    assert told.getvalue().endswith("go on? [y/N] ")

@@ -11,6 +11,9 @@ import pytest
 import yaml
 
 from setup.azure.infra import FOLDER, NAMES, template, template_parameters
+from setup.azure.names import derive_names
+from setup.azure.ours import MADE, TAG
+from setup.azure.recipe import load_azure_recipe
 from setup.paths import REPOSITORY
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.arm import write_resource
@@ -189,6 +192,7 @@ def test_azd_finds_the_template_and_its_parameters() -> None:
         "AZURE_PRINCIPAL_TYPE",
     }
     by_azd = {"AZURE_ENV_NAME", "AZURE_LOCATION", "AZURE_PRINCIPAL_ID"}
+    assert given["parameters"]["tags"]["value"][TAG] == MADE  # else teardown would leave them
     used = re.findall(r"\$\{(\w+)(=?)", json.dumps(given))
     assert {name for name, default in used if default} == with_default
     assert {name for name, default in used if not default} == by_azd
@@ -201,6 +205,12 @@ def test_azds_defaults_can_be_deployed(group: FakeAzure) -> None:
     done = Template(group, "azd", GROUP, template(), json.loads(text)["parameters"]).deploy()
     assert done.error is None
     assert f"{SPACE}/computes" not in kinds_of(group)
+    recipe = load_azure_recipe(
+        "phi-azure", [f"azure.workspace={done.outputs['workspaceName']['value']}"]
+    )
+    names = derive_names(recipe, SUBSCRIPTION)
+    made = {one.id.name for one in done.resources}
+    assert {names.identity, names.logs, names.insights} <= made  # the recipe cannot name them
 
 
 def _says(resource: dict[str, Any], value: str) -> bool:

@@ -60,6 +60,10 @@ def test_weights_on_the_hub_outlive_the_catalog() -> None:
 def test_announced_end_is_told_and_refused_from_its_day_on(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_azure_recipe("gguf-azure", ["endpoint.sku=Standard_DS3_v2"])
     [found] = lifecycle.retirements(recipe)
+    for sku in ("D1_v2", "DS12_v2", "D15_v2", "F8s_v2", "F4"):
+        assert lifecycle.retirements(
+            load_azure_recipe("gguf-azure", [f"endpoint.sku=Standard_{sku}"])
+        )
     monkeypatch.setattr(lifecycle, "today", lambda: date(2028, 4, 30))
     assert "will be retired on 2028-05-01" in found.line()
     lifecycle.refuse_retired(recipe)

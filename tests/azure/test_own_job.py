@@ -39,7 +39,7 @@ def test_job_is_submitted_and_registered(cloud: Trainable) -> None:
     assert cloud.agreed(finetune.run, recipe).changed
     [job] = cloud.jobs()
     sent = job.hidden["sent"]
-    assert sent["command"] == own_job.job_command(1, 1)
+    assert sent["command"] == own_job.job_command(1, 0)
     assert sent["limits"]["timeout"] == "PT2H"
     assert sent["resources"]["instanceCount"] == 1
     assert sent["distribution"] == {"distributionType": "PyTorch", "processCountPerInstance": 1}
@@ -63,9 +63,24 @@ def test_several_machines_share_their_run() -> None:
     assert "--nnodes 2 --nproc-per-node 4 --node-rank ${NODE_RANK:-0}" in command
 
 
+def test_job_without_its_gpus_ends_at_once(tmp_path: Path) -> None:
+    """With a torch whose driver is too old."""
+    there = "def is_available(): return False\ndef device_count(): return 4\n"
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("from torch import cuda\n")
+    (tmp_path / "torch/cuda.py").write_text(there)
+    check = own_job.job_command(1, 4).split(" && ")[0]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(["bash", "-c", check], env=environment, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == b"error: torch finds 0 GPUs, not 4"
+    (tmp_path / "torch/cuda.py").write_text(there.replace("False", "True"))
+    assert subprocess.run(["bash", "-c", check], env=environment, check=False).returncode == 0
+
+
 def test_command_exists_in_the_snapshot(cloud: Trainable, tmp_path: Path) -> None:
     """The trainer's command line and the recipe in the snapshot are what this code takes."""
-    commands = own_job.job_command(1, 1).split(" && ")
+    commands = own_job.job_command(1, 0).split(" && ")
     [trainer] = [command for command in commands if command.startswith("torchrun")]
     arguments = shlex.split(trainer.partition(" -m ")[2])
     with own_job.code_snapshot(cloud.recipe(route="own")) as code:
@@ -148,6 +163,7 @@ def test_job_leaves_a_merged_model_and_its_losses(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["job_output", *arguments])
+    _refuse_renaming(monkeypatch, tmp_path / "model")
     assert job_output.main() == 0
     [merged] = open_gguf(tmp_path / "model/model.gguf").tensors
     assert np.asarray(merged.data).tolist() == np.full(_SHAPE, 4.0).tolist()  # alpha / r * B A
@@ -160,6 +176,18 @@ def test_job_leaves_a_merged_model_and_its_losses(
     gone = {"MLFLOW_TRACKING_URI": "azureml://eastus2.api.azureml.ms/elsewhere"}
     assert "HTTPError" in job_output.log_metrics({"loss": 1.0}, environment | gone)
     assert "no MLflow server" in job_output.log_metrics({"loss": 1.0}, {})
+
+
+def _refuse_renaming(monkeypatch: pytest.MonkeyPatch, mount: Path) -> None:
+    """As mounted storage may."""
+    replace = Path.replace
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.is_relative_to(mount):
+            raise OSError(95, "Operation not supported")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
 
 
 def _mlflow(cloud: Trainable, job: str) -> dict[str, str]:

@@ -185,6 +185,7 @@ def test_run_asks_and_scores_in_the_project(whole: Whole) -> None:
     assert {run["chat"], run["evaluation"]} == set(flow_service(whole.azure).runs)
 
 
+@pytest.mark.slow
 def test_killed_after_each_step_then_torn_down(empty: FakeAzure, whole: Whole) -> None:
     """One path, cut off after each of its steps in turn, ends as one that was not."""
     for step in STEPS[:-1]:

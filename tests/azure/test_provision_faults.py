@@ -94,6 +94,51 @@ def test_quota_of_the_cluster_is_refused(azure: FakeAzure) -> None:
     assert provide().changed
 
 
+@pytest.mark.parametrize(
+    ("resource", "code", "message", "fix"),
+    [
+        (
+            "/storageAccounts/",
+            "StorageAccountAlreadyTaken",
+            "The name is already taken.",
+            "--set azure.storage=NAME",
+        ),
+        (
+            "/phi-hub$",
+            "Conflict",
+            "Soft-deleted workspace exists. Please purge or recover it.",
+            "--set azure.hub=NAME, or https://portal.azure.com",
+        ),
+    ],
+)
+def test_name_that_is_taken(
+    azure: FakeAzure, resource: str, code: str, message: str, fix: str
+) -> None:
+    azure.fail_resource(resource, message, code=code)
+    assert f"Fix: {fix}" in refused()
+
+
+def test_rights_on_the_group_alone_are_enough(azure: FakeAzure) -> None:
+    azure.fail("GET management.azure.com/subscriptions/[^/]+/providers$", times=9, how="forbidden")
+    azure.fail("GET .*/deletedVaults/", times=9, how="forbidden")
+    assert provide().changed
+
+
+def test_what_a_policy_changes_is_no_failure(
+    azure: FakeAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would never be as the template has it, however often that is deployed."""
+    build(azure)
+    monkeypatch.setattr(provision, "differences", lambda *_: ["tags"])
+    assert provide().changed
+
+
+def test_registry_is_asked_before_anything_is_made(azure: FakeAzure) -> None:
+    azure.catalog.models["Phi-4/8"] = {"isArchived": True}
+    assert "the registry says archived" in refused()
+    assert azure.writes == []
+
+
 def test_roles_take_their_time(azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) -> None:
     azure.fail(BLOBS, times=3, how="forbidden")
     assert provide().changed

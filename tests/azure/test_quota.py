@@ -11,6 +11,7 @@ from setup.azure.names import derive_names
 from setup.azure.quota import demands, endpoint_cores, region_sizes, request_quota
 from setup.azure.recipe import load_azure_recipe
 from setup.azure.session import AzureSession
+from setup.azure.usage import Usage
 from setup.errors import FixableError
 from tests.azure.commands import run_setup
 from tests.azure.fake import FakeAzure
@@ -60,12 +61,49 @@ def test_what_is_ours_already_is_not_needed_again(azure: FakeAzure) -> None:
     assert (finetune.held, finetune.enough, finetune.sufficient_limit) == (0, False, 48)
 
 
+def test_low_priority_cores_of_the_same_name_do_not_count() -> None:
+    """As Azure lists them: the family twice, a workspace's own row, a null, -1 for no limit."""
+    kind = "Microsoft.MachineLearningServices/{}/usages"
+    rows = [
+        ("vmFamily/dedicatedCores", A100, 24, 48, "/locations/eastus2/usages/a"),
+        ("vmFamily/lowPriorityCores", A100, 0, -1, "/locations/eastus2/usages/b"),
+        ("vmFamily/dedicatedCores", A100, 0, 8, "/workspaces/other/usages/c"),
+        ("vmFamily/dedicatedCores", "Standard NCASv3_T4 Family", None, 6, "/usages/d"),
+        ("dedicatedCores", "TotalDedicatedCores", 24, 100, "/usages/e"),
+        ("lowPriorityCores", "TotalLowPriorityCores", 0, 0, "/usages/f"),
+    ]
+    usage = Usage(
+        {
+            "id": path,
+            "type": kind.format(part),
+            "name": {"value": name},
+            "currentValue": used,
+            "limit": limit,
+        }
+        for part, name, used, limit, path in rows
+    )
+    assert usage.of(A100.upper()) == (24, 48)
+    assert usage.of("standardNCASv3_T4Family") == (0, 6)
+    assert usage.of("unheard of") == (0, 0)
+    assert usage.total() == (24, 100)
+    assert Usage([]).total().limit < 0
+
+
+def test_cores_of_the_region_can_be_what_is_short(azure: FakeAzure) -> None:
+    azure.subscription.limits["TotalDedicatedCores"] = 20
+    session = AzureSession(load_azure_recipe("phi-azure", []))
+    finetune, _ = demands(session, region_sizes(session))
+    assert (finetune.family, finetune.enough) == ("TotalDedicatedCores", False)
+    assert (finetune.needed, finetune.limit, finetune.sufficient_limit) == (24, 20, 24)
+
+
 def test_too_few_cores_and_asking_for_more(azure: FakeAzure) -> None:
     azure.subscription.limits[A100] = 0
     done = run_setup("quota")
     assert done.returncode == 1
     assert "needs 24 cores" in done.stdout
-    assert "next: python -m setup quota --request 24" in done.stderr
+    ask = f"next: python -m setup quota --recipe phi-azure --family {A100} --request 24\n"
+    assert done.stderr.endswith(ask)
     assert "--yes" in failed(run_setup("quota", "--request", "24"))
     assert azure.writes == []
     done = run_setup("quota", "--request", "24", "--yes")

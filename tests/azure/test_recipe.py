@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
+from typing import Any
 
 import pytest
 
+from setup import console
+from setup.azure.arm import Arm
+from setup.azure.command import in_azure
 from setup.azure.names import derive_names, role_assignment_name, unique_token
 from setup.azure.recipe import load_azure_recipe
 from setup.errors import FixableError
+from setup.options import show_result, typed_options
 from setup.recipe import load_any_recipe, load_recipe
+from setup.step import Result
 
 SUBSCRIPTION = "44444444-4444-4444-8444-444444444444"
 
@@ -39,7 +47,7 @@ def test_target_chooses_the_kind_of_recipe(name: str) -> None:
         ("endpoint.kind=gguf", "endpoint.kind gguf needs finetune.route own"),
         ("finetune.route=own", "finetune: route own needs trainer"),
         ("finetune.component_version=", "finetune: route catalog needs component_registry"),
-        ("model.source=phi.gguf", "nor OWNER/NAME of Hugging Face: 'phi.gguf'"),
+        ("model.source=phi.gguf", "recipe phi-azure.yaml: model.source is neither"),
     ],
 )
 def test_bad_value_is_refused_in_one_line(override: str, says: str) -> None:
@@ -99,3 +107,42 @@ def test_role_assignment_is_found_again() -> None:
     first = role_assignment_name("/subscriptions/A", "who", "role")
     assert first == role_assignment_name("/subscriptions/a", "WHO", "role")
     assert first != role_assignment_name("/subscriptions/a", "who", "other")
+
+
+def test_next_commands_name_the_recipe_as_it_was_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A step knows the recipe alone: its command without the --set would be about another group."""
+    told = io.StringIO()
+    monkeypatch.setattr(console.err, "file", told)
+    monkeypatch.setattr(console.out, "file", sys.stdout)
+    recipe = load_azure_recipe("phi-azure", ["azure.resource_group=mine"])
+    typed = typed_options("my recipe.yaml", ["azure.resource_group=mine"])
+    assert typed == "--recipe 'my recipe.yaml' --set azure.resource_group=mine"
+    command = "python -m setup teardown --recipe phi-azure"
+    with in_azure(recipe, typed):
+        show_result(Result("deploy", True, f"costs until {command}", command), as_json=False)
+    assert capsys.readouterr().out == f"deploy: costs until python -m setup teardown {typed}\n"
+    with pytest.raises(FixableError) as failed, in_azure(recipe, typed):
+        raise FixableError("no workspace", command)
+    assert failed.value.fix == f"python -m setup teardown {typed}"
+    with pytest.raises(KeyboardInterrupt), in_azure(recipe, typed):
+        raise KeyboardInterrupt
+    assert told.getvalue().endswith(f"may cost until: python -m setup teardown {typed}\n")
+
+
+def test_next_page_is_found_however_its_host_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def send(_: Arm, __: str, path: str, *___: Any) -> dict[str, Any]:
+        asked.append(path)
+        following = "https://Management.azure.com:443/items?api-version=1&$skipToken=a%2Fb"
+        return {
+            "value": [{"page": len(asked)}],
+            **({"nextLink": following} if len(asked) == 1 else {}),
+        }
+
+    monkeypatch.setattr(Arm, "_send", send)
+    arm = Arm.__new__(Arm)
+    assert [item["page"] for item in arm.list("/items", "1")] == [1, 2]
+    assert asked == ["/items", "/items?api-version=1&$skipToken=a%2Fb"]

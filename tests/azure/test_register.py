@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from setup.azure import data, finetune, register
+from setup.azure.session import AzureSession
+from setup.azure.version import find_version, need_version
 from setup.errors import FixableError
 from tests.azure.fake.store import Resource
 from tests.azure.trainable import Trainable, trainable
@@ -59,6 +62,9 @@ def test_version_says_what_made_it(cloud: Trainable) -> None:
         "train_loss": "0.5000",
     }
     assert cloud.azure.violations == []
+    listed = cloud.azure.find(r"GET .*/models/phi-azure/versions$")
+    views = {one.query.get("listViewType") for one in listed}
+    assert "All" in views  # the number of an archived one is taken
     cloud.azure.clear()
     again = register.run(recipe)
     assert not again.changed
@@ -73,6 +79,22 @@ def test_next_job_is_the_next_version(cloud: Trainable) -> None:
     cloud.agreed(finetune.run, other)
     assert "version 2 of phi-azure" in register.run(other).detail
     assert "version 1 of phi-azure" in register.run(cloud.recipe()).detail
+    found = [need_version(AzureSession(recipe)) for recipe in (cloud.recipe(), other)]
+    assert [(one.version, one.why) for one in found] == [("1", ""), ("2", "")]
+
+
+def test_version_of_no_job_of_the_recipe_is_said(cloud: Trainable) -> None:
+    recipe, other = cloud.recipe(), cloud.recipe("finetune.inputs.seed=7")
+    assert find_version(AzureSession(recipe)) is None
+    register.run(recipe)
+    newest = need_version(AzureSession(other))
+    assert newest.version == "1"
+    assert newest.why == "no job of this recipe and data: this is the newest version"
+    cloud.store("models", "phi-azure/versions/1").properties["tags"].clear()
+    said = need_version(AzureSession(recipe)).why
+    assert re.match(r"job phi-azure-\w+ is not registered \(python -m setup register", said)
+    with pytest.raises(FixableError, match=r"of type mlflow_model, and endpoint.kind gguf"):
+        need_version(AzureSession(cloud.recipe("registry.model=phi-azure", route="own")))
 
 
 def test_lost_answer_makes_no_second_version(cloud: Trainable) -> None:

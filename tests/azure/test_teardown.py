@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from setup.azure import waiting
+from setup.azure.remnants import computes_of, endpoints_of
+from setup.azure.session import AzureSession
 from setup.azure.teardown import Stage, plan_teardown, teardown
 from setup.errors import FixableError
 from setup.step import Result
-from tests.azure.fake import FakeAzure
+from tests.azure.fake import FakeAzure, faults
 from tests.azure.fake.arm import write_resource
 from tests.azure.fake.ready import add_compute, add_group, add_role
 from tests.azure.fake.store import Id
@@ -86,7 +89,9 @@ def test_stages(standing: FakeAzure) -> None:
     assert [one.method for one in standing.writes] == ["DELETE"]
     assert not down("endpoint").changed
     add_compute(standing, WORKSPACE, "of-somebody", "Standard_D4s_v3")
-    assert down("compute").changed
+    done = down("compute")
+    assert done.changed
+    assert "not the recipe's, and still there: cluster of-somebody: Standard_D4s_v3" in done.detail
     assert standing.store.get(f"{WORKSPACE}/computes/gpu-cluster") is None
     assert standing.store.get(f"{WORKSPACE}/computes/of-somebody")
     assert {one.method for one in standing.writes} == {"DELETE"}
@@ -100,7 +105,7 @@ def test_all(standing: FakeAzure) -> None:
     assert list(standing.store) == []
     assert standing.subscription.soft_deleted == {}
     assert standing.subscription.used == {}
-    assert len(standing.find("DELETE .*/roleAssignments/")) == 4
+    assert len(standing.find("DELETE .*/roleAssignments/")) == 3  # one went with the workspace
     again = down()
     assert not again.changed
     assert again.detail == "group finetune-phi is not there: nothing billable is left"
@@ -152,9 +157,26 @@ def test_workspace_that_is_not_ours(azure: FakeAzure) -> None:
     build(azure)
     del azure.store.need(WORKSPACE).body["tags"]
     azure.clear()
-    with pytest.raises(FixableError, match="workspace phi-workspace is not ours"):
+    with pytest.raises(FixableError, match=r"workspace phi-workspace is .* not ours"):
         down("compute")
+    with pytest.raises(FixableError, match="to give it to us: az tag update"):
+        down()
     assert azure.writes == []
+
+
+def test_what_others_run_in_our_workspace_is_not_deleted(standing: FakeAzure) -> None:
+    theirs = f"{WORKSPACE}/onlineEndpoints/theirs"
+    put(standing, theirs, {"location": "eastus2", "properties": {}})
+    machine = add_compute(standing, WORKSPACE, "of-somebody", "Standard_D4s_v3")
+    standing.clear()
+    line = refusal()
+    assert "hold what is not ours: endpoint theirs: nothing; cluster of-somebody: " in line
+    assert "--stage endpoint" in line
+    assert standing.writes == []
+    assert down("endpoint").changed
+    standing.store.delete(theirs)
+    standing.store.delete(machine)
+    assert "nothing billable is left" in down().detail
 
 
 def test_faults(standing: FakeAzure) -> None:
@@ -167,6 +189,35 @@ def test_faults(standing: FakeAzure) -> None:
     assert standing.store.get(f"{WORKSPACE}/computes/gpu-cluster") is None
     assert down().detail.startswith("group finetune-phi is empty: nothing billable is left")
     assert list(standing.store) == []
+
+
+def test_a_refusal_keeps_nothing_else_from_being_deleted(standing: FakeAzure) -> None:
+    second = {"location": "eastus2", "properties": {}, "tags": {"finetune-phi": "made"}}
+    put(standing, f"{WORKSPACE}/onlineEndpoints/second", second)
+    standing.fail(f"DELETE .*/{NAMES.endpoint}$", times=1, how="forbidden")
+    assert refusal().startswith(f"deleting endpoint {NAMES.endpoint} with deployment tuned: Azure")
+    assert standing.store.get(f"{WORKSPACE}/onlineEndpoints/second") is None
+    standing.fail("DELETE .*/roleAssignments/", times=9, how="forbidden")
+    done = down()
+    assert "the roles of managed identity phi-workspace-identity stay" in done.detail
+    assert list(standing.store) == []
+
+
+def test_lock_is_no_operation_to_wait_for(
+    standing: FakeAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = (409, "ScopeLocked", "The scope cannot be deleted: it is locked.")
+    monkeypatch.setitem(faults._REFUSALS, "conflict", locked)
+    monkeypatch.setattr(waiting, "BUSY_FOR", 0.2)
+    standing.fail("DELETE .*/onlineEndpoints/", times=99, how="conflict")
+    with pytest.raises(FixableError, match="az lock list"):
+        down("endpoint")
+
+
+def test_workspace_that_is_gone_has_nothing_in_it(azure: FakeAzure) -> None:
+    """Azure's list of a group names for a while what was deleted."""
+    session = AzureSession(recipe())
+    assert endpoints_of(session, WORKSPACE) == computes_of(session, WORKSPACE) == []
 
 
 def test_what_stays_is_told(azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +233,7 @@ def test_what_stays_is_told(azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) -
 def test_vault_that_may_not_be_purged(azure: FakeAzure) -> None:
     build(azure)
     azure.fail("POST .*/purge$", how="forbidden")
-    assert f"deleted key vault {NAMES.key_vault} keeps its name for a week" in down().detail
+    assert f"deleted key vault {NAMES.key_vault} keeps its name for days" in down().detail
     assert list(azure.store) == []
     assert plan_teardown(recipe())[0].startswith(f"deleted key vault {NAMES.key_vault}")
     assert down().changed

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from setup import console
-from setup.azure import blobs, follow, history, session
+from setup.azure import blobs, finetune, follow, history, session
 from setup.azure.ask import answered
 from setup.azure.data import DataAsset, data_assets, data_plan
 from setup.azure.recipe import AzureRecipe, load_azure_recipe
+from setup.errors import FixableError
 from setup.step import Result
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.ready import add_compute, add_workspace
@@ -23,6 +24,7 @@ from tests.azure.fake.storage import Blob
 from tests.azure.fake.store import Resource
 
 ROWS = 30
+PUT_JOB = r"PUT .*/jobs/"
 _AT_ONCE = {"retry_backoff_factor": 0.01, "retry_backoff_max": 0.01}
 
 
@@ -31,6 +33,12 @@ def listen(patch: pytest.MonkeyPatch) -> io.StringIO:
     told = io.StringIO()
     patch.setattr(console.err, "file", told)
     return told
+
+
+def only(jobs: list[Resource]) -> Resource:
+    """The one job that there is."""
+    [job] = jobs
+    return job
 
 
 @contextmanager
@@ -67,6 +75,8 @@ class Trainable:
         for recipe in (self.recipe(), self.recipe(route="own")):
             given = recipe.finetune.compute
             add_compute(self.azure, self.workspace, given.name, given.sku)
+            cluster = self.store("computes", given.name).properties["properties"]
+            cluster["scaleSettings"] = {"minNodeCount": 0, "maxNodeCount": given.nodes}
         for number in range(ROWS):
             self.write(number, f"What is {number}?", "a" if number else "w")
 
@@ -77,7 +87,8 @@ class Trainable:
 
     def write(self, number: int, question: str, mode: str = "a") -> None:
         """Add a conversation."""
-        turns = [("system", "Be brief."), ("user", question), ("assistant", f"It is {number}.")]
+        answer = f"It is\u2028{number}."  # a character that str.splitlines takes for a line's end
+        turns = [("system", "Be brief."), ("user", question), ("assistant", answer)]
         row = {"messages": [{"role": role, "content": content} for role, content in turns]}
         with self.source.open("w" if mode == "w" else "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -97,6 +108,13 @@ class Trainable:
         """Run a step as with ``--yes``."""
         with answered(True):
             return step(recipe)
+
+    def refused(self, recipe: AzureRecipe) -> FixableError:
+        """What ``finetune`` says, which does not succeed."""
+        with pytest.raises(FixableError) as caught:
+            self.agreed(finetune.run, recipe)
+        assert "\n" not in str(caught.value)
+        return caught.value
 
     def forget(self, kind: str) -> None:
         """Remove all ``jobs``, with their logs, or ``models``, and what was recorded."""

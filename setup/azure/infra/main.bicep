@@ -19,17 +19,17 @@ param keyVaultName string = 'kv-${uniqueString(resourceGroup().id)}'
 @description('Container registry: images that Azure ML builds for jobs and deployments.')
 param registryName string = 'cr${uniqueString(resourceGroup().id)}'
 
-@description('Log Analytics workspace: where Application Insights keeps its data.')
-param logsName string = 'log-${uniqueString(resourceGroup().id)}'
-
-@description('Application Insights: requests and logs of endpoints.')
-param insightsName string = 'appi-${uniqueString(resourceGroup().id)}'
-
-@description('User-assigned identity of the compute cluster and of online endpoints.')
-param identityName string = 'id-${uniqueString(resourceGroup().id)}'
-
 @description('Azure ML workspace: jobs, registered models, online endpoints.')
 param workspaceName string = 'mlw-${uniqueString(resourceGroup().id)}'
+
+@description('Log Analytics workspace: where Application Insights keeps its data.')
+param logsName string = '${workspaceName}-logs'
+
+@description('Application Insights: requests and logs of endpoints.')
+param insightsName string = '${workspaceName}-insights'
+
+@description('User-assigned identity of the compute cluster and of online endpoints.')
+param identityName string = '${workspaceName}-identity'
 
 @description('AI hub: what its projects share.')
 param hubName string = 'hub-${uniqueString(resourceGroup().id)}'

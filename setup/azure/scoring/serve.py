@@ -29,6 +29,7 @@ from setup.local.endpoint.observe import Handler, JsonLines, log
 from setup.local.endpoint.server import KEYS, build_app, live
 from setup.local.endpoint.settings import DeploymentSettings, EndpointSettings, ensure_keys
 
+_MODELS = "/var/azureml-app/azureml-models"  # where Azure ML mounts models if it does not say
 _DRAIN = 180.0  # seconds: the longest request that Azure allows
 
 
@@ -49,7 +50,7 @@ def settings_from(environment: dict[str, str]) -> EndpointSettings:
     Raises:
         SystemExit: The folder does not hold exactly one .gguf file.
     """
-    root = Path(environment.get("AZUREML_MODEL_DIR", "."))
+    root = Path(environment.get("AZUREML_MODEL_DIR", _MODELS))
     files = sorted(root.rglob("*.gguf"))
     if len(files) != 1:
         raise SystemExit(f"{root} holds {len(files)} .gguf files, not one: {files[:5]}")

@@ -20,7 +20,7 @@ from setup.local.endpoint import metrics
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = logging.getLogger("endpoint")
 
-_PROBES = {"/", "/health", "/metrics", "/manage"}
+_PROBES = {"/", "/live", "/health", "/metrics", "/manage"}
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 

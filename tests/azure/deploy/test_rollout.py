@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,34 +12,22 @@ from setup.azure.ask import answered
 from setup.azure.deployment import deployment_name
 from setup.azure.endpoint import ManagedEndpoint
 from setup.azure.recipe import AzureRecipe
-from setup.azure.rollout import share_traffic
 from setup.azure.session import AzureSession
+from setup.azure.traffic import share_traffic
 from setup.errors import FixableError
 from tests.azure.fake import FakeAzure
+from tests.azure.fake.messages import AzureError
 from tests.azure.serving import (
     deployments_of,
     endpoint_of,
+    endpoint_with,
     fails,
-    hurry,
     make_workspace,
     register,
     traffic_of,
     workspace_id,
     writes,
 )
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home of the test's own, waits that are short, and --yes."""
-    with answered(True):
-        yield hurry(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def recipe(azure: FakeAzure) -> AzureRecipe:
-    """phi-azure with version 1 registered."""
-    return make_workspace(azure)
 
 
 def test_model_is_deployed_once(azure: FakeAzure, recipe: AzureRecipe, home: Path) -> None:
@@ -60,7 +47,7 @@ def test_model_is_deployed_once(azure: FakeAzure, recipe: AzureRecipe, home: Pat
     azure.clear()
     assert not deploy.run(recipe).changed
     assert azure.writes == []
-    assert azure.find("/score") == []
+    assert azure.find("/score")  # that it is there does not prove that it still answers
     assert "keep deployment tuned-1" in "\n".join(deploy.plan(recipe))
     key = endpoint_of(azure).hidden["primaryKey"]
     kept = [path for path in home.rglob("*") if path.is_file()]
@@ -72,7 +59,7 @@ def test_what_azure_is_told(azure: FakeAzure, recipe: AzureRecipe) -> None:
     endpoint, tuned = endpoint_of(azure), deployments_of(azure)["tuned-1"]
     assert endpoint.properties["authMode"].lower() == "key"
     assert endpoint.properties["publicNetworkAccess"].lower() == "enabled"
-    assert endpoint.body["tags"] == recipe.azure.tags
+    assert endpoint.body["tags"] == {**recipe.azure.tags, "finetune-phi": "made"}
     (identity,) = endpoint.body["identity"]["userAssignedIdentities"]
     assert identity.endswith("/phi-workspace-identity")
     given = tuned.properties
@@ -101,13 +88,10 @@ def test_new_version_is_asked_before_it_gets_traffic(azure: FakeAzure) -> None:
     azure.clear()
     assert not deploy.run(recipe).changed
     assert azure.writes == []
-    whole = recipe.model_copy(
-        update={"endpoint": recipe.endpoint.model_copy(update={"canary": 100})}
-    )
-    detail = deploy.run(whole).detail
+    detail = deploy.run(endpoint_with(recipe, canary=100)).detail
     assert traffic_of(azure) == {"tuned-10": 100}
     assert "tuned-1 takes 0 %, is there for a rollback" in detail
-    assert "az ml online-deployment delete --name tuned-1" in detail
+    assert "deploy --recipe phi-azure --set endpoint.keep_previous=false" in detail
     azure.clear()
     assert deploy.rollback(recipe).changed
     assert traffic_of(azure) == {"tuned-1": 100}
@@ -117,6 +101,8 @@ def test_new_version_is_asked_before_it_gets_traffic(azure: FakeAzure) -> None:
     assert set(deployments_of(azure)) == {"tuned-1", "tuned-10"}
     with pytest.raises(FixableError, match="no healthy deployment older than tuned-1"):
         deploy.rollback(recipe)
+    endpoint_of(azure).properties["traffic"] = {"tuned-10": 100}  # by hand
+    assert "rolled back" not in deploy.run(recipe).detail
 
 
 def test_nothing_is_made_unasked(azure: FakeAzure, recipe: AzureRecipe) -> None:
@@ -128,12 +114,24 @@ def test_nothing_is_made_unasked(azure: FakeAzure, recipe: AzureRecipe) -> None:
 
 def test_changed_settings_change_the_deployment(azure: FakeAzure, recipe: AzureRecipe) -> None:
     deploy.run(recipe)
-    two = recipe.endpoint.model_copy(update={"instances": 2})
     azure.clear()
-    assert deploy.run(recipe.model_copy(update={"endpoint": two})).changed
+    misses = [AzureError(404, "NotFound", "no deployment takes this request yet")]
+
+    def answer(*_: object) -> str:
+        if misses:
+            raise misses.pop()
+        return "Paris."
+
+    azure.answer = answer
+    assert deploy.run(endpoint_with(recipe, instances=2)).changed
     assert writes(azure) == ["PUT tuned-1"]
+    assert azure.find("POST .*/score")  # changed, so asked again
     assert deployments_of(azure)["tuned-1"].body["sku"]["capacity"] == 2
     assert traffic_of(azure) == {"tuned-1": 100}
+    azure.answer = lambda *_: "!!!!!!!!"
+    for _ in range(2):
+        with pytest.raises(FixableError, match="answers '!!!!!!!!'"):
+            deploy.run(endpoint_with(recipe, instances=2))
 
 
 def test_gguf_gets_a_container_of_its_own(azure: FakeAzure) -> None:
@@ -164,6 +162,7 @@ def test_traffic_is_shared() -> None:
     assert share_traffic({"a": 50, "b": 50}, "b", 10) == {"a": 50, "b": 50}
     assert share_traffic({"a": 10, "b": 90}, "c", 20) == {"b": 80, "c": 20}
     assert share_traffic({"b": 100}, "b", 10) == {"b": 100}
+    assert share_traffic({"a": 20, "b": 40}, "b", 10) == {"a": 90, "b": 10}
 
 
 def test_deployments_are_named_after_versions() -> None:

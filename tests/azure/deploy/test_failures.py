@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
 from setup.azure import deploy, waiting
-from setup.azure.ask import answered
-from setup.azure.deployment_failure import likely_cause
+from setup.azure.causes import likely_cause
 from setup.azure.recipe import AzureRecipe
+from setup.errors import FixableError
 from tests.azure.fake import FakeAzure
+from tests.azure.fake.ready import add_compute
 from tests.azure.fake.supporting import ASSIGNMENT
 from tests.azure.serving import (
     deployments_of,
     endpoint_of,
+    endpoint_with,
     fails,
-    hurry,
-    make_workspace,
     register,
     traffic_of,
+    workspace_id,
     writes,
 )
 
 FAMILY = "standardNCADSA100v4Family"
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home of the test's own, waits that are short, and --yes."""
-    with answered(True):
-        yield hurry(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def recipe(azure: FakeAzure) -> AzureRecipe:
-    """phi-azure with version 1 registered."""
-    return make_workspace(azure)
 
 
 def test_version_that_does_not_answer_gets_no_traffic(
@@ -98,7 +86,7 @@ def test_failed_deployment_shows_its_log(
     ],
 )
 def test_likely_cause(said: str, cause: str) -> None:
-    found = likely_cause(["Starting gunicorn", said])
+    found = likely_cause("deployment", ["Starting gunicorn", said])
     assert bool(found) == bool(cause)
     assert cause in (found.cause if found else "")
 
@@ -111,6 +99,29 @@ def test_quota_refused_names_what_is_enough(azure: FakeAzure, recipe: AzureRecip
     assert "quota" in error.what
     assert "reserve" in error.what
     assert "python -m setup quota --request 48 --recipe phi-azure" in error.fix
+    assert traffic_of(azure) == {"tuned-1": 100}
+
+
+def test_cores_of_an_idle_cluster_are_waited_for(azure: FakeAzure, recipe: AzureRecipe) -> None:
+    """After a job its machine stays for a while, and holds the only cores that there are."""
+    azure.subscription.limits[FAMILY] = 24
+    azure.subscription.used["cluster"] = (FAMILY, 24)
+    at = add_compute(
+        azure, workspace_id(azure, recipe), recipe.finetune.compute.name, recipe.endpoint.sku
+    )
+    nodes = azure.store.need(at).properties["properties"]["nodeStateCounts"]
+    nodes["runningNodeCount"] = 1
+    assert "24 of 24 are in use" in fails(recipe).what  # a job is at work: no wait
+    nodes |= {"runningNodeCount": 0, "idleNodeCount": 1}
+
+    def go() -> None:
+        azure.subscription.used.pop("cluster")
+        nodes["idleNodeCount"] = 0
+
+    leaving = Timer(0.5, go)
+    leaving.start()
+    assert deploy.run(recipe).changed
+    leaving.join()
     assert traffic_of(azure) == {"tuned-1": 100}
 
 
@@ -160,14 +171,14 @@ def test_what_cannot_be_served_is_refused(azure: FakeAzure, recipe: AzureRecipe)
     )
     assert fails(other).fix == "python -m setup register --recipe phi-azure"
     assert "make deployment tuned-version" in "\n".join(deploy.plan(other))
-    gguf = recipe.endpoint.model_copy(update={"kind": "gguf"})
-    wrong = fails(recipe.model_copy(update={"endpoint": gguf}))
+    wrong = fails(endpoint_with(recipe, kind="gguf"))
     assert "type mlflow_model, and endpoint.kind gguf serves custom_model" in wrong.what
     assert azure.writes == []
     deploy.run(recipe)
-    larger = recipe.endpoint.model_copy(update={"sku": "Standard_NC48ads_A100_v4"})
-    error = fails(recipe.model_copy(update={"endpoint": larger}))
-    assert "--set endpoint.deployment=ANOTHER" in error.fix
+    larger = endpoint_with(recipe, sku="Standard_NC48ads_A100_v4")
+    assert "--set endpoint.deployment=ANOTHER" in fails(larger).fix
+    with pytest.raises(FixableError, match="the recipe says Standard_NC48ads_A100_v4"):
+        deploy.plan(larger)
 
 
 def test_role_that_is_not_seen_yet(azure: FakeAzure, recipe: AzureRecipe) -> None:

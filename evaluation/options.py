@@ -1,0 +1,33 @@
+"""The options of the commands, above all of ``run``, which has most of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+References = Annotated[
+    list[str] | None,
+    typer.Argument(help="Runs: NAME, NAME/CONNECTION or a folder; the newest run if none."),
+]
+Primary = Annotated[str, typer.Option(help="The metric that decides; else the first there is.")]
+Gates = Annotated[Path | None, typer.Option(help="A file of gates, as evaluation/gates.yaml.")]
+JudgeModel = Annotated[str, typer.Option(help="Its model; Azure OpenAI: deployment.")]
+JudgeRepeats = Annotated[
+    int, typer.Option(min=1, max=32, help="Judge every answer, or pair, so many times.")
+]
+ForceJudge = Annotated[
+    bool, typer.Option("--force-judge", help="Let a model judge its own answers.")
+]
+Evaluators = Annotated[
+    list[str] | None,
+    typer.Option("--evaluator", help="answers, safety, judge, evals-judge; may be repeated."),
+]
+Workers = Annotated[
+    int, typer.Option(min=0, max=256, help="Questions in flight; 0: what the endpoint takes.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Ask so many rows, by --seed.")]
+MaxErrorRate = Annotated[
+    float, typer.Option(min=0, max=1, help="Exit 1 when a larger share of rows failed.")
+]

@@ -1,0 +1,164 @@
+"""Following a job: what it prints, why it failed, and everything that happens to connections."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from setup.azure import finetune, follow
+from setup.azure.attempts import job_name
+from setup.azure.follow import Follower
+from setup.azure.history import ENDED, Run
+from setup.azure.job_failure import explain_failure, what_went_wrong
+from setup.azure.session import AzureSession
+from tests.azure.trainable import PUT_JOB, Trainable, listen, only
+
+DETAILS = r"GET .*/history/.*/details"
+TORCHRUN = [  # how torchrun ends what failed in it, shortened
+    "E1122 22:40:43 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 1)",
+    *(f"  frame {number}" for number in range(30)),
+    "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:",
+]
+
+
+def test_closed_terminal_and_ctrl_c(cloud: Trainable, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = listen(monkeypatch)
+    cloud.azure.job_states = ["Queued", *["Running"] * 4, "Completed"]  # each look is one further
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("setup.azure.follow.sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cloud.agreed(finetune.run, cloud.recipe())
+    told = heard.getvalue()
+    assert "goes on in Azure, and costs; the same command follows it" in told
+    assert "az ml job cancel --name phi-azure-" in told
+    assert "follow job" in finetune.plan(cloud.recipe())[0]
+    assert finetune.run(cloud.recipe()).changed  # asks for nothing: it is paid for already
+    assert len(cloud.azure.find(PUT_JOB)) == 1
+
+
+def test_failed_job_shows_its_log_and_is_tried_again(
+    cloud: Trainable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = listen(monkeypatch)
+    recipe = cloud.recipe()
+    name = job_name(recipe, cloud.assets(recipe))
+    for attempt in (name, f"{name}-2"):
+        cloud.azure.fail_resource(f"/jobs/{attempt}$", "Strange thing", code="UserError")
+    lines = [f"step {number}" for number in range(40)]
+    lines += ["torch.OutOfMemoryError: CUDA out of memory. sig=SECRET", "exit", *TORCHRUN]
+    cloud.log(f"{name}..finetuning", "\n".join(lines))
+    error = cloud.refused(recipe)
+    assert f"job {name} failed in step finetuning: the GPU has too little memory" in error.what
+    assert "finetune.compute.sku" in error.fix
+    told = heard.getvalue()
+    assert "the end of user_logs/std_log.txt of finetuning:" in told
+    assert "step 39" in told
+    assert "step 10" not in told
+    assert "frame 3" not in told
+    assert "SECRET" not in told + str(error)
+    unreadable = cloud.azure.fail(r"GET stwork.blob", times=99, how="forbidden")
+    again = cloud.refused(recipe)
+    unreadable.times = 0
+    assert f"job {name}-2 failed in step finetuning: UserError: Strange thing" in again.what
+    assert f"reading the log of job {name}-2..finetuning: Azure answered 403" in heard.getvalue()
+    assert f"the last attempt: job {name} failed in step" in heard.getvalue()
+    assert cloud.agreed(finetune.run, recipe).changed
+    assert [job.id.name for job in cloud.jobs()] == [name, f"{name}-2", f"{name}-3"]
+    assert not cloud.agreed(finetune.run, recipe).changed
+
+
+def _run(status: str, hours: float = 0.0, **said: str) -> Run:
+    """A run that started ``hours`` ago and has ended, or goes on."""
+    now = datetime.now(UTC)
+    begun = now - timedelta(hours=hours) if hours else None
+    ended = now if status in ENDED else None
+    return Run("job", said.get("title", "job"), status, said.get("error", ""), begun, ended)
+
+
+@pytest.mark.parametrize(
+    ("hours", "says", "fix"),
+    [(1.0, "was cancelled", "a new attempt"), (6.1, "ran longer than", "raise finetune.max_hours")],
+)
+def test_cancelled_by_somebody_or_by_its_limit(
+    cloud: Trainable, hours: float, says: str, fix: str
+) -> None:
+    error = explain_failure(AzureSession(cloud.recipe()), _run("Canceled", hours), [])
+    assert says in error.what
+    assert fix in error.fix
+
+
+def test_time_counts_from_the_first_machine(cloud: Trainable) -> None:
+    """A pipeline runs, and costs nothing, while its first step waits for a machine."""
+    follower = Follower(AzureSession(cloud.recipe()), "job", "command", 6)
+    pipeline = _run("Running", 9)
+    assert follower._hours(pipeline, [_run("Queued")]) == 0
+    done, waiting = _run("Completed", 2), _run("Queued")
+    assert follower._hours(pipeline, [done, waiting]) == pytest.approx(2, abs=0.01)
+    assert follower._hours(_run("Running", 3), []) == pytest.approx(3, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("said", "log", "cause"),
+    [
+        ("UserError: exit code 1", ["error: no rows"], "error: no rows"),
+        ("UserError: exit code 1", ["NCCL INFO Connected all rings", "ValueError: bad"], "bad"),
+        ("UserError: exit code 1", ["ncclRemoteError: gone", "exit"], "connection was lost"),
+        ("QuotaExceeded: no cores left of the quota", [], "too few cores"),
+        ("", ["KeyError: 'messages'"], "cannot make training rows"),
+        ("", ["column_names: messages", "OSError: full"], "OSError: full"),
+        ("", [], "it gave no reason"),
+    ],
+)
+def test_what_went_wrong(cloud: Trainable, said: str, log: list[str], cause: str) -> None:
+    assert cause in what_went_wrong(AzureSession(cloud.recipe()), [said], log)[0]
+
+
+def test_pipeline_that_runs_too_long_is_ended(cloud: Trainable) -> None:
+    cloud.azure.job_states = ["Queued", *["Running"] * 50]
+    error = cloud.refused(cloud.recipe("finetune.max_hours=0.00000001"))
+    assert "ran longer than finetune.max_hours" in error.what
+    assert len(cloud.azure.find(r"POST .*/jobs/.*/cancel")) == 1
+    assert only(cloud.jobs()).properties["status"] in ("CancelRequested", "Canceled")
+
+
+def test_cluster_without_quota_is_told_after_a_while(
+    cloud: Trainable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "_PATIENCE", 3)
+    cluster = cloud.store("computes", "gpu-cluster").properties["properties"]
+    message = "Operation results in exceeding quota limits of Total Cluster Dedicated Cores."
+    cluster["errors"] = [{"error": {"code": "ClusterMinNodesExceedCoreQuota", "message": message}}]
+    cloud.azure.job_states = ["Queued"]
+    error = cloud.refused(cloud.recipe())
+    assert "gets no machine: ClusterMinNodesExceedCoreQuota" in error.what
+    assert "python -m setup quota --recipe phi-azure shows them" in error.fix
+    assert (
+        "the job waits for free, python -m setup finetune --recipe phi-azure follows" in error.fix
+    )
+    del cluster["errors"]
+    only(cloud.jobs()).hidden["states"] = ["Queued", "Running", "Completed"]
+    assert cloud.agreed(finetune.run, cloud.recipe()).changed
+    assert len(cloud.jobs()) == 1
+
+
+def test_following_outlives_faults(cloud: Trainable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_LOST", 3)
+    fault = cloud.azure.fail(DETAILS, times=999, how="dropped")
+    error = cloud.refused(cloud.recipe())
+    fault.times = 0
+    assert re.search(r"following job phi-azure-\w+: the connection to Azure failed", error.what)
+    assert "the job goes on: python -m setup finetune --recipe phi-azure follows it" in error.fix
+    monkeypatch.setattr(follow, "_LOST", 40)
+    only(cloud.jobs()).hidden["states"] = ["Queued", *["Running"] * 3, "Completed"]
+    for how, times in {"dropped": 5, "unavailable": 5, "throttled": 5, "token": 1}.items():
+        cloud.azure.fail(DETAILS, times=times, how=how)
+        cloud.azure.fail(r"GET .*/children", how=how)
+    monkeypatch.setattr("setup.azure.follow.sleep", lambda _: cloud.azure.login.expire())
+    assert cloud.agreed(finetune.run, cloud.recipe()).changed
+    assert len(cloud.jobs()) == 1
