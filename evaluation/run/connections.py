@@ -36,19 +36,7 @@ def read_connection(name: str) -> KnownConnection:
     Raises:
         FixableError: There is none, it is of another kind, or a value of it is wrong.
     """
-    from promptflow.client import PFClient  # noqa: PLC0415 - two seconds
-    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
-
-    try:
-        found = PFClient().connections.get(name, with_secrets=True)
-    except PromptflowException:
-        fix = "python -m setup connect, or name one of pf connection list"
-        raise FixableError(f"no connection {name}", fix) from None
-    except Exception as error:
-        # promptflow has no class of its own for a keyring that lost the store's key.
-        if type(error) is not Exception:
-            raise
-        raise FixableError(f"connection {name}: {error}", "python -m setup connect") from None
+    found = stored_connection(name, "python -m setup connect, or name one of pf connection list")
     secrets = dict(getattr(found, "secrets", {}) or {})
     configs = dict(getattr(found, "configs", {}) or {})
     try:
@@ -56,6 +44,26 @@ def read_connection(name: str) -> KnownConnection:
     except EndpointError as error:
         raise FixableError(f"connection {name}: {error.what}", error.fix) from None
     return KnownConnection(name, _shown(settings), settings)
+
+
+def stored_connection(name: str, fix: str) -> Any:
+    """The connection ``name`` of promptflow's store, of any kind, with its secrets.
+
+    Raises:
+        FixableError: There is none, which ``fix`` mends, or the keyring cannot open it.
+    """
+    from promptflow.client import PFClient  # noqa: PLC0415 - two seconds
+    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+
+    try:
+        return PFClient().connections.get(name, with_secrets=True)
+    except PromptflowException:
+        raise FixableError(f"no connection {name}", fix) from None
+    except Exception as error:
+        # promptflow has no class of its own for a keyring that lost the store's key.
+        if type(error) is not Exception:
+            raise
+        raise FixableError(f"connection {name}: {error}", fix) from None
 
 
 def _shown(settings: Settings) -> dict[str, str]:

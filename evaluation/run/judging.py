@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from evaluation.batch.outcome import LineError, Outcome
-from evaluation.run.connections import KnownConnection
+from evaluation.run.connections import KnownConnection, stored_connection
 from evaluation.run.data import Row
 from evaluation.run.evaluators import FLOWS, Evaluator
 from setup.errors import FixableError
@@ -87,13 +87,8 @@ def read_judge(name: str, model: str) -> JudgeConnection:
         FixableError: There is none, it is of another kind, or no model is named.
     """
     from openai import OpenAIError  # noqa: PLC0415 - half a second
-    from promptflow.client import PFClient  # noqa: PLC0415 - two seconds
-    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 
-    try:
-        found = PFClient().connections.get(name, with_secrets=True)
-    except PromptflowException:
-        raise FixableError(f"no connection {name} for the judge", _CONNECT) from None
+    found = stored_connection(name, _CONNECT)
     if not model:
         raise FixableError("the judge has no model", "--judge-model NAME (Azure: the deployment)")
     kind = type(found).__name__

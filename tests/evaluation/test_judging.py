@@ -156,7 +156,7 @@ def test_no_model_judges_itself(machine: Machine, chat: ChatServer) -> None:
     ("options", "line"),
     [
         (("--evaluator", "judge"), "the judge has no model"),
-        ((*OPTIONS, "--judge", "nobody"), "no connection nobody for the judge"),
+        ((*OPTIONS, "--judge", "nobody"), "no connection nobody"),
         ((*OPTIONS, "--judge", "one"), "connection one is a CustomConnection"),
     ],
 )

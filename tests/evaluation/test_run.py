@@ -222,7 +222,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["one", "--data", "nowhere.jsonl"], "nowhere.jsonl"),
     (["one", "--primary", "vibes"], "no metric 'vibes'"),
     (["one", "--resume", "--name", "never"], "no run never"),
-    (["one", "--evaluator", "judge", "--judge", "nobody"], "no connection nobody for the judge"),
+    (["one", "--evaluator", "judge", "--judge", "nobody"], "no connection nobody"),
 ]
 
 
