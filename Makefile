@@ -5,6 +5,7 @@ RUN := $(VENV)/bin/python
 RECIPE ?= laptop
 SET ?=
 PORT ?= 8080
+PYTEST := $(RUN) -m pytest --dist loadscope --no-loadscope-reorder
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps
 # torch is what the machine needs, so it is in no lock: setup/install_torch.py, TORCH_INDEX=URL.
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -12,7 +13,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 OPTIONS := --recipe $(RECIPE) $(foreach value,$(SET),--set $(value))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo finetune evaluate chat stop test check bench lock clean
+.PHONY: help demo finetune evaluate chat stop test slow check bench lock clean
 
 help:            ## list the targets; RECIPE=, SET="endpoint.port=8009 …" and PORT= (of the page) change them
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -41,7 +42,11 @@ stop: $(VENV)/.installed            ## stop the endpoint
 
 test: $(VENV)/.installed-dev        ## set up and pass the tests
 	$(RUN) -m tests.browser.chromium
-	$(RUN) -m pytest -n 2 --dist loadscope
+	-$(RUN) -m tests.azure.azurite
+	$(PYTEST) -n 3 -m "not slow"
+
+slow: $(VENV)/.installed-dev        ## the tests that take minutes each: kills, resumes, load, real answers
+	$(PYTEST) -n 2 -m slow
 
 check: $(VENV)/.installed-dev       ## lint, format and types
 	$(VENV)/bin/ruff check .

@@ -13,6 +13,23 @@ from setup.recipe import load_recipe
 from tests.home import Home
 
 MakeHome = Callable[..., Home]
+# Of the minutes that the tests take: begun first, so that no worker is left with one at the end.
+_LONGEST = (
+    *("setup/test_cli.py", "azure/test_path.py", "rollout/test_rollout.py", "chat/test_pf.py"),
+    *("flows/test_failures.py", "finetune/test_resume.py", "setup/test_doctor.py"),
+    *("endpoint/test_lifecycle.py", "evaluation/test_run.py", "flows/test_command.py"),
+    *("export/test_agreement.py", "evaluation/test_judging.py", "evaluation/test_batch_command.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the modules for workers that take a whole one at a time, by ``_LONGEST``."""
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.as_posix()
+        return next((n for n, end in enumerate(_LONGEST) if path.endswith(end)), len(_LONGEST))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

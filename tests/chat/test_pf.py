@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.chat.conftest import answer_of
 from tests.home import ROOT, Home
 from tests.recorder import Recorder, noting_connections
@@ -60,6 +62,7 @@ def _batch(home: Home, data: Path, name: str) -> tuple[list[dict[str, Any]], Pat
     return [json.loads(line) for line in outputs.splitlines()], run
 
 
+@pytest.mark.slow
 def test_batch_over_the_test_split(home: Home, recorder: Recorder, tmp_path: Path) -> None:
     lines = (ROOT / "data/sample/test.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
@@ -86,6 +89,7 @@ def _long_history() -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_odd_lines_are_answered_or_refused_in_one_line(
     home: Home, recorder: Recorder, tmp_path: Path
 ) -> None:

@@ -157,6 +157,15 @@ def test_abandoned_delete_still_ends_the_engine(home: Home) -> None:
     assert _only_engine(home) == engine
 
 
+def _when_tuned_has_failed(home: Home) -> dict[str, Any]:
+    """The deployments; ``deploy`` waits for its own alone."""
+    deadline = time.monotonic() + 30
+    while not (rows := home.manage("GET").json()["deployments"])["tuned"]["failure"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return dict(rows)
+
+
 def test_broken_deployment_leaves_the_others_alone(make_home: MakeHome, model: Path) -> None:
     """Ten per cent of the traffic go to a model whose file is lost while the endpoint is down."""
     home = make_home("model.context_window=512")
@@ -171,7 +180,7 @@ def test_broken_deployment_leaves_the_others_alone(make_home: MakeHome, model: P
     assert home.setup("stop").returncode == 0
     copy.write_bytes(b"GGUF" + bytes(100))
     assert "takes 90 % of the traffic" in home.setup("deploy").stdout
-    rows = home.manage("GET").json()["deployments"]
+    rows = _when_tuned_has_failed(home)
     assert rows["base"]["healthy"]
     assert not rows["tuned"]["healthy"]
     assert str(copy) in rows["tuned"]["failure"]

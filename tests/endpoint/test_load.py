@@ -20,6 +20,8 @@ import requests
 from tests.conftest import MakeHome
 from tests.home import Home, ask, ask_openai
 
+pytestmark = pytest.mark.slow
+
 LONG = "Tell me a very long story about the sea."
 
 

@@ -14,6 +14,8 @@ from setup.local.export.gguf_merge import merge_into_gguf
 from tests.export.served import serve
 from tests.export.tuned import QUESTIONS, Tuned, make_tuned, most_likely
 
+pytestmark = pytest.mark.slow
+
 # Natural logarithms: half precision moves these models by about 0.002, a wrong update by 0.3.
 BOUND = 0.01
 TIE = 0.05

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import difference, facts, history, result
+
+pytestmark = pytest.mark.slow
 
 STEPS = ["finetune.batch_rows=3", "finetune.held_out_rows=5", "finetune.save_every=6"]
 

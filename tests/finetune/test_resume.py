@@ -19,6 +19,8 @@ from setup.finetune.checkpoints import last_checkpoint
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import Done, Machine, difference, facts, history, result
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = "finetune.epochs=8"  # 64 steps
 SAME = 1e-6  # the same arithmetic on the same machine
 PLAIN: list[str] = []

@@ -224,11 +224,11 @@ def test_wait_beyond_the_timeout_is_named(
 
 
 def test_connection_refused(connect: Connect, ask: Ask) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    connect("score", endpoint=f"http://127.0.0.1:{port}/score?token=hidden", timeout="3")
-    fails(ask, "UnavailableError", f"(127.0.0.1:{port}/score)", within=6)
+    with socket.socket() as held:  # bound, so that no other test listens there
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        connect("score", endpoint=f"http://127.0.0.1:{port}/score?token=hidden", timeout="3")
+        fails(ask, "UnavailableError", f"(127.0.0.1:{port}/score)", within=6)
 
 
 def test_key_is_not_sent_after_a_redirect(server: Server, connect: Connect, ask: Ask) -> None:

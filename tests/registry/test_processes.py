@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from setup.local.registry import get_version, list_versions, register_finetune
 from setup.local.registry.store import open_registry
 from tests.home import ROOT
 from tests.registry.runs import make_run
+
+pytestmark = pytest.mark.slow
 
 MODEL = "phi-local"
 CHILD = """

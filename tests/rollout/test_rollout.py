@@ -19,6 +19,8 @@ from tests.home import failed
 from tests.rollout.adapters import SHAPE, weights, write_weights
 from tests.rollout.conftest import Lab
 
+pytestmark = pytest.mark.slow
+
 
 def test_version_takes_the_traffic_under_load(lab: Lab) -> None:
     assert lab.traffic() == {"base": 100}
