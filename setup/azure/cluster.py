@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from setup import console
 from setup.azure import waiting
 from setup.azure.quota import find_size, region_sizes
 from setup.azure.session import AzureSession, azure_errors
 from setup.console import progress_bar
+from setup.errors import FixableError
 
 _API = "2024-04-01"
 _SCALE_DOWN = 900.0  # seconds that machines may take to go, beside their idle time
@@ -36,19 +38,27 @@ def wait_for_idle_nodes(session: AzureSession) -> bool:
     After a job they stay for ``idle_seconds``, and the endpoint may have to do with their cores.
 
     Returns:
-        Whether there were any, and now are none; False at once while a job is at work.
-
-    Raises:
-        FixableError: Azure cannot be asked.
+        Whether there were any, and now are none; False at once while a job is at work, and where
+        Azure cannot be asked.
     """
+    try:
+        return _wait(session)
+    except FixableError:  # the refusal that is to be mended says more than this
+        return False
+
+
+def _wait(session: AzureSession) -> bool:
     recipe = session.recipe
     sizes, given = region_sizes(session), recipe.finetune.compute
     cluster, endpoint = (find_size(session, sizes, sku) for sku in (given.sku, recipe.endpoint.sku))
     going = _going_nodes(session) if cluster.family == endpoint.family else 0
     if not going:
         return False
-    deadline = time.monotonic() + given.idle_seconds + _SCALE_DOWN
-    with progress_bar(f"Waiting until {going} idle machines of cluster {given.name} go"):
+    patience = given.idle_seconds + _SCALE_DOWN
+    deadline = time.monotonic() + patience
+    what = f"Waiting until {going} idle machines of cluster {given.name} go"
+    console.err.print(f"{what}: up to {patience / 60:.0f} minutes", markup=False)
+    with progress_bar(what):
         while going and time.monotonic() < deadline:
             time.sleep(waiting.PAUSE)
             going = _going_nodes(session)

@@ -14,7 +14,7 @@ from setup.azure.explain import one_line
 from setup.azure.flow_client import project_id
 from setup.azure.recipe import AzureRecipe
 from setup.azure.session import AzureSession, azure_errors
-from setup.connections import keep_connections
+from setup.connections import drop_connections, keep_connections
 from setup.errors import FixableError
 from setup.keyrings import keyring_name
 from setup.step import Result
@@ -40,7 +40,8 @@ def plan(recipe: AzureRecipe) -> list[str]:
     return [
         f"{'check' if there else 'make'} connection {name} of project {project}: endpoint "
         f"{endpoint.name} and its key",
-        f"connections {', '.join([name, *also])} on this machine, the same",
+        f"connections {', '.join([name, *also])} on this machine, the same; there, those of "
+        "deployments that are gone are removed",
     ]
 
 
@@ -59,12 +60,16 @@ def run(recipe: AzureRecipe) -> Result:
     for deployment in sorted({*found.traffic, *found.mirror_traffic}):
         here[f"{recipe.connection}-{deployment}"] = {**configs, "deployment": deployment}
     changed = connect_here(here, key) or changed
+    gone = _forget_deleted(recipe, configs["endpoint"], {*endpoint.deployments(), *found.traffic})
     detail = (
         f"connection {recipe.connection} of project {recipe.azure.project} reaches endpoint "
         f"{endpoint.name}, and so do {', '.join(here)} on this machine, the key kept by "
         f"{keyring_name()}"
     )
-    return Result("connect", changed, detail, f"python -m setup upload --recipe {recipe.name}")
+    if gone:
+        detail += f"; removed {', '.join(gone)} from this machine, of a deployment that is gone"
+    following = f"python -m setup upload --recipe {recipe.name}"
+    return Result("connect", changed or bool(gone), detail, following)
 
 
 def connection_configs(recipe: AzureRecipe, endpoint: OnlineEndpoint) -> dict[str, str]:
@@ -116,6 +121,17 @@ def connect_here(wanted: dict[str, dict[str, str]], key: str) -> bool:
         FixableError: The keyring cannot keep a secret.
     """
     return keep_connections(wanted, {"key": key})
+
+
+def _forget_deleted(recipe: AzureRecipe, uri: str, there: set[str]) -> list[str]:
+    """Remove this machine's connections that ``run`` made for deployments no longer ``there``."""
+
+    def is_stale(name: str, configs: dict[str, str]) -> bool:
+        deployment = configs.get("deployment", "")
+        ours = deployment and name == f"{recipe.connection}-{deployment}"
+        return bool(ours) and configs.get("endpoint") == uri and deployment not in there
+
+    return drop_connections(is_stale)
 
 
 def _path(session: AzureSession) -> str:

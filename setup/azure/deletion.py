@@ -9,10 +9,11 @@ from typing import Any
 
 from setup import console
 from setup.azure.explain import azure_errors, explain
+from setup.azure.names import derive_names
 from setup.azure.ours import status_of
 from setup.azure.remnants import Item
 from setup.azure.session import AzureSession
-from setup.azure.vault import deleted_vault, is_ours
+from setup.azure.vault import deleted_vault, is_ours, look_for_deleted
 from setup.azure.vault import purge as begin_purge
 from setup.azure.waiting import when_free
 from setup.errors import FixableError
@@ -140,16 +141,24 @@ def _goes_on(item: Item, poller: Any) -> bool:
     return False
 
 
-def purge(session: AzureSession) -> str:
+def purge(session: AzureSession, gone: list[Item]) -> str:
     """Purge the deleted key vault; returns what remains to be said if that is not allowed.
+
+    ``gone`` is what was deleted just now.
 
     Raises:
         FixableError: Azure refuses it for another reason.
     """
-    deleted = deleted_vault(session)
+    name = derive_names(session.recipe, session.subscription_id).key_vault
+    try:
+        deleted = look_for_deleted(session)
+    except FixableError as error:
+        if status_of(error) != _FORBIDDEN:
+            raise
+        unseen = f"; key vault {name} may keep its name for days: you may not look for deleted ones"
+        return unseen if any(item.name == name for item in gone) else ""
     if deleted is None or not is_ours(session, deleted):
         return ""
-    name = str(deleted["vaultId"]).rpartition("/")[2]
     try:
         with azure_errors(f"purging key vault {name}"):
             begin_purge(session)

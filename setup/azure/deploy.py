@@ -13,9 +13,9 @@ from setup.azure.recipe import AzureRecipe
 from setup.azure.rollout import Rollout
 from setup.azure.session import AzureSession
 from setup.azure.smoke import NoAnswerError, ask_deployment
-from setup.azure.superseded import age_of, price_as_found, superseded, way_back
-from setup.azure.traffic import live_traffic, share_traffic
-from setup.azure.version import find_version, need_version
+from setup.azure.superseded import age_of, is_ours, price_as_found, superseded, way_back
+from setup.azure.traffic import live_traffic, rolled_back, share_traffic
+from setup.azure.version import age, find_version, need_version
 from setup.errors import FixableError
 from setup.step import Result
 
@@ -50,12 +50,12 @@ def _plan_rollout(rollout: Rollout) -> list[str]:
     found = endpoint.find()
     traffic = live_traffic(found)
     wanted = share_traffic(traffic, rollout.name, recipe.endpoint.canary)
-    if found and endpoint.rolled_back(found) == rollout.name:
+    if rollout.name in rolled_back(found):
         wanted = traffic
     shares = ", ".join(f"{name} {share} %" for name, share in wanted.items())
     shares = f"traffic: {shares}" + (" (as it is)" if wanted == traffic else "")
     beside = rollout.beside(found) if wanted == {rollout.name: 100} else {}
-    others, there = _plan_others(rollout, beside), rollout.find()
+    others, there = _plan_others(rollout, found, beside), rollout.find()
     if rollout.is_right(there):
         return [f"keep {what}", shares, *(price_lines(others) if others else [])]
     rollout.refuse_other_sku(there)
@@ -67,10 +67,12 @@ def _plan_rollout(rollout: Rollout) -> list[str]:
     return lines + price_lines([price_of(recipe, endpoint.name, rollout.name), *others])
 
 
-def _plan_others(rollout: Rollout, beside: dict[str, ManagedOnlineDeployment]) -> list[Billable]:
+def _plan_others(
+    rollout: Rollout, found: OnlineEndpoint | None, beside: dict[str, ManagedOnlineDeployment]
+) -> list[Billable]:
     """What becomes of the deployments that take no traffic any more."""
     recipe = rollout.recipe
-    going = superseded(recipe, beside, rollout.version.version)
+    going = superseded(recipe, found, beside, rollout.version.version)
     priced = {
         name: price_as_found(recipe, rollout.endpoint.name, name, one)
         for name, one in sorted(beside.items())
@@ -105,7 +107,8 @@ def run(recipe: AzureRecipe) -> Result:
 def rollback(recipe: AzureRecipe) -> Result:
     """Give the traffic of the newest version that has some back to the one before it.
 
-    That one is asked first. ``deploy`` gives the newer one no traffic again.
+    That one is asked first; where it takes traffic already, it may be too busy to answer.
+    ``deploy`` gives the newer one no traffic again.
 
     Raises:
         FixableError: No endpoint, no healthy deployment to go back to, or it does not answer.
@@ -113,13 +116,14 @@ def rollback(recipe: AzureRecipe) -> Result:
     session = AzureSession(recipe)
     endpoint = ManagedEndpoint(session)
     found = endpoint.need()
-    current, before = _newest_and_before(endpoint, dict(found.traffic))
+    current, before = _newest_and_before(recipe, endpoint, found)
     try:
         ask_deployment(recipe, str(found.scoring_uri), endpoint.key(), before)
     except NoAnswerError as error:
-        what = f"deployment {before} {error}; the traffic is as it was"
-        raise FixableError(what, endpoint.az("get-logs", before)) from None
-    endpoint.shift({before: 100}, rolled_back=current)
+        if not (error.busy and before in live_traffic(found)):
+            what = f"deployment {before} {error}; the traffic is as it was"
+            raise FixableError(what, endpoint.az("get-logs", before)) from None
+    endpoint.shift({before: 100}, taken_from=current)
     detail = (
         f"deployment {before} of endpoint {endpoint.name} takes 100 % of the traffic; {current} "
         f"takes none and costs until it is deleted: {endpoint.az('delete', current)}"
@@ -127,12 +131,18 @@ def rollback(recipe: AzureRecipe) -> Result:
     return Result("rollback", True, detail, _teardown(recipe))
 
 
-def _newest_and_before(endpoint: ManagedEndpoint, traffic: dict[str, int]) -> tuple[str, str]:
-    """The newest deployment with traffic, and the healthy one to go back to."""
-    deployments = endpoint.deployments()
-    taking = [name for name in deployments if traffic.get(name)]
-    current = max(taking, key=lambda name: age_of(deployments[name]), default="")
-    before = way_back(deployments, traffic, age_of(deployments[current])) if current else ""
+def _newest_and_before(
+    recipe: AzureRecipe, endpoint: ManagedEndpoint, found: OnlineEndpoint
+) -> tuple[str, str]:
+    """The newest deployment with traffic, ours if any is, and the healthy one to go back to."""
+    there, before = endpoint.deployments(), ""
+    taking = {name: one for name, one in there.items() if name in live_traffic(found)}
+    ours = {name: one for name, one in taking.items() if is_ours(recipe, name, one)}
+    among = ours or taking
+    current = max(among, key=lambda name: age_of(among[name]), default="")
+    if current:
+        newest = age_of(there.pop(current))
+        before = way_back(recipe, found, there, newest)
     if not before:
         raise FixableError(
             f"endpoint {endpoint.name} has no healthy deployment older than {current or 'any'}",
@@ -151,24 +161,31 @@ def _detail(rollout: Rollout) -> str:
         f"{endpoint.name} and takes {share} % of the traffic at {found.scoring_uri}"
     )
     detail += f" ({version.why})" if version.why else ""
-    if endpoint.rolled_back(found) == rollout.name:
+    if rollout.name in rolled_back(found):
         more = endpoint.az_traffic({rollout.name: 100})
         detail += f"; it was rolled back, {more} gives it the traffic"
+    beside = rollout.beside(found)
+    kept = way_back(rollout.recipe, found, beside, age(version.version))
     others = {name: share for name, share in found.traffic.items() if name != rollout.name}
     for name, other in sorted(others.items()):
         detail += f"; {name} takes {other} %"
         if not other:
-            how = _deletion(rollout, found, name)
-            detail += f", is there for a rollback and costs until {how}"
+            purpose = ", is there for a rollback and" if name == kept else " and"
+            detail += f"{purpose} costs until {_deletion(rollout, found, beside, name)}"
     return detail
 
 
-def _deletion(rollout: Rollout, found: OnlineEndpoint, name: str) -> str:
+def _deletion(
+    rollout: Rollout,
+    found: OnlineEndpoint,
+    beside: dict[str, ManagedOnlineDeployment],
+    name: str,
+) -> str:
     """The command that deletes a deployment without traffic."""
     recipe = rollout.recipe
     given = recipe.endpoint.model_copy(update={"keep_previous": False})
     none_kept = recipe.model_copy(update={"endpoint": given})
-    going = superseded(none_kept, rollout.beside(found), rollout.version.version)
+    going = superseded(none_kept, found, beside, rollout.version.version)
     if name in going and live_traffic(found) == {rollout.name: 100}:
         return f"python -m setup deploy --recipe {recipe.name} --set endpoint.keep_previous=false"
     return rollout.endpoint.az("delete", name)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from setup.azure.available import name_checks
 from setup.azure.lifecycle import checked_on, registry_says, retirements
 from setup.azure.names import derive_names
+from setup.azure.ours import status_of
 from setup.azure.prices import base_costs, endpoint_costs, finetune_costs, price_lines
 from setup.azure.providers import missing_providers
 from setup.azure.quota import Size, demands, find_size, region_sizes
@@ -35,6 +36,7 @@ _LIMITED = {
     "AzurePass": "an Azure Pass",
     "DreamSpark": "DreamSpark",
 }
+_FORBIDDEN = 403
 _SPONSORED = "Sponsored"  # GPU on request, out of a credit that ends
 
 
@@ -65,7 +67,7 @@ def _guard(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except FixableError as error:
-        return Check(name, error.what, error.fix or "python -m setup doctor --target azure")
+        return Check(name, error.what, error.fix or "python -m setup doctor --recipe NAME")
 
 
 def _lifecycle(recipe: AzureRecipe) -> Iterator[Check]:
@@ -121,7 +123,14 @@ def _wants_gpu(recipe: AzureRecipe, sizes: dict[str, Size]) -> bool:
 
 
 def _providers(session: AzureSession) -> Check:
-    if missing := missing_providers(session, _PROVIDERS):
+    try:
+        missing = missing_providers(session, _PROVIDERS)
+    except FixableError as error:
+        if status_of(error) != _FORBIDDEN:
+            raise
+        # It takes a right on the subscription; with one on the group alone provision works too.
+        return Check("providers", "you may not list them, provision will find out")
+    if missing:
         fix = " && ".join(f"az provider register --wait --namespace {name}" for name in missing)
         return Check("providers", f"not registered: {', '.join(missing)}", fix)
     return Check("providers", f"{len(_PROVIDERS)} are registered")

@@ -13,7 +13,7 @@ from setup.azure.explain import code_and_message
 from setup.azure.names import derive_names
 from setup.azure.ours import tags_of
 from setup.azure.session import AzureSession, azure_errors
-from setup.azure.traffic import live_traffic
+from setup.azure.traffic import live_traffic, tags_after
 from setup.azure.waiting import follow, nothing_printed, under_way, when_free
 from setup.errors import FixableError
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _PATIENCE = 1800.0  # seconds for the endpoint alone, without a deployment
 _SEEN = 300.0  # seconds until Azure shows the traffic that it has been told
-_ROLLED_BACK = "rolled-back"  # the tag that names the deployment traffic was taken from
 # How Azure says that the name is taken; it has said so in two ways, both of which name the region:
 # https://github.com/Azure/azureml-examples/pull/1931
 _TAKEN = re.compile(r"unique within (a|the) region", re.IGNORECASE)
@@ -165,15 +164,14 @@ class ManagedEndpoint:
         found = self.find()
         return str(found.provisioning_state) if found else "missing"
 
-    def shift(self, traffic: dict[str, int], rolled_back: str = "") -> None:
-        """Share the traffic in per cent; ``rolled_back`` names the deployment it is taken from."""
+    def shift(self, traffic: dict[str, int], taken_from: str = "") -> None:
+        """Share the traffic in per cent; ``taken_from`` is the deployment that is rolled back."""
         found = self.need()
+        found.tags = tags_after(found, traffic, taken_from)
         found.traffic = dict(traffic)
         # A deployment is sent requests or, as a mirror, copies of them, never both.
         copies = found.mirror_traffic.items()
         found.mirror_traffic = {name: share for name, share in copies if name not in traffic}
-        tags = {key: value for key, value in (found.tags or {}).items() if key != _ROLLED_BACK}
-        found.tags = tags | ({_ROLLED_BACK: rolled_back} if rolled_back else {})
         self._put(found)
         self._see(traffic)
 
@@ -187,11 +185,6 @@ class ManagedEndpoint:
                     "run the same command again",
                 )
             time.sleep(waiting.PAUSE)
-
-    def rolled_back(self, found: OnlineEndpoint) -> str:
-        """The deployment that a rollback took the traffic from, empty where none is without it."""
-        name = str((found.tags or {}).get(_ROLLED_BACK, ""))
-        return "" if live_traffic(found).get(name) else name
 
     def key(self) -> str:
         """The primary key; for this process's memory and for connections only."""

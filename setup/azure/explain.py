@@ -18,7 +18,7 @@ _NO_CLI = "install it (https://learn.microsoft.com/cli/azure/install-azure-cli),
 _SUBSCRIPTION = (
     "az account list shows yours: --set azure.subscription=ID, or export AZURE_SUBSCRIPTION_ID=ID"
 )
-_DOCTOR = "python -m setup doctor --target azure"
+_DOCTOR = "python -m setup doctor --recipe NAME"
 _LIMIT = 400  # characters of a service's message: some carry a page
 
 # What must never be printed, whoever put it into a message.
@@ -41,7 +41,7 @@ _UNREACHED = re.compile(
 _BY_CODE = [
     (
         "quota",
-        "python -m setup quota shows it, python -m setup quota --request CORES asks for more",
+        "python -m setup quota --request CORES --recipe NAME, which shows it without --request",
     ),
     ("SkuNotAvailable", "--set azure.location=REGION, one that offers the SKU"),
     ("SkuNotSupported", "--set azure.location=REGION, one that offers the SKU"),
@@ -61,7 +61,7 @@ _BY_CODE = [
 ]
 _BY_STATUS = {
     401: f"{_LOGIN}, and {AGAIN}",
-    404: "python -m setup provision, and the steps after it",
+    404: "python -m setup provision --recipe NAME, and the steps after it",
     409: f"wait a minute for the other operation, and {AGAIN}",
     429: f"wait a few minutes, for Azure is throttling, and {AGAIN}",
 }
@@ -173,4 +173,7 @@ def _not_signed_in(error: AzureError) -> tuple[str, str]:
     if "Azure CLI not found" in error.message:
         return "not signed in to Azure, and there is no Azure CLI to do it with", _NO_CLI
     of_cli = re.search(r"AzureCliCredential: (.+)", error.message)
-    return f"not signed in to Azure: {one_line(of_cli[1] if of_cli else said[0])}", _LOGIN
+    # Alone, a managed identity is the way that was meant, and what it says is the reason.
+    reasons = [of_cli[1]] if of_cli else [*said, *error.message.splitlines(), "no reason given"]
+    reason = next(line for line in map(one_line, reasons) if line)
+    return f"not signed in to Azure: {reason}", _LOGIN

@@ -15,7 +15,7 @@ from setup.azure.data import DataAsset, data_assets, data_plan, is_registered
 from setup.azure.follow import Follower
 from setup.azure.history import History
 from setup.azure.job_failure import explain_failure
-from setup.azure.lifecycle import registry_says
+from setup.azure.lifecycle import refuse_objected
 from setup.azure.prices import finetune_costs
 from setup.azure.recipe import AzureRecipe, Compute
 from setup.azure.session import AzureSession, azure_errors
@@ -105,10 +105,7 @@ def _start(session: AzureSession, assets: dict[str, DataAsset], last: Attempt | 
             fix = f"python -m setup data --recipe {recipe.name}"
             raise FixableError(f"{recipe.azure.workspace} has no data asset {asset}", fix)
     _refuse_other_cluster(session)
-    if objections := registry_says(session):
-        raise FixableError(
-            f"{recipe.model.source}: {', '.join(objections)}", "--set model.source=ANOTHER"
-        )
+    refuse_objected(session)
     name = job_name(recipe, assets, number)
     if recipe.finetune.route == "catalog":
         inputs = _catalog_inputs(session, assets)

@@ -8,6 +8,7 @@ from time import sleep
 from typing import Any, NoReturn
 
 from setup import console
+from setup.azure.cluster import find_cluster
 from setup.azure.explain import explain, one_line
 from setup.azure.history import WAITING, History, Run
 from setup.azure.job_failure import explain_failure, ran_too_long, what_went_wrong
@@ -17,8 +18,8 @@ from setup.errors import FixableError
 PAUSE = 15.0  # seconds between two looks, where the service names no pace of its own
 _PATIENCE = 20  # looks in a row at which the cluster cannot grow: five minutes
 _LOST = 40  # looks in a row that may fail: ten minutes, for nobody else ends a pipeline in time
-_CLUSTERS = "2024-04-01"
 _UNAUTHORIZED = 401
+_SIGNED_OUT = "not signed in"  # how explain begins of it, not where signing in reached nobody
 _MAY_PASS = (_UNAUTHORIZED, 404, 408, 409, 429)  # 404: the history of a new job comes a little late
 
 
@@ -98,7 +99,10 @@ class Follower:
             except AzureError as error:
                 if failed == _LOST - 1 or not _passes(error):
                     lost = explain(error, f"following job {self.job}")
-                    going = f"the job goes on: {self.command} follows it"
+                    going = (
+                        f"the job goes on, and costs: {self.command} follows it, "
+                        f"{self._cancel} ends it"
+                    )
                     raise FixableError(lost.what, f"{lost.fix}; {going}") from None
                 if getattr(error, "status_code", None) == _UNAUTHORIZED:
                     self._sign_in_again()
@@ -150,20 +154,12 @@ class Follower:
 
     def _why_no_machine(self) -> str:
         """What the cluster says against growing, empty where it says nothing or has its nodes."""
-        from azure.core.exceptions import AzureError  # noqa: PLC0415 - slow
-
-        given = self.session.recipe.finetune.compute
-        workspace = self.session.recipe.azure.workspace
-        path = (
-            f"{self.session.group_id}/providers/Microsoft.MachineLearningServices"
-            f"/workspaces/{workspace}/computes/{given.name}"
-        )
         try:
-            found = (self.session.arm.find(path, _CLUSTERS) or {}).get("properties") or {}
-        except AzureError:
+            found = (find_cluster(self.session) or {}).get("properties") or {}
+        except FixableError:
             return ""  # the next look asks again
-        cluster = found.get("properties") or {}
-        if int(cluster.get("currentNodeCount") or 0) >= given.nodes:
+        cluster, nodes = found.get("properties") or {}, self.session.recipe.finetune.compute.nodes
+        if int(cluster.get("currentNodeCount") or 0) >= nodes:
             return ""
         for row in cluster.get("errors") or found.get("provisioningErrors") or []:
             error = row.get("error") or row
@@ -178,6 +174,11 @@ class Follower:
 
 
 def _passes(error: Any) -> bool:
-    """Whether another look may succeed: no connection, throttled, a token that is over."""
+    """Whether another look may succeed: no connection, throttled, a token that is over.
+
+    A sign-in that was refused stays so until somebody does something about it.
+    """
+    if explain(error).what.startswith(_SIGNED_OUT):
+        return False
     status = getattr(error, "status_code", None)
     return status is None or status in _MAY_PASS or status >= 500

@@ -111,6 +111,22 @@ def registry_says(session: AzureSession) -> list[str]:
             return [f"not in registry {asset.registry}"]
 
 
+def refuse_objected(session: AzureSession) -> None:
+    """Raise FixableError if the registry says something against the recipe's model.
+
+    It knows what our own table does not yet; one that cannot be asked says nothing.
+    """
+    try:
+        said = registry_says(session)
+    except FixableError:
+        return
+    if said:
+        raise FixableError(
+            f"{session.recipe.model.source}: the registry says {'; '.join(said)}",
+            "--set model.source=azureml://registries/R/models/NAME/versions/N, one that it offers",
+        )
+
+
 def objections(said: Mapping[str, Any]) -> Iterator[str]:
     """What a registry's entry says against its model: retirement dates that have passed, archived.
 

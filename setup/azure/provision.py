@@ -15,7 +15,7 @@ from setup.azure import arm_deployment
 from setup.azure.ask import confirm
 from setup.azure.infra import NAMES, template_parameters
 from setup.azure.inventory import Wanted, differences, find_all, has_failed, wanted_resources
-from setup.azure.lifecycle import refuse_retired, registry_says
+from setup.azure.lifecycle import refuse_objected, refuse_retired
 from setup.azure.names import derive_names
 from setup.azure.ours import (
     find_group,
@@ -115,23 +115,10 @@ def _run(session: AzureSession) -> Result:
         survey = _survey(session)
     changed = followed or not survey.done
     if not survey.done:
-        _refuse_objected(session)
+        refuse_objected(session)
         survey = _make(session, survey)
     wait_until_allowed(session, survey.found["storage"], survey.found["workspace"])
     return _result(session, survey, changed)
-
-
-def _refuse_objected(session: AzureSession) -> None:
-    """What our own table does not know yet; a registry that cannot be asked says nothing."""
-    try:
-        said = registry_says(session)
-    except FixableError:
-        return
-    if said:
-        raise FixableError(
-            f"{session.recipe.model.source}: the registry says {'; '.join(said)}",
-            "--set model.source=azureml://registries/R/models/NAME/versions/N, one that it offers",
-        )
 
 
 def _result(session: AzureSession, survey: _Survey, changed: bool) -> Result:

@@ -24,19 +24,28 @@ def read_entry(session: AzureSession, asset: RegistryAsset) -> dict[str, Any]:
     """The ``properties`` of a model's version: ``isArchived``, ``tags``, system metadata.
 
     Raises:
-        AzureError: Refused, ResourceNotFoundError where there is no such registry or version.
+        AzureError: Refused, ResourceNotFoundError where there is no such registry or version,
+            DecodeError where the answer is not of the shape that it has: no contract keeps it.
     """
+    from azure.core.exceptions import DecodeError  # noqa: PLC0415 - slow
+
     client = _client(session)
-    found = _get(client, _DISCOVERY.format(asset.registry))
-    host = found["primaryRegionResourceProviderUri"].rstrip("/")
+    try:
+        found = _get(client, _DISCOVERY.format(asset.registry))
+        return dict(_get(client, _url(found, asset))["properties"])
+    except (KeyError, TypeError, ValueError) as error:
+        said = f"its answer has an unknown shape ({type(error).__name__}: {error})"
+        raise DecodeError(said) from None
+
+
+def _url(found: dict[str, Any], asset: RegistryAsset) -> str:
+    host = str(found["primaryRegionResourceProviderUri"]).rstrip("/")
     place = (
         f"/subscriptions/{found['subscriptionId']}/resourceGroups/{found['resourceGroup']}"
         f"/providers/Microsoft.MachineLearningServices/registries/{asset.registry}"
         f"/models/{asset.name}/versions/{asset.version}"
     )
-    url = f"{host}/mferp/managementfrontend{place}?api-version={_VERSION}"
-    properties: dict[str, Any] = _get(client, url)["properties"]
-    return properties
+    return f"{host}/mferp/managementfrontend{place}?api-version={_VERSION}"
 
 
 def _get(client: PipelineClient[Any, Any], url: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from setup import console
 from setup.azure.ask import confirm
 from setup.azure.cluster import wait_for_idle_nodes
 from setup.azure.container import Container
@@ -27,7 +28,7 @@ from setup.azure.rollout_errors import failed, is_out_of_quota, no_answer, refus
 from setup.azure.session import AzureSession, azure_errors
 from setup.azure.smoke import NoAnswerError, ask_deployment
 from setup.azure.superseded import superseded
-from setup.azure.traffic import live_traffic, share_traffic, takes_traffic
+from setup.azure.traffic import live_traffic, rolled_back, share_traffic, takes_traffic
 from setup.azure.version import ModelVersion
 from setup.azure.waiting import follow, nothing_printed, under_way, when_free
 from setup.errors import FixableError
@@ -109,8 +110,9 @@ class Rollout:
     def give_traffic(self, changed: bool) -> bool:
         """Ask the deployment, then give it what the recipe says; False when it had that.
 
-        It is asked even then: a change that went wrong must not look right the second time. Only
-        one that gets no traffic, for it was rolled back, is asked only if it was ``changed``.
+        It is asked even then: a change that went wrong must not look right the second time. One
+        that is as it was and keeps its traffic may be too busy to answer. One that gets no traffic,
+        for it was rolled back, is asked only if it was ``changed``.
 
         Raises:
             FixableError: It does not answer; the traffic is as it was.
@@ -118,10 +120,10 @@ class Rollout:
         found = self.endpoint.need()
         traffic = live_traffic(found)
         wanted = share_traffic(traffic, self.name, self.recipe.endpoint.canary)
-        if self.endpoint.rolled_back(found) == self.name:
+        if self.name in rolled_back(found):
             wanted = traffic
         if changed or self.name in wanted:
-            self._smoke(found)
+            self._answers(found, may_be_busy=wanted == traffic and not changed)
         if wanted == traffic:
             return False
         self.endpoint.shift(wanted)
@@ -136,15 +138,17 @@ class Rollout:
     def delete_superseded(self) -> list[str]:
         """Delete what this deployment supersedes, once it takes all traffic and answers.
 
+        Nothing goes while it is too busy to answer.
+
         Raises:
             FixableError: It does not answer; nothing is deleted.
         """
         found = self.endpoint.need()
         if live_traffic(found) != {self.name: 100}:
             return []
-        names = superseded(self.recipe, self.beside(found), self.version.version)
-        if names:
-            self._smoke(found)
+        names = superseded(self.recipe, found, self.beside(found), self.version.version)
+        if names and not self._answers(found, may_be_busy=True):
+            return []
         for name in names:
             self.endpoint.delete(name)
         return names
@@ -185,13 +189,19 @@ class Rollout:
             try:
                 poller = when_free(self.what, begin)
             except HttpResponseError as error:
-                if not (is_out_of_quota(error) and wait_for_idle_nodes(self.session)):
+                if not self._cores_came_free(error):
                     raise refused(self, error) from None
-                self._put(wanted)
             else:
-                self._finish(poller)
+                if self._finish(poller):
+                    return
+                self.endpoint.delete(self.name)
+            self._put(wanted)
 
-    def _finish(self, poller: Any) -> None:
+    def _cores_came_free(self, error: Any) -> bool:
+        return is_out_of_quota(error) and wait_for_idle_nodes(self.session)
+
+    def _finish(self, poller: Any) -> bool:
+        """Wait for its end; False where it failed for want of cores that are free now."""
         from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
         given = self.recipe.endpoint
@@ -203,15 +213,23 @@ class Rollout:
             except HttpResponseError as error:
                 if error.status_code in (401, 403, 429) or self._state() != "Failed":
                     raise
+                if self.replaces(self.find()) and self._cores_came_free(error):
+                    return False
                 raise failed(self, error) from None
         if state != "Succeeded":
             raise failed(self, None)
+        return True
 
-    def _smoke(self, found: OnlineEndpoint) -> None:
+    def _answers(self, found: OnlineEndpoint, may_be_busy: bool) -> bool:
+        """Ask it; False only where it ``may_be_busy``, takes traffic, and is."""
         try:
             ask_deployment(self.recipe, str(found.scoring_uri), self.endpoint.key(), self.name)
         except NoAnswerError as error:
-            raise no_answer(self, found, str(error)) from None
+            if may_be_busy and error.busy and self.name in live_traffic(found):
+                console.err.print(f"deployment {self.name} {error}: it is busy", markup=False)
+                return False
+            raise no_answer(self, found, error) from None
+        return True
 
 
 def _longest(probe: Probe) -> float:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from azure.ai.ml.entities import OnlineEndpoint
 
     from setup.azure.rollout import Rollout
+    from setup.azure.smoke import NoAnswerError
 
 _UNKNOWN = Cause("no cause that is known here", "read the log and correct what it says")
 
@@ -43,14 +44,16 @@ def failed(rollout: Rollout, error: Any) -> FixableError:
     return FixableError(f"{rollout.what} failed: {cause.cause}{said}; its log: {log.path}", fix)
 
 
-def no_answer(rollout: Rollout, found: OnlineEndpoint, problem: str) -> FixableError:
+def no_answer(rollout: Rollout, found: OnlineEndpoint, problem: NoAnswerError) -> FixableError:
     """The deployment came up and does not answer, or answers noise."""
     log = fetch_log(rollout.endpoint, rollout.name)
     cause = _cause(rollout, log.lines)
     told = f", probably because {cause.cause}" if cause else ""
     way_out = f"It costs until {rollout.endpoint.az('delete', rollout.name)}"
     if live_traffic(found).get(rollout.name):
-        way_out = f"python -m setup rollback --recipe {rollout.recipe.name} takes its traffic"
+        again = "the same command again, in a few minutes, asks it again"
+        rollback = f"python -m setup rollback --recipe {rollout.recipe.name} takes its traffic"
+        way_out = rollback if problem.wrong else again
     version = rollout.version
     return FixableError(
         f"version {version.version} of {version.name} ({rollout.what}) {problem}{told}; the "
@@ -60,9 +63,7 @@ def no_answer(rollout: Rollout, found: OnlineEndpoint, problem: str) -> FixableE
 
 
 def _cause(rollout: Rollout, texts: list[str]) -> Cause | None:
-    found = likely_cause("deployment", texts)
-    recipe = f"--recipe {rollout.recipe.name}"
-    return found and found._replace(fix=found.fix.replace("--recipe NAME", recipe))
+    return likely_cause("deployment", texts, rollout.recipe.name)
 
 
 def is_out_of_quota(error: Any) -> bool:
@@ -74,8 +75,15 @@ def _out_of_quota(rollout: Rollout, message: str) -> FixableError:
     """What other deployments hold stays theirs: they answer until this one does."""
     from setup.azure.quota import demands, endpoint_cores, region_sizes  # noqa: PLC0415
 
-    sizes = region_sizes(rollout.session)
-    listed = demands(rollout.session, sizes)
+    try:
+        sizes = region_sizes(rollout.session)
+        listed = demands(rollout.session, sizes)
+    except FixableError:  # must not hide what Azure said
+        return FixableError(
+            f"{rollout.what} was refused for want of quota ({message})",
+            f"python -m setup quota --recipe {rollout.recipe.name} shows it; or another "
+            "endpoint.sku or azure.location",
+        )
     needs = next(one for one in listed if one.purpose == "the endpoint")
     found, limit = rollout.find(), needs.used + needs.needed
     if found and found.provisioning_state == "Succeeded":  # it grows

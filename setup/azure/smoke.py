@@ -7,10 +7,13 @@ import time
 from flows.chat.endpoint import (
     Endpoint,
     EndpointError,
+    EngineError,
     Generation,
     NotFoundError,
+    ReplyError,
     Settings,
     ThrottledError,
+    TimedOutError,
     UnavailableError,
 )
 from setup.azure import waiting
@@ -26,7 +29,18 @@ _FOR_A_MOMENT = (NotFoundError, ThrottledError, UnavailableError)
 
 
 class NoAnswerError(Exception):
-    """The deployment does not answer, or answers noise; the message goes on from its name."""
+    """The deployment does not answer, or answers noise; the message goes on from its name.
+
+    Attributes:
+        busy: It turned the question away or took too long: others keep it at work.
+        wrong: It is the model, or what serves it, that is at fault.
+    """
+
+    def __init__(self, said: str, error: EndpointError | None = None) -> None:
+        """``error`` is what the client met, None for noise."""
+        super().__init__(said)
+        self.busy = isinstance(error, ThrottledError | TimedOutError)
+        self.wrong = error is None or isinstance(error, EngineError | ReplyError)
 
 
 def ask_deployment(recipe: AzureRecipe, url: str, key: str, deployment: str) -> None:
@@ -57,8 +71,8 @@ def _ask(endpoint: Endpoint, question: str) -> str:
             return endpoint.complete(messages, Generation(max_new_tokens=_TOKENS)).text
         except _FOR_A_MOMENT as error:
             if not left:
-                raise NoAnswerError(f"does not answer ({error.what})") from None
+                raise NoAnswerError(f"does not answer ({error.what})", error) from None
             time.sleep(waiting.PAUSE)
         except EndpointError as error:
-            raise NoAnswerError(f"does not answer ({error.what})") from None
+            raise NoAnswerError(f"does not answer ({error.what})", error) from None
     raise AssertionError("unreachable: the last round returns or raises")

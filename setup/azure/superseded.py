@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from setup.azure.deployment import deployment_name, price_of
 from setup.azure.prices import Billable, price_class
 from setup.azure.recipe import AzureRecipe
+from setup.azure.traffic import live_traffic, previous, rolled_back
 from setup.azure.version import age
 
 if TYPE_CHECKING:
-    from azure.ai.ml.entities import ManagedOnlineDeployment
+    from azure.ai.ml.entities import ManagedOnlineDeployment, OnlineEndpoint
 
     Deployments = Mapping[str, ManagedOnlineDeployment]
 
@@ -29,30 +30,43 @@ def age_of(deployment: ManagedOnlineDeployment) -> tuple[int, str]:
     return age(str(deployment.model).rpartition("/")[2])
 
 
-def way_back(deployments: Deployments, traffic: Mapping[str, int], than: tuple[int, str]) -> str:
-    """The healthy deployment of a version older than ``than`` that a rollback goes back to.
+def way_back(
+    recipe: AzureRecipe,
+    found: OnlineEndpoint | None,
+    deployments: Deployments,
+    than: tuple[int, str],
+) -> str:
+    """Which of ``deployments`` a rollback from the version ``than`` goes back to, if any.
 
-    The one with most traffic, else the newest; empty where there is none.
+    The healthy one with most traffic, else the one that had most before, else the newest of ours
+    that is older: never one that was rolled back, nor another's that nobody was sent to.
     """
-    older = [
+    traffic, last, out = live_traffic(found), previous(found), rolled_back(found)
+    answering = [
         name
         for name, one in deployments.items()
-        if one.provisioning_state == "Succeeded" and age_of(one) < than
+        if one.provisioning_state == "Succeeded"
+        and name not in out
+        and (name in traffic or name == last or (is_ours(recipe, name, one) and age_of(one) < than))
     ]
     return max(
-        older, key=lambda name: (traffic.get(name, 0), age_of(deployments[name])), default=""
+        answering,
+        key=lambda name: (traffic.get(name, 0), name == last, age_of(deployments[name])),
+        default="",
     )
 
 
-def superseded(recipe: AzureRecipe, deployments: Deployments, version: str) -> list[str]:
-    """Which of ``deployments``, none of which takes traffic, go once ``version`` takes it all.
+def superseded(
+    recipe: AzureRecipe, found: OnlineEndpoint | None, deployments: Deployments, version: str
+) -> list[str]:
+    """Which of ``deployments``, those beside it, go once ``version`` takes all traffic.
 
     With ``endpoint.keep_previous`` the way back stays, and what serves a newer version; else none.
     """
-    ours = {name: one for name, one in deployments.items() if _is_ours(recipe, name, one)}
+    ours = {name: one for name, one in deployments.items() if is_ours(recipe, name, one)}
     if not recipe.endpoint.keep_previous:
         return sorted(ours)
-    kept = way_back(deployments, {}, age(version))
+    kept = way_back(recipe, found, ours, age(version))
     return sorted(n for n, one in ours.items() if n != kept and age_of(one) < age(version))
 
 
@@ -64,7 +78,8 @@ def price_as_found(
     return replace(price_of(recipe, endpoint, name), sku=sku, count=count, price=price_class(sku))
 
 
-def _is_ours(recipe: AzureRecipe, name: str, found: ManagedOnlineDeployment) -> bool:
+def is_ours(recipe: AzureRecipe, name: str, found: ManagedOnlineDeployment) -> bool:
+    """Whether a deployment has the name that we would give it."""
     serves = _VERSION.search(str(found.model))
     return (
         serves is not None

@@ -37,6 +37,7 @@ from setup.step import Result
 Stage = Literal["endpoint", "compute", "all"]
 
 SETTLE, PAUSE = 120.0, 5.0  # seconds: Azure's list of a group lags behind what was deleted
+_GUEST = " (not ours: teardown refuses while it is there)"
 _LISTED = {"endpoint": endpoints_of, "compute": computes_of}
 
 
@@ -119,7 +120,6 @@ def _find(session: AzureSession) -> _All:
         refuse_deleting(session, group)
         workspace_id(session)  # not ours, it may hold our endpoint: nothing could be promised
         inside = contents(session, mark_of(group) == MADE)
-        _refuse_guests(session, inside)
     deleted = deleted_vault(session)
     return _All(group, inside, deleted is not None and is_ours(session, deleted))
 
@@ -143,7 +143,7 @@ def _look_again(session: AzureSession) -> _All:
 
 
 def _lines(session: AzureSession, found: _All) -> list[str]:
-    lines = [item.line() for item in found.contents.items]
+    lines = [item.line() + ("" if item.ours else _GUEST) for item in found.contents.items]
     if found.vault:
         lines.append(deleted_vault_line(session))
     if found.goes:
@@ -156,13 +156,14 @@ def _all(session: AzureSession, yes: bool | None) -> Result:
     if group and arm_deployment.is_running(session):
         _let_end(session)
     found = _find(session)
+    _refuse_guests(session, found.contents)
     lines, note = _lines(session, found), ""
     if lines:
         agree("this deletes, for good:", [*lines, legend()], yes)
         for wave in found.contents.waves:
             note += revoke(session, [one for one in found.contents.identities if one in wave])
             delete(session, wave)
-    note += purge(session)
+    note += purge(session, found.contents.items)
     after = _look_again(session)
     if after.contents.items:
         raise _left(session, [item.title for item in after.contents.items])

@@ -7,7 +7,7 @@ from typing import Any
 
 from setup.azure.infra import template
 from setup.azure.names import derive_names
-from setup.azure.ours import MADE, mark_of
+from setup.azure.ours import MADE, mark_of, status_of
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 
@@ -18,21 +18,28 @@ _FORBIDDEN = 403
 def deleted_vault(session: AzureSession) -> dict[str, Any] | None:
     """The deleted vault of the recipe's name: ``vaultId`` is the id it had, ``tags`` its tags.
 
-    None where there is none, and for a login that may not look: deleted vaults belong to the
-    subscription. Making a vault of that name then says so.
+    None where there is none, and for a login that may not look: making a vault of that name then
+    says so.
 
     Raises:
         FixableError: Azure cannot be asked.
     """
-    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - azure is slow
+    try:
+        return look_for_deleted(session)
+    except FixableError as error:
+        if status_of(error) != _FORBIDDEN:
+            raise
+        return None
 
+
+def look_for_deleted(session: AzureSession) -> dict[str, Any] | None:
+    """The same, None only where there is none.
+
+    Raises:
+        FixableError: Azure cannot be asked; it takes a right on the subscription.
+    """
     with azure_errors("looking for a deleted key vault"):
-        try:
-            found = session.arm.find(_path(session), _version())
-        except HttpResponseError as error:
-            if error.status_code != _FORBIDDEN:
-                raise
-            return None
+        found = session.arm.find(_path(session), _version())
     return dict(found["properties"]) if found else None
 
 

@@ -12,6 +12,7 @@ from setup.azure.recipe import AzureRecipe, load_azure_recipe
 from setup.errors import FixableError
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.arm import write_resource
+from tests.azure.fake.messages import AzureError
 from tests.azure.fake.ready import add_role, add_workspace
 from tests.azure.fake.store import Id
 
@@ -98,6 +99,11 @@ def endpoint_with(recipe: AzureRecipe, **changed: Any) -> AzureRecipe:
 def writes(azure: FakeAzure) -> list[str]:
     """What was changed: methods and last names."""
     return [f"{one.method} {one.path.rpartition('/')[2]}" for one in azure.writes]
+
+
+def busy(*_: object) -> str:
+    """What a deployment answers whose clients keep it at work; to be given to ``azure.answer``."""
+    raise AzureError(408, "RequestTimeout", "The request timed out in the queue.")
 
 
 def fails(recipe: AzureRecipe) -> FixableError:

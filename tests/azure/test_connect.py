@@ -13,6 +13,7 @@ from flows.chat.endpoint import Endpoint, Settings
 from setup.azure import connect, deploy
 from setup.azure.ask import answered
 from setup.azure.recipe import AzureRecipe
+from setup.connections import keep_connections
 from setup.errors import FixableError
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.subscription import SUBSCRIPTION
@@ -39,9 +40,9 @@ def recipe(azure: FakeAzure) -> Iterator[AzureRecipe]:
     azure.clear()
     yield made
     client = local_client()
-    for name in (NAME, f"{NAME}-tuned-1"):
-        if name in {one.name for one in client.connections.list()}:
-            client.connections.delete(name)
+    for one in client.connections.list():
+        if one.name.startswith(NAME):
+            client.connections.delete(one.name)
 
 
 def local_client() -> Any:
@@ -131,6 +132,28 @@ def test_what_has_changed_is_corrected(azure: FakeAzure, recipe: AzureRecipe) ->
     assert not connect.run(recipe).changed
     here = local_client().connections.get(f"{NAME}-tuned-1", with_secrets=True)
     assert dict(here.secrets) == {"key": "another-key"}
+
+
+def test_connection_of_a_deleted_deployment_is_removed(
+    azure: FakeAzure, recipe: AzureRecipe
+) -> None:
+    uri = endpoint_of(azure).properties["scoringUri"]
+    made = {
+        f"{NAME}-tuned-0": {"endpoint": uri, "deployment": "tuned-0"},
+        f"{NAME}-tuned-9": {"endpoint": "https://elsewhere/score", "deployment": "tuned-9"},
+        f"{NAME}-of-mine": {"endpoint": uri, "deployment": "tuned-0"},
+        f"{NAME}-": {"endpoint": uri},
+    }
+    keep_connections(made, {"key": "x"})
+    assert "deployments that are gone are removed" in connect.plan(recipe)[1]
+    done = connect.run(recipe)
+    assert done.changed
+    assert f"removed {NAME}-tuned-0 from this machine" in done.detail
+    here = {one.name for one in local_client().connections.list() if one.name.startswith(NAME)}
+    assert here == {*made, NAME, f"{NAME}-tuned-1"} - {f"{NAME}-tuned-0"}
+    again = connect.run(recipe)
+    assert not again.changed
+    assert "removed" not in again.detail
 
 
 def test_what_cannot_be_connected(azure: FakeAzure, recipe: AzureRecipe) -> None:

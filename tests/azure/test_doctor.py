@@ -205,10 +205,13 @@ def test_free_trial_gets_no_gpu(azure: FakeAzure, monkeypatch: pytest.MonkeyPatc
 
 def test_forbidden_read_is_a_finding_and_no_end(azure: FakeAzure) -> None:
     azure.fail(r"/permissions", times=9, how="forbidden")
+    azure.fail(r"/subscriptions/[^/]+/providers$", times=9, how="forbidden")
     azure.fail(r"/checkNameAvailability", times=9, how="forbidden")
     found = _doctor()
     assert "403" in _only(found["rights"]).detail
     assert "you may not ask" in _only(found["registry"]).detail
+    assert "you may not list them" in _only(found["providers"]).detail
+    assert _only(found["providers"]).ok
     assert _only(found["registry"]).ok
     assert _only(found["price"]).ok
 

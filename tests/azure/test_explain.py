@@ -80,6 +80,11 @@ def _cases() -> Iterator[tuple[AzureError, str, str]]:
     register = "az provider register --wait --namespace Microsoft.KeyVault"
     yield _refusal(409, "MissingSubscriptionRegistration", missing), "KeyVault", register
     yield CredentialUnavailableError(message="No login.\nTry this"), "in to Azure: No l", "az login"
+    for alone, told in [
+        ("ManagedIdentityCredential: no response from IMDS.", "no response from IMDS"),
+        ("\n", "in to Azure: no reason given"),
+    ]:
+        yield ClientAuthenticationError(message=alone), told, "az login"
     chain = "None worked.\n\tManagedIdentityCredential: timed out\n\tAzureCliCredential: "
     for said, told, fix in [
         ("Please run 'az login'\n", "in to Azure: Please run 'az login'", "az login"),

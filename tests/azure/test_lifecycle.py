@@ -13,9 +13,11 @@ import yaml
 from setup.azure import lifecycle
 from setup.azure.prices import UNKNOWN, endpoint_costs, finetune_costs, legend, price_class
 from setup.azure.recipe import load_azure_recipe
+from setup.azure.session import AzureSession
 from setup.errors import FixableError
 from tests.azure.commands import run_setup
 from tests.azure.fake import FakeAzure
+from tests.azure.fake.messages import Reply
 from tests.home import ROOT, failed
 
 PHI_3 = "azureml://registries/azureml/models/Phi-3-mini-4k-instruct/versions/15"
@@ -115,6 +117,28 @@ def test_published_model_spec_of_the_tutorial_objects() -> None:
     lines = [*lifecycle.objections(content)]
     assert "archived" in lines
     assert "finetuneRetirementDate 2025-08-30" in lines
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/discovery", "<html>Sign in to the proxy</html>"),
+        ("/discovery", {"registryName": "azureml"}),
+        ("/discovery", []),
+        ("/models/", {"properties": None}),
+    ],
+)
+def test_registry_that_answers_something_else_says_nothing(
+    azure: FakeAzure, monkeypatch: pytest.MonkeyPatch, path: str, body: Any
+) -> None:
+    usual, session = azure.dispatch, AzureSession(load_azure_recipe("phi-azure", []))
+    monkeypatch.setattr(
+        azure, "dispatch", lambda one: Reply(body=body) if path in one.path else usual(one)
+    )
+    with pytest.raises(FixableError, match=r"asking registry azureml .* unknown shape"):
+        lifecycle.registry_says(session)
+    lifecycle.refuse_objected(session)
+    assert len(azure.find(path)) == 2
 
 
 def test_prices_are_classes_with_a_date() -> None:

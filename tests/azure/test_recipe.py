@@ -15,7 +15,7 @@ from setup.azure.command import in_azure
 from setup.azure.names import derive_names, role_assignment_name, unique_token
 from setup.azure.recipe import load_azure_recipe
 from setup.errors import FixableError
-from setup.options import show_result, typed_options
+from setup.options import as_typed, named_as_typed, show_result, typed_options
 from setup.recipe import load_any_recipe, load_recipe
 from setup.step import Result
 
@@ -129,6 +129,14 @@ def test_next_commands_name_the_recipe_as_it_was_typed(
     with pytest.raises(KeyboardInterrupt), in_azure(recipe, typed):
         raise KeyboardInterrupt
     assert told.getvalue().endswith(f"may cost until: python -m setup teardown {typed}\n")
+
+
+def test_recipe_of_a_longer_name_is_another_one() -> None:
+    with named_as_typed("phi", r"--recipe my\phi.yaml"):
+        other = "data --recipe phi-azure, or --recipe phi.v2"
+        assert as_typed(other) == other
+        assert as_typed("--recipe phi.") == r"--recipe my\phi.yaml."
+    assert as_typed("--recipe phi") == "--recipe phi"
 
 
 def test_next_page_is_found_however_its_host_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Timer
 
 import pytest
 
+from setup import console
 from setup.azure import deploy, waiting
 from setup.azure.causes import likely_cause
 from setup.azure.recipe import AzureRecipe
@@ -102,8 +102,24 @@ def test_quota_refused_names_what_is_enough(azure: FakeAzure, recipe: AzureRecip
     assert traffic_of(azure) == {"tuned-1": 100}
 
 
-def test_cores_of_an_idle_cluster_are_waited_for(azure: FakeAzure, recipe: AzureRecipe) -> None:
-    """After a job its machine stays for a while, and holds the only cores that there are."""
+def test_quota_is_named_even_if_the_cluster_cannot_be_read(
+    azure: FakeAzure, recipe: AzureRecipe
+) -> None:
+    azure.subscription.limits[FAMILY] = 0
+    azure.fail("GET .*/vmSizes", times=99, how="forbidden")
+    error = fails(recipe)
+    assert "refused for want of quota (Not enough quota available" in error.what
+    assert "python -m setup quota --recipe phi-azure" in error.fix
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_cores_of_an_idle_cluster_are_waited_for(
+    azure: FakeAzure, recipe: AzureRecipe, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    """After a job its machine stays for a while, and holds the only cores that there are.
+
+    Azure says so at once, or lets the deployment fail.
+    """
     azure.subscription.limits[FAMILY] = 24
     azure.subscription.used["cluster"] = (FAMILY, 24)
     at = add_compute(
@@ -114,14 +130,19 @@ def test_cores_of_an_idle_cluster_are_waited_for(azure: FakeAzure, recipe: Azure
     assert "24 of 24 are in use" in fails(recipe).what  # a job is at work: no wait
     nodes |= {"runningNodeCount": 0, "idleNodeCount": 1}
 
-    def go() -> None:
-        azure.subscription.used.pop("cluster")
-        nodes["idleNodeCount"] = 0
+    if not refused:
+        azure.subscription.limits[FAMILY] = 48
+        azure.fail_resource("/tuned-1$", "Not enough quota for this SKU.", code="OutOfQuota")
 
-    leaving = Timer(0.5, go)
-    leaving.start()
+    def go(line: str, **_: object) -> None:
+        if line.startswith("Waiting until 1 idle machines of cluster"):
+            azure.subscription.used.pop("cluster")
+            nodes["idleNodeCount"] = 0
+
+    monkeypatch.setattr(console.err, "print", go)
+    azure.clear()
     assert deploy.run(recipe).changed
-    leaving.join()
+    assert ("DELETE tuned-1" in writes(azure)) is not refused
     assert traffic_of(azure) == {"tuned-1": 100}
 
 

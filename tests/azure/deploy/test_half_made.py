@@ -11,6 +11,7 @@ from setup.azure.version import need_version
 from tests.azure.fake import FakeAzure
 from tests.azure.serving import (
     add,
+    busy,
     deployments_of,
     endpoint_of,
     endpoint_with,
@@ -111,6 +112,8 @@ def test_previous_is_kept_and_what_is_older_goes(azure: FakeAzure, recipe: Azure
     planned = "\n".join(deploy.plan(none))
     assert "delete deployment tuned-2 of endpoint" in planned
     assert "Standard_NC24ads_A100_v4, $$$ an hour until it is deleted" in planned
+    azure.answer = busy
+    assert not deploy.run(none).changed
     azure.answer = lambda *_: {}
     assert "does not answer" in fails(none).what
     assert azure.writes == []  # nothing goes before the new one has answered

@@ -90,7 +90,7 @@ def test_new_version_is_asked_before_it_gets_traffic(azure: FakeAzure) -> None:
     assert azure.writes == []
     detail = deploy.run(endpoint_with(recipe, canary=100)).detail
     assert traffic_of(azure) == {"tuned-10": 100}
-    assert "tuned-1 takes 0 %, is there for a rollback" in detail
+    assert "tuned-1 takes 0 %, is there for a rollback and costs until" in detail
     assert "deploy --recipe phi-azure --set endpoint.keep_previous=false" in detail
     azure.clear()
     assert deploy.rollback(recipe).changed
@@ -162,7 +162,8 @@ def test_traffic_is_shared() -> None:
     assert share_traffic({"a": 50, "b": 50}, "b", 10) == {"a": 50, "b": 50}
     assert share_traffic({"a": 10, "b": 90}, "c", 20) == {"b": 80, "c": 20}
     assert share_traffic({"b": 100}, "b", 10) == {"b": 100}
-    assert share_traffic({"a": 20, "b": 40}, "b", 10) == {"a": 90, "b": 10}
+    assert share_traffic({"a": 20, "b": 40}, "b", 10) == {"a": 60, "b": 40}
+    assert share_traffic({"a": 20, "b": 5}, "b", 10) == {"a": 90, "b": 10}
 
 
 def test_deployments_are_named_after_versions() -> None:

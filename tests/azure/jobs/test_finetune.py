@@ -158,7 +158,10 @@ def test_no_data_names_the_step(cloud: Trainable) -> None:
 def test_submitting_outlives_faults(cloud: Trainable) -> None:
     for how in ("throttled", "unavailable", "lost"):
         cloud.azure.fail(PUT_JOB, how=how)
+    unasked = cloud.azure.fail(r"GET .*/registries/azureml/models/", times=99, how="forbidden")
     assert cloud.agreed(finetune.run, cloud.recipe()).changed
+    assert unasked.met  # the registry advises: without its word the job goes on
+    unasked.times = 0
     assert len(cloud.jobs()) == 1
 
 

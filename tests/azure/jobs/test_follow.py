@@ -13,6 +13,7 @@ from setup.azure.follow import Follower
 from setup.azure.history import ENDED, Run
 from setup.azure.job_failure import explain_failure, what_went_wrong
 from setup.azure.session import AzureSession
+from setup.errors import FixableError
 from tests.azure.trainable import PUT_JOB, Trainable, listen, only
 
 DETAILS = r"GET .*/history/.*/details"
@@ -153,7 +154,8 @@ def test_following_outlives_faults(cloud: Trainable, monkeypatch: pytest.MonkeyP
     error = cloud.refused(cloud.recipe())
     fault.times = 0
     assert re.search(r"following job phi-azure-\w+: the connection to Azure failed", error.what)
-    assert "the job goes on: python -m setup finetune --recipe phi-azure follows it" in error.fix
+    following = "python -m setup finetune --recipe phi-azure follows it, az ml job cancel --name"
+    assert f"the job goes on, and costs: {following}" in error.fix
     monkeypatch.setattr(follow, "_LOST", 40)
     only(cloud.jobs()).hidden["states"] = ["Queued", *["Running"] * 3, "Completed"]
     for how, times in {"dropped": 5, "unavailable": 5, "throttled": 5, "token": 1}.items():
@@ -162,3 +164,18 @@ def test_following_outlives_faults(cloud: Trainable, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("setup.azure.follow.sleep", lambda _: cloud.azure.login.expire())
     assert cloud.agreed(finetune.run, cloud.recipe()).changed
     assert len(cloud.jobs()) == 1
+
+
+def test_sign_in_that_is_refused_is_not_asked_again(
+    cloud: Trainable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = AzureSession(cloud.recipe())
+    assert session.subscription
+    cloud.azure.login.expire()
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "of-somebody-else")
+    looks = list[float]()
+    monkeypatch.setattr("setup.azure.follow.sleep", looks.append)
+    with pytest.raises(FixableError, match="AADSTS7000215") as caught:
+        Follower(session, "job", "COMMAND", 6).follow()
+    assert "az login" in caught.value.fix
+    assert len(looks) == 1  # for the token: signing in anew is refused
