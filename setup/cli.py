@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,13 +14,14 @@ from setup.azure import steps as azure_steps
 from setup.azure.command import in_azure
 from setup.errors import FixableError
 from setup.options import (
-    INTERRUPTED,
     AsJson,
     DryRun,
     RecipeName,
     Sets,
+    Stopped,
     Yes,
     after_interrupt,
+    as_typed,
     make_app,
     run_app,
     say_next,
@@ -44,7 +46,7 @@ def _perform(step: Step[R], recipe: R, dry_run: bool, as_json: bool) -> str:
     """Run or plan the step and print what came of it; returns the command that comes next."""
     if dry_run:
         with console.progress_bar(f"Planning {step.name}"):
-            plan = step.plan(recipe)
+            plan = [as_typed(line) for line in step.plan(recipe)]
         show({"step": step.name, "plan": plan}, "\n".join([f"{step.name}:", *plan]), as_json)
         return ""
     if console.err.is_terminal:
@@ -120,16 +122,20 @@ def doctor(
 def _checks(recipe: str, sets: list[str], target: str) -> Iterator[Check]:
     if target and target not in DEFAULTS:
         raise FixableError(f"no target {target!r}", f"--target {' or '.join(DEFAULTS)}")
-    loaded = load_any_recipe(recipe or DEFAULTS[target or "local"], sets)
+    recipe = recipe or DEFAULTS[target or "local"]
+    loaded = load_any_recipe(recipe, sets)
     if target and loaded.target != target:
         refuse(loaded, target)
     if isinstance(loaded, Recipe):
         from setup.doctor import run_checks  # noqa: PLC0415 - imports what only it checks
 
-        return run_checks(loaded)
+        yield from run_checks(loaded)
+        return
     from setup.azure.doctor import run_azure_checks  # noqa: PLC0415
 
-    return run_azure_checks(loaded)
+    with in_azure(loaded, typed_options(recipe, sets)):
+        for check in run_azure_checks(loaded):
+            yield replace(check, detail=as_typed(check.detail), fix=as_typed(check.fix))
 
 
 @app.command(epilog="Example: python -m setup demo --limit 20")
@@ -149,11 +155,10 @@ def demo(
     with after_interrupt(_ENDPOINT_STAYS):
         for step in steps.STEPS:
             _perform(step, loaded, dry_run=False, as_json=False)
-    try:
-        run_demo(loaded, recipe, sets or [], limit)
-    except Interrupted:
-        console.err.print("the evaluation goes on with: python -m evaluation run --resume")
-        raise typer.Exit(INTERRUPTED) from None
+        try:
+            run_demo(loaded, recipe, sets or [], limit)
+        except Interrupted:
+            raise Stopped("python -m evaluation run --resume") from None
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from setup.options import (
     RecipeName,
     Sets,
     Yes,
+    as_typed,
     say_next,
     show,
     show_result,
@@ -152,7 +153,7 @@ def teardown(  # noqa: PLR0913, PLR0917 - one for each option of the command lin
 
     with _loaded(recipe, sets) as loaded:
         if dry_run:
-            plan = down.plan_teardown(loaded, stage)
+            plan = [as_typed(line) for line in down.plan_teardown(loaded, stage)]
             show({"step": "teardown", "plan": plan}, "\n".join(plan), as_json)
         else:
             say_next(show_result(down.teardown(loaded, stage, yes), as_json), as_json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from setup.keyrings import check_keyring
@@ -30,6 +30,22 @@ def keep_connections(wanted: Mapping[str, dict[str, str]], secrets: dict[str, st
         connection = CustomConnection(name=name, configs=configs, secrets=secrets)
         client.connections.create_or_update(connection)
     return True
+
+
+def drop_connections(is_stale: Callable[[str, dict[str, str]], bool]) -> list[str]:
+    """Delete the custom connections whose name and configs are stale; returns their names."""
+    from promptflow.entities import CustomConnection  # noqa: PLC0415
+
+    client = _client()
+    custom = [
+        one
+        for one in client.connections.list(all_results=True)
+        if isinstance(one, CustomConnection)
+    ]
+    stale = [str(one.name) for one in custom if is_stale(str(one.name), dict(one.configs))]
+    for name in stale:
+        client.connections.delete(name)
+    return stale
 
 
 def _client() -> Any:

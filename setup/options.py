@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -58,10 +59,21 @@ def run_app(app: typer.Typer) -> None:
         console.err.quiet = False
         show_error(error)
         raise SystemExit(1) from None
+    except Stopped as stopped:
+        console.err.print(f"interrupted; go on with: {stopped.command}", markup=False)
+        raise
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             console.err.print("interrupted; run the same command again")
         raise
+
+
+class Stopped(SystemExit):
+    """Ctrl-C has ended a command, and ``command`` goes on with what it has done."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(INTERRUPTED)
+        self.command = command
 
 
 @contextmanager
@@ -69,7 +81,7 @@ def after_interrupt(text: str) -> Iterator[None]:
     """Say ``text`` when Ctrl-C ends the block."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         console.err.print(text, markup=False)
         raise
 
@@ -83,25 +95,29 @@ def typed_options(recipe: str, sets: Sequence[str]) -> str:
 def named_as_typed(name: str, options: str) -> Iterator[None]:
     """Let next commands name the recipe ``name`` as the user did: by path, with ``--set``.
 
-    The steps know the recipe alone, and say ``--recipe NAME``.
+    The steps know the recipe alone, and say ``--recipe`` and its name; what does not even know that
+    says ``--recipe NAME``.
     """
     token = _typed.set((f"--recipe {name}", options))
     try:
         yield
     except FixableError as error:
-        raise FixableError(_as_typed(error.what), _as_typed(error.fix)) from None
+        raise FixableError(as_typed(error.what), as_typed(error.fix)) from None
     finally:
         _typed.reset(token)
 
 
-def _as_typed(text: str) -> str:
+def as_typed(text: str) -> str:
+    """``text`` with the recipe named as in :func:`named_as_typed`; outside of it, as it is."""
     said, options = _typed.get()
-    return text.replace(said, options) if said else text
+    # Never the start of a longer name; where no recipe is known, the text has NAME for it.
+    whole = rf"(?:{re.escape(said)}|--recipe NAME)(?![\w.-]*\w)"
+    return re.sub(whole, lambda _: options, text) if said else text
 
 
 def show_result(result: Result, as_json: bool) -> str:
     """Print what a step did; returns the command that comes next."""
-    result = replace(result, detail=_as_typed(result.detail), next=_as_typed(result.next))
+    result = replace(result, detail=as_typed(result.detail), next=as_typed(result.next))
     show(result.as_dict(), result.line(), as_json)
     return result.next
 

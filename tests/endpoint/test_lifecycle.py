@@ -107,8 +107,7 @@ def test_broken_model_is_refused_and_the_old_one_answers_on(home: Home, tmp_path
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(1000))
     for path in (broken, tmp_path / "missing.gguf"):
-        body = _settings(home, model_path=str(path))
-        reply = home.manage("PUT", "/deployments/base", body)
+        reply = home.manage("PUT", "/deployments/base", _settings(home, model_path=str(path)))
         assert reply.status_code == 424
         assert str(path) in reply.json()["error"]["message"]
     assert home.call("/score", ask("Hi", max_new_tokens=1)).status_code == 200

@@ -7,12 +7,18 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from evaluation.batch.watch import Interrupted
+from setup import cli, console, steps
+from setup.azure import steps as azure_steps
 from setup.cli import app
+from setup.doctor import Check
 from setup.recipe import load_any_recipe, load_recipe
 from tests.conftest import MakeHome
 from tests.home import ROOT, Home, failed
@@ -139,6 +145,52 @@ def test_interrupt_says_how_to_go_on(make_home: MakeHome) -> None:
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert errors.startswith("interrupted; run the same command again")
+
+
+def _end_of_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    """The exit code of the command, run in this process."""
+    monkeypatch.setattr(console.err, "file", sys.stderr)
+    monkeypatch.setattr(console.out, "file", sys.stdout)
+    monkeypatch.setattr(sys, "argv", ["setup", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
+def test_interrupted_demo_ends_in_one_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr("setup.demo.run_demo", stop)
+    monkeypatch.setattr("setup.doctor.require_healthy", lambda _: None)
+    monkeypatch.setattr(steps, "STEPS", [])
+    assert _end_of_main(monkeypatch, "demo") == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "an endpoint that was started goes on: python -m setup stop",
+        "interrupted; go on with: python -m evaluation run --resume",
+    ]
+
+
+def test_doctor_and_plan_name_an_azure_recipe_as_it_was_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(_: object) -> Iterator[Check]:
+        yield Check("quota", "none", "python -m setup quota --recipe phi-azure --request 24")
+
+    def plan(_: object) -> list[str]:
+        return ["costs until python -m setup teardown --recipe phi-azure"]
+
+    monkeypatch.setattr("setup.azure.doctor.run_azure_checks", check)
+    monkeypatch.setattr(azure_steps, "STEPS", [replace(azure_steps.STEPS[0], plan=plan)])
+    sets = "--set azure.resource_group=mine"
+    assert _end_of_main(monkeypatch, "doctor", "--target", "azure", *sets.split()) == 1
+    fix = f"python -m setup quota --recipe phi-azure {sets} --request 24\n"
+    assert capsys.readouterr().out.endswith(fix)
+    planned = ["up", "--recipe", "phi-azure", *sets.split(), "--dry-run"]
+    assert _end_of_main(monkeypatch, *planned) == 0
+    assert capsys.readouterr().out.endswith(f"teardown --recipe phi-azure {sets}\n")
 
 
 def test_changed_recipe_replaces_the_deployment(make_home: MakeHome) -> None:
