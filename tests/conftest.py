@@ -17,7 +17,7 @@ MakeHome = Callable[..., Home]
 _LONGEST = (
     *("setup/test_cli.py", "azure/test_path.py", "rollout/test_rollout.py", "chat/test_pf.py"),
     *("flows/test_failures.py", "finetune/test_resume.py", "setup/test_doctor.py"),
-    *("endpoint/test_lifecycle.py", "evaluation/test_run.py", "flows/test_command.py"),
+    *("evaluation/test_run.py", "flows/test_command.py"),
     *("export/test_agreement.py", "evaluation/test_judging.py", "evaluation/test_batch_command.py"),
 )
 

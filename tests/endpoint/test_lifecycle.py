@@ -21,6 +21,8 @@ from tests.conftest import MakeHome
 from tests.home import Home, ask, failed
 from tests.recorder import noting_connections
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home(make_home: MakeHome) -> Home:
