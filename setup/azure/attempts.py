@@ -65,16 +65,11 @@ def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt
     Raises:
         FixableError: Azure cannot be asked.
     """
-    workspace = session.recipe.azure.workspace
-    jobs = (
-        f"{session.group_id}/providers/Microsoft.MachineLearningServices"
-        f"/workspaces/{workspace}/jobs"
-    )
     last, number = None, 1
     while True:
         name = job_name(session.recipe, assets, number)
         with azure_errors(f"looking for job {name}"):
-            found = session.arm.find(f"{jobs}/{name}", _JOBS)
+            found = session.arm.find(f"{session.workspace_path()}/jobs/{name}", _JOBS)
         if found is None:
             return last
         last = Attempt(name, number, str(found["properties"]["status"]))

@@ -128,7 +128,7 @@ def _inside(session: AzureSession, names: Names, there: Resources) -> str:
         if found:
             refuse_foreign(f"{field} {name}", found, f"azure.{field}")
         parts.append(f"{name} is {'ours' if found else 'free'}")
-    path = f"{session.group_id}/providers/{_ML}/workspaces/{names.workspace}/onlineEndpoints"
+    path = f"{session.workspace_path()}/onlineEndpoints"
     with azure_errors(f"reading endpoint {names.endpoint}"):
         endpoint = session.arm.find(f"{path}/{names.endpoint}", _ENDPOINTS)
     parts.append(f"endpoint {names.endpoint} is {'ours' if endpoint else 'not there yet'}")

@@ -1,20 +1,12 @@
-"""The cluster that fine-tunes, as it is, and the wait for the cores of machines it lets go."""
+"""The cluster that fine-tunes, as it is."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from setup import console
-from setup.azure import waiting
-from setup.azure.quota import find_size, region_sizes
 from setup.azure.session import AzureSession, azure_errors
-from setup.console import progress_bar
-from setup.errors import FixableError
 
 _API = "2024-04-01"
-_SCALE_DOWN = 900.0  # seconds that machines may take to go, beside their idle time
-_GOING, _BUSY = ("idle", "leaving"), ("running", "preparing")
 
 
 def find_cluster(session: AzureSession) -> dict[str, Any] | None:
@@ -23,53 +15,6 @@ def find_cluster(session: AzureSession) -> dict[str, Any] | None:
     Raises:
         FixableError: Azure cannot be asked.
     """
-    name, workspace = session.recipe.finetune.compute.name, session.recipe.azure.workspace
-    path = (
-        f"{session.group_id}/providers/Microsoft.MachineLearningServices"
-        f"/workspaces/{workspace}/computes/{name}"
-    )
+    name = session.recipe.finetune.compute.name
     with azure_errors(f"looking for cluster {name}"):
-        return session.arm.find(path, _API)
-
-
-def wait_for_idle_nodes(session: AzureSession) -> bool:
-    """Wait until idle machines are gone that hold cores of the endpoint's family.
-
-    After a job they stay for ``idle_seconds``, and the endpoint may have to do with their cores.
-
-    Returns:
-        Whether there were any, and now are none; False at once while a job is at work, and where
-        Azure cannot be asked.
-    """
-    try:
-        return _wait(session)
-    except FixableError:  # the refusal that is to be mended says more than this
-        return False
-
-
-def _wait(session: AzureSession) -> bool:
-    recipe = session.recipe
-    sizes, given = region_sizes(session), recipe.finetune.compute
-    cluster, endpoint = (find_size(session, sizes, sku) for sku in (given.sku, recipe.endpoint.sku))
-    going = _going_nodes(session) if cluster.family == endpoint.family else 0
-    if not going:
-        return False
-    patience = given.idle_seconds + _SCALE_DOWN
-    deadline = time.monotonic() + patience
-    what = f"Waiting until {going} idle machines of cluster {given.name} go"
-    console.err.print(f"{what}: up to {patience / 60:.0f} minutes", markup=False)
-    with progress_bar(what):
-        while going and time.monotonic() < deadline:
-            time.sleep(waiting.PAUSE)
-            going = _going_nodes(session)
-    return not going
-
-
-def _going_nodes(session: AzureSession) -> int:
-    """How many machines only wait for their end; none while others of the cluster work."""
-    cluster = find_cluster(session) or {}
-    inner = (cluster.get("properties") or {}).get("properties") or {}
-    counts = inner.get("nodeStateCounts") or {}
-    if any(counts.get(f"{state}NodeCount") for state in _BUSY):
-        return 0
-    return sum(counts.get(f"{state}NodeCount") or 0 for state in _GOING)
+        return session.arm.find(f"{session.workspace_path()}/computes/{name}", _API)

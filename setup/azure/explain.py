@@ -30,6 +30,7 @@ _ACTION = re.compile(r"action '([^']+)'")
 _SCOPE = re.compile(r"scope '([^']+)'")
 _OBJECT = re.compile(r"object id '([^']+)'")
 _NAMESPACE = re.compile(r"namespace '([^']+)'")
+_AADSTS = re.compile(r"AADSTS\d+: [^.\n]*")
 _TENANT = re.compile(r"https://login\.[\w.]+/([0-9a-fA-F-]{36})")
 # How a sign-in says that it reached nothing, each library in its own words.
 _UNREACHED = re.compile(
@@ -162,13 +163,28 @@ def _is_login(error: AzureError) -> bool:
     return isinstance(error, ClientAuthenticationError) and signing_in
 
 
+def is_signed_out(error: AzureError) -> bool:
+    """Whether signing in was refused, which only the user can mend: not where it reached nobody."""
+    return _is_login(error) and not _reached_nobody(error)
+
+
+def _said_of_login(error: AzureError) -> list[str]:
+    """What the ways to sign in say: a managed identity is looked for in vain anyway."""
+    return [line for line in error.message.splitlines() if "ManagedIdentityCredential" not in line]
+
+
+def _reached_nobody(error: AzureError) -> str:
+    """How a sign-in says that there is no connection, empty where it was refused."""
+    found = _UNREACHED.search("\n".join(_said_of_login(error)))
+    return found[0] if found and not _AADSTS.search(error.message) else ""
+
+
 def _not_signed_in(error: AzureError) -> tuple[str, str]:
-    """Why, of all that the ways to sign in say: a managed identity is looked for in vain anyway."""
-    said = [line for line in error.message.splitlines() if "ManagedIdentityCredential" not in line]
-    if found := re.search(r"AADSTS\d+: [^.\n]*", error.message):
+    said = _said_of_login(error)
+    if found := _AADSTS.search(error.message):
         return f"not signed in to Azure: {one_line(found[0])}", _LOGIN
-    if reached := _UNREACHED.search("\n".join(said)):
-        what = f"the connection to Azure failed while signing in: {reached[0]}"
+    if reached := _reached_nobody(error):
+        what = f"the connection to Azure failed while signing in: {reached}"
         return what, f"look at the network and HTTPS_PROXY, and {AGAIN}"
     if "Azure CLI not found" in error.message:
         return "not signed in to Azure, and there is no Azure CLI to do it with", _NO_CLI

@@ -25,8 +25,7 @@ _STATUS = re.compile(r"Code: (\d{3})")
 
 def project_id(session: AzureSession) -> str:
     """The resource id of the recipe's project, whether there is one or not."""
-    name = session.recipe.azure.project
-    return f"{session.group_id}/providers/Microsoft.MachineLearningServices/workspaces/{name}"
+    return session.workspace_path(session.recipe.azure.project)
 
 
 def is_there(session: AzureSession, path: str = "") -> bool:

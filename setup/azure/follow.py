@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from setup import console
 from setup.azure.cluster import find_cluster
-from setup.azure.explain import explain, one_line
+from setup.azure.explain import explain, is_signed_out, one_line
 from setup.azure.history import WAITING, History, Run
 from setup.azure.job_failure import explain_failure, ran_too_long, what_went_wrong
 from setup.azure.session import AzureSession, azure_errors
@@ -19,7 +19,6 @@ PAUSE = 15.0  # seconds between two looks, where the service names no pace of it
 _PATIENCE = 20  # looks in a row at which the cluster cannot grow: five minutes
 _LOST = 40  # looks in a row that may fail: ten minutes, for nobody else ends a pipeline in time
 _UNAUTHORIZED = 401
-_SIGNED_OUT = "not signed in"  # how explain begins of it, not where signing in reached nobody
 _MAY_PASS = (_UNAUTHORIZED, 404, 408, 409, 429)  # 404: the history of a new job comes a little late
 
 
@@ -178,7 +177,7 @@ def _passes(error: Any) -> bool:
 
     A sign-in that was refused stays so until somebody does something about it.
     """
-    if explain(error).what.startswith(_SIGNED_OUT):
+    if is_signed_out(error):
         return False
     status = getattr(error, "status_code", None)
     return status is None or status in _MAY_PASS or status >= 500

@@ -56,10 +56,7 @@ class History:
     """
 
     def __init__(self, session: AzureSession) -> None:
-        name = session.recipe.azure.workspace
-        self._workspace = (
-            f"{session.group_id}/providers/Microsoft.MachineLearningServices/workspaces/{name}"
-        )
+        self._workspace = session.workspace_path()
         found = session.arm.get(self._workspace, _WORKSPACES)
         parts = urlsplit(found["properties"]["discoveryUrl"])
         self._host = f"{parts.scheme}://{parts.netloc}"

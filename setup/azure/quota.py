@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from setup.azure.cluster import find_cluster
 from setup.azure.explain import code_and_message
 from setup.azure.names import derive_names
 from setup.azure.session import AzureSession, azure_errors
@@ -206,9 +207,7 @@ def _demand(purpose: str, needs: _Needs, usage: Usage) -> Demand:
 def _finetune_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:
     given = session.recipe.finetune.compute
     size = find_size(session, sizes, given.sku)
-    path = f"{_workspace_id(session)}/computes/{given.name}"
-    with azure_errors(f"reading cluster {given.name}"):
-        found = (session.arm.find(path, _ML) or {}).get("properties", {}).get("properties") or {}
+    found = (find_cluster(session) or {}).get("properties", {}).get("properties") or {}
     nodes = int(found.get("currentNodeCount") or 0)
     held = _held(found.get("vmSize"), sizes, size, lambda cores: cores * nodes)
     return _Needs(size, given.nodes * size.cores, held)
@@ -218,7 +217,7 @@ def _endpoint_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:
     given = session.recipe.endpoint
     size = find_size(session, sizes, given.sku)
     endpoint = derive_names(session.recipe, session.subscription_id).endpoint
-    path = f"{_workspace_id(session)}/onlineEndpoints/{endpoint}/deployments"
+    path = f"{session.workspace_path()}/onlineEndpoints/{endpoint}/deployments"
     with azure_errors(f"reading the deployments of {endpoint}"):
         found = (session.arm.find(path, _ML) or {}).get("value", [])
     held = sum(_deployment_cores(one, sizes, size) for one in found)
@@ -236,11 +235,6 @@ def _held(
 ) -> int:
     has = sizes.get((sku or "").lower())
     return cores_of(has.cores) if has and has.family == wanted.family else 0
-
-
-def _workspace_id(session: AzureSession) -> str:
-    workspace = session.recipe.azure.workspace
-    return f"{session.group_id}/providers/Microsoft.MachineLearningServices/workspaces/{workspace}"
 
 
 @cache

@@ -110,9 +110,8 @@ def workspace_id(session: AzureSession) -> str:
     Raises:
         FixableError: It is not ours; Azure cannot be asked.
     """
-    path = f"{session.group_id}/providers/{_ML}/{session.recipe.azure.workspace}"
     with azure_errors(f"reading workspace {session.recipe.azure.workspace}"):
-        found = session.arm.find(path, _versions()[_ML.lower()])
+        found = session.arm.find(session.workspace_path(), _versions()[_ML.lower()])
     if found is None:
         return ""
     refuse_foreign(f"workspace {found['name']}", found, "azure.workspace")

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from setup import console
 from setup.azure.ask import confirm
-from setup.azure.cluster import wait_for_idle_nodes
 from setup.azure.container import Container
 from setup.azure.deployment import deployment_name, is_as_wanted, price_of, wanted_deployment
 from setup.azure.endpoint import ManagedEndpoint
+from setup.azure.idle import wait_for_idle_nodes
 from setup.azure.recipe import Probe
 from setup.azure.rollout_errors import failed, is_out_of_quota, no_answer, refused
 from setup.azure.session import AzureSession, azure_errors

@@ -151,10 +151,7 @@ def _require_steps(session: AzureSession) -> dict[str, Any]:
         what = f"project {recipe.azure.project} has no connection {recipe.connection}"
         raise FixableError(what, f"python -m setup connect --recipe {recipe.name}")
     name = derive_names(recipe, session.subscription_id).endpoint
-    path = (
-        f"{session.group_id}/providers/Microsoft.MachineLearningServices/workspaces/"
-        f"{recipe.azure.workspace}/onlineEndpoints/{name}"
-    )
+    path = f"{session.workspace_path()}/onlineEndpoints/{name}"
     with azure_errors(f"reading endpoint {name}"):
         endpoint = session.arm.find(path, _ENDPOINTS)
         traffic = (endpoint or {}).get("properties", {}).get("traffic") or {}

@@ -118,6 +118,14 @@ class AzureSession:
         """The resource id of the recipe's group, whether there is one or not."""
         return f"/subscriptions/{self.subscription_id}/resourceGroups/{self.group}"
 
+    def workspace_path(self, name: str = "") -> str:
+        """The resource id of the recipe's workspace, or of another: a hub, the project.
+
+        Whether there is one or not.
+        """
+        kind = "Microsoft.MachineLearningServices/workspaces"
+        return f"{self.group_id}/providers/{kind}/{name or self.recipe.azure.workspace}"
+
     @property
     def group(self) -> str:
         """The recipe's resource group."""

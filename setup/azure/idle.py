@@ -1,0 +1,59 @@
+"""The wait for the cores of machines that the cluster lets go."""
+
+from __future__ import annotations
+
+import time
+
+from setup import console
+from setup.azure import waiting
+from setup.azure.cluster import find_cluster
+from setup.azure.quota import find_size, region_sizes
+from setup.azure.session import AzureSession
+from setup.console import progress_bar
+from setup.errors import FixableError
+
+_SCALE_DOWN = 900.0  # seconds that machines may take to go, beside their idle time
+_GOING, _BUSY = ("idle", "leaving"), ("running", "preparing")
+
+
+def wait_for_idle_nodes(session: AzureSession) -> bool:
+    """Wait until idle machines are gone that hold cores of the endpoint's family.
+
+    After a job they stay for ``idle_seconds``, and the endpoint may have to do with their cores.
+
+    Returns:
+        Whether there were any, and now are none; False at once while a job is at work, and where
+        Azure cannot be asked.
+    """
+    try:
+        return _wait(session)
+    except FixableError:  # the refusal that is to be mended says more than this
+        return False
+
+
+def _wait(session: AzureSession) -> bool:
+    recipe = session.recipe
+    sizes, given = region_sizes(session), recipe.finetune.compute
+    cluster, endpoint = (find_size(session, sizes, sku) for sku in (given.sku, recipe.endpoint.sku))
+    going = _going_nodes(session) if cluster.family == endpoint.family else 0
+    if not going:
+        return False
+    patience = given.idle_seconds + _SCALE_DOWN
+    deadline = time.monotonic() + patience
+    what = f"Waiting until {going} idle machines of cluster {given.name} go"
+    console.err.print(f"{what}: up to {patience / 60:.0f} minutes", markup=False)
+    with progress_bar(what):
+        while going and time.monotonic() < deadline:
+            time.sleep(waiting.PAUSE)
+            going = _going_nodes(session)
+    return not going
+
+
+def _going_nodes(session: AzureSession) -> int:
+    """How many machines only wait for their end; none while others of the cluster work."""
+    cluster = find_cluster(session) or {}
+    inner = (cluster.get("properties") or {}).get("properties") or {}
+    counts = inner.get("nodeStateCounts") or {}
+    if any(counts.get(f"{state}NodeCount") for state in _BUSY):
+        return 0
+    return sum(counts.get(f"{state}NodeCount") or 0 for state in _GOING)
