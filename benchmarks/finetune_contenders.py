@@ -27,10 +27,10 @@ from trl import SFTConfig, SFTTrainer
 
 from setup.finetune.base import TARGET_MODULES, load_base, transformers_copy
 from setup.finetune.dataset import make_examples
-from setup.finetune.examples import Message
 from setup.finetune.lora import attach_lora
 from setup.finetune.loss import use_answer_loss
 from setup.finetune.precision import choose_dtype
+from setup.finetune.render import Message, Renderer
 from setup.finetune.schedule import plan_batches
 from setup.finetune.trainer import AnswerTrainer, trainer_arguments
 from setup.local.model import model_sha256, prepare_model
@@ -79,7 +79,7 @@ def train_ours(task: Task) -> dict[str, Any]:
     """The classes of ``python -m setup finetune``, put together as it does it."""
     settings, unmeasured = task.settings, task.unmeasured
     base, tokenizer = load_base(task.source, choose_dtype(settings.precision))
-    examples = make_examples(task.rows, tokenizer, settings.max_tokens, "benchmark's")
+    examples = make_examples(task.rows, Renderer(tokenizer), settings.max_tokens, "benchmark's")
     model = attach_lora(base, settings)
     use_answer_loss(model)
     lengths = [len(example) for example in examples]
@@ -136,7 +136,9 @@ def _grouped(task: Task, tokenizer: Any) -> Sequence[int]:
 
     On so few rows its sampler sorts a quarter of them together; it gets the view of a whole set.
     """
-    examples = make_examples(task.rows, tokenizer, task.settings.max_tokens, "benchmark's")
+    examples = make_examples(
+        task.rows, Renderer(tokenizer), task.settings.max_tokens, "benchmark's"
+    )
     order = get_length_grouped_indices(
         [len(example) for example in examples[task.unmeasured :]],
         task.settings.batch_rows,
@@ -182,7 +184,9 @@ def measure_limit(task: Task) -> dict[str, Any]:
     Shapes are (tokens, hidden) by (hidden, intermediate) and back, tokens of 1, 2 and 4 steps.
     """
     model, tokenizer = load_base(task.source, torch.float32)
-    examples = make_examples(task.rows, tokenizer, task.settings.max_tokens, "benchmark's")
+    examples = make_examples(
+        task.rows, Renderer(tokenizer), task.settings.max_tokens, "benchmark's"
+    )
     tokens = sum(map(len, examples)) * task.settings.batch_rows // len(examples)
     hidden, inner = model.config.hidden_size, model.config.intermediate_size
     shapes = [

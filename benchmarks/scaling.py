@@ -92,13 +92,14 @@ def test_loss(max_tokens: int, run: Path, base: Path) -> float:
     from setup.finetune.dataset import make_examples  # noqa: PLC0415
     from setup.finetune.lora import attach_lora  # noqa: PLC0415
     from setup.finetune.loss import mean_loss, use_answer_loss  # noqa: PLC0415
+    from setup.finetune.render import Renderer  # noqa: PLC0415
 
     model, tokenizer = load_base(transformers_copy(base, model_sha256(base)), torch.float32)
     adapted = attach_lora(model, load_recipe("laptop", []).finetune)
     use_answer_loss(adapted)
     set_peft_model_state_dict(adapted, load_file(run / "adapter" / WEIGHTS))
     rows = [json.loads(line)["messages"] for line in (_SAMPLE / "test.jsonl").open()]
-    return mean_loss(adapted, make_examples(rows, tokenizer, max_tokens, "test"))
+    return mean_loss(adapted, make_examples(rows, Renderer(tokenizer), max_tokens, "test"))
 
 
 @contextmanager

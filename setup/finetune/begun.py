@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -13,8 +15,16 @@ from setup.paths import read_json, write_private
 NOTE = "begun.json"
 
 
-def begin(folder: Path, precision: str, processes: int, writes: bool) -> torch.dtype:
-    """The precision of the run in ``folder``: chosen at its start, kept when it is resumed.
+@dataclass(frozen=True)
+class Begun:
+    """``dtype`` of the frozen weights, and the moment that the chat template takes for now."""
+
+    dtype: torch.dtype
+    moment: datetime
+
+
+def begin(folder: Path, precision: str, processes: int, writes: bool) -> Begun:
+    """How the run in ``folder`` is computed: decided at its start, kept when it is resumed.
 
     Several processes on one CPU would disturb each other's measurement: "auto" is fp32 there.
 
@@ -32,12 +42,18 @@ def begin(folder: Path, precision: str, processes: int, writes: bool) -> torch.d
     if precision == "auto" and processes > 1 and not torch.cuda.is_available():
         precision = "fp32"
     dtype = choose_dtype(str(note.get("precision", precision)))
+    now = datetime.now().replace(microsecond=0)
+    moment = datetime.fromisoformat(note.get("moment", now.isoformat()))
     if writes and not note:
         try:
-            content = {"precision": PRECISIONS[dtype], "processes": processes}
+            content = {
+                "precision": PRECISIONS[dtype],
+                "processes": processes,
+                "moment": moment.isoformat(),
+            }
             write_private(folder / NOTE, content)
         except OSError as error:
             raise FixableError(
                 f"cannot write to {folder}: {error.strerror}", "free disk space"
             ) from None
-    return dtype
+    return Begun(dtype, moment)

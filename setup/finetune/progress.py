@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -9,6 +10,12 @@ from types import TracebackType
 from rich import progress as bars
 
 from setup import console
+
+
+def say(line: str) -> None:
+    """A line on stderr about the run, once for all its processes."""
+    if os.environ.get("RANK", "0") == "0":
+        console.err.print(line, markup=False)
 
 
 class Progress:

@@ -24,7 +24,7 @@ from setup.errors import FixableError
 from setup.paths import finetune_folder, read_json
 from setup.recipe import Recipe
 
-_FORMAT = 1  # raise it when a change of code makes other weights of the same recipe
+_FORMAT = 2  # raise it when a change of code makes other weights of the same recipe
 # How it is run, not what comes out.
 _NOT_IN_FINGERPRINT = {"threads", "save_every"}
 
@@ -103,7 +103,8 @@ def finetune(recipe: Recipe, base: Base, train: Path) -> Finetuned:
             outcome = session.train()
         result = {"fingerprint": fingerprint, **outcome}
         if session.is_first:
-            _finish(folder, recipe, session.tokenizer, result)
+            used = recipe.model_copy(update={"finetune": session.plan.settings})
+            _finish(folder, used, session.tokenizer, result)
         return Finetuned(folder, True, result)
 
 
@@ -153,7 +154,10 @@ def prepare_process() -> None:
 
 
 def _finish(folder: Path, recipe: Recipe, tokenizer: Any, result: dict[str, Any]) -> None:
-    """Put adapter, tokenizer and recipe in their places; result.json comes last and says so."""
+    """Put adapter, tokenizer and recipe in their places; result.json comes last and says so.
+
+    ``recipe`` is with the settings that were used, where they are not those that were given.
+    """
     if not math.isfinite(result["held_out_loss_after"]):
         raise FixableError("the held-out loss is not a number", "lower finetune.learning_rate")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import datetime
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
@@ -26,11 +28,12 @@ from setup.finetune.base import load_base, transformers_copy
 from setup.finetune.begun import begin
 from setup.finetune.checkpoints import last_checkpoint, restore_checkpoint
 from setup.finetune.dataset import (
-    examples_sha256,
+    Split,
     fold_system,
     general_examples,
     make_examples,
     read_split,
+    rows_sha256,
 )
 from setup.finetune.frozen import remember_frozen, worth_remembering
 from setup.finetune.history import History
@@ -38,9 +41,10 @@ from setup.finetune.lora import attach_lora
 from setup.finetune.loss import mean_loss, use_answer_loss
 from setup.finetune.memory import peak_memory
 from setup.finetune.precision import PRECISIONS
-from setup.finetune.progress import Progress
+from setup.finetune.progress import Progress, say
+from setup.finetune.render import Renderer
 from setup.finetune.run import Base
-from setup.finetune.schedule import plan_batches
+from setup.finetune.schedule import plan_run
 from setup.finetune.trainer import AnswerTrainer, trainer_arguments
 from setup.finetune.watch import Interruption, Watch
 from setup.recipe import Recipe
@@ -58,22 +62,56 @@ class Session:
         torch.set_num_threads(self.settings.threads or max(1, (os.cpu_count() or 1) // local))
         self.train_sha256 = sha256_file(train)
         split = read_split(train, self.settings)
-        precision = self.settings.precision
-        self.dtype = begin(folder, precision, self.world, self.is_first)
+        begun = begin(folder, self.settings.precision, self.world, self.is_first)
+        self.dtype = begun.dtype
         with console.progress_bar("Loading the base model"):
             source = base.source or transformers_copy(base.file, base.sha256)
             model, self.tokenizer = load_base(source, self.dtype)
-        longest = self.settings.max_tokens
-        folds = recipe.model.system_role == "fold"
-        self.examples, self.held_out = (
-            make_examples(fold_system(rows) if folds else rows, self.tokenizer, longest, part)
-            for rows, part in ((split.train, "training"), (split.held_out, "held-out"))
-        )
-        self.general = general_examples(self.tokenizer, longest)
+        self.renderer = Renderer(self.tokenizer, self._agree(begun.moment))
+        self._read_examples(split, folds=recipe.model.system_role == "fold")
         set_seed(self.settings.seed)
         self.model = attach_lora(model, self.settings)
         use_answer_loss(self.model)
         self.prepared = self._remember_frozen()
+
+    def _read_examples(self, split: Split, folds: bool) -> None:
+        for remark in split.remarks():
+            say(f"fine-tuning: {remark}")
+        train, held_out = (
+            fold_system(rows) if folds else rows for rows in (split.train, split.held_out)
+        )
+        longest = self.settings.max_tokens
+        self.examples = make_examples(train, self.renderer, longest, "training")
+        self.held_out = make_examples(held_out, self.renderer, longest, "held-out")
+        self.general = general_examples(self.tokenizer, longest)
+        self.data = {
+            "train_sha256": self.train_sha256,
+            "held_out_sha256": rows_sha256(held_out, self.held_out, self.renderer, longest),
+            "train_rows": len(self.examples),
+            "held_out_rows": len(self.held_out),
+            "left_out_rows": len(train) + len(held_out) - len(self.examples) - len(self.held_out),
+            "context_only_rows": split.context_only,
+            "shortened_rows": sum(row.shortened for row in self.examples + self.held_out),
+        }
+        self.plan = plan_run(
+            self.settings, list(map(len, self.examples)), len(split.held_out), self.world
+        )
+        if remark := self.plan.remark(self.settings, len(self.examples)):
+            say(f"fine-tuning: {remark}")
+        if self.renderer.prints_date:
+            day = f"{self.renderer.now:%d %B %Y} in the whole run"
+            served = "a served model is told the day of each request"
+            say(f"fine-tuning: the chat template prints the date, {day}; {served}")
+
+    def _agree(self, moment: datetime) -> datetime:
+        """The moment of the first process in all of them."""
+        if self.world == 1:
+            return moment
+        # As the Trainer sets them up, which comes later.
+        on_cpus = {} if torch.cuda.is_available() else {"cpu": True, "backend": "gloo"}
+        PartialState(**on_cpus)
+        agreed: list[datetime] = broadcast_object_list([moment])
+        return agreed[0]
 
     def _remember_frozen(self) -> float:
         """Compute once what would be the same in every epoch; returns the seconds it took."""
@@ -94,20 +132,19 @@ class Session:
 
     def train(self) -> dict[str, Any]:
         """Train to the end; the figures of result.json but for the fingerprint."""
-        group = self.world * self.settings.accumulation
-        lengths = [len(example) for example in self.examples]
-        settings = self.settings
-        batches = plan_batches(lengths, settings.batch_rows, settings.epochs, settings.seed, group)
+        plan, lengths = self.plan, [len(example) for example in self.examples]
+        batches, group = plan.batches, plan.group
         seen = [sum(lengths[row] for row in batch) for batch in batches]
         tokens = [sum(seen[i : i + group]) for i in range(0, len(batches), group)]
         rows = list(accumulate(map(len, batches)))[group - 1 :: group]
         epochs = [seen_rows / len(lengths) for seen_rows in rows]
-        arguments = trainer_arguments(settings, self.folder, len(tokens))
+        arguments = trainer_arguments(plan.settings, self.folder, plan.steps)
         self.trainer = AnswerTrainer(self.model, arguments, self.examples, batches)
         history = self._run(tokens, epochs)
         seconds = float(history.rows[-1]["seconds"])
         best_step, after = history.best
         self._load_best()
+        self._refuse_untrained()
         return {
             "held_out_loss_before": history.evaluations[0][1],
             "held_out_loss_after": after,
@@ -199,18 +236,27 @@ class Session:
                 f'delete "{self.folder}" and fine-tune again',
             ) from None
 
+    def _refuse_untrained(self) -> None:
+        """An adapter starts with a second matrix of zeros, and adds nothing until that moves."""
+        if not any(
+            bool(weights.any())
+            for name, weights in self.model.named_parameters()
+            if ".lora_B." in name
+        ):
+            raise FixableError(
+                "the run left the adapter as it was, every lora_B zero: its steps are too small",
+                f"raise finetune.learning_rate, which is {self.settings.learning_rate:g}",
+            )
+
     def _provenance(self) -> dict[str, Any]:
         packages = ("torch", "transformers", "peft", "accelerate")
         return {
             "peak_memory": peak_memory(),
             "precision": PRECISIONS[self.dtype],
             "processes": self.world,
-            "data": {
-                "train_sha256": self.train_sha256,
-                "held_out_sha256": examples_sha256(self.held_out),
-                "train_rows": len(self.examples),
-                "held_out_rows": len(self.held_out),
-            },
+            "adjusted": self.plan.adjusted(self.settings),
+            "template_date": self.renderer.now.isoformat() if self.renderer.prints_date else None,
+            "data": self.data,
             "base": {"source": self.base.source or self.base.named, "sha256": self.base.sha256},
             "versions": {name: version(name) for name in packages},
         }

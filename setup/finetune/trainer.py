@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
@@ -17,6 +19,7 @@ from setup.errors import FixableError
 from setup.finetune.checkpoints import seal_checkpoint
 from setup.finetune.collate import collate
 from setup.finetune.examples import Example
+from setup.finetune.schedule import rate_share
 from setup.recipe import Finetune
 
 
@@ -39,6 +42,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self._batches = batches
+        self._schedule: LambdaLR | None = None
         self.last_loss = math.nan
         self._loss = torch.zeros(())
 
@@ -49,6 +53,16 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         """
         mine = self._batches[self.args.process_index :: self.args.world_size]
         return DataLoader(self._rows, batch_sampler=mine, collate_fn=collate)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """The rate of ``rate_share`` in place of the library's, whose first step is at zero."""
+        if self._schedule is None:
+            share = partial(
+                rate_share, warmup_steps=int(self.args.warmup_steps), steps=num_training_steps
+            )
+            self._schedule = LambdaLR(optimizer or self.optimizer, share)
+        self.lr_scheduler = self._schedule
+        return self._schedule
 
     def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
         """One forward and backward pass; refuses to go on from a loss that is no number.
@@ -95,8 +109,7 @@ def trainer_arguments(settings: Finetune, folder: Path, steps: int) -> TrainingA
         per_device_train_batch_size=settings.batch_rows,
         gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=min(settings.warmup_steps, max(1, steps // 4)),
+        warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.clip,
         optim="adamw_torch_fused",
