@@ -84,13 +84,13 @@ class Finetune(Section):
 
     base: str = ""
     rank: int = Field(default=16, ge=1, le=512)
-    alpha: float = Field(default=32.0, gt=0)
+    alpha: float = Field(default=32.0, gt=0, le=1e6)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     layers: int = Field(default=0, ge=0)
-    epochs: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    learning_rate: float = Field(gt=0)
+    epochs: float = Field(default=1.0, gt=0, le=1000)
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
     warmup_steps: int = Field(default=8, ge=0)
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     clip: float = Field(default=1.0, gt=0)
     batch_rows: int = Field(default=4, ge=1)
     accumulation: int = Field(default=1, ge=1)

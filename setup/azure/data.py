@@ -19,7 +19,8 @@ from setup.azure.session import AzureSession, azure_errors
 from setup.console import TASK, progress_bar
 from setup.data import DataPlan, Prepared, describe_data, prepare_data
 from setup.data.files import sha256_file
-from setup.finetune.dataset import fold_system, read_split
+from setup.errors import FixableError
+from setup.finetune.dataset import Split, fold_system, read_split
 from setup.recipe import Finetune
 from setup.step import Result
 
@@ -63,7 +64,8 @@ def data_assets(recipe: AzureRecipe, train: Path) -> Iterator[dict[str, DataAsse
     gets the whole train split.
 
     Raises:
-        FixableError: The train split cannot be used.
+        FixableError: The train split cannot be used, or has answers of weight 0 for the component,
+            which learns every answer.
     """
     with tempfile.TemporaryDirectory(prefix="finetune-phi-") as folder:
         parts = {"train": train}
@@ -79,12 +81,25 @@ def _write_messages(recipe: AzureRecipe, train: Path, folder: Path) -> dict[str,
     rows_aside = Finetune.model_fields["held_out_rows"].default
     settings = Finetune.model_construct(held_out_rows=rows_aside, seed=recipe.data.seed)
     split = read_split(train, settings)
+    _refuse_weights(train, split)
     fold = recipe.model.system_role == "fold"
     parts = {"train": split.train, "validation": split.held_out}
     return {
         part: _write(folder / f"{part}.jsonl", fold_system(rows) if fold else rows)
         for part, rows in parts.items()
     }
+
+
+def _refuse_weights(train: Path, split: Split) -> None:
+    rows = [*split.train, *split.held_out]
+    unlearnt = split.context_only + sum(any("weight" in turn for turn in row) for row in rows)
+    if unlearnt:
+        raise FixableError(
+            f"{unlearnt} conversations of {train} have answers of weight 0, which the catalog's "
+            "component would learn: it knows no weight",
+            "take them out of data.source, or --recipe gguf-azure: our own trainer (finetune.route "
+            "own) leaves them unlearnt",
+        )
 
 
 def _write(path: Path, rows: list[list[Message]]) -> Path:

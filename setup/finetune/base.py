@@ -37,10 +37,16 @@ def transformers_copy(path: Path, sha256: str) -> str:
     folder = models_folder() / f"{path.stem}-{sha256[:8]}-transformers"
     if folder.is_dir():
         return str(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            _copy(path, folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                _copy(path, folder)
+    except OSError as error:
+        raise FixableError(
+            f"cannot write the model to {folder.parent}: {error.strerror or error}",
+            "set FINETUNE_PHI_MODELS to a folder of your own",
+        ) from None
     return str(folder)
 
 

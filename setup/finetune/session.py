@@ -245,7 +245,8 @@ class Session:
         ):
             raise FixableError(
                 "the run left the adapter as it was, every lora_B zero: its steps are too small",
-                f"raise finetune.learning_rate, which is {self.settings.learning_rate:g}",
+                f"raise finetune.learning_rate ({self.settings.learning_rate:g}), or "
+                f"finetune.clip ({self.settings.clip:g})",
             )
 
     def _provenance(self) -> dict[str, Any]:

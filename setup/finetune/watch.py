@@ -127,9 +127,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             losses = self.measure(step)
         loss = losses["held_out_loss"]
         if not math.isfinite(loss):
+            lower = "a lower finetune.learning_rate, or " if step else ""
             raise FixableError(
-                f"the held-out loss is {loss} at step {step}",
-                "a lower finetune.learning_rate, or finetune.precision=fp32; then run it again",
+                f"the held-out loss is {loss} "
+                + (f"at step {step}" if step else "before training"),
+                f"{lower}finetune.precision=fp32; then run it again",
             )
         self._add(step, **losses)
         self.progress.evaluated(step, loss, self._rate(step))

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -84,7 +85,8 @@ def model_sha256(path: Path) -> str:
     remembered = (read_json(note) or {}).get("sha256")
     if not remembered:
         remembered = sha256_file(path)
-        write_private(note, {"sha256": remembered, "source": str(path)})
+        with suppress(OSError):  # where nothing may be written it is computed again
+            write_private(note, {"sha256": remembered, "source": str(path)})
     return str(remembered)
 
 
