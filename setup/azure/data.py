@@ -95,8 +95,8 @@ def _refuse_weights(train: Path, split: Split) -> None:
     unlearnt = split.context_only + sum(any("weight" in turn for turn in row) for row in rows)
     if unlearnt:
         raise FixableError(
-            f"{unlearnt} conversations of {train} have answers of weight 0, which the catalog's "
-            "component would learn: it knows no weight",
+            f"{unlearnt} of the conversations in {train} have answers of weight 0, which the "
+            "catalog's component would learn: it knows no weight",
             "take them out of data.source, or --recipe gguf-azure: our own trainer (finetune.route "
             "own) leaves them unlearnt",
         )

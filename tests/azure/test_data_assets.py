@@ -141,3 +141,30 @@ def test_answer_that_is_lost_does_not_matter(cloud: Trainable) -> None:
     cloud.azure.fail(r"PUT stwork.blob", times=2, how="unavailable")
     assert data.run(recipe).changed
     assert not data.run(recipe).changed
+
+
+@pytest.mark.parametrize("only_answer", [False, True])
+def test_component_gets_no_answers_of_weight_0(
+    cloud: Trainable, tmp_path: Path, only_answer: bool
+) -> None:
+    """It would learn them; our own trainer knows them for context."""
+    rows = [
+        json.loads(line)["messages"] for line in cloud.source.read_text("utf-8").split("\n")[:-1]
+    ]
+    rows[4][-1]["weight"] = 0
+    if not only_answer:
+        question = {"role": "user", "content": "Sure?"}
+        rows[4] += [question, {"role": "assistant", "content": "Yes.", "weight": 1}]
+    train = tmp_path / "train_data.jsonl"
+    train.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    with pytest.raises(FixableError) as caught, data_assets(cloud.recipe(), train):
+        pass
+    assert f"1 of the conversations in {train} have answers of weight 0" in str(caught.value)
+    assert "--recipe gguf-azure" in caught.value.fix
+    with data_assets(cloud.recipe(route="own"), train) as assets:
+        assert assets["train"].file == train
+    rows[4][2]["weight"] = 1
+    train.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    with data_assets(cloud.recipe(), train) as assets:
+        sent = [row for asset in assets.values() for row in _rows(asset.file.read_bytes())]
+    assert not [turn for row in sent for turn in row["messages"] if "weight" in turn]

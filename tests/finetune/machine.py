@@ -19,7 +19,7 @@ from setup.finetune.run import prepare_process
 from tests.home import Home
 
 Done = subprocess.CompletedProcess[str]
-Row = list[dict[str, str]]
+Row = list[dict[str, Any]]
 
 _COLOURS = ["red", "green", "blue", "black", "white", "amber", "grey", "pink"]
 _THINGS = ["lamp", "kettle", "chair", "desk", "clock"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -11,8 +13,8 @@ import pytest
 
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import Done, Machine, conversation, facts
-from tests.home import failed
-from tests.tiny import make_tiny_llama, transformers_folder
+from tests.home import ROOT, failed
+from tests.tiny import TEMPLATE, make_tiny_llama, transformers_folder
 
 LONG = conversation("Say it a hundred times.", "The lamp costs ten euros. " * 100)
 
@@ -161,3 +163,116 @@ def test_more_layers_than_there_are(machine: Machine) -> None:
     line = failed(machine.setup("finetune", "finetune.layers=4"))
     assert "finetune.layers is 4, the model has 3" in line
     assert "--set finetune.layers=3" in line
+
+
+NO_PROMPT = TEMPLATE.partition("{% if add_generation_prompt %}")[0]
+REFUSES_SYSTEM = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}{% endfor %}" + TEMPLATE
+)
+DROPS_SYSTEM = "{% set messages = messages | selectattr('role', 'ne', 'system') %}" + TEMPLATE
+CHANGES_ANSWERS = TEMPLATE.replace("message['content']", "message['content'] | upper")
+
+
+def _with_template(make_machine: MakeMachine, folder: Path, template: str) -> Machine:
+    rows = [[{"role": "system", "content": "Sell."}, *row] for row in facts(9)]
+    with mock.patch("tests.tiny.TEMPLATE", template):
+        return make_machine(rows, base=make_tiny_llama(folder))
+
+
+@pytest.mark.parametrize(
+    ("template", "what"),
+    [
+        (NO_PROMPT, "the chat template has no generation prompt"),
+        (CHANGES_ANSWERS, "the chat template changes an answer: it writes 'THE "),
+        ("{{ messages[0]['content'] + none }}", "the chat template refuses it"),
+    ],
+)
+def test_template_that_cannot_be_trained_with(
+    make_machine: MakeMachine, tmp_path: Path, template: str, what: str
+) -> None:
+    line = failed(_with_template(make_machine, tmp_path, template).setup("finetune"))
+    assert "no conversation of the training part can be used" in line
+    assert what in line
+    assert "max_tokens" not in line
+
+
+@pytest.mark.parametrize("template", [REFUSES_SYSTEM, DROPS_SYSTEM])
+def test_template_without_system_role(
+    make_machine: MakeMachine, tmp_path: Path, template: str
+) -> None:
+    """The printed fix works to the letter."""
+    machine = _with_template(make_machine, tmp_path, template)
+    done = machine.setup("finetune", "finetune.epochs=1")
+    fix = "--set model.system_role=fold"
+    assert fix in done.stderr
+    assert "max_tokens" not in done.stderr
+    if template is DROPS_SYSTEM:
+        assert "8 of 8 conversations of the training part lost their system" in done.stderr
+    else:
+        assert "System role not supported" in failed(done)
+    done = machine.setup("finetune", "finetune.epochs=1", *fix.split()[1:])
+    assert done.returncode == 0, done.stderr
+    assert "system" not in done.stderr
+
+
+def test_max_tokens_that_the_fix_names_is_enough(machine: Machine) -> None:
+    line = failed(machine.setup("finetune", "finetune.max_tokens=16"))
+    enough = line.rpartition("raise finetune.max_tokens: ")[2].split()[0]
+    done = machine.setup("finetune", f"finetune.max_tokens={enough}", "finetune.epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert "of the training part left out" not in done.stderr
+
+
+def test_shortened_conversations_are_counted(make_machine: MakeMachine) -> None:
+    rows = facts(20)
+    machine = make_machine([[*rows[i], *rows[i + 10]] for i in range(10)])
+    done = machine.setup("finetune", "finetune.epochs=1", "finetune.max_tokens=60")
+    assert done.returncode == 0, done.stderr
+    assert "8 of 8 conversations of the training part lost their oldest turns" in done.stderr
+    assert "2 of 2 conversations of the held-out part lost their oldest turns" in done.stderr
+    figures = json.loads(next(machine.home.path.glob("finetunes/*/result.json")).read_text())
+    assert figures["data"]["shortened_rows"] == 10
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_identical_conversations(make_machine: MakeMachine, count: int) -> None:
+    line = failed(make_machine(facts(1) * count).setup("finetune"))
+    assert f"has the same conversation {count} times, needed are 2 different ones" in line
+    assert "add conversations to data.source" in line
+
+
+def test_repeated_conversations_are_told(make_machine: MakeMachine) -> None:
+    done = make_machine(facts(2) * 6).setup("finetune", "finetune.epochs=1")
+    assert done.returncode == 0
+    assert "2 of the 2 held-out conversations are trained on as well" in done.stderr
+
+
+def test_home_that_cannot_be_written(machine: Machine, tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("no folder can be made in a file, not even by root")
+    env = {"HOME": str(blocked), "XDG_CACHE_HOME": "", "XDG_STATE_HOME": ""}
+    keep = {name: machine.home.env[name] for name in ("FINETUNE_PHI_HOME", "FINETUNE_PHI_MODELS")}
+
+    def run(step: str, *options: str, **places: str) -> Done:
+        unset = [part for name in keep if name not in places for part in ("-u", name)]
+        values = [f"{name}={value}" for name, value in (env | places).items()]
+        command = [sys.executable, "-m", "setup", *machine.arguments(step), *options]
+        return subprocess.run(
+            ["env", *unset, *values, *command],
+            cwd=ROOT,
+            env=machine.home.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    planned = run("finetune", "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert str(blocked) in planned.stdout
+    assert "set FINETUNE_PHI_HOME to a folder of your own" in failed(run("finetune"))
+    assert "Fix: python -m setup finetune" in failed(run("register"))
+    home = {"FINETUNE_PHI_HOME": str(tmp_path / "home")}
+    line = failed(run("finetune", **home, FINETUNE_PHI_MODELS=str(blocked / "models")))
+    assert "set FINETUNE_PHI_MODELS to a folder of your own" in line
+    assert run("finetune", **home).returncode == 0
