@@ -72,6 +72,7 @@ class Session:
         set_seed(self.settings.seed)
         self.model = attach_lora(model, self.settings)
         use_answer_loss(self.model)
+        self._mind_context(model.config.max_position_embeddings)
         self.prepared = self._remember_frozen()
 
     def _read_examples(self, split: Split, folds: bool) -> None:
@@ -102,6 +103,14 @@ class Session:
             day = f"{self.renderer.now:%d %B %Y} in the whole run"
             served = "a served model is told the day of each request"
             say(f"fine-tuning: the chat template prints the date, {day}; {served}")
+
+    def _mind_context(self, tokens: int) -> None:
+        longer = sum(len(example) > tokens for example in self.examples + self.held_out)
+        if longer:
+            say(
+                f"fine-tuning: {longer} conversations are longer than the {tokens} tokens the "
+                f"model was made for; --set finetune.max_tokens={tokens} drops their oldest turns"
+            )
 
     def _agree(self, moment: datetime) -> datetime:
         """The moment of the first process in all of them."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -13,8 +11,8 @@ import pytest
 
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import Done, Machine, conversation, facts
-from tests.home import ROOT, failed
-from tests.tiny import TEMPLATE, make_tiny_llama, transformers_folder
+from tests.home import failed
+from tests.tiny import CONTEXT, TEMPLATE, make_tiny_llama, transformers_folder
 
 LONG = conversation("Say it a hundred times.", "The lamp costs ten euros. " * 100)
 
@@ -235,6 +233,17 @@ def test_shortened_conversations_are_counted(make_machine: MakeMachine) -> None:
     assert figures["data"]["shortened_rows"] == 10
 
 
+def test_conversations_beyond_the_context_are_told(make_machine: MakeMachine) -> None:
+    machine = make_machine([*facts(9), LONG])
+    sets = ["finetune.epochs=1", "finetune.layers=1"]
+    done = machine.setup("finetune", *sets, "finetune.max_tokens=4096")
+    assert done.returncode == 0, done.stderr
+    told = f"1 conversations are longer than the {CONTEXT} tokens the model was made for"
+    assert told in done.stderr
+    fix = done.stderr.partition(f"{told}; --set ")[2].split()[0]
+    assert told not in machine.setup("finetune", *sets, fix).stderr
+
+
 @pytest.mark.parametrize("count", [2, 12])
 def test_identical_conversations(make_machine: MakeMachine, count: int) -> None:
     line = failed(make_machine(facts(1) * count).setup("finetune"))
@@ -251,28 +260,16 @@ def test_repeated_conversations_are_told(make_machine: MakeMachine) -> None:
 def test_home_that_cannot_be_written(machine: Machine, tmp_path: Path) -> None:
     blocked = tmp_path / "blocked"
     blocked.write_text("no folder can be made in a file, not even by root")
-    env = {"HOME": str(blocked), "XDG_CACHE_HOME": "", "XDG_STATE_HOME": ""}
-    keep = {name: machine.home.env[name] for name in ("FINETUNE_PHI_HOME", "FINETUNE_PHI_MODELS")}
-
-    def run(step: str, *options: str, **places: str) -> Done:
-        unset = [part for name in keep if name not in places for part in ("-u", name)]
-        values = [f"{name}={value}" for name, value in (env | places).items()]
-        command = [sys.executable, "-m", "setup", *machine.arguments(step), *options]
-        return subprocess.run(
-            ["env", *unset, *values, *command],
-            cwd=ROOT,
-            env=machine.home.env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    planned = run("finetune", "--dry-run")
-    assert planned.returncode == 0, planned.stderr
-    assert str(blocked) in planned.stdout
-    assert "set FINETUNE_PHI_HOME to a folder of your own" in failed(run("finetune"))
-    assert "Fix: python -m setup finetune" in failed(run("register"))
-    home = {"FINETUNE_PHI_HOME": str(tmp_path / "home")}
-    line = failed(run("finetune", **home, FINETUNE_PHI_MODELS=str(blocked / "models")))
-    assert "set FINETUNE_PHI_MODELS to a folder of your own" in line
-    assert run("finetune", **home).returncode == 0
+    nowhere, home = str(blocked / "home"), str(tmp_path / "home")
+    with machine.home.altered(FINETUNE_PHI_HOME=nowhere, FINETUNE_PHI_MODELS=nowhere):
+        planned = machine.setup("finetune", options=("--dry-run",))
+        assert planned.returncode == 0, planned.stderr
+        assert nowhere in planned.stdout
+        assert "set FINETUNE_PHI_HOME to a folder of your own" in failed(machine.setup("finetune"))
+        assert "Fix: python -m setup finetune" in failed(machine.setup("register"))
+    with machine.home.altered(FINETUNE_PHI_HOME=home, FINETUNE_PHI_MODELS=nowhere):
+        line = failed(machine.setup("finetune"))
+        assert f"cannot write the model to {nowhere}" in line
+        assert "set FINETUNE_PHI_MODELS to a folder of your own" in line
+    with machine.home.altered(FINETUNE_PHI_HOME=home, FINETUNE_PHI_MODELS=f"{home}/models"):
+        assert machine.setup("finetune", "finetune.epochs=1").returncode == 0

@@ -155,7 +155,7 @@ def _by_every_prompt(messages: Row, tokenizer: Any) -> tuple[list[int], list[int
 def test_labels_are_those_of_every_prompt(tokenizer: Any, name: str, exchanges: int) -> None:
     tokenizer.chat_template = TEMPLATES[name]
     chance, accepted = random.Random(f"{name}{exchanges}"), 0  # noqa: S311
-    for number in range(25):
+    for number in range(12):
         messages = _conversation(chance, exchanges, thoughts=number % 5 == 0)
         expected = _by_every_prompt(messages, tokenizer)
         if expected is None:
