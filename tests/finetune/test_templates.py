@@ -83,6 +83,15 @@ NUMBERED = (  # no turn looks alone as it does in its place
     "{{ '<|im_start|>' + (messages | length + 1) | string + 'assistant\n' }}{% endif %}"
 )
 COUNTED = "{{ '<|im_start|>' + messages | length | string + ' turns<|im_end|>' }}" + TEMPLATE
+BACKWARDS = (  # rewrites all questions but the last one, at the same length
+    "{% set ns = namespace(last=0) %}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
+    + TEMPLATE.replace(
+        "message['content']",
+        "(message['content'] | reverse if message['role'] == 'user' and loop.index0 < ns.last "
+        "else message['content'])",
+    )
+)
 TEMPLATES = {
     "chatml": TEMPLATE,
     "llama3": LLAMA3,
@@ -95,8 +104,10 @@ TEMPLATES = {
     "last answer differs": LAST_ANSWER_DIFFERS,
     "numbered": NUMBERED,
     "counted": COUNTED,
+    "backwards": BACKWARDS,
 }
-REFUSING = {"counted", "last differs"}  # no prompt of it is the beginning of a longer conversation
+# From how many exchanges on no prompt of it is the beginning of the conversation's text.
+REFUSING = {"counted": 1, "last differs": 1, "backwards": 2}
 PIECES = [
     *("The red lamp", "user", "assistant\n", "[INST]", "model", " ", "\n\n", ".", "a", "7 euros"),
     *("नमस्ते दुनिया", "मूल्य क्या है", "你好灯多少钱", "مرحبا بكم", "Übergröße", "Ελλάδα", "日本語"),
@@ -166,7 +177,7 @@ def test_labels_are_those_of_every_prompt(tokenizer: Any, name: str, exchanges: 
         example = make_example(messages, tokenizer, 10**9)
         assert (example.ids, example.labelled) == expected
         _check_shortened(messages, tokenizer, chance.randint(1, len(example)))
-    assert (accepted == 0) == (name in REFUSING)
+    assert (accepted == 0) == (exchanges >= REFUSING.get(name, 99))
 
 
 def _check_shortened(messages: Row, tokenizer: Any, max_tokens: int) -> None:
