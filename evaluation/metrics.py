@@ -14,6 +14,8 @@ from setup.errors import FixableError
 
 Better = Literal["higher", "lower", "neither"]
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -89,6 +91,15 @@ def known_metric(name: str) -> Metric:
     if name not in METRICS:
         raise FixableError(f"no metric {name!r}", f"name one of: {', '.join(METRICS)}")
     return METRICS[name]
+
+
+def within(name: str, score: float) -> float:
+    """``score`` without what rounding adds beyond the ends of the metric ``name``."""
+    metric = METRICS.get(name)
+    if metric is None or metric.scale is None or metric.lowest <= score <= metric.scale:
+        return score
+    end = metric.scale if score > metric.scale else metric.lowest
+    return end if abs(score - end) < _ROUNDING * metric.scale else score
 
 
 def deciding_metric(scored: Mapping[str, int], rows: int) -> str:

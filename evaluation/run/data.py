@@ -21,7 +21,7 @@ _DEFAULTS: dict[str, Any] = {
     "chat_history": [],
     "ground_truth": "",
     "facts": [],
-    "must_decline": False,
+    "must_decline": None,
     "category": "",
     "canaries": [],
     "marks": [],
@@ -96,7 +96,8 @@ def _check(row: Row, where: str) -> Row:
     for name in _TEXT_LISTS:
         good = isinstance(row[name], list) and all(isinstance(text, str) for text in row[name])
         _expect(good, where, name, "a list of texts")
-    _expect(isinstance(row["must_decline"], bool), where, "must_decline", "true or false")
+    said = isinstance(row["must_decline"], bool | None)
+    _expect(said, where, "must_decline", "true or false")
     _expect(_is_history(row["chat_history"]), where, "chat_history", _HISTORY)
     row = {name: value for name, value in row.items() if name in _READ}
     try:

@@ -47,6 +47,10 @@ class Evaluator:
         del lines
         return dict(found)
 
+    def is_whole(self, found: Outcome) -> bool:  # noqa: ARG002 - a judge may say anything
+        """Whether a line that was evaluated need not be evaluated again to have its scores."""
+        return True
+
 
 def _columns(*data: str) -> dict[str, str]:
     return {"answer": "${run.outputs.answer}"} | {name: f"${{data.{name}}}" for name in data}
