@@ -22,9 +22,11 @@ from evaluation.options import (
     JudgeModel,
     JudgeRepeats,
     Limit,
+    Mappings,
     MaxErrorRate,
     Primary,
     References,
+    Spread,
     Workers,
 )
 from evaluation.run.connections import read_connection
@@ -55,7 +57,10 @@ app = make_app(
 _GATE_FAILED = 3
 
 
-@app.command(epilog="Example: python -m evaluation run phi-base phi-tuned --limit 80 --name first")
+@app.command(
+    cls=Spread,
+    epilog="Example: python -m evaluation run phi-base phi-tuned --limit 80 --name first",
+)
 def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameters
     context: typer.Context,
     connections: Annotated[
@@ -65,8 +70,10 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     recipe: RecipeName = DEFAULT,
     sets: Sets = None,
     data: Annotated[
-        Path | None, typer.Option(help="A JSONL file; else the recipe's test split.")
+        Path | None,
+        typer.Option(help="JSONL, JSON, CSV or TSV; else the recipe's test split."),
     ] = None,
+    column_mapping: Mappings = None,
     evaluators: Evaluators = None,
     limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Which rows --limit draws.")] = 0,

@@ -96,7 +96,12 @@ def _same_grades(table: Table) -> list[str]:
     grades: dict[tuple[float, int], list[str]] = {}
     for name, values in table.scores.items():
         given = values[~np.isnan(values)]
-        if name.startswith(_JUDGED) and len(given) >= _SAME_GRADE_FROM and np.ptp(given) == 0:
+        if (
+            name.startswith(_JUDGED)
+            and METRICS[name].lowest == 1.0
+            and len(given) >= _SAME_GRADE_FROM
+            and np.ptp(given) == 0
+        ):
             label = METRICS[name].label.partition(",")[0]
             grades.setdefault((float(given[0]), len(given)), []).append(label)
     return [

@@ -155,6 +155,7 @@ def _folder(baseline: RunFolder, candidate: RunFolder) -> Path:
 def _lines(baseline: Table, candidate: Table, judge: JudgeConnection, repeats: int) -> list[Row]:
     others = {row["id"]: row for row in _answered(baseline)}
     shared: Row = {
+        "judge": judge.name,
         "judge_model": judge.model,
         "judge_temperature": TEMPERATURE if repeats > 1 else 0.0,
     }

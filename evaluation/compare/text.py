@@ -56,7 +56,8 @@ def show_run(run: RunFolder, *, seed: int = 0, resamples: int = 2000) -> None:
 
 def _sentence_of_one(metric: Metric, found: Estimate, answered: int) -> str:
     of = "" if found.n == answered else f" of {answered}"
-    return f"{metric.label} {show_estimate(found, metric)} on {_count(found)}{of} rows"
+    few = " (few)" if found.few else ""
+    return f"{metric.label} {show_estimate(found, metric)} on {found.n}{of} rows{few}"
 
 
 def _count(found: Estimate) -> str:
@@ -199,7 +200,9 @@ def _cells(found: MetricComparison) -> list[str]:
         candidate,
         difference,
         _count(found.difference),
-        NOTHING if found.wins is None else f"{found.wins}/{found.ties}/{found.losses}",
+        NOTHING
+        if found.wins is None or not found.difference.n
+        else f"{found.wins}/{found.ties}/{found.losses}",
         _p_value(found.p_value),
         detectable,
         "" if found.verdict == "no difference shown" else found.verdict,

@@ -199,7 +199,7 @@ def _metric_row(found: MetricComparison, limit: float) -> MetricRow:
 
 
 def _record(found: MetricComparison) -> str:
-    if found.wins is None:
+    if found.wins is None or not found.difference.n:
         return NONE
     return f"{count(found.wins)} / {count(found.ties)} / {count(found.losses)}"
 

@@ -44,7 +44,7 @@ def _check(judge: JudgeConnection, kind: str) -> None:
     raise FixableError(
         f"judge {judge.model} of connection {judge.name} gives no verdict: asked about a simple "
         f'answer it said "{shorten(said, 120)}" ({shorten(problem)})',
-        f"a model that follows the rubric in {_RUBRICS[kind]}: --judge-model NAME, --judge NAME",
+        f"name a model that can follow {_RUBRICS[kind]}: --judge-model NAME, or --judge CONNECTION",
     )
 
 
@@ -110,5 +110,5 @@ _KINDS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[str], str]]] = {
 _RUBRICS = {
     "judge": "flows/evaluate_with_judge/judge.jinja2",
     PAIRWISE: "flows/evaluate_with_judge/judge.jinja2",
-    "evals-judge": "promptflow-evals (one digit, 1 to 5)",
+    "evals-judge": "promptflow-evals, which asks for one digit",
 }

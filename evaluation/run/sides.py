@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from evaluation.folders import check_name
+from evaluation.run.columns import parse_mapping
 from evaluation.run.connections import KnownConnection, check_endpoint, read_connection
 from evaluation.run.data import RunData, read_data
 from evaluation.run.evaluators import Evaluator, computed_evaluator
@@ -68,7 +69,8 @@ def plan_run(name: str, request: Request, mode: Mode = "new") -> list[Plan]:
     check_name(name)
     recipe = load_recipe(request.recipe, list(request.sets))
     evaluators, judge = _evaluators(request)
-    data = read_data(_data_path(request, recipe), request.limit, request.seed)
+    mapping = parse_mapping(request.column_mapping)
+    data = read_data(_data_path(request, recipe), request.limit, request.seed, mapping)
     _check_columns(request, data)
     plans = [
         _plan(name, request, recipe, connection, data, evaluators)
