@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from evaluation import folders
 from evaluation.batch.watch import Interrupted
@@ -200,13 +200,15 @@ def gate(
 def list_runs(as_json: AsJson = False) -> None:
     """List the runs, the newest first."""
     found = folders.list_sides()
-    table = Table("run", "started", "n", "ok", "error", "decided by")
+    fixed = [Column(name, no_wrap=True, overflow="fold") for name in ("run", "started", "n", "ok")]
+    table = Table(*fixed, "error", "decided by")
     for side in found:
         counts = side["summary"] or {}
         numbers = [str(counts[key]) for key in ("n", "ok")] if counts else ["unfinished"]
         if counts:
             numbers += [_errors(counts), folders.deciding_score(counts)]
-        table.add_row(side["name"], str(side["started"]), *numbers)
+        started = str(side["started"])[: len("2026-11-22T12:00")].replace("T", " ")
+        table.add_row(side["name"], started, *numbers)
     if as_json:
         show({"runs": found}, "", as_json)
     else:

@@ -19,6 +19,7 @@ from evaluation.compare.notes import notes_of, notes_on, why_undecided
 from evaluation.compare.pairs import Pairs, pair_rows
 from evaluation.compare.preference import add_preferences
 from evaluation.compare.statistics import (
+    BOOTSTRAP_FROM,
     CONFIDENCE,
     Values,
     detectable_mean,
@@ -92,10 +93,12 @@ def _metrics(
     before = estimate_scores(left, seed=seed, resamples=resamples)
     after = estimate_scores(right, seed=seed, resamples=resamples)
     differences = _differences(scores, seed, resamples)
-    return [
-        _compared(name, before.get(name, NONE), after.get(name, NONE), differences[name], found)
-        for name, found in scores.items()
-    ]
+    compared = []
+    for name, found in scores.items():
+        sides = before.get(name, NONE), after.get(name, NONE)
+        difference = within_sides(differences[name], *sides)
+        compared.append(_compared(name, *sides, difference, found))
+    return compared
 
 
 def estimate_scores(table: Table, *, seed: int = 0, resamples: int = 2000) -> dict[str, Estimate]:
@@ -126,6 +129,21 @@ def _possible(found: Estimate, lowest: float | None, highest: float | None) -> E
     low = found.low if lowest is None else max(found.low, lowest)
     high = found.high if highest is None else min(found.high, highest)
     return replace(found, low=low, high=high)
+
+
+def within_sides(difference: Estimate, before: Estimate, after: Estimate) -> Estimate:
+    """``difference`` no further than from one end of ``before`` to the other end of ``after``.
+
+    Student's intervals agree by themselves, for s of a difference is at most the sum of both; where
+    a side's ends at its metric's end, that of the difference has to be told. From eight rows on no
+    interval leaves the range, and where the sides have rows of their own they say nothing.
+    """
+    n = difference.n
+    if n >= BOOTSTRAP_FROM or {before.n, after.n} != {n}:
+        return difference
+    if before.low is None or before.high is None or after.low is None or after.high is None:
+        return difference
+    return _possible(difference, after.low - before.high, after.high - before.low)
 
 
 @dataclass(frozen=True)
@@ -208,11 +226,17 @@ def _compared(
         losses=losses if directed else None,
         p_value=p_value,
         test=("exact McNemar" if scores.shares else "sign") if directed else "",
-        detectable=detectable_rate(up + down, n)
-        if scores.shares
-        else detectable_mean(scores.difference),
+        detectable=_detectable(metric, scores),
         verdict=_verdict(metric, difference, wins - losses, p_value),
     )
+
+
+def _detectable(metric: Metric, scores: _Scores) -> float | None:
+    """None where only a difference beyond the metric's range would show."""
+    if scores.shares:
+        return detectable_rate(sum(_counts(scores.difference)), len(scores.at))
+    found = detectable_mean(scores.difference)
+    return found if found is None or found <= (metric.widest or found) else None
 
 
 def _verdict(metric: Metric, difference: Estimate, won: int, p_value: float | None) -> Verdict:

@@ -146,6 +146,17 @@ class Comparison:
         """For JSON."""
         return asdict(self)
 
+    @property
+    def scored(self) -> list[MetricComparison]:
+        """The metrics that a row of either run has, the primary first."""
+        found = [each for each in self.metrics if each.baseline.n or each.candidate.n]
+        return sorted(found, key=lambda each: each.metric != self.primary)
+
+    @property
+    def not_scored(self) -> list[str]:
+        """The metrics that no row has."""
+        return [each.metric for each in self.metrics if not each.baseline.n + each.candidate.n]
+
     def metric(self, name: str) -> MetricComparison | None:
         """The comparison of one metric, None where it was not compared."""
         return next((found for found in self.metrics if found.metric == name), None)

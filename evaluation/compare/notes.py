@@ -39,7 +39,7 @@ def same_data(baseline: RunFolder, candidate: RunFolder) -> bool:
 
 def notes_of(*tables: Table) -> list[str]:
     """What is to be known of the runs' own numbers: their data, and how their judge behaved."""
-    read = [note for table in tables for note in _data(table.run).get("notes") or []]
+    read = [note for table in tables for note in table.run.config.get("notes") or []]
     return [
         *dict.fromkeys(read),
         *(note for table in tables for note in (*_without_verdict(table), *_same_grades(table))),
@@ -58,12 +58,11 @@ def why_undecided(*tables: Table) -> str:
         has = (f"{t.run.name} has {', '.join(s)}" for t, s in zip(tables, scored, strict=True))
         shared = set(scored[0]).intersection(*scored[1:])
         return "no row has a score in both" if shared else f"they share no metric: {'; '.join(has)}"
-    empty = next(table for table, labels in zip(tables, scored, strict=True) if not labels)
-    return _why_empty(empty)
+    empty = [table for table, labels in zip(tables, scored, strict=True) if not labels]
+    return _why_empty(empty[0], "" if len(empty) == len(tables) else f" in {empty[0].run.name}")
 
 
-def _why_empty(table: Table) -> str:
-    where = f" in {table.run.name}"
+def _why_empty(table: Table, where: str) -> str:
     replies = int(table.replies.sum())
     if replies and replies == int(table.unparsed.sum()):
         return f"no reply of the judge was a verdict{where}"

@@ -80,7 +80,7 @@ def comparison_text(comparison: Comparison) -> str:
     Plain lines of about 130 characters: a table that fits itself to the terminal would leave out
     figures where there is none.
     """
-    ordered = sorted(comparison.metrics, key=lambda found: found.metric != comparison.primary)
+    ordered = comparison.scored
     lines = [
         verdict_sentence(comparison),
         f"  {_rows(comparison.baseline)}",
@@ -88,6 +88,7 @@ def comparison_text(comparison: Comparison) -> str:
         "",
         *_aligned([_HEADER, *(_cells(found) for found in ordered)]),
         "",
+        *_not_scored(comparison),
         *gap_lines(comparison),
         *(f"note: {note}" for note in _few(found.difference for found in ordered)),
         *_regressions(comparison),
@@ -121,6 +122,11 @@ def _headline_numbers(found: MetricComparison, pairs: int) -> str:
     of = "" if found.difference.n == pairs else f" of {pairs}"
     few = " (few)" if found.difference.few else ""
     return f"{' -> '.join(values)}, {difference}, n={found.difference.n}{of}{few}"
+
+
+def _not_scored(comparison: Comparison) -> list[str]:
+    labels = [METRICS[name].label for name in comparison.not_scored]
+    return [f"no row has a score of {', '.join(labels)}"] if labels else []
 
 
 def gap_lines(comparison: Comparison) -> list[str]:

@@ -51,6 +51,7 @@ class Context:
     warnings: list[str] = field(default_factory=list)
     pairs: str = ""
     intervals: str = ""
+    not_scored: str = ""
 
     @property
     def compared(self) -> bool:
@@ -88,6 +89,7 @@ def comparison_context(
         warnings=_failed(sides) + comparison.notes,
         pairs=count(comparison.pairs),
         intervals=f"{count(comparison.resamples)} resamples, seed {comparison.seed}",
+        not_scored=", ".join(METRICS[name].label for name in comparison.not_scored),
     )
 
 
@@ -112,7 +114,7 @@ def _changes(comparison: Comparison, sides: list[ReportSide]) -> list[Section]:
 def single_context(side: ReportSide, gates: Sequence[GateResult]) -> Context:
     """The report of one run by itself."""
     estimates = estimate_scores(side.table, seed=_SEED, resamples=_RESAMPLES)
-    rows = [_single_row(METRICS[name], found) for name, found in estimates.items()]
+    rows = [_single_row(METRICS[name], found) for name, found in estimates.items() if found.n]
     counts = {name: found.n for name, found in estimates.items()}
     deciding = METRICS.get(deciding_metric(counts, side.ok))
     sections = []
@@ -135,6 +137,7 @@ def single_context(side: ReportSide, gates: Sequence[GateResult]) -> Context:
         gates=list(gates),
         warnings=_failed([side]) + notes_of(side.table),
         intervals=f"{count(_RESAMPLES)} resamples, seed {_SEED}",
+        not_scored=", ".join(METRICS[name].label for name, n in counts.items() if not n),
     )
 
 

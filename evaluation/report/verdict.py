@@ -88,8 +88,8 @@ def few(found: Estimate) -> str:
 
 
 def metric_rows(comparison: Comparison) -> list[MetricRow]:
-    """The table: the primary metric first, then in the order of the comparison."""
-    found = sorted(comparison.metrics, key=lambda each: each.metric != comparison.primary)
+    """The table of what was scored: the primary metric first, then in the comparison's order."""
+    found = comparison.scored
     limit = _shared_limit(found)
     return [_metric_row(each, limit) for each in found]
 

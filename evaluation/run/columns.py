@@ -137,6 +137,8 @@ def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
         if value.startswith("${") and column_of(value) is None:
             how = f"{OPTION} {name}='${{data.COLUMN}}', or a constant"
             raise FixableError(f"{OPTION} {name}: {value} is no column of the data", how)
+        if name in mapping:
+            raise FixableError(f"{OPTION} names {name} twice", "name one column for it")
         mapping[name] = value
     return mapping
 
@@ -164,17 +166,21 @@ def check_mapping(mapping: Mapping[str, str], seen: Sequence[str], where: str) -
             )
 
 
-def fix_for(seen: Sequence[str], mapping: Mapping[str, str]) -> str:
-    """The option that reads a file without a column ``question``, guessed from what it has."""
+def no_question(record: Record, seen: Sequence[str], mapping: Mapping[str, str]) -> FixableError:
+    """The error of a row without ``question``: its fix is to read, or give, the column.
+
+    ``seen`` are the columns of the whole file.
+    """
+    if {"question", _MESSAGES} & {*seen, *mapping}:
+        what = f"{record.where}: column question is missing in this row"
+        return FixableError(what, "give the row a question, or leave it out")
     guessed = guess(seen, {"question", "ground_truth", "chat_history", "facts"} - set(mapping))
     if "question" not in guessed:
         guessed = {"question": "${data.COLUMN}"} | guessed
-    return f"the same command with {option(dict(mapping) | guessed)}"
-
-
-def missing_question(seen: Sequence[str]) -> str:
-    """What is said of a file without it."""
-    return f"column question is missing; the file has {_listed(seen)}"
+    return FixableError(
+        f"{record.where}: column question is missing; the file has {_listed(seen)}",
+        f"the same command with {option(dict(mapping) | guessed)}",
+    )
 
 
 def guess(seen: Sequence[str], wanted: Iterable[str]) -> dict[str, str]:

@@ -17,8 +17,7 @@ from evaluation.run.columns import (
     TEXT_LISTS,
     Columns,
     check_mapping,
-    fix_for,
-    missing_question,
+    no_question,
 )
 from evaluation.run.files import read_records
 from setup.errors import FixableError
@@ -83,8 +82,7 @@ def read_data(
     for record in records:
         row = columns.take(record)
         if "question" not in row:
-            what = f"{record.where}: {missing_question(list(record.content))}"
-            raise FixableError(what, fix_for(seen, mapping))
+            raise no_question(record, seen, mapping)
         rows.append(_check(row, record.where))
     notes = tuple(columns.notes(rows))
     _give_ids(rows, path)

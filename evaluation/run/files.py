@@ -83,7 +83,8 @@ def _whole_document(path: Path, text: str) -> list[Any] | None:
         raise FixableError(f"{path} is nested too deeply", _ONE_A_LINE) from None
     if isinstance(found, list):
         return found
-    _refuse_wrapped(path, found)
+    if path.suffix.lower() == ".json":
+        _refuse_wrapped(path, found)
     return [found]
 
 
@@ -92,9 +93,13 @@ def _refuse_wrapped(path: Path, found: dict[str, Any]) -> None:
     lists = [
         name
         for name, value in found.items()
-        if name != "messages" and isinstance(value, list) and value and isinstance(value[0], dict)
+        if isinstance(value, list)
+        and value
+        and isinstance(value[0], dict)
+        # A list of turns is a conversation: the object is itself a row.
+        and "role" not in value[0]
     ]
-    if lists and "question" not in found and "messages" not in found:
+    if lists and "question" not in found:
         name, rows = lists[0], path.with_suffix(".rows.json")
         raise FixableError(
             f"{path} is one object with {', '.join(found)}, not a list of rows",
