@@ -201,7 +201,7 @@ def list_runs(as_json: AsJson = False) -> None:
     """List the runs, the newest first."""
     found = folders.list_sides()
     fixed = [Column(name, no_wrap=True, overflow="fold") for name in ("run", "started", "n", "ok")]
-    table = Table(*fixed, "error", "decided by")
+    table = Table(*fixed, "error", "score")
     for side in found:
         counts = side["summary"] or {}
         numbers = [str(counts[key]) for key in ("n", "ok")] if counts else ["unfinished"]
