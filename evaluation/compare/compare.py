@@ -19,7 +19,6 @@ from evaluation.compare.notes import notes_of, notes_on, why_undecided
 from evaluation.compare.pairs import Pairs, pair_rows
 from evaluation.compare.preference import add_preferences
 from evaluation.compare.statistics import (
-    BOOTSTRAP_FROM,
     CONFIDENCE,
     Values,
     detectable_mean,
@@ -132,16 +131,16 @@ def _possible(found: Estimate, lowest: float | None, highest: float | None) -> E
 
 
 def within_sides(difference: Estimate, before: Estimate, after: Estimate) -> Estimate:
-    """``difference`` no further than from one end of ``before`` to the other end of ``after``.
+    """``difference`` where one side does not vary: no further than the other side reaches.
 
-    Student's intervals agree by themselves, for s of a difference is at most the sum of both; where
-    a side's ends at its metric's end, that of the difference has to be told. From eight rows on no
-    interval leaves the range, and where the sides have rows of their own they say nothing.
+    Then it is the other side, moved; of that nothing more is cut off than what cannot be. Where
+    both sides vary their own intervals say less than that of the difference.
     """
-    n = difference.n
-    if n >= BOOTSTRAP_FROM or {before.n, after.n} != {n}:
+    if {before.n, after.n} != {difference.n} or not before.n:
         return difference
     if before.low is None or before.high is None or after.low is None or after.high is None:
+        return difference
+    if before.low < before.high and after.low < after.high:
         return difference
     return _possible(difference, after.low - before.high, after.high - before.low)
 
