@@ -140,7 +140,8 @@ def within_sides(difference: Estimate, before: Estimate, after: Estimate) -> Est
         return difference
     if before.low is None or before.high is None or after.low is None or after.high is None:
         return difference
-    if before.low < before.high and after.low < after.high:
+    one_varies = (before.low < before.high) != (after.low < after.high)
+    if not one_varies:
         return difference
     return _possible(difference, after.low - before.high, after.high - before.low)
 

@@ -49,18 +49,18 @@ class Columns:
         Raises:
             FixableError: A value cannot be read as what the column is.
         """
-        row = {name: record.content[name] for name in NAMES if name in record.content}
+        content = {name: value for name, value in record.content.items() if value is not None}
+        row = {name: content[name] for name in NAMES if name in content}
         if record.is_text:
             row = {name: _read_text(name, value, record.where) for name, value in row.items()}
         for name, value in self.mapping.items():
             column = column_of(value)
             if column is None:
                 row[name] = _read_text(name, value, OPTION)
-            elif (found := record.content.get(column)) is not None:
+            elif (found := content.get(column)) is not None:
                 row[name] = _read_text(name, found, record.where) if record.is_text else found
             else:
                 row.pop(name, None)
-        row = {name: value for name, value in row.items() if value is not None}
         messages = row.get("question", self._messages(record))
         if _is_messages(messages):
             row = row | self._conversation(messages, row, record.where)

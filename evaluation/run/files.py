@@ -33,7 +33,7 @@ _BINARY = {
 
 @dataclass(frozen=True)
 class Record:
-    """One object of the file and ``where`` it stands; in a table all values are text."""
+    """One object of the file and ``where`` it stands; a table's values are text, or None."""
 
     where: str
     content: dict[str, Any]
@@ -146,7 +146,8 @@ def _read_table(path: Path, text: str) -> Iterator[Record]:
                     f"{len(header)}",
                     f"put a text that holds {separator!r} between double quotes",
                 )
-            row = {name: cell for name, cell in zip(header, cells, strict=True) if cell.strip()}
+            named = [pair for pair in zip(header, cells, strict=True) if pair[0]]
+            row = {name: cell if cell.strip() else None for name, cell in named}
             yield Record(f"{path}:{lines.line_num}", row, is_text=True)
     except csv.Error as error:
         problem = f"{path}:{lines.line_num} is not CSV: {error}"

@@ -56,7 +56,7 @@ def rows(machine: Machine, count: int) -> str:
         (EVALS, "9", 'it said "9"'),
     ],
 )
-def test_a_judge_without_a_verdict_is_refused_before_row_one(  # noqa: PLR0913, PLR0917
+def test_a_judge_without_a_verdict_is_refused_before_row_one(  # noqa: PLR0917
     machine: Machine,
     chat: ChatServer,
     judge: Server,
