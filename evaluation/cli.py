@@ -82,7 +82,7 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     workers: Workers = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
     retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Ask the failed rows of a run again.")
+        bool, typer.Option("--retry-errors", help="Ask failed rows, and a judge without verdict, again.")
     ] = False,
     judge: Annotated[str, typer.Option(help="The judge's connection.")] = "judge",
     judge_model: JudgeModel = "",
@@ -216,7 +216,7 @@ def list_runs(as_json: AsJson = False) -> None:
 
 
 def _errors(counts: dict[str, Any]) -> str:
-    """What has no answer, no score or no verdict."""
+    """The counts of rows without an answer, a score or a verdict."""
     rare = [f"{counts[name]} {name}" for name in ("unscored", "no_verdict") if counts.get(name)]
     return ", ".join([str(counts["error"]), *rare])
 

@@ -38,7 +38,7 @@ class Metric:
 
     @property
     def decides(self) -> bool:
-        """Whether a comparison may be decided by it unasked."""
+        """True where a comparison may be decided by it unasked."""
         return self.of_answers and self.better != "neither"
 
     @property

@@ -62,11 +62,11 @@ class Table:
 
     @property
     def answered(self) -> int:
-        """How many rows have an answer."""
+        """The number of rows that have an answer."""
         return int(np.count_nonzero(~self.failed))
 
     def counts(self) -> dict[str, int]:
-        """How many rows have a score, by metric."""
+        """The number of rows that have a score, by metric."""
         return {name: int(np.count_nonzero(~np.isnan(v))) for name, v in self.scores.items()}
 
     def rows(self, indices: Iterable[int]) -> Iterator[Row]:

@@ -28,17 +28,17 @@ class Estimate:
 
     @property
     def few(self) -> bool:
-        """Whether it rests on fewer than ten rows: the interval is rough, one more row moves it."""
+        """True over fewer than ten rows: the interval is rough, one more row moves it."""
         return 0 < self.n < FEW
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero is outside of the interval."""
+        """True where zero is outside of the interval."""
         return (self.low is not None and self.low > 0) or (self.high is not None and self.high < 0)
 
 
 def decimals(usual: int, *estimates: Estimate, difference: Estimate | None = None) -> int:
-    """How many decimals the figures of one row are written with: ``usual``, or more.
+    """The decimals that the figures of one row are written with: ``usual``, or more.
 
     So many that an interval is wider than one step of the last digit, and that a ``difference``
     whose interval excludes zero does not read as zero.

@@ -16,7 +16,7 @@ _JUDGED = ("judge_", "evals_")
 
 
 def notes_on(baseline: RunFolder, candidate: RunFolder) -> list[str]:
-    """What besides the model may have made a difference."""
+    """Sentences on what besides the model may have made a difference."""
     notes = []
     if _mapping(baseline) != _mapping(candidate):
         notes.append("other column mappings: only the rows that both have are compared")
@@ -31,14 +31,14 @@ def notes_on(baseline: RunFolder, candidate: RunFolder) -> list[str]:
 
 
 def same_data(baseline: RunFolder, candidate: RunFolder) -> bool:
-    """Whether both runs read the same rows: the same file, its columns mapped alike."""
+    """True where both runs read the same rows: the same file, its columns mapped alike."""
     sums = [_data(run).get("sha256") for run in (baseline, candidate)]
     same = sums[0] is not None and sums[0] == sums[1]
     return same and _mapping(baseline) == _mapping(candidate)
 
 
 def notes_of(*tables: Table) -> list[str]:
-    """What is to be known of the runs' own numbers: their data, and how their judge behaved."""
+    """Sentences on the runs' own numbers: their data, and how their judge behaved."""
     read = [note for table in tables for note in table.run.config.get("notes") or []]
     return [
         *dict.fromkeys(read),

@@ -42,7 +42,7 @@ _FOUND = "preferences.json"
 
 @dataclass(frozen=True)
 class Preferences:
-    """How the judging went: the ``replies``, how many are ``unparsed``, what the first such says.
+    """The judging in numbers: ``replies``, those ``unparsed``, and what the first such says.
 
     ``decided`` is how many rows have a verdict in both orders.
     """

@@ -61,12 +61,12 @@ def _sentence_of_one(metric: Metric, found: Estimate, answered: int) -> str:
 
 
 def _count(found: Estimate) -> str:
-    """How many rows an estimate is of, marked where they are few."""
+    """The rows that an estimate is of, marked where they are few."""
     return f"few {found.n}" if found.few else str(found.n)
 
 
 def _few(estimates: Iterable[Estimate]) -> list[str]:
-    """What the mark means, where one stands."""
+    """The meaning of the mark, where one stands."""
     if not any(found.few for found in estimates):
         return []
     return [

@@ -213,7 +213,7 @@ def _listed(seen: Sequence[str]) -> str:
 
 
 def _read_text(name: str, value: Any, where: str) -> Any:
-    """What the text of a cell, or of an option, is in the column ``name``."""
+    """The value in the column ``name`` of a cell's, or an option's, text."""
     text = str(value).strip()
     if name not in _JSON:
         return value
@@ -229,7 +229,7 @@ def _read_text(name: str, value: Any, where: str) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is a text, or a number that can be written as one."""
+    """True for a text, and for a number that can be written as one."""
     if isinstance(value, bool):
         return False
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))

@@ -48,7 +48,7 @@ class Evaluator:
         return dict(found)
 
     def is_whole(self, found: Outcome) -> bool:  # noqa: ARG002 - a judge may say anything
-        """Whether a line that was evaluated need not be evaluated again to have its scores."""
+        """True where a line that was evaluated has all its scores."""
         return True
 
 

@@ -64,7 +64,7 @@ class JudgeEvaluator(Evaluator):
         return {row: _combine(row, outcomes) for row, outcomes in by_row.items()}
 
     def is_whole(self, found: Outcome) -> bool:
-        """Whether every reply to the line was a verdict."""
+        """True where every reply to the line was a verdict."""
         return not missing_verdicts(found)
 
 

@@ -44,13 +44,13 @@ def as_row(line: int, row: Row, asked: Outcome, evaluated: Sequence[Evaluated]) 
 
 
 def missing_verdicts(line: Outcome) -> int:
-    """How many replies of a judge to a line that it evaluated are no verdict."""
+    """Count the replies of a judge to a line that are no verdict."""
     outputs = line.outputs or {}
     return sum(int(outputs.get(name) or 0) for name in ("judge_unparsed", "evals_unparsed"))
 
 
 def replies_of(line: Outcome) -> int:
-    """How many replies of a judge a line that it evaluated has had: one, or one of each judge."""
+    """Count the replies of a judge to a line: one, or one of each judge."""
     outputs = line.outputs or {}
     if "evals_unparsed" not in outputs:
         return int("judge_unparsed" in outputs)

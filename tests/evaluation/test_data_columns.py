@@ -27,7 +27,7 @@ def read(folder: Path, name: str, content: str | bytes, *mapping: str) -> RunDat
 
 
 def said(found: RunData) -> list[dict[str, Any]]:
-    """What the rows say, without what is empty."""
+    """The rows without what is empty."""
     return [
         {name: row[name] for name in READ if row[name] not in ("", [], None)} for row in found.rows
     ]
