@@ -82,7 +82,7 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     workers: Workers = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
     retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Ask failed rows, and a judge without verdict, again.")
+        bool, typer.Option("--retry-errors", help="Ask again: failed rows, and no verdicts.")
     ] = False,
     judge: Annotated[str, typer.Option(help="The judge's connection.")] = "judge",
     judge_model: JudgeModel = "",

@@ -14,7 +14,7 @@ References = Annotated[
     list[str] | None,
     typer.Argument(help="Runs: NAME, NAME/CONNECTION or a folder; the newest run if none."),
 ]
-Primary = Annotated[str, typer.Option(help="The metric that decides; else one that most rows have.")]
+Primary = Annotated[str, typer.Option(help="The metric that decides; else one most rows have.")]
 Gates = Annotated[Path | None, typer.Option(help="A file of gates, as evaluation/gates.yaml.")]
 JudgeModel = Annotated[str, typer.Option(help="Its model; Azure OpenAI: deployment.")]
 JudgeRepeats = Annotated[
