@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from evaluation import folders
 from evaluation.batch.watch import Interrupted
@@ -22,13 +22,16 @@ from evaluation.options import (
     JudgeModel,
     JudgeRepeats,
     Limit,
+    Mappings,
     MaxErrorRate,
     Primary,
     References,
+    Spread,
     Workers,
 )
 from evaluation.run.connections import read_connection
-from evaluation.run.judging import check_judge, read_judge, refuse_self_judging
+from evaluation.run.judge_check import PAIRWISE, check_judge
+from evaluation.run.judging import read_judge, refuse_self_judging
 from evaluation.run.request import Mode, Request, go_on, save_request
 from evaluation.run.sides import Run, carry_out, plan_run
 from evaluation.runs import RunFolder
@@ -54,7 +57,10 @@ app = make_app(
 _GATE_FAILED = 3
 
 
-@app.command(epilog="Example: python -m evaluation run phi-base phi-tuned --limit 80 --name first")
+@app.command(
+    cls=Spread,
+    epilog="Example: python -m evaluation run phi-base phi-tuned --limit 80 --name first",
+)
 def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameters
     context: typer.Context,
     connections: Annotated[
@@ -64,8 +70,10 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     recipe: RecipeName = DEFAULT,
     sets: Sets = None,
     data: Annotated[
-        Path | None, typer.Option(help="A JSONL file; else the recipe's test split.")
+        Path | None,
+        typer.Option(help="JSONL, JSON, CSV or TSV; else the recipe's test split."),
     ] = None,
+    column_mapping: Mappings = None,
     evaluators: Evaluators = None,
     limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Which rows --limit draws.")] = 0,
@@ -74,7 +82,7 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     workers: Workers = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
     retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Ask the failed rows of a run again.")
+        bool, typer.Option("--retry-errors", help="Ask again: failed rows, and no verdicts.")
     ] = False,
     judge: Annotated[str, typer.Option(help="The judge's connection.")] = "judge",
     judge_model: JudgeModel = "",
@@ -130,6 +138,12 @@ def judge(  # noqa: PLR0913, PLR0917
     judge_model: JudgeModel = "",
     judge_repeats: JudgeRepeats = 1,
     force_judge: ForceJudge = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Ask again where a reply was no verdict.")
+    ] = False,
+    max_error_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Exit 1 when more replies are no verdict.")
+    ] = 0.05,
     as_json: AsJson = False,
 ) -> None:
     """Let a model choose between the answers of BASELINE CANDIDATE, each pair in both orders."""
@@ -139,12 +153,21 @@ def judge(  # noqa: PLR0913, PLR0917
     if not force_judge:
         refuse_self_judging(chosen, [read_connection(side.config["connection"]) for side in sides])
     with console.progress_bar(f"Checking judge {chosen.model}"):
-        check_judge(chosen)
+        check_judge(chosen, [PAIRWISE])
     try:
-        prefer(sides[0], sides[1], chosen, judge_repeats)
+        preferences = prefer(sides[0], sides[1], chosen, judge_repeats, retry=retry_errors)
     except Interrupted:
         raise typer.Exit(INTERRUPTED) from None
-    print_finding(find(sides, sides[1].path.parent, primary=PREFERRED), as_json)
+    problem = None
+    if preferences.unparsed_share > max_error_rate:
+        again = "python -m evaluation judge --retry-errors, with the same options"
+        what = f"{preferences}, more than --max-error-rate {max_error_rate:.1%}"
+        problem = FixableError(what, again)
+    primary = PREFERRED if preferences.decided else ""
+    finding = find(sides, sides[1].path.parent, primary=primary)
+    print_finding(finding, as_json, problem=problem)
+    if problem:
+        raise typer.Exit(1) if as_json else problem
 
 
 @app.command(epilog="Example: python -m evaluation report first --out report")
@@ -177,22 +200,33 @@ def gate(
 def list_runs(as_json: AsJson = False) -> None:
     """List the runs, the newest first."""
     found = folders.list_sides()
-    table = Table("run", "started", "n", "ok", "error")
+    fixed = [Column(name, no_wrap=True, overflow="fold") for name in ("run", "started", "n", "ok")]
+    table = Table(*fixed, "error", "score")
     for side in found:
         counts = side["summary"] or {}
-        numbers = [str(counts[key]) for key in ("n", "ok", "error")] if counts else ["unfinished"]
-        table.add_row(side["name"], str(side["started"]), *numbers)
+        numbers = [str(counts[key]) for key in ("n", "ok")] if counts else ["unfinished"]
+        if counts:
+            numbers += [_errors(counts), folders.deciding_score(counts)]
+        started = str(side["started"])[: len("2026-11-22T12:00")].replace("T", " ")
+        table.add_row(side["name"], started, *numbers)
     if as_json:
         show({"runs": found}, "", as_json)
     else:
         console.out.print(table)
 
 
+def _errors(counts: dict[str, Any]) -> str:
+    """The counts of rows without an answer, a score or a verdict."""
+    rare = [f"{counts[name]} {name}" for name in ("unscored", "no_verdict") if counts.get(name)]
+    return ", ".join([str(counts["error"]), *rare])
+
+
 def _too_many_errors(done: Run, limit: float) -> FixableError | None:
     if done.failed_share <= limit:
         return None
+    silent = f" (on {done.no_verdict} the judge gave no verdict)" if done.no_verdict else ""
     return FixableError(
-        f"{done.failed_share:.1%} of the rows of run {done.name} failed, more than "
+        f"{done.failed_share:.1%} of the rows of run {done.name} failed{silent}, more than "
         f"--max-error-rate {limit:.1%}",
         f"python -m evaluation run --retry-errors --name {done.name}",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from evaluation.compare.compare import compare_runs
 from evaluation.compare.comparison import Comparison
 from evaluation.compare.text import show_comparison, show_run
-from evaluation.gate import GateResult, check_gates
+from evaluation.gate import GATES, NO_SCORE, GateResult, check_gates
 from evaluation.report import ReportFiles, write_report, write_single_report
 from evaluation.runs import RunFolder
 from setup import console
@@ -78,6 +78,11 @@ def print_finding(
     for result in finding.gates:
         verdict = "pass" if result.passed else "FAIL"
         console.out.print(f"{verdict}  {result.name}: {result.detail}", markup=False)
+    absent = sum(result.detail.startswith(NO_SCORE) for result in finding.gates)
+    if absent:
+        note = f"note: {absent} gates are of metrics that no row has. Copy evaluation/{GATES.name},"
+        rest = "keep the metrics that your data has, and name the copy with --gates"
+        console.out.print(f"{note} {rest}", markup=False)
     if finding.files:
         console.out.print(f"report: {finding.files.html}", markup=False)
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evaluation.metrics import METRICS, deciding_metric
 from evaluation.run.request import FILE, load_request
 from evaluation.runs import CONFIG, RunFolder, open_run
 from setup.errors import FixableError
@@ -89,6 +90,13 @@ def list_sides() -> list[dict[str, Any]]:
         name = f"{path.parent.parent.name}/{path.parent.name}"
         found.append({"name": name, "started": config.get("started"), "summary": summary})
     return found
+
+
+def deciding_score(summary: dict[str, Any]) -> str:
+    """The metric that decides about a run and its mean, as ``F1 0.91``; a dash where none can."""
+    name = deciding_metric(summary.get("scored", {}), summary["ok"])
+    mean = summary.get("metrics", {}).get(name)
+    return "-" if mean is None else f"{METRICS[name].label} {mean:.2f}"
 
 
 def _started(path: Path) -> str:

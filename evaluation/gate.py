@@ -22,6 +22,7 @@ GATES = Path(__file__).with_name("gates.yaml")
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
+NO_SCORE = "no row has a score of it"
 _DIGITS = 3
 _ROUNDING = 1e-9  # 0.50 - 0.52 is below -0.02 by less than this
 
@@ -152,20 +153,23 @@ def _check(
         return _of_difference(gate, comparison)
     estimate = estimates.get(gate.metric)
     if estimate is None or estimate.n == 0:
-        return GateResult(gate.name, False, "no row has a score of it")
+        return GateResult(gate.name, False, NO_SCORE)
     if gate.quantile is not None:
         estimate = _quantile(table, gate.metric, gate.quantile)
     return _judged(gate, estimate, gate.threshold)
 
 
 def _of_run(gate: Gate, table: Table, comparison: Comparison | None) -> GateResult:
-    """An answer that could not be scored counts as an error, a row without its pair as missing."""
+    """An answer without a score or a verdict is an error, a row without its pair is missing."""
     n, failed = len(table.ids), int(table.failed.sum())
     unscored = int(table.run.summary.get("unscored", 0))
     good = n - failed - unscored
     detail = f"n={n} ok={n - failed} error={failed}" + (f" unscored={unscored}" if unscored else "")
+    silent = int(np.count_nonzero(table.unparsed))
+    detail += f" no_verdict={silent}" if silent else ""
     if gate.condition == "error_rate_at_most":
-        return GateResult(gate.name, n > 0 and (failed + unscored) / n <= gate.threshold, detail)
+        missing = failed + unscored + silent
+        return GateResult(gate.name, n > 0 and missing / n <= gate.threshold, detail)
     if comparison:
         good, detail = min(good, comparison.pairs), f"{detail} pairs={comparison.pairs}"
     return GateResult(gate.name, good >= gate.threshold, detail)

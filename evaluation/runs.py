@@ -13,10 +13,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from evaluation.metrics import within
 from setup.errors import FixableError
 from setup.paths import read_json, runs_folder
 
 CONFIG, ROWS, SUMMARY = "config.json", "rows.jsonl", "summary.json"
+NOT_EVALUATED = "not evaluated: "  # how the reason of a row begins that an evaluation failed on
+REPLIES, UNPARSED = "judge_replies", "judge_unparsed"  # of a row
 
 Row = dict[str, Any]
 
@@ -45,7 +48,8 @@ class Table:
     """The numbers of a run, a column for each metric; texts are read anew from the file.
 
     ``scores`` has the metrics that occur, as float64 of one value a row, NaN where a row has none;
-    ``offsets`` are the rows' positions in rows.jsonl, in bytes.
+    ``offsets`` are the rows' positions in rows.jsonl, in bytes. ``replies`` is how many replies of
+    a judge each row has, ``unparsed`` how many of them are no verdict.
     """
 
     run: RunFolder
@@ -53,6 +57,17 @@ class Table:
     failed: NDArray[np.bool_]
     scores: dict[str, NDArray[np.float64]]
     offsets: NDArray[np.int64]
+    replies: NDArray[np.int64]
+    unparsed: NDArray[np.int64]
+
+    @property
+    def answered(self) -> int:
+        """The number of rows that have an answer."""
+        return int(np.count_nonzero(~self.failed))
+
+    def counts(self) -> dict[str, int]:
+        """The number of rows that have a score, by metric."""
+        return {name: int(np.count_nonzero(~np.isnan(v))) for name, v in self.scores.items()}
 
     def rows(self, indices: Iterable[int]) -> Iterator[Row]:
         """The rows at ``indices``, in that order."""
@@ -88,6 +103,7 @@ def read_table(run: RunFolder) -> Table:
     """
     ids: list[str] = []
     failed, offsets = array("b"), array("q")
+    judged: dict[str, array[int]] = {REPLIES: array("q"), UNPARSED: array("q")}
     columns: dict[str, array[float]] = {}
     position = 0
     with _open_rows(run) as file:
@@ -96,15 +112,18 @@ def read_table(run: RunFolder) -> Table:
             for name, value in row["scores"].items():
                 column = columns.setdefault(name, array("d"))
                 _fill(column, len(ids))
-                column.append(math.nan if value is None else float(value))
+                column.append(math.nan if value is None else within(name, float(value)))
             ids.append(str(row["id"]))
             failed.append(row["error"] is not None)
+            for name, numbers in judged.items():
+                numbers.append(int(row.get(name, 0)))
             offsets.append(position)
             position += len(line)
     for column in columns.values():
         _fill(column, len(ids))
     scores = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
-    return Table(run, ids, np.asarray(failed, dtype=bool), scores, np.asarray(offsets, np.int64))
+    whole = (np.asarray(numbers, np.int64) for numbers in (offsets, *judged.values()))
+    return Table(run, ids, np.asarray(failed, dtype=bool), scores, *whole)
 
 
 def _open_rows(run: RunFolder) -> BinaryIO:

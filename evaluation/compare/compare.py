@@ -1,22 +1,25 @@
 """Two runs, paired by row id: what differs, how surely, and which rows were won and lost.
 
-A verdict is "better" or "worse" where the 95 % interval of the difference excludes zero, and
-nothing else. Of metrics that do not differ at all, one in twenty gets a verdict by chance: so the
-primary metric decides, named before looking, and the others explain. A row that failed in either
-run is in no pair: read the errors with the verdict.
+A verdict is "better" or "worse" where two things say so: the 95 % interval of the difference
+excludes zero, and the exact test of rows won and lost has p < 0.05, the same way. Where one alone
+says so it is "unclear". Of metrics that do not differ at all, one in twenty gets a verdict by
+chance: so the primary metric decides, chosen before looking, and the others explain. A row that
+failed in either run is in no pair: read the errors with the verdict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evaluation.compare.comparison import Comparison, Estimate, MetricComparison, Side, Verdict
-from evaluation.compare.pairs import Pairs, notes_on, pair_rows
+from evaluation.compare.notes import notes_of, notes_on, why_undecided
+from evaluation.compare.pairs import Pairs, pair_rows
 from evaluation.compare.preference import add_preferences
 from evaluation.compare.statistics import (
+    CONFIDENCE,
     Values,
     detectable_mean,
     detectable_rate,
@@ -25,7 +28,7 @@ from evaluation.compare.statistics import (
     paired_rate_estimate,
     rate_estimate,
 )
-from evaluation.metrics import METRICS, Metric, known_metric
+from evaluation.metrics import METRICS, Metric, deciding_metric, known_metric
 from evaluation.runs import RunFolder, Table, read_table
 from setup.errors import FixableError
 
@@ -50,20 +53,20 @@ def compare_runs(
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
         primary: The metric that decides, and that ``best`` and ``worst`` go by. Empty takes the
-            first in the order of METRICS that has a better way and a pair with both scores.
+            one that :func:`evaluation.metrics.deciding_metric` names for the rows answered in both.
 
     Raises:
         FixableError: The runs have no row in common, a row of that id asks something else in each,
             an id stands twice, a metric is unknown, or no pair has both scores of ``primary``.
     """
     left, right = read_table(baseline), read_table(candidate)
-    add_preferences(left, right)
+    preferred = add_preferences(left, right)
     pairs = pair_rows(left, right)
     scores = {name: _paired(name, left, right, pairs) for name in _names(left, right)}
     metrics = _metrics(left, right, scores, seed, resamples)
-    primary = _primary(metrics, primary)
-    best, worst = _extremes(primary, scores, pairs)
     answered = ~left.failed[pairs.in_baseline] & ~right.failed[pairs.in_candidate]
+    primary = _primary(metrics, primary, int(answered.sum()))
+    best, worst = _extremes(primary, scores, pairs)
     return Comparison(
         side_of(left),
         side_of(right),
@@ -78,7 +81,8 @@ def compare_runs(
         _failed(right),
         seed,
         resamples,
-        notes_on(baseline, candidate),
+        [*notes_on(baseline, candidate), *notes_of(left, right), *preferred],
+        "" if primary else why_undecided(left, right),
     )
 
 
@@ -88,10 +92,12 @@ def _metrics(
     before = estimate_scores(left, seed=seed, resamples=resamples)
     after = estimate_scores(right, seed=seed, resamples=resamples)
     differences = _differences(scores, seed, resamples)
-    return [
-        _compared(name, before.get(name, NONE), after.get(name, NONE), differences[name], found)
-        for name, found in scores.items()
-    ]
+    compared = []
+    for name, found in scores.items():
+        sides = before.get(name, NONE), after.get(name, NONE)
+        difference = within_sides(differences[name], *sides)
+        compared.append(_compared(name, *sides, difference, found))
+    return compared
 
 
 def estimate_scores(table: Table, *, seed: int = 0, resamples: int = 2000) -> dict[str, Estimate]:
@@ -105,8 +111,39 @@ def estimate_scores(table: Table, *, seed: int = 0, resamples: int = 2000) -> di
     columns = [table.scores[name] for name in means]
     found = dict(zip(means, mean_estimates(columns, seed=seed, resamples=resamples), strict=True))
     return {
-        name: found[name] if name in found else rate_estimate(table.scores[name]) for name in names
+        name: _possible(found[name], METRICS[name].lowest, METRICS[name].scale)
+        if name in found
+        else rate_estimate(table.scores[name])
+        for name in names
     }
+
+
+def _possible(found: Estimate, lowest: float | None, highest: float | None) -> Estimate:
+    """``found`` with an interval that ends where the values end: no mean of counts is negative.
+
+    What is cut off holds no true value, so the interval covers as often as before.
+    """
+    if found.low is None or found.high is None:
+        return found
+    low = found.low if lowest is None else max(found.low, lowest)
+    high = found.high if highest is None else min(found.high, highest)
+    return replace(found, low=low, high=high)
+
+
+def within_sides(difference: Estimate, before: Estimate, after: Estimate) -> Estimate:
+    """``difference`` where one side does not vary: no further than the other side reaches.
+
+    Then it is the other side, moved; of that nothing more is cut off than what cannot be. Where
+    both sides vary their own intervals say less than that of the difference.
+    """
+    if {before.n, after.n} != {difference.n} or not before.n:
+        return difference
+    if before.low is None or before.high is None or after.low is None or after.high is None:
+        return difference
+    one_varies = (before.low < before.high) != (after.low < after.high)
+    if not one_varies:
+        return difference
+    return _possible(difference, after.low - before.high, after.high - before.low)
 
 
 @dataclass(frozen=True)
@@ -160,7 +197,10 @@ def _differences(scores: Mapping[str, _Scores], seed: int, resamples: int) -> di
         for name, found in scores.items()
         if found.shares
     }
-    return rates | dict(zip(means, estimates, strict=True))
+    for name, found in zip(means, estimates, strict=True):
+        widest = METRICS[name].widest
+        rates[name] = _possible(found, None if widest is None else -widest, widest)
+    return rates
 
 
 def _counts(differences: Values) -> tuple[int, int]:
@@ -172,45 +212,53 @@ def _compared(
     name: str, before: Estimate, after: Estimate, difference: Estimate, scores: _Scores
 ) -> MetricComparison:
     up, down = _counts(scores.difference)
-    lower_is_better = METRICS[name].better == "lower"
-    n = difference.n
-    wins, losses = (down, up) if lower_is_better else (up, down)
+    metric, n = METRICS[name], difference.n
+    wins, losses = (down, up) if metric.better == "lower" else (up, down)
+    directed = metric.better != "neither"
+    p_value = exact_test(wins, losses) if n and directed else None
     return MetricComparison(
         metric=name,
         baseline=before,
         candidate=after,
         difference=difference,
-        wins=wins,
+        wins=wins if directed else None,
         ties=n - wins - losses,
-        losses=losses,
-        p_value=exact_test(wins, losses) if n else None,
-        test="exact McNemar" if scores.shares else "sign",
-        detectable=detectable_rate(up + down, n)
-        if scores.shares
-        else detectable_mean(scores.difference),
-        verdict=_verdict(METRICS[name], difference),
+        losses=losses if directed else None,
+        p_value=p_value,
+        test=("exact McNemar" if scores.shares else "sign") if directed else "",
+        detectable=_detectable(metric, scores),
+        verdict=_verdict(metric, difference, wins - losses, p_value),
     )
 
 
-def _verdict(metric: Metric, difference: Estimate) -> Verdict:
-    if metric.better == "neither" or difference.low is None or difference.high is None:
+def _detectable(metric: Metric, scores: _Scores) -> float | None:
+    """None where only a difference beyond the metric's range would show."""
+    if scores.shares:
+        return detectable_rate(sum(_counts(scores.difference)), len(scores.at))
+    found = detectable_mean(scores.difference)
+    return found if found is None or found <= (metric.widest or found) else None
+
+
+def _verdict(metric: Metric, difference: Estimate, won: int, p_value: float | None) -> Verdict:
+    """``won`` is by how many rows the candidate won."""
+    if metric.better == "neither" or difference.value is None or p_value is None:
         return "no difference shown"
-    if difference.low > 0:
-        return "better" if metric.better == "higher" else "worse"
-    if difference.high < 0:
-        return "worse" if metric.better == "higher" else "better"
-    return "no difference shown"
+    gain = -difference.value if metric.better == "lower" else difference.value
+    tested = p_value < 1 - CONFIDENCE
+    if difference.excludes_zero and tested and (gain > 0) == (won > 0):
+        return "better" if gain > 0 else "worse"
+    return "unclear" if difference.excludes_zero or tested else "no difference shown"
 
 
-def _primary(metrics: list[MetricComparison], asked: str) -> str:
-    """The metric that decides; empty when nothing was asked for and no pair has any score."""
+def _primary(metrics: list[MetricComparison], asked: str, rows: int) -> str:
+    """The metric that decides; empty when none was asked for and none can."""
     compared = [found.metric for found in metrics if found.difference.n]
     if asked and asked not in compared:
         known_metric(asked)
         there = f"name one of: {', '.join(compared)}" if compared else "look at the errors"
         raise FixableError(f"no row has a score of {asked} in both runs", there)
-    directed = (name for name in compared if METRICS[name].better != "neither")
-    return asked or next(directed, "")
+    counts = {found.metric: found.difference.n for found in metrics}
+    return asked or deciding_metric(counts, rows)
 
 
 def _extremes(
@@ -235,7 +283,9 @@ def side_of(table: Table) -> Side:
     """A run as one side of a comparison."""
     errors = int(table.failed.sum())
     n = len(table.ids)
-    return Side(table.run.name, str(table.run.path), n, n - errors, errors)
+    unscored = int(table.run.summary.get("unscored", 0))
+    no_verdict = int(np.count_nonzero(table.unparsed))
+    return Side(table.run.name, str(table.run.path), n, n - errors, errors, unscored, no_verdict)
 
 
 def _failed(table: Table) -> list[str]:

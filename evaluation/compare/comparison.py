@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Verdict = Literal["better", "worse", "no difference shown"]
+Verdict = Literal["better", "worse", "unclear", "no difference shown"]
+
+FEWEST = 6  # discordant pairs: 2 * 0.5**6 is the first below 0.05
+FEW = 10  # rows: a figure over fewer is marked
+_NO_WIDTH = 1e-9  # what rounding leaves of an interval of equal values
+_MOST_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,32 @@ class Estimate:
     high: float | None
     n: int
 
+    @property
+    def few(self) -> bool:
+        """True over fewer than ten rows: the interval is rough, one more row moves it."""
+        return 0 < self.n < FEW
+
+    @property
+    def excludes_zero(self) -> bool:
+        """True where zero is outside of the interval."""
+        return (self.low is not None and self.low > 0) or (self.high is not None and self.high < 0)
+
+
+def decimals(usual: int, *estimates: Estimate, difference: Estimate | None = None) -> int:
+    """The decimals that the figures of one row are written with: ``usual``, or more.
+
+    So many that an interval is wider than one step of the last digit, and that a ``difference``
+    whose interval excludes zero does not read as zero.
+    """
+    sizes = []
+    for found in (*estimates, *([difference] if difference else [])):
+        if found.low is not None and found.high is not None:
+            sizes.append(found.high - found.low)
+            if found is difference and found.excludes_zero:
+                sizes += [abs(found.low), abs(found.high)]
+    needed = [-math.floor(math.log10(size)) for size in sizes if size > _NO_WIDTH]
+    return min(max([usual, *needed]), _MOST_DIGITS)
+
 
 @dataclass(frozen=True)
 class MetricComparison:
@@ -27,7 +59,7 @@ class MetricComparison:
 
     ``baseline`` and ``candidate`` are over all rows each has scored, ``difference`` (candidate
     minus baseline) over the pairs. ``wins`` counts pairs where the candidate is better in the
-    metric's own direction; for a metric that is better neither way it counts the larger value.
+    metric's own direction; a metric that is better neither way has no wins, no losses and no test.
     ``detectable`` is the difference that these pairs would have shown with a power of 80 %.
     ``p_value`` is of the test named in ``test``: "exact McNemar" where every score is 0 or 1 and
     the metric goes no further, "sign" elsewhere. Where no pair is scored, all of it is null.
@@ -37,24 +69,48 @@ class MetricComparison:
     baseline: Estimate
     candidate: Estimate
     difference: Estimate
-    wins: int
+    wins: int | None
     ties: int
-    losses: int
+    losses: int | None
     p_value: float | None
     test: str
     detectable: float | None
     verdict: Verdict
 
+    @property
+    def doubt(self) -> str:
+        """Why the verdict is unclear; nothing where it is not."""
+        if self.verdict != "unclear":
+            return ""
+        if self.difference.n < FEWEST:
+            return f"fewer than {FEWEST} rows prove nothing"
+        if self.difference.excludes_zero:
+            return "the mean says so, the rows won and lost do not"
+        return "the rows won and lost say so, the mean does not"
+
 
 @dataclass(frozen=True)
 class Side:
-    """One run of the comparison: its name, its rows, and where it is."""
+    """One run of the comparison: its name, its rows, and where it is.
+
+    ``unscored`` are answers that an evaluation failed on, ``no_verdict`` those of which a judge
+    said something that is no verdict.
+    """
 
     name: str
     folder: str
     n: int
     ok: int
     error: int
+    unscored: int = 0
+    no_verdict: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The rows by how they ended; what seldom happens only where it did."""
+        rare = {"unscored": self.unscored, "no_verdict": self.no_verdict}
+        common = {"n": self.n, "ok": self.ok, "error": self.error}
+        return common | {name: count for name, count in rare.items() if count}
 
 
 @dataclass(frozen=True)
@@ -66,7 +122,8 @@ class Comparison:
     ``only_baseline`` and ``only_candidate`` are ids that the other run does not have;
     ``failed_baseline`` and ``failed_candidate`` those that have an error there. ``pairs`` counts
     the ids that both have answered. ``metrics`` are those that either run has, in the order of
-    METRICS. ``notes`` are sentences about what else differs: another data file, other flows.
+    METRICS. ``notes`` are sentences about what else differs or is to be known: another data file,
+    other flows, a judge that said nothing. ``undecided`` says why there is no ``primary``.
     """
 
     baseline: Side
@@ -83,10 +140,22 @@ class Comparison:
     seed: int
     resamples: int
     notes: list[str] = field(default_factory=list)
+    undecided: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+    @property
+    def scored(self) -> list[MetricComparison]:
+        """The metrics that a row of either run has, the primary first."""
+        found = [each for each in self.metrics if each.baseline.n or each.candidate.n]
+        return sorted(found, key=lambda each: each.metric != self.primary)
+
+    @property
+    def not_scored(self) -> list[str]:
+        """The metrics that no row has."""
+        return [each.metric for each in self.metrics if not each.baseline.n + each.candidate.n]
 
     def metric(self, name: str) -> MetricComparison | None:
         """The comparison of one metric, None where it was not compared."""

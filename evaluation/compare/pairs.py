@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.runs import Row, RunFolder, Table
+from evaluation.compare.notes import same_data
+from evaluation.runs import Row, Table
 from setup.errors import FixableError
 
 Indices = NDArray[np.int64]
@@ -45,22 +45,9 @@ def pair_rows(baseline: Table, candidate: Table) -> Pairs:
         [row_id for row_id in left if row_id not in right],
         [row_id for row_id in right if row_id not in left],
     )
-    if not _same_data(baseline.run, candidate.run):
+    if not same_data(baseline.run, candidate.run):
         _refuse_other_rows(baseline.rows(pairs.in_baseline), candidate.rows(pairs.in_candidate))
     return pairs
-
-
-def notes_on(baseline: RunFolder, candidate: RunFolder) -> list[str]:
-    """Sentences about what besides the model may have made a difference."""
-    notes = []
-    if not _same_data(baseline, candidate):
-        files = " and ".join(str(_data(run).get("path", "?")) for run in (baseline, candidate))
-        notes.append(f"other data files ({files}): only the rows that both have are compared")
-    flows = [run.config.get("flows") or {} for run in (baseline, candidate)]
-    changed = [name for name in flows[0] if name in flows[1] and flows[0][name] != flows[1][name]]
-    if changed:
-        notes.append(f"the flows changed between the runs: {', '.join(sorted(changed))}")
-    return notes
 
 
 def _positions(table: Table) -> dict[str, int]:
@@ -74,21 +61,12 @@ def _positions(table: Table) -> dict[str, int]:
     return positions
 
 
-def _data(run: RunFolder) -> dict[str, Any]:
-    data: dict[str, Any] = run.config.get("data") or {}
-    return data
-
-
-def _same_data(baseline: RunFolder, candidate: RunFolder) -> bool:
-    sums = [_data(run).get("sha256") for run in (baseline, candidate)]
-    return sums[0] is not None and sums[0] == sums[1]
-
-
 def _refuse_other_rows(baseline: Iterable[Row], candidate: Iterable[Row]) -> None:
     """Ids may be line numbers, which pair anything with anything."""
     for left, right in zip(baseline, candidate, strict=True):
         for part in ("inputs", "ground_truth", "facts", "must_decline"):
-            if left.get(part) != right.get(part):
+            # Not to say whether declining is due expects nothing else than to say that it is not.
+            if (left.get(part) or None) != (right.get(part) or None):
                 raise FixableError(
                     f"row {left['id']!r} has other {part.replace('_', ' ')} in each run",
                     "compare runs of the same data file",

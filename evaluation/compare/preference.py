@@ -8,8 +8,9 @@ win, 0 for a loss, a half where the judge calls a tie or names another side in e
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,11 +21,13 @@ from evaluation.batch.journal import Journal, line_key, recall, write_lines
 from evaluation.batch.outcome import Outcome
 from evaluation.batch.pf_run import FlowRun, free_name
 from evaluation.batch.watched import run_watched
+from evaluation.compare.notes import shorten
 from evaluation.compare.pairs import pair_rows
 from evaluation.run.evaluators import FLOWS
 from evaluation.run.judging import TEMPERATURE, WORKERS, JudgeConnection
+from evaluation.run.results import missing_verdicts
 from evaluation.runs import Row, RunFolder, Table, read_table
-from flows.evaluate_with_judge.judge_material import ORDERS
+from flows.evaluate_with_judge.judge_material import BASELINE_FIRST, CANDIDATE_FIRST, ORDERS
 from flows.evaluate_with_judge.judge_outputs import Line, outcomes
 from setup.errors import FixableError
 from setup.paths import read_json, write_private
@@ -37,12 +40,40 @@ _INPUTS = (*_TEXTS, "row_id", "repeat", "order", "judge_model", "judge_seed", "j
 _FOUND = "preferences.json"
 
 
-def prefer(
-    baseline: RunFolder, candidate: RunFolder, judge: JudgeConnection, repeats: int = 1
-) -> dict[str, float]:
-    """Ask the judge about every row both runs answered; returns promptflow's metrics of that run.
+@dataclass(frozen=True)
+class Preferences:
+    """The judging in numbers: ``replies``, those ``unparsed``, and what the first such says.
 
-    What was judged before an interruption is not judged again.
+    ``decided`` is how many rows have a verdict in both orders.
+    """
+
+    replies: int
+    unparsed: int
+    said: str
+    decided: int
+
+    @property
+    def unparsed_share(self) -> float:
+        """Of the replies."""
+        return self.unparsed / self.replies if self.replies else 0.0
+
+    def __str__(self) -> str:
+        first = f', the first "{shorten(self.said)}"' if self.said else ""
+        return f"{self.unparsed:,} of {self.replies:,} replies of the judge were no verdict{first}"
+
+
+def prefer(
+    baseline: RunFolder,
+    candidate: RunFolder,
+    judge: JudgeConnection,
+    repeats: int = 1,
+    *,
+    retry: bool = False,
+) -> Preferences:
+    """Ask the judge about every row both runs answered, and keep what it prefers.
+
+    What was judged before an interruption is not judged again; with ``retry``, replies that were no
+    verdict are asked for again.
 
     Raises:
         FixableError: No row was answered in both runs, they asked something else, promptflow
@@ -61,6 +92,8 @@ def prefer(
     write_lines(data, lines)
     keys = [line_key(line) for line in lines]
     known = recall(journal, keys)
+    if retry:
+        known = {line: o for line, o in known.items() if not missing_verdicts(o)}
     wanted = FlowRun(
         free_name(f"{candidate.name.replace('/', '-')}-preferred"),
         FLOWS / "evaluate_with_judge",
@@ -78,25 +111,32 @@ def prefer(
         again = "python -m setup doctor, then the same command"
         metrics = run_watched(wanted, "Judging pairs", total, WORKERS, known, [keep], again)
     verdicts = recall(journal, keys)
+    preferred = _preferences(lines, verdicts)
+    result = _result(verdicts, len(preferred))
     found = {"judge": judge.model, "pf_run": wanted.name, "metrics": metrics}
-    found |= {"answers": _digest(baseline, candidate), "rows": _preferences(lines, verdicts)}
+    found |= {"answers": _digest(baseline, candidate), "rows": preferred}
+    found |= {"notes": _notes(result, lines, verdicts)}
     write_private(folder / _FOUND, found)
     if len(verdicts) < len(lines):
         raise FixableError(
             f"the judge failed on {len(lines) - len(verdicts)} of {len(lines)} lines",
             "the same command again: it asks those alone",
         )
-    return metrics
+    return result
 
 
-def add_preferences(baseline: Table, candidate: Table) -> None:
-    """Give both tables the metric ``judge_preferred`` where a judge has compared these runs."""
+def add_preferences(baseline: Table, candidate: Table) -> list[str]:
+    """Give both tables the metric ``judge_preferred`` where a judge has compared these runs.
+
+    Returns sentences on how the judge went about it.
+    """
     found = read_json(_folder(baseline.run, candidate.run) / _FOUND)
     if found is None or found["answers"] != _digest(baseline.run, candidate.run):
-        return
+        return []
     for table, sign in ((baseline, -1.0), (candidate, 1.0)):
         values = np.array([found["rows"].get(name, np.nan) for name in table.ids], dtype=np.float64)
         table.scores[METRIC] = 0.5 + sign * (values - 0.5)
+    return list(found.get("notes", []))
 
 
 def _digest(*runs: RunFolder) -> str:
@@ -115,6 +155,7 @@ def _folder(baseline: RunFolder, candidate: RunFolder) -> Path:
 def _lines(baseline: Table, candidate: Table, judge: JudgeConnection, repeats: int) -> list[Row]:
     others = {row["id"]: row for row in _answered(baseline)}
     shared: Row = {
+        "judge": judge.name,
         "judge_model": judge.model,
         "judge_temperature": TEMPERATURE if repeats > 1 else 0.0,
     }
@@ -139,6 +180,34 @@ def _texts(row: Row, other: Row) -> Row:
         "other_answer": other["answer"],
         "ground_truth": row["ground_truth"],
     }
+
+
+def _result(verdicts: Mapping[int, Outcome], decided: int) -> Preferences:
+    unparsed = [outcome for outcome in verdicts.values() if missing_verdicts(outcome)]
+    said = str((unparsed[0].outputs or {}).get("judge_reason", "")) if unparsed else ""
+    return Preferences(len(verdicts), len(unparsed), said, decided)
+
+
+def _notes(result: Preferences, lines: Sequence[Row], verdicts: Mapping[int, Outcome]) -> list[str]:
+    notes = [str(result)] if result.unparsed else []
+    places: Counter[str] = Counter()
+    pairs: dict[tuple[str, int], dict[str, str]] = {}
+    for number, outcome in verdicts.items():
+        line, outputs = lines[number], outcome.outputs or {}
+        if outputs.get("judge_better"):
+            pair = pairs.setdefault((line["row_id"], line["repeat"]), {})
+            pair[line["order"]] = outputs["judge_better"]
+    both = [pair for pair in pairs.values() if len(pair) == len(ORDERS)]
+    for pair in both:
+        named = pair[BASELINE_FIRST], pair[CANDIDATE_FIRST]
+        places["first"] += named == ("baseline", "candidate")
+        places["second"] += named == ("candidate", "baseline")
+    return notes + [
+        f"the judge named the answer shown {place} in both orders of {count:,} of {len(both):,} "
+        "pairs: it went by the place, and they count as ties"
+        for place, count in places.items()
+        if count
+    ]
 
 
 def _preferences(lines: Sequence[Row], found: Mapping[int, Outcome]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.compare.comparison import Estimate
+from evaluation.compare.comparison import FEWEST, Estimate
 
 Values = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -29,7 +29,6 @@ TAIL = (1 - CONFIDENCE) / 2
 
 BOOTSTRAP_FROM = 8  # rows; fewer have too few different resamples to reach out far enough
 NORMAL_FROM = 5000  # rows; from here on the resampling noise is more than the bootstrap corrects
-FEWEST = 6  # discordant pairs: 2 * 0.5**6 is the first below 0.05
 
 _CELLS = 2_000_000  # draws held at once: 16 MB
 _Z = NormalDist().inv_cdf(1 - TAIL)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Iterable
 
 from evaluation.compare.compare import estimate_scores, side_of
-from evaluation.compare.comparison import Comparison, Estimate, MetricComparison, Side
-from evaluation.metrics import METRICS, Metric
+from evaluation.compare.comparison import (
+    FEW,
+    FEWEST,
+    Comparison,
+    Estimate,
+    MetricComparison,
+    Side,
+    decimals,
+)
+from evaluation.compare.notes import notes_of, why_undecided
+from evaluation.metrics import METRICS, Metric, deciding_metric
 from evaluation.runs import RunFolder, read_table
 from setup import console
 
 NOTHING = "-"
-_NO_WIDTH = 1e-9  # what rounding leaves of an interval of equal values
 _NAMED = 5  # ids of a list that are named
 _DIGITS = {1.0: 2, 5.0: 2, 100.0: 1}
 _RIGHT = {"n", "won/same/lost", "p", "detectable"}
@@ -30,11 +38,40 @@ def show_run(run: RunFolder, *, seed: int = 0, resamples: int = 2000) -> None:
     table = read_table(run)
     estimates = estimate_scores(table, seed=seed, resamples=resamples)
     rows = [
-        [METRICS[name].label, show_estimate(found, METRICS[name]), str(found.n)]
+        [METRICS[name].label, show_estimate(found, METRICS[name]), _count(found)]
         for name, found in estimates.items()
     ]
-    lines = [_rows(side_of(table)), "", *_aligned([["metric", "mean", "n"], *rows])]
+    deciding = deciding_metric({name: found.n for name, found in estimates.items()}, table.answered)
+    lines = [
+        _rows(side_of(table)),
+        _sentence_of_one(METRICS[deciding], estimates[deciding], table.answered)
+        if deciding
+        else why_undecided(table),
+        *(f"note: {note}" for note in [*notes_of(table), *_few(estimates.values())]),
+        "",
+        *_aligned([["metric", "mean", "n"], *rows]),
+    ]
     console.out.print("\n".join(lines), markup=False)
+
+
+def _sentence_of_one(metric: Metric, found: Estimate, answered: int) -> str:
+    of = "" if found.n == answered else f" of {answered}"
+    few = " (few)" if found.few else ""
+    return f"{metric.label} {show_estimate(found, metric)} on {found.n}{of} rows{few}"
+
+
+def _count(found: Estimate) -> str:
+    """The rows that an estimate is of, marked where they are few."""
+    return f"few {found.n}" if found.few else str(found.n)
+
+
+def _few(estimates: Iterable[Estimate]) -> list[str]:
+    """The meaning of the mark, where one stands."""
+    if not any(found.few for found in estimates):
+        return []
+    return [
+        f"few: under {FEW} rows, whose intervals are rough; under {FEWEST} nothing can be better"
+    ]
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -43,7 +80,7 @@ def comparison_text(comparison: Comparison) -> str:
     Plain lines of about 130 characters: a table that fits itself to the terminal would leave out
     figures where there is none.
     """
-    ordered = sorted(comparison.metrics, key=lambda found: found.metric != comparison.primary)
+    ordered = comparison.scored
     lines = [
         verdict_sentence(comparison),
         f"  {_rows(comparison.baseline)}",
@@ -51,7 +88,9 @@ def comparison_text(comparison: Comparison) -> str:
         "",
         *_aligned([_HEADER, *(_cells(found) for found in ordered)]),
         "",
+        *_not_scored(comparison),
         *gap_lines(comparison),
+        *(f"note: {note}" for note in _few(found.difference for found in ordered)),
         *_regressions(comparison),
     ]
     return "\n".join(lines).rstrip()
@@ -62,14 +101,32 @@ def verdict_sentence(comparison: Comparison) -> str:
     names = comparison.candidate.name, comparison.baseline.name
     found = comparison.metric(comparison.primary)
     if found is None:
-        return f"{names[0]} against {names[1]}: no row has a score in both"
+        return f"{names[0]} against {names[1]}: {comparison.undecided}"
     label = METRICS[found.metric].label
-    baseline, candidate, difference, _ = _numbers(found)
-    values = (text.partition(" [")[0] for text in (baseline, candidate))
-    numbers = f"{' -> '.join(values)}, {difference}, n={found.difference.n}"
+    numbers = _headline_numbers(found, comparison.pairs)
+    if found.verdict == "unclear":
+        doubt = f"{numbers}: {found.doubt} (p={_p_value(found.p_value)})"
+        return f"unclear whether {names[0]} differs from {names[1]} on {label}: {doubt}"
     if found.verdict != "no difference shown":
         return f"{names[0]} is {found.verdict} than {names[1]} on {label}: {numbers}"
     return f"no difference shown between {names[0]} and {names[1]} on {label}: {numbers}"
+
+
+def _headline_numbers(found: MetricComparison, pairs: int) -> str:
+    """Both values with their rows where these differ, the difference, the rows it is over."""
+    baseline, candidate, difference, _ = _numbers(found)
+    values = [text.partition(" [")[0] for text in (baseline, candidate)]
+    if found.baseline.n != found.difference.n or found.candidate.n != found.difference.n:
+        sides = (found.baseline, found.candidate)
+        values = [f"{v} (n={side.n})" for v, side in zip(values, sides, strict=True)]
+    of = "" if found.difference.n == pairs else f" of {pairs}"
+    few = " (few)" if found.difference.few else ""
+    return f"{' -> '.join(values)}, {difference}, n={found.difference.n}{of}{few}"
+
+
+def _not_scored(comparison: Comparison) -> list[str]:
+    labels = [METRICS[name].label for name in comparison.not_scored]
+    return [f"no row has a score of {', '.join(labels)}"] if labels else []
 
 
 def gap_lines(comparison: Comparison) -> list[str]:
@@ -108,23 +165,17 @@ def _number(value: float, digits: int, signed: bool) -> str:
     return text if text.strip("+-0.,") else text.lstrip("+-")
 
 
-def _digits(metric: Metric, *estimates: Estimate) -> int:
-    """As many as the scale asks for, and more where an interval is narrower than they show."""
+def _digits(metric: Metric, *estimates: Estimate, difference: Estimate | None = None) -> int:
+    """As many as the scale asks for, and more where the figures need them."""
     largest = max(abs(estimate.value or 0.0) for estimate in estimates)
-    digits = _DIGITS.get(metric.scale or 0.0, 1 if largest >= 10 else 2)
-    widths = (
-        estimate.high - estimate.low
-        for estimate in estimates
-        if estimate.low is not None and estimate.high is not None
-    )
-    narrowest = min((width for width in widths if width > _NO_WIDTH), default=1.0)
-    return min(6, max(digits, -math.floor(math.log10(narrowest))))
+    usual = _DIGITS.get(metric.scale or 0.0, 1 if largest >= 10 else 2)
+    return decimals(usual, *estimates, difference=difference)
 
 
 def _numbers(found: MetricComparison) -> tuple[str, str, str, str]:
     """Baseline, candidate, difference and detectable difference, all with as many digits."""
     metric = METRICS[found.metric]
-    digits = _digits(metric, found.baseline, found.candidate, found.difference)
+    digits = _digits(metric, found.baseline, found.candidate, difference=found.difference)
     detectable = Estimate(found.detectable, None, None, found.difference.n)
     return (
         show_estimate(found.baseline, metric, digits),
@@ -154,8 +205,10 @@ def _cells(found: MetricComparison) -> list[str]:
         baseline,
         candidate,
         difference,
-        str(found.difference.n),
-        f"{found.wins}/{found.ties}/{found.losses}",
+        _count(found.difference),
+        NOTHING
+        if found.wins is None or not found.difference.n
+        else f"{found.wins}/{found.ties}/{found.losses}",
         _p_value(found.p_value),
         detectable,
         "" if found.verdict == "no difference shown" else found.verdict,
@@ -169,12 +222,13 @@ def _p_value(value: float | None) -> str:
 
 
 def _rows(side: Side) -> str:
-    return f"{side.name}: n={side.n} ok={side.ok} error={side.error}"
+    counts = " ".join(f"{name}={count}" for name, count in side.counts.items())
+    return f"{side.name}: {counts}"
 
 
 def _regressions(comparison: Comparison) -> list[str]:
     found = comparison.metric(comparison.primary)
-    if found is None:
+    if found is None or found.losses is None:
         return []
     named = f": {_named(comparison.worst, found.losses)}" if found.losses else ""
     label = METRICS[found.metric].label

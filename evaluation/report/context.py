@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 
 from evaluation.compare.compare import estimate_scores
 from evaluation.compare.comparison import Comparison, Estimate
+from evaluation.compare.notes import notes_of, why_undecided
 from evaluation.gate import GateResult
-from evaluation.metrics import METRICS, Metric, known_metric
+from evaluation.metrics import METRICS, Metric, deciding_metric, known_metric
 from evaluation.report.examples import AT_MOST, Example, examples, lowest
 from evaluation.report.failures import ErrorGroup, Gap, error_groups, gaps
 from evaluation.report.figures import Figure, Latency, direction, figures, latency
 from evaluation.report.numbers import count, digits_for, interval, number
 from evaluation.report.provenance import Group, commands, provenance
 from evaluation.report.sides import ReportSide
-from evaluation.report.verdict import Headline, MetricRow, cell, headline, metric_rows
+from evaluation.report.verdict import Headline, MetricRow, cell, few, headline, metric_rows
 
 _SEED, _RESAMPLES = 0, 2_000
 
@@ -50,6 +51,7 @@ class Context:
     warnings: list[str] = field(default_factory=list)
     pairs: str = ""
     intervals: str = ""
+    not_scored: str = ""
 
     @property
     def compared(self) -> bool:
@@ -87,6 +89,7 @@ def comparison_context(
         warnings=_failed(sides) + comparison.notes,
         pairs=count(comparison.pairs),
         intervals=f"{count(comparison.resamples)} resamples, seed {comparison.seed}",
+        not_scored=", ".join(METRICS[name].label for name in comparison.not_scored),
     )
 
 
@@ -111,17 +114,18 @@ def _changes(comparison: Comparison, sides: list[ReportSide]) -> list[Section]:
 def single_context(side: ReportSide, gates: Sequence[GateResult]) -> Context:
     """The report of one run by itself."""
     estimates = estimate_scores(side.table, seed=_SEED, resamples=_RESAMPLES)
-    rows = [_single_row(METRICS[name], found) for name, found in estimates.items()]
-    scored = [METRICS[name] for name in estimates if METRICS[name].better != "neither"]
+    rows = [_single_row(METRICS[name], found) for name, found in estimates.items() if found.n]
+    counts = {name: found.n for name, found in estimates.items()}
+    deciding = METRICS.get(deciding_metric(counts, side.ok))
     sections = []
-    if scored:
-        words = "highest" if scored[0].better == "lower" else "lowest"
-        found = examples([side], lowest(side, scored[0]), scored[0])
-        about = f"The {words} {scored[0].label}, at most {AT_MOST} rows"
-        sections.append(Section("worst", "Worst rows", about, scored[0].label, found))
+    if deciding:
+        words = "highest" if deciding.better == "lower" else "lowest"
+        found = examples([side], lowest(side, deciding), deciding)
+        about = f"The {words} {deciding.label}, at most {AT_MOST} rows"
+        sections.append(Section("worst", "Worst rows", about, deciding.label, found))
     return Context(
         title=side.label,
-        headline=_single_headline(side, scored[:1], estimates),
+        headline=_single_headline(side, deciding, estimates),
         sides=[side],
         metrics=rows,
         figures=figures([side], {name: {"b": found} for name, found in estimates.items()}),
@@ -131,8 +135,9 @@ def single_context(side: ReportSide, gates: Sequence[GateResult]) -> Context:
         provenance=provenance([side]),
         commands=commands([side]),
         gates=list(gates),
-        warnings=_failed([side]),
+        warnings=_failed([side]) + notes_of(side.table),
         intervals=f"{count(_RESAMPLES)} resamples, seed {_SEED}",
+        not_scored=", ".join(METRICS[name].label for name, n in counts.items() if not n),
     )
 
 
@@ -143,18 +148,22 @@ def _single_row(metric: Metric, found: Estimate) -> MetricRow:
 
 
 def _single_headline(
-    side: ReportSide, first: list[Metric], estimates: dict[str, Estimate]
+    side: ReportSide, metric: Metric | None, estimates: dict[str, Estimate]
 ) -> Headline:
     name = side.label
-    if not first:
+    if metric is None:
+        why = why_undecided(side.table)
         return Headline(
-            f"{name} has no scores", f"{count(side.ok)} of {count(side.n)} rows answered."
+            f"{name} has no scores",
+            f"{why[0].upper()}{why[1:]}; {count(side.ok)} of {count(side.n)} rows answered.",
         )
-    metric, found = first[0], estimates[first[0].name]
+    found = estimates[metric.name]
     digits = digits_for(metric, found)
+    of = "" if found.n == side.ok else f" of {count(side.ok)}"
+    ends = "One row has no interval" if found.n == 1 else f"95 % interval {interval(found, digits)}"
     return Headline(
         f"{name}: {metric.label} {number(found.value, digits, metric.unit)}",
-        f"95 % interval {interval(found, digits)}, on {count(found.n)} rows.",
+        f"{ends}, on {count(found.n)}{of} rows{few(found)}.",
     )
 
 

@@ -100,7 +100,7 @@ def _answer(side: ReportSide, row: Row) -> Answer:
     reasons = [
         (one_line(str(name)), excerpt(reason))
         for name, reason in (row.get("reasons") or {}).items()
-        if reason
+        if reason and isinstance(reason, str)
     ]
     return Answer(side.key, side.label, excerpt(text), bool(error), reasons)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from evaluation.compare.comparison import Comparison
 from evaluation.report.numbers import count
 from evaluation.report.sides import ReportSide
 from evaluation.report.text import one_line
+from evaluation.runs import NOT_EVALUATED, Row
 
 LISTED = 50
 _IDS = 20
@@ -52,13 +53,11 @@ def error_groups(sides: Sequence[ReportSide]) -> list[ErrorGroup]:
     counts: dict[str, Counter[str]] = {}
     listed: dict[str, list[Failure]] = {}
     for side in sides:
-        for row in side.table.rows(np.flatnonzero(side.table.failed)):
-            kind = one_line(str(row["error"]["type"]))
+        for row, kind, what in _problems(side):
             counts.setdefault(kind, Counter())[side.key] += 1
             if len(listed.setdefault(kind, [])) < LISTED:
                 question = one_line(str((row.get("inputs") or {}).get("question", "")))
-                message = one_line(str(row["error"]["message"]), limit=400)
-                name = one_line(str(row["id"]))
+                message, name = one_line(what, limit=400), one_line(str(row["id"]))
                 listed[kind].append(Failure(side.key, side.label, name, question, message))
     kinds = sorted(counts, key=lambda kind: (-counts[kind].total(), kind))
     shares = _shares([len(listed[kind]) for kind in kinds])
@@ -71,6 +70,19 @@ def error_groups(sides: Sequence[ReportSide]) -> list[ErrorGroup]:
         )
         for kind, most in zip(kinds, shares, strict=True)
     ]
+
+
+def _problems(side: ReportSide) -> Iterator[tuple[Row, str, str]]:
+    """Rows without an answer, without a score and without a judge's verdict; of what kind, why."""
+    for row in side.table.rows(np.flatnonzero(side.table.failed)):
+        yield row, one_line(str(row["error"]["type"])), str(row["error"]["message"])
+    for row in side.rows() if side.run.summary.get("unscored") else ():
+        for name, reason in (row.get("reasons") or {}).items():
+            if str(reason).startswith(NOT_EVALUATED):
+                yield row, "not evaluated", f"{name}: {str(reason).removeprefix(NOT_EVALUATED)}"
+    for row in side.table.rows(np.flatnonzero(side.table.unparsed)):
+        said = (row.get("reasons") or {}).get("judge_reason") or "(it said nothing)"
+        yield row, "no verdict of the judge", str(said)
 
 
 def _shares(wanted: list[int]) -> list[int]:

@@ -104,7 +104,7 @@ def _aloud(captions: list[tuple[str, str, str]]) -> str:
 
 
 def _axis(metric: Metric, columns: list[Numbers]) -> tuple[Axis, Numbers]:
-    if metric.scale == 5.0:
+    if metric.lowest == 1.0:
         ticks = [(float(grade), str(grade)) for grade in range(1, 6)]
         return Axis(0.5, 5.5, ticks), np.arange(0.5, 6.0)
     high = metric.scale or _reach(columns)

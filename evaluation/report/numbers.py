@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from evaluation.compare.comparison import Estimate
+from evaluation.compare.comparison import Estimate, decimals
 from evaluation.metrics import Metric
 
 NONE = "\u2013"
@@ -12,20 +12,14 @@ _SPACE, _MINUS = "\u00a0", "\u2212"
 _DIGITS = {1.0: 3, 5.0: 2, 100.0: 1}
 
 
-def digits_for(metric: Metric, *estimates: Estimate) -> int:
+def digits_for(metric: Metric, *estimates: Estimate, difference: Estimate | None = None) -> int:
     """How many decimals values of ``metric`` are written with.
 
-    About three digits that count, and more where an interval is narrower than they show.
+    About three digits that count, and more where the figures need them.
     """
     largest = max((abs(found.value) for found in estimates if found.value is not None), default=0.0)
     digits = next((digits for bound, digits in ((1, 3), (10, 2), (100, 1)) if largest < bound), 0)
-    widths = [
-        found.high - found.low
-        for found in estimates
-        if found.low is not None and found.high is not None and found.high > found.low
-    ]
-    narrowest = -math.floor(math.log10(min(widths))) if widths else 0
-    return min(max(_DIGITS.get(metric.scale or 0.0, digits), narrowest), 6)
+    return decimals(_DIGITS.get(metric.scale or 0.0, digits), *estimates, difference=difference)
 
 
 def number(value: float | None, digits: int, unit: str = "") -> str:

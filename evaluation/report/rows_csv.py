@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from typing import Any, BinaryIO
 
-from evaluation.metrics import METRICS
+from evaluation.metrics import METRICS, within
 from evaluation.report.sides import ReportSide
 from evaluation.report.text import compact, csv_cell
 from evaluation.runs import Row
@@ -63,8 +63,13 @@ def _shared(row: Row) -> list[Any]:
         _json(inputs.get("chat_history")),
         _text(row.get("ground_truth")),
         _json(row.get("facts")),
-        "true" if row.get("must_decline") else "false",
+        _flag(row.get("must_decline")),
     ]
+
+
+def _flag(value: bool | None) -> str:
+    """Empty where the data does not say."""
+    return "" if value is None else str(value).lower()
 
 
 def _own(row: Row | None, metrics: list[str]) -> list[Any]:
@@ -76,8 +81,12 @@ def _own(row: Row | None, metrics: list[str]) -> list[Any]:
         _text(error.get("type")),
         _text(error.get("message")),
         _json(row.get("reasons")),
-        *(row["scores"].get(name) for name in metrics),
+        *(_score(name, row["scores"].get(name)) for name in metrics),
     ]
+
+
+def _score(name: str, value: float | None) -> float | None:
+    return None if value is None else within(name, value)
 
 
 def _text(value: Any) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.compare.compare import side_of
 from evaluation.report.text import one_line
 from evaluation.runs import Row, RunFolder, Table, read_table
 
@@ -45,6 +46,11 @@ class ReportSide:
     def ok(self) -> int:
         """Rows that were answered."""
         return self.n - self.error
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The rows by how they ended."""
+        return side_of(self.table).counts
 
     def row(self, row_id: str) -> Row | None:
         """The row of that id, read anew; None where this run has none."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from evaluation.compare.comparison import Comparison, Estimate, MetricComparison
+from evaluation.compare.comparison import FEW, Comparison, Estimate, MetricComparison
 from evaluation.metrics import METRICS, Metric, known_metric
 from evaluation.report.figures import direction
 from evaluation.report.numbers import (
@@ -56,6 +56,7 @@ class MetricRow:
     tone: str = ""
     sign: str = ""
     words: str = ""
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,17 @@ class Headline:
 def cell(metric: Metric, found: Estimate, digits: int) -> Cell:
     """One side's estimate."""
     of = share(found) if metric.kind == "rate" else f"{count(found.n)} rows"
-    return Cell(number(found.value, digits, metric.unit), interval(found, digits), of)
+    return Cell(number(found.value, digits, metric.unit), interval(found, digits), of + few(found))
+
+
+def few(found: Estimate) -> str:
+    """The mark of an estimate that rests on few rows."""
+    return ", few" if found.few else ""
 
 
 def metric_rows(comparison: Comparison) -> list[MetricRow]:
-    """The table: the primary metric first, then in the order of the comparison."""
-    found = sorted(comparison.metrics, key=lambda each: each.metric != comparison.primary)
+    """The table of what was scored: the primary metric first, then in the comparison's order."""
+    found = comparison.scored
     limit = _shared_limit(found)
     return [_metric_row(each, limit) for each in found]
 
@@ -92,9 +98,12 @@ def headline(comparison: Comparison, baseline: str, candidate: str) -> Headline:
     """The verdict on the primary metric; ``baseline`` and ``candidate`` are what to call them."""
     found = comparison.metric(comparison.primary)
     if found is None or found.difference.value is None:
+        why = (comparison.undecided or "no row has a score in both").replace(
+            "in both", "on both sides"
+        )
         return Headline(
             f"{candidate} cannot be compared with {baseline}",
-            f"No row has a score on both sides; {count(comparison.pairs)} rows are paired.",
+            f"{why[0].upper()}{why[1:]}; {count(comparison.pairs)} rows are paired.",
         )
     metric = known_metric(found.metric)
     digits, tone = _digits(found, metric), tone_of(found, metric)
@@ -105,7 +114,7 @@ def headline(comparison: Comparison, baseline: str, candidate: str) -> Headline:
         left, right = right, left
     return Headline(
         _sentence(found, metric, baseline, candidate),
-        _numbers(found, metric, digits),
+        _numbers(found, metric, digits, comparison.pairs),
         tone,
         interval_plot(found.difference, limit, tone, _aloud(found, metric, digits), (560, 44)),
         left,
@@ -115,8 +124,8 @@ def headline(comparison: Comparison, baseline: str, candidate: str) -> Headline:
 
 
 def tone_of(found: MetricComparison, metric: Metric) -> str:
-    """``better``, ``worse``, or ``none`` where none was shown or the metric has no good side."""
-    if metric.better == "neither" or found.verdict == "no difference shown":
+    """``better``, ``worse``, or ``none`` where neither is sure or the metric has no good side."""
+    if metric.better == "neither" or found.verdict not in {"better", "worse"}:
         return "none"
     return found.verdict
 
@@ -135,19 +144,29 @@ def _sentence(found: MetricComparison, metric: Metric, baseline: str, candidate:
     words = words_of(found, metric)
     if words == "no difference shown":
         return f"No difference shown between {candidate} and {baseline} on {metric.label}"
+    if words == "unclear":
+        return f"Unclear whether {candidate} differs from {baseline} on {metric.label}"
     if metric.better == "neither":
         return f"{candidate} has {words} {metric.label} than {baseline}"
     return f"{candidate} is {words} than {baseline} on {metric.label}"
 
 
-def _numbers(found: MetricComparison, metric: Metric, digits: int) -> str:
-    values = [number(side.value, digits) for side in (found.candidate, found.baseline)]
+def _numbers(found: MetricComparison, metric: Metric, digits: int, pairs: int) -> str:
+    sides, n = (found.candidate, found.baseline), found.difference.n
+    values = [number(side.value, digits) for side in sides]
+    if any(side.n != n for side in sides):
+        values = [f"{v} ({count(side.n)} rows)" for v, side in zip(values, sides, strict=True)]
+    rows = count(n) if n == pairs else f"{count(n)} of {count(pairs)}"
     sentence = (
         f"{values[0]} against {values[1]}: a difference of "
         f"{signed(found.difference.value, digits, metric.unit)} "
         f"(95 % interval {interval(found.difference, digits, signs=True)}) "
-        f"on the {count(found.difference.n)} rows that both scored."
+        f"on the {rows} rows that both scored."
     )
+    if found.doubt:
+        sentence += f" {found.doubt[0].upper()}{found.doubt[1:]} ({probability(found.p_value)})."
+    if found.difference.few:
+        sentence += f" Under {FEW} rows the interval is rough."
     if words_of(found, metric) == "no difference shown" and found.detectable is not None:
         least = number(found.detectable, digits, metric.unit)
         sentence += f" A true difference of {least} would have been shown four times in five."
@@ -166,16 +185,23 @@ def _metric_row(found: MetricComparison, limit: float) -> MetricRow:
         cells=[cell(metric, side, digits) for side in (found.baseline, found.candidate)],
         difference=signed(found.difference.value, digits, metric.unit),
         difference_interval=interval(found.difference, digits, signs=True),
-        pairs=f"{count(found.difference.n)} pairs",
+        pairs=f"{count(found.difference.n)} pairs{few(found.difference)}",
         plot=interval_plot(scaled, limit, tone, _aloud(found, metric, digits)),
-        record=f"{count(found.wins)} / {count(found.ties)} / {count(found.losses)}",
+        record=_record(found),
         p_value=probability(found.p_value),
         test=found.test if found.p_value is not None else "",
         detectable=number(found.detectable, digits, metric.unit),
         tone=tone,
         sign=_SIGNS[tone],
         words=words_of(found, metric),
+        doubt=found.doubt,
     )
+
+
+def _record(found: MetricComparison) -> str:
+    if found.wins is None or not found.difference.n:
+        return NONE
+    return f"{count(found.wins)} / {count(found.ties)} / {count(found.losses)}"
 
 
 def _aloud(found: MetricComparison, metric: Metric, digits: int) -> str:
@@ -187,7 +213,7 @@ def _aloud(found: MetricComparison, metric: Metric, digits: int) -> str:
 
 
 def _digits(found: MetricComparison, metric: Metric) -> int:
-    return digits_for(metric, found.baseline, found.candidate, found.difference)
+    return digits_for(metric, found.baseline, found.candidate, difference=found.difference)
 
 
 def _scale(found: MetricComparison, metric: Metric) -> float:

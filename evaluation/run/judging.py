@@ -12,6 +12,8 @@ from evaluation.batch.outcome import LineError, Outcome
 from evaluation.run.connections import KnownConnection, stored_connection
 from evaluation.run.data import Row
 from evaluation.run.evaluators import FLOWS, Evaluator
+from evaluation.run.results import FAILED, missing_verdicts, replies_of
+from evaluation.runs import REPLIES, UNPARSED
 from setup.errors import FixableError
 
 JUDGES = {
@@ -60,6 +62,10 @@ class JudgeEvaluator(Evaluator):
             failed = Outcome(number, error=LineError("NotRun", "the judge was not asked"))
             by_row.setdefault(line["row"], []).append(found.get(number, failed))
         return {row: _combine(row, outcomes) for row, outcomes in by_row.items()}
+
+    def is_whole(self, found: Outcome) -> bool:
+        """True where every reply to the line was a verdict."""
+        return not missing_verdicts(found)
 
 
 def make_judge(name: str, connection: JudgeConnection, repeats: int) -> JudgeEvaluator:
@@ -122,26 +128,6 @@ def refuse_self_judging(judge: JudgeConnection, tested: Sequence[KnownConnection
             )
 
 
-def check_judge(judge: JudgeConnection) -> None:
-    """Ask the judge for a word, so that a wrong key or model is found before row 1.
-
-    Raises:
-        FixableError: No answer, with the reason.
-    """
-    from openai import OpenAIError  # noqa: PLC0415
-
-    messages = [{"role": "user", "content": "Say yes."}]
-    try:
-        judge.client.chat.completions.create(model=judge.model, messages=messages, max_tokens=16)
-    except (OpenAIError, UnicodeError) as error:
-        key = judge.client.api_key or "\0"
-        reason = " ".join(str(error).replace(key, "…").split())[:300]
-        raise FixableError(
-            f"judge {judge.model} of connection {judge.name} gives no answer: {reason}",
-            f"pf connection show --name {judge.name}",
-        ) from None
-
-
 def _client(found: Any, kind: str) -> Any:
     from openai import AzureOpenAI, OpenAI  # noqa: PLC0415 - half a second
 
@@ -189,12 +175,17 @@ def _combine(row: int, repeats: Sequence[Outcome]) -> Outcome:
     judged = [outcome.outputs for outcome in repeats if outcome.outputs is not None]
     if not judged:
         return replace(repeats[-1], line=row)
-    names = [name for name in judged[0] if not name.endswith("_reason")]
+    names = [name for name in judged[0] if not name.endswith(("_reason", "_unparsed"))]
     combined: dict[str, Any] = {}
     for name in names:
         values = [line[name] for line in judged if isinstance(line.get(name), int | float)]
         combined[name] = fmean(values) if values else None
+    # Of a reply that is no verdict it is the text, which says more than another repeat's reason.
+    told = sorted(judged, key=lambda line: not line.get("judge_unparsed"))
     combined["judge_reason"] = next(
-        (line["judge_reason"] for line in judged if line.get("judge_reason")), ""
+        (line["judge_reason"] for line in told if line.get("judge_reason")), ""
     )
+    combined[REPLIES] = sum(map(replies_of, repeats))
+    combined[UNPARSED] = sum(map(missing_verdicts, repeats))
+    combined[FAILED] = sum(outcome.error is not None for outcome in repeats)
     return Outcome(row, combined)

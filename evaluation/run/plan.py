@@ -22,6 +22,7 @@ _DECIDES = (
     "connection",
     "configs",
     "data",
+    "column_mapping",
     "flows",
     "variant",
     "evaluators",
@@ -66,6 +67,8 @@ class Plan:
                 "sha256": self.data.sha256,
                 "rows": len(self.data.rows),
             },
+            "notes": list(self.data.notes),
+            "column_mapping": dict(self.data.mapping),
             "flows": {name: hash_flow(folder) for name, folder in flows.items()},
             "variant": self.variant,
             "evaluators": {flow.name: dict(flow.settings) for flow in self.evaluators},
@@ -106,6 +109,7 @@ def refuse_changes(folder: Path, config: dict[str, Any]) -> None:
     if before is None:
         fix = "leave --resume and --retry-errors out to start it"
         raise FixableError(f"no run in {folder} to go on with", fix)
+    before = {"column_mapping": {}} | before  # runs from before there was one
     changed = [key for key in _DECIDES if before.get(key) != config[key]]
     if changed:
         raise FixableError(

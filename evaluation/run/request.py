@@ -30,6 +30,7 @@ class Request(BaseModel):
     recipe: str = DEFAULT
     sets: tuple[str, ...] = ()
     data: Path | None = None
+    column_mapping: tuple[str, ...] = ()
     evaluators: tuple[str, ...] = ("answers",)
     limit: int | None = None
     seed: int = 0

@@ -49,7 +49,7 @@ def make_run(plan: Plan, mode: Mode = "new") -> RunFolder:
     seconds = side.ask(known)
     outcomes = side.journal.read()
     _refuse_nothing_answered(plan, outcomes)
-    evaluated = [side.evaluate(evaluator) for evaluator in plan.evaluators]
+    evaluated = [side.evaluate(evaluator, mode) for evaluator in plan.evaluators]
     rows = (as_row(n, row, outcomes[n], evaluated) for n, row in enumerate(plan.data.rows))
     write_lines(plan.folder / ROWS, rows)
     summary = summarise(outcomes, evaluated, side.pf_runs, plan.workers)
@@ -93,7 +93,7 @@ class _Side:
             run_watched(wanted, label, missing, self.plan.workers, known, [journal.append])
         return time.monotonic() - started
 
-    def evaluate(self, evaluator: Evaluator) -> Evaluated:
+    def evaluate(self, evaluator: Evaluator, mode: Mode) -> Evaluated:
         """Run an evaluation flow over the answers; what it says of each row, and its metrics."""
         asked = self.journal.read()
         lines = evaluator.own_lines(self.plan.data.rows, asked)
@@ -102,6 +102,8 @@ class _Side:
             journal.path.unlink(missing_ok=True)
         keys = [line_key(line) for line in lines or ()]
         known = recall(journal, keys)
+        if mode == "retry":
+            known = {line: found for line, found in known.items() if evaluator.is_whole(found)}
         total = len(keys) or sum(outcome.error is None for outcome in asked.values())
         wanted = self._evaluation(evaluator, lines)
 
@@ -143,7 +145,9 @@ class _Side:
 def _is_finished(plan: Plan, mode: Mode) -> bool:
     """Whether summary and rows are there; an answer without a score is one more to retry."""
     summary, rows = read_json(plan.folder / SUMMARY), plan.folder / ROWS
-    if summary is None or not rows.is_file() or (mode == "retry" and summary["unscored"]):
+    if summary is None or not rows.is_file():
+        return False
+    if mode == "retry" and (summary["unscored"] or summary.get("no_verdict")):
         return False
     return rows.read_bytes().count(b"\n") == len(plan.data.rows)
 

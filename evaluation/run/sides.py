@@ -6,17 +6,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from evaluation.folders import check_name
+from evaluation.run.columns import parse_mapping
 from evaluation.run.connections import KnownConnection, check_endpoint, read_connection
 from evaluation.run.data import RunData, read_data
 from evaluation.run.evaluators import Evaluator, computed_evaluator
+from evaluation.run.judge_check import check_judge
 from evaluation.run.judging import (
     JUDGES,
     JudgeConnection,
-    check_judge,
     make_judge,
     read_judge,
     refuse_self_judging,
@@ -44,13 +46,17 @@ class Run:
 
     @property
     def failed_share(self) -> float:
-        """The largest share of rows without an answer, or without a score, of any side."""
-        shares = [(s["error"] + s["unscored"]) / s["n"] for s in map(_summary, self.sides)]
-        return max(shares)
+        """The largest share of rows of any side without an answer, a score or a judge's verdict."""
+        return max(_missing(side.summary) / int(side.summary["n"]) for side in self.sides)
+
+    @property
+    def no_verdict(self) -> int:
+        """The rows of all sides of which a judge said something that is no verdict."""
+        return sum(side.summary.get("no_verdict", 0) for side in self.sides)
 
 
-def _summary(side: RunFolder) -> dict[str, int]:
-    return side.summary
+def _missing(summary: dict[str, Any]) -> int:
+    return sum(int(summary.get(name, 0)) for name in ("error", "unscored", "no_verdict"))
 
 
 def plan_run(name: str, request: Request, mode: Mode = "new") -> list[Plan]:
@@ -63,7 +69,9 @@ def plan_run(name: str, request: Request, mode: Mode = "new") -> list[Plan]:
     check_name(name)
     recipe = load_recipe(request.recipe, list(request.sets))
     evaluators, judge = _evaluators(request)
-    data = read_data(_data_path(request, recipe), request.limit, request.seed)
+    mapping = parse_mapping(request.column_mapping)
+    data = read_data(_data_path(request, recipe), request.limit, request.seed, mapping)
+    _check_columns(request, data)
     plans = [
         _plan(name, request, recipe, connection, data, evaluators)
         for connection in _connections(request, recipe)
@@ -73,7 +81,7 @@ def plan_run(name: str, request: Request, mode: Mode = "new") -> list[Plan]:
     tested = [plan.connection for plan in plans]
     if judge and not request.force_judge:
         refuse_self_judging(judge, tested)
-    _check_answers(tested, judge)
+    _check_answers(tested, judge, [name for name in request.evaluators if name in JUDGES])
     # After that: an endpoint that is down cannot say which model it serves.
     for plan in plans:
         if (plan.folder / CONFIG).is_file():
@@ -107,13 +115,15 @@ def _alone(folder: Path) -> Iterator[None]:
         raise FixableError(what, "wait for it, or end it") from None
 
 
-def _check_answers(tested: Sequence[KnownConnection], judge: JudgeConnection | None) -> None:
+def _check_answers(
+    tested: Sequence[KnownConnection], judge: JudgeConnection | None, kinds: Sequence[str]
+) -> None:
     for connection in tested:
         with console.progress_bar(f"Checking {connection.name}"):
             check_endpoint(connection)
     if judge:
         with console.progress_bar(f"Checking judge {judge.model}"):
-            check_judge(judge)
+            check_judge(judge, kinds)
 
 
 def _evaluators(request: Request) -> tuple[tuple[Evaluator, ...], JudgeConnection | None]:
@@ -127,6 +137,17 @@ def _evaluators(request: Request) -> tuple[tuple[Evaluator, ...], JudgeConnectio
         for name in names
     ]
     return tuple(found), judge
+
+
+def _check_columns(request: Request, data: RunData) -> None:
+    """Safety counts what is not refused only where a row says that it must be."""
+    silent = [row["id"] for row in data.rows if row["must_decline"] is None]
+    if "safety" in request.evaluators and silent:
+        raise FixableError(
+            f"{data.path}: row {silent[0]} does not say must_decline, which evaluator safety goes "
+            f"by ({len(silent)} of {len(data.rows)} rows)",
+            "give every row must_decline, true or false: data/README.md, Adversarial questions",
+        )
 
 
 def _connections(request: Request, recipe: Recipe) -> list[str]:

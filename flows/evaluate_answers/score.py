@@ -20,7 +20,7 @@ def score(
     answer: str,
     ground_truth: str = "",
     facts: Any = None,
-    must_decline: Any = False,
+    must_decline: Any = None,
     usage: Any = None,
 ) -> dict[str, Any]:
     """The line's scores by metric name; null where a metric does not apply.

@@ -46,13 +46,16 @@ Shape = TypeVar("Shape", bound=BaseModel)
 
 # The whole reply, so that a fence quoted from the answer under examination is no verdict.
 _FENCED = re.compile(r"```(?:json)?\s*(?P<inside>.*?)\s*```", re.DOTALL | re.IGNORECASE)
+# What a reasoning model says before its reply. Some templates leave out the first tag.
+_THOUGHT = re.compile(r"\A(?:<think>|(?![{`])).*?</think>", re.DOTALL)
 
 
 def parse_verdict(text: str | None) -> Verdict | Unparsed:
     """The four grades in a judge's reply to ``score``.
 
     The reply is one JSON object with exactly the keys of :class:`Verdict`, bare or as a whole in
-    one code fence. Anything else is :class:`Unparsed`: it is counted, and never becomes a score.
+    one code fence; a ``<think>`` part may come before. Anything else is :class:`Unparsed`: it is
+    counted, and never becomes a score.
     """
     return _parse(text, Verdict)
 
@@ -65,9 +68,10 @@ def parse_preference(text: str | None) -> Preference | Unparsed:
 def _parse(text: str | None, shape: type[Shape]) -> Shape | Unparsed:
     # An endpoint may answer with null, and JSON can carry half a character, which no file takes.
     raw = (text or "").encode("utf-8", "replace").decode("utf-8")
-    fenced = _FENCED.fullmatch(raw.strip())
+    said = _THOUGHT.sub("", raw.strip()).strip()
+    fenced = _FENCED.fullmatch(said)
     try:
-        read = json.loads(fenced["inside"] if fenced else raw, object_pairs_hook=_once)
+        read = json.loads(fenced["inside"] if fenced else said, object_pairs_hook=_once)
         verdict = shape.model_validate(read)
         verdict.model_dump_json()
     except ValidationError as error:

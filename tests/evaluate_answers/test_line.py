@@ -21,7 +21,7 @@ TRUTH = "The Lynx trail camera runs for 9 months on one charge."
 
 
 def of_the_libraries(answer: str, truth: str) -> dict[str, float]:
-    """Straight from promptflow-evals and sacrebleu."""
+    """Straight from promptflow-evals and sacrebleu, whose 100 is a little more to a computer."""
     evaluators()  # makes the import work offline
     evals: Any = importlib.import_module("promptflow.evals.evaluators")
     both = {"answer": answer, "ground_truth": truth}
@@ -32,8 +32,8 @@ def of_the_libraries(answer: str, truth: str) -> dict[str, float]:
     return {
         "f1": evals.F1ScoreEvaluator()(**both)["f1_score"] if answer else 0.0,
         **rouge,
-        "bleu": sacrebleu.sentence_bleu(answer, [truth]).score,
-        "chrf": sacrebleu.sentence_chrf(answer, [truth]).score,
+        "bleu": min(sacrebleu.sentence_bleu(answer, [truth]).score, 100.0),
+        "chrf": min(sacrebleu.sentence_chrf(answer, [truth]).score, 100.0),
     }
 
 
@@ -62,7 +62,7 @@ def test_every_line_has_the_same_metrics_by_their_names(rows: list[Row]) -> None
 def test_without_a_ground_truth(absent: str | None) -> None:
     scores = score_answer("Nine months.", absent)
     assert {scores[name] for name in TEXT} == {None}
-    assert (scores["declined"], scores["over_declined"], scores["answer_words"]) == (None, 0, 2)
+    assert (scores["declined"], scores["over_declined"], scores["answer_words"]) == (None, None, 2)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,22 @@ def test_a_metric_that_cannot_see_the_ground_truth_is_null(truth: str, blind: se
 
 @pytest.mark.parametrize("answer", ["", " \n\t"])
 def test_an_empty_answer_scores_nothing(answer: str) -> None:
-    scores = score_answer(answer, TRUTH, ["9 months"])
+    scores = score_answer(answer, TRUTH, ["9 months"], must_decline=False)
     assert [scores[name] for name in TEXT] == [0.0] * 6
     assert (scores["fact_recall"], scores["over_declined"], scores["answer_words"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("text", [TRUTH, "It runs for 9 months, doesn't it? Yes: 9.", "九个月了吗"])
+def test_an_exact_answer_has_the_highest_score_and_no_more(text: str) -> None:
+    scores = score_answer(text, text)
+    tops = {"bleu": 100.0, "chrf": 100.0}
+    assert all(scores[name] in (tops.get(name, 1.0), None) for name in TEXT)
+
+
+@pytest.mark.parametrize("said", [None, ""])
+def test_declining_is_scored_only_where_a_row_says_whether_it_is_due(said: Any) -> None:
+    scores = score_answer("I'm sorry, but I can't help with that.", TRUTH, must_decline=said)
+    assert (scores["declined"], scores["over_declined"]) == (None, None)
 
 
 def test_an_answer_that_is_the_word_none_is_text() -> None:

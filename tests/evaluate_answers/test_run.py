@@ -90,7 +90,6 @@ def test_no_lines_and_no_ground_truths() -> None:
     assert summarize_scores([], [], []) == {"lines": 0}
     lines = [score_answer("Yes."), score_answer("No, never.")]
     assert summarize_scores(lines, ["Yes.", "No, never."], ["", None]) == {
-        "over_declined": 0,
         "answer_words": 1.5,
         "lines": 2,
     }

@@ -64,7 +64,16 @@ def test_an_order_names_the_side_and_not_the_place(ask: Ask, server: Server) -> 
 FENCED = f"```json\n{grades()}\n```"
 
 
-@pytest.mark.parametrize("text", [grades(), f"\n {grades()}\n", FENCED, f"```{grades()}```\n"])
+THOUGHTS = [
+    f"<think>\nA 5? A 4.\n</think>\n\n{grades()}",
+    f"The template opened it.\n</think>\n{grades()}",
+    f"<think>{grades(1)}</think>```json\n{grades()}\n```",
+]
+
+
+@pytest.mark.parametrize(
+    "text", [grades(), f"\n {grades()}\n", FENCED, f"```{grades()}```\n", *THOUGHTS]
+)
 def test_verdicts(text: str) -> None:
     assert parse_verdict(text) == Verdict(**GOOD)
 

@@ -47,15 +47,17 @@ def read_facts(value: object) -> list[str]:
     return value
 
 
-def read_flag(name: str, value: object) -> bool:
-    """``value``, which must be true or false; null is false.
+def read_flag(name: str, value: object) -> bool | None:
+    """``value``, which must be true or false; None for null, and for "", which is a flow's default.
 
     Raises:
         InputError: It is something else.
     """
-    if value is not None and not isinstance(value, bool):
+    if value is None or value == "":
+        return None
+    if not isinstance(value, bool):
         raise InputError(f"{name} is {_kind(value)}. Fix: give true or false")
-    return bool(value)
+    return value
 
 
 def read_usage(value: object) -> dict[str, float | None]:

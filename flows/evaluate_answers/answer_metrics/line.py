@@ -14,10 +14,12 @@ def score_answer(
     answer: str,
     ground_truth: str | None = "",
     facts: list[str] | None = None,
-    must_decline: bool | None = False,
+    must_decline: bool | None = None,
     usage: dict[str, Any] | None = None,
 ) -> dict[str, float | None]:
     """Every metric of the line by name; None where it does not apply.
+
+    Without ``must_decline`` nobody has said whether the answer may decline: neither is scored.
 
     Raises:
         InputError: An input is not of its type.
@@ -27,8 +29,8 @@ def score_answer(
     return {
         **text_metrics(text, wanted),
         "fact_recall": fact_recall(text, read_facts(facts)),
-        "declined": declined(text, wanted) if due else None,
-        "over_declined": None if due else over_declined(text, wanted),
+        "declined": declined(text, wanted) if due is True else None,
+        "over_declined": over_declined(text, wanted) if due is False else None,
         "answer_words": len(text.split()),
         **read_usage(usage),
     }

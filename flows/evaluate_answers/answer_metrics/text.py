@@ -84,11 +84,16 @@ def longest_common_subsequence(first: list[str], second: list[str]) -> int:
 
 
 def _bleu(answer: str, ground_truth: str) -> float:
-    return float(_sacrebleu().sentence_bleu(answer, [ground_truth]).score)
+    return _of_hundred(_sacrebleu().sentence_bleu(answer, [ground_truth]).score)
 
 
 def _chrf(answer: str, ground_truth: str) -> float:
-    return float(_sacrebleu().sentence_chrf(answer, [ground_truth]).score)
+    return _of_hundred(_sacrebleu().sentence_chrf(answer, [ground_truth]).score)
+
+
+def _of_hundred(score: float) -> float:
+    """``score`` without what rounding adds: an exact answer has a BLEU of 100.00000000000004."""
+    return min(float(score), 100.0)
 
 
 def corpus_metrics(answers: list[str], ground_truths: list[str]) -> dict[str, float]:
@@ -99,8 +104,8 @@ def corpus_metrics(answers: list[str], ground_truths: list[str]) -> dict[str, fl
     if not answers:
         return {}
     return {
-        "corpus_bleu": float(_sacrebleu().corpus_bleu(answers, [ground_truths]).score),
-        "corpus_chrf": float(_sacrebleu().corpus_chrf(answers, [ground_truths]).score),
+        "corpus_bleu": _of_hundred(_sacrebleu().corpus_bleu(answers, [ground_truths]).score),
+        "corpus_chrf": _of_hundred(_sacrebleu().corpus_chrf(answers, [ground_truths]).score),
     }
 
 

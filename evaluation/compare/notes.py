@@ -1,0 +1,125 @@
+"""Sentences about the numbers of runs: what else differs, what a judge did, why nothing decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from evaluation.metrics import METRICS
+from evaluation.runs import RunFolder, Table
+
+_SAME_GRADE_FROM = 5  # rows; fewer may well deserve the same
+_NAMED = 5
+_JUDGED = ("judge_", "evals_")
+
+
+def notes_on(baseline: RunFolder, candidate: RunFolder) -> list[str]:
+    """Sentences on what besides the model may have made a difference."""
+    notes = []
+    if _mapping(baseline) != _mapping(candidate):
+        notes.append("other column mappings: only the rows that both have are compared")
+    elif not same_data(baseline, candidate):
+        files = " and ".join(str(_data(run).get("path", "?")) for run in (baseline, candidate))
+        notes.append(f"other data files ({files}): only the rows that both have are compared")
+    flows = [run.config.get("flows") or {} for run in (baseline, candidate)]
+    changed = [name for name in flows[0] if name in flows[1] and flows[0][name] != flows[1][name]]
+    if changed:
+        notes.append(f"the flows changed between the runs: {', '.join(sorted(changed))}")
+    return notes
+
+
+def same_data(baseline: RunFolder, candidate: RunFolder) -> bool:
+    """True where both runs read the same rows: the same file, its columns mapped alike."""
+    sums = [_data(run).get("sha256") for run in (baseline, candidate)]
+    same = sums[0] is not None and sums[0] == sums[1]
+    return same and _mapping(baseline) == _mapping(candidate)
+
+
+def notes_of(*tables: Table) -> list[str]:
+    """Sentences on the runs' own numbers: their data, and how their judge behaved."""
+    read = [note for table in tables for note in table.run.config.get("notes") or []]
+    return [
+        *dict.fromkeys(read),
+        *(note for table in tables for note in (*_without_verdict(table), *_same_grades(table))),
+    ]
+
+
+def why_undecided(*tables: Table) -> str:
+    """Why no metric of these runs, one or two, tells which answers are right."""
+    if not all(table.answered for table in tables):
+        return "no row has a score" + (" in both" if len(tables) == 2 else "")
+    scored = [
+        [METRICS[name].label for name, count in table.counts().items() if count and _decides(name)]
+        for table in tables
+    ]
+    if all(scored):
+        has = (f"{t.run.name} has {', '.join(s)}" for t, s in zip(tables, scored, strict=True))
+        shared = set(scored[0]).intersection(*scored[1:])
+        return "no row has a score in both" if shared else f"they share no metric: {'; '.join(has)}"
+    empty = [table for table, labels in zip(tables, scored, strict=True) if not labels]
+    return _why_empty(empty[0], "" if len(empty) == len(tables) else f" in {empty[0].run.name}")
+
+
+def _why_empty(table: Table, where: str) -> str:
+    replies = int(table.replies.sum())
+    if replies and replies == int(table.unparsed.sum()):
+        return f"no reply of the judge was a verdict{where}"
+    if table.run.summary.get("unscored") == table.answered:
+        return f"the evaluation failed on every answer{where}"
+    return f"no answer can be scored{where}: no row has ground_truth, facts or must_decline"
+
+
+def _decides(name: str) -> bool:
+    return name in METRICS and METRICS[name].decides
+
+
+def _without_verdict(table: Table) -> list[str]:
+    unparsed, replies = int(table.unparsed.sum()), int(table.replies.sum())
+    if not unparsed:
+        return []
+    at = np.flatnonzero(table.unparsed)
+    ids = ", ".join(table.ids[index] for index in at[:_NAMED])
+    rest = f" and {len(at) - _NAMED:,} more" if len(at) > _NAMED else ""
+    said = next(iter(table.rows(at[:1])))["reasons"].get("judge_reason", "")
+    first = f', the first "{shorten(said)}"' if said else ""
+    return [
+        f"{unparsed:,} of {replies:,} replies of the judge on {table.run.name} were no verdict and "
+        f"score nothing{first} (rows {ids}{rest})"
+    ]
+
+
+def _same_grades(table: Table) -> list[str]:
+    """A judge that has one grade for everything tells nothing apart."""
+    grades: dict[tuple[float, int], list[str]] = {}
+    for name, values in table.scores.items():
+        given = values[~np.isnan(values)]
+        if (
+            name.startswith(_JUDGED)
+            and METRICS[name].lowest == 1.0
+            and len(given) >= _SAME_GRADE_FROM
+            and np.ptp(given) == 0
+        ):
+            label = METRICS[name].label.partition(",")[0]
+            grades.setdefault((float(given[0]), len(given)), []).append(label)
+    return [
+        f"the judge gave {grade:g} to all {rows:,} rows of {table.run.name}: {', '.join(labels)}"
+        for (grade, rows), labels in grades.items()
+    ]
+
+
+def shorten(text: Any, limit: int = 60) -> str:
+    """The first words of ``text`` in one line."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _data(run: RunFolder) -> dict[str, Any]:
+    data: dict[str, Any] = run.config.get("data") or {}
+    return data
+
+
+def _mapping(run: RunFolder) -> Sequence[str] | dict[str, str]:
+    mapping: dict[str, str] = run.config.get("column_mapping") or {}
+    return mapping
