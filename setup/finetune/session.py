@@ -62,7 +62,9 @@ class Session:
         self.dtype = begin(folder, precision, self.world, self.is_first)
         with console.progress_bar("Loading the base model"):
             source = base.source or transformers_copy(base.file, base.sha256)
-            model, self.tokenizer = load_base(source, self.dtype)
+            served = base.file if base.source else None
+            window = recipe.model.context_window
+            model, self.tokenizer = load_base(source, self.dtype, served, window)
         longest = self.settings.max_tokens
         folds = recipe.model.system_role == "fold"
         self.examples, self.held_out = (

@@ -48,7 +48,9 @@ class Tuned:
         return np.asarray(logits.double().log_softmax(-1))
 
 
-def make_tuned(base: Path, folder: Path, spread: float, **config: Any) -> Tuned:
+def make_tuned(
+    base: Path, folder: Path, spread: float, context_window: int = 0, **config: Any
+) -> Tuned:
     """Put random adapters on every linear layer of ``base`` and save them as peft does.
 
     ``spread`` is the standard deviation of B's weights, which training would start at zero.
@@ -56,7 +58,7 @@ def make_tuned(base: Path, folder: Path, spread: float, **config: Any) -> Tuned:
     import torch  # noqa: PLC0415
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415
 
-    model, tokenizer = load_base(str(base), torch.float32)
+    model, tokenizer = load_base(str(base), torch.float32, None, context_window)
     torch.manual_seed(7)
     modules = TARGET_MODULES[model.config.model_type]
     lora = LoraConfig(**{"r": 4, "lora_alpha": 12, "target_modules": modules, **config})

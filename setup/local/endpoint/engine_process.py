@@ -11,7 +11,10 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
+
+from setup.local.gguf_file import short_context
 
 
 def start_engine(order: dict[str, Any]) -> Any:
@@ -30,9 +33,12 @@ def start_engine(order: dict[str, Any]) -> Any:
     params.n_parallel = order["slots"]
     params.n_ctx = order["context_window"] * order["slots"]
     # With a cache for each slot, a batch of slots that are not neighbours is computed in pieces,
-    # at two thirds of the speed.
-    params.kv_unified = True
-    params.kv_unified_per_slot = order["context_window"]
+    # at two thirds of the speed. A cache that all share is longer, though, and may be so long that
+    # llama.cpp takes the long rotary factors for conversations that need the short ones.
+    short = short_context(Path(order["model_path"]))
+    if not order["context_window"] <= short < params.n_ctx:
+        params.kv_unified = True
+        params.kv_unified_per_slot = order["context_window"]
     params.n_threads_http = order["slots"] + 4
     params.cpuparams.n_threads = order["threads"]
     params.cpuparams_batch.n_threads = order["threads"]

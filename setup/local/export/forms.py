@@ -47,7 +47,10 @@ def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
             write_adapter_gguf(base, adapter, target)
         else:
             _refuse_other_source(recipe, version)
-            write_merged_safetensors(recipe.finetune.base or base, adapter, target)
+            source = recipe.finetune.base
+            served = base if source else None
+            window = recipe.model.context_window
+            write_merged_safetensors(source or base, adapter, target, served, window)
     return version
 
 
