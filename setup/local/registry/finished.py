@@ -126,6 +126,8 @@ def _check_losses(folder: Path, result: Result) -> None:
 def _check_adapter(folder: Path) -> None:
     from safetensors import SafetensorError  # noqa: PLC0415 - brings numpy, half a second
 
+    from setup.local.export.adapter import read_adapter  # noqa: PLC0415
+
     config, weights = folder / ADAPTER / CONFIG, folder / ADAPTER / WEIGHTS
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
@@ -136,6 +138,7 @@ def _check_adapter(folder: Path) -> None:
         problem = str(error)
     if problem:
         raise FixableError(f"adapter {folder / ADAPTER} is damaged: {problem}", _discard(folder))
+    read_adapter(folder / ADAPTER)  # what cannot be served is no version either
 
 
 def _weights_problem(path: Path) -> str:
