@@ -58,6 +58,39 @@ def write_private(path: Path, content: dict[str, Any]) -> None:
         Path(draft).unlink(missing_ok=True)
 
 
+def use_umask(path: Path) -> None:
+    """Give every file at or below ``path`` the permissions that a new file has here.
+
+    Some libraries write through a temporary file, which its owner alone can read.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent) as room:
+        probe = Path(room) / "probe"
+        probe.touch()
+        mode = probe.stat().st_mode
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            file.chmod(mode)
+
+
+def portable_name(source: str) -> str:
+    """The name of a model that others may read: of a path of this machine, its last part."""
+    path = Path(source).expanduser()
+    is_path = path.is_absolute() or path.suffix == ".gguf" or path.exists()
+    return path.name if is_path else source
+
+
+def without_home(value: Any) -> Any:
+    """``value``, a text or texts in lists and tables, with ``~`` for this user's home folder."""
+    if isinstance(value, dict):
+        return {name: without_home(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [without_home(part) for part in value]
+    home = str(Path.home())
+    if isinstance(value, str) and len(home) > 1 and value.startswith((f"{home}/", f"{home}\\")):
+        return f"~{value[len(home) :]}"
+    return value
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in ``path``, None where there is no readable one."""
     try:

@@ -21,7 +21,7 @@ from setup import console
 from setup.adapter_files import CONFIG, WEIGHTS
 from setup.data.files import sha256_file
 from setup.errors import FixableError
-from setup.paths import finetune_folder, read_json
+from setup.paths import finetune_folder, read_json, use_umask, without_home
 from setup.recipe import Recipe
 
 _FORMAT = 1  # raise it when a change of code makes other weights of the same recipe
@@ -159,8 +159,9 @@ def _finish(folder: Path, recipe: Recipe, tokenizer: Any, result: dict[str, Any]
     try:
         shutil.rmtree(folder / "adapter", ignore_errors=True)
         shutil.copytree(folder / "best", folder / "adapter")
+        use_umask(folder / "adapter")
         tokenizer.save_pretrained(str(folder / "tokenizer"))
-        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+        text = yaml.safe_dump(without_home(recipe.model_dump(mode="json")), sort_keys=False)
         (folder / "recipe.yaml").write_text(text, encoding="utf-8", newline="\n")
         draft = folder / "result.json.partial"
         draft.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8", newline="\n")

@@ -43,6 +43,7 @@ from setup.finetune.run import Base
 from setup.finetune.schedule import plan_batches
 from setup.finetune.trainer import AnswerTrainer, trainer_arguments
 from setup.finetune.watch import Interruption, Watch
+from setup.paths import portable_name, without_home
 from setup.recipe import Recipe
 
 
@@ -65,6 +66,8 @@ class Session:
             served = base.file if base.source else None
             window = recipe.model.context_window
             model, self.tokenizer = load_base(source, self.dtype, served, window)
+        # peft writes it beside the adapter, which others read.
+        model.name_or_path = model.config.name_or_path = portable_name(base.source or base.named)
         longest = self.settings.max_tokens
         folds = recipe.model.system_role == "fold"
         self.examples, self.held_out = (
@@ -213,6 +216,9 @@ class Session:
                 "train_rows": len(self.examples),
                 "held_out_rows": len(self.held_out),
             },
-            "base": {"source": self.base.source or self.base.named, "sha256": self.base.sha256},
+            "base": {
+                "source": without_home(self.base.source or self.base.named),
+                "sha256": self.base.sha256,
+            },
             "versions": {name: version(name) for name in packages},
         }

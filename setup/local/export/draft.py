@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from setup.errors import FixableError
+from setup.paths import use_umask
 
 
 @contextmanager
@@ -25,6 +26,7 @@ def draft_of(target: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as room:
             draft = Path(room) / target.name
             yield draft
+            use_umask(draft)
             if target.is_dir():  # a folder with content cannot be renamed over
                 target.rename(Path(room) / "replaced")
             draft.replace(target)
