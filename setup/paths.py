@@ -6,6 +6,7 @@ model files, which several homes can share.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -14,8 +15,33 @@ from typing import Any
 
 import platformdirs
 
+from setup.errors import FixableError
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 MAKE_ROOM = "free disk space, or set FINETUNE_PHI_HOME to a folder with room"
+
+
+def writing_fix(path: Path, error: OSError) -> str:
+    """What to do when ``path``, one of the folders here or in one, cannot be written."""
+    shared = os.environ.get("FINETUNE_PHI_MODELS")
+    variable = "FINETUNE_PHI_HOME"
+    if shared and path.is_relative_to(shared):
+        variable = "FINETUNE_PHI_MODELS"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"free disk space, or set {variable} to a folder with room"
+    return f"set {variable} to a folder of your own"
+
+
+def explain_refusal(error: OSError) -> FixableError | None:
+    """A disk that is full or may not be written to, as the user's to fix; None for all else."""
+    if error.errno not in _REFUSALS or not isinstance(error.filename, (str, Path)):
+        return None
+    path = Path(error.filename)
+    folders = (models_folder(), registry_folder().parent)
+    own = any(path.is_relative_to(folder) or folder.is_relative_to(path) for folder in folders)
+    fix = writing_fix(path, error) if own else "check its owner, its permissions and the disk"
+    return FixableError(f"cannot write {path}: {error.strerror}", fix)
 
 
 def models_folder() -> Path:

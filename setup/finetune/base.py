@@ -34,17 +34,21 @@ def transformers_copy(path: Path, sha256: str) -> str:
     """``path``, a .gguf file, as a folder that loads in two seconds instead of twenty.
 
     The copy is made once, in half precision as the file is served, beside the cached models.
-    Files above 2 GiB are not copied; then this is ``path`` itself.
+    Files above 2 GiB are not copied, nor is any where nothing may be written; then this is ``path``
+    itself.
     """
     if path.stat().st_size > _COPIED_BELOW:
         return str(path)
     folder = models_folder() / f"{path.stem}-{sha256[:8]}-transformers-{_COPY_FORMAT}"
     if folder.is_dir():
         return str(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            _copy(path, folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                _copy(path, folder)
+    except OSError:
+        return str(path)
     return str(folder)
 
 
