@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from setup.local.endpoint.engine_process import padded
+
 if TYPE_CHECKING:
     from setup.finetune.gguf_config import Header
 
@@ -30,7 +32,6 @@ _LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
-_PADDED_TO = 256  # llama.cpp rounds the context of a conversation up to a multiple of this
 
 
 def read_rope(header: Header, rotated: int) -> dict[str, Any]:
@@ -82,8 +83,7 @@ def as_served(rope: dict[str, Any], context_window: int) -> dict[str, Any]:
     """
     if rope.get("rope_type") != "longrope":
         return rope
-    context = -(-context_window // _PADDED_TO) * _PADDED_TO
-    if context <= rope["original_max_position_embeddings"]:
+    if padded(context_window) <= rope["original_max_position_embeddings"]:
         return rope
     return rope | {"short_factor": rope["long_factor"]}
 

@@ -43,7 +43,7 @@ from setup.finetune.run import Base
 from setup.finetune.schedule import plan_batches
 from setup.finetune.trainer import AnswerTrainer, trainer_arguments
 from setup.finetune.watch import Interruption, Watch
-from setup.paths import portable_name, without_home
+from setup.paths import portable_name
 from setup.recipe import Recipe
 
 
@@ -216,9 +216,6 @@ class Session:
                 "train_rows": len(self.examples),
                 "held_out_rows": len(self.held_out),
             },
-            "base": {
-                "source": without_home(self.base.source or self.base.named),
-                "sha256": self.base.sha256,
-            },
+            "base": {"source": self.base.source or self.base.named, "sha256": self.base.sha256},
             "versions": {name: version(name) for name in packages},
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,8 +15,6 @@ from setup.errors import FixableError
 _FIX = "set model.source to a whole .gguf file"
 # Written anew by the writer, or untrue once the weights are no longer quantised.
 _WRITER_OWNS = {"general.architecture", "general.quantization_version", "general.file_type"}
-
-_METADATA_WITHIN = 128 << 20  # bytes; a vocabulary of 200,000 tokens takes 8 MiB
 
 Progress = Callable[[int, int], None]
 Change = Callable[[str, NDArray[np.float32]], NDArray[np.float32]]
@@ -54,25 +51,6 @@ def open_gguf(path: Path) -> Any:
     except (ValueError, IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
         what = f"{path} is damaged or cut off ({type(error).__name__} while reading it)"
         raise FixableError(what, _FIX) from None
-
-
-def short_context(path: Path) -> int:
-    """The longest context for which llama.cpp takes a file's short rotary factors, 0 without any.
-
-    Up to there the model was trained without the long ones. The length that llama.cpp compares is
-    that of a whole cache, rounded up to a multiple of 256.
-    """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        # Reading all metadata takes seconds, and hardly a file has such factors.
-        if content.find(b"rope_factors_short", 0, _METADATA_WITHIN) < 0:
-            return 0
-    fields = open_gguf(path).fields
-    architecture = fields["general.architecture"].contents()
-    for key in ("rope.scaling.original_context_length", "context_length"):
-        field = fields.get(f"{architecture}.{key}")
-        if field and field.contents():
-            return int(field.contents())
-    return 0
 
 
 def write_f16(source: Path, target: Path, on_progress: Progress) -> None:

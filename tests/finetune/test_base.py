@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.finetune.conftest import MakeMachine
-from tests.finetune.machine import Machine
+from tests.finetune.machine import Machine, facts
 from tests.home import failed
 from tests.tiny import alter_gguf, make_tiny_llama, make_tiny_phi3, transformers_folder
 
@@ -175,3 +175,29 @@ def test_sliding_window_that_llama_cpp_does_not_apply_is_not_trained_with(
     model, _ = load_base(str(folder), torch.float32, base, 512)
     assert model.config.sliding_window is None
     assert make_machine(base=base).setup("finetune", f"finetune.base={folder}").returncode == 0
+
+
+def test_longer_conversations_take_other_rotary_factors(
+    make_machine: MakeMachine, tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    """A version is served and exported as it was trained, and trained anew where that changes."""
+    keys = {"rope.scaling.original_context_length": 256}
+    factors = np.linspace(1, 3, 8)
+    tables = {"rope_factors_short.weight": factors, "rope_factors_long.weight": 2 * factors}
+    base = alter_gguf(tiny["phi3"], tmp_path / "long.gguf", keys, tables)
+    machine, short = make_machine(facts(6), base=base), ("finetune.epochs=1",)
+    long = (*short, "model.context_window=512")
+    export = ("--form", "gguf", "--out", str(tmp_path / "out.gguf"))
+    machine.finetune(*short)
+    assert machine.setup("register", *short).returncode == 0
+    line = failed(machine.setup("export", *long, options=export))
+    assert "trained for conversations of 256 tokens, with the short rotary factors" in line
+    assert "Fix: --set model.context_window=256, or python -m setup finetune" in line
+    assert machine.setup("export", *short, options=export).returncode == 0
+    machine.finetune(*long)
+    assert len(machine.runs()) == 2
+    registered = machine.setup("register", *long)
+    assert registered.returncode == 0, registered.stderr
+    assert machine.setup("promote", *long, options=("2",)).returncode == 0
+    exported = machine.setup("export", *long, options=export)
+    assert exported.returncode == 0, exported.stderr
