@@ -57,7 +57,8 @@ def refuse_other_base(recipe: Recipe, version: Version, base: Path) -> str:
         raise FixableError(
             f"version {version.number} of {recipe.registry.model} was trained on another base "
             f"(sha256 {version.base_sha256[:12]}) than {base.name} (sha256 {base_sha256[:12]})",
-            "set model.source to that base, or --set endpoint.version=NUMBER (or none)",
+            "set model.source to that base, or --set endpoint.version=NUMBER (or none); "
+            "to export another version, --version NUMBER",
         )
     _refuse_other_rope(recipe, version, base)
     return base_sha256

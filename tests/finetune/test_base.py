@@ -201,3 +201,7 @@ def test_longer_conversations_take_other_rotary_factors(
     assert machine.setup("promote", *long, options=("2",)).returncode == 0
     exported = machine.setup("export", *long, options=export)
     assert exported.returncode == 0, exported.stderr
+    other = f"model.source={tiny['phi3']}"
+    line = failed(machine.setup("export", *long, other, options=export))
+    assert "version 2 of tiny was trained on another base" in line
+    assert "to export another version, --version NUMBER" in line
