@@ -18,6 +18,7 @@ import typer
 
 from setup import console
 from setup.errors import FixableError
+from setup.paths import explain_refusal
 from setup.step import Result
 
 INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
@@ -58,6 +59,13 @@ def run_app(app: typer.Typer) -> None:
     except FixableError as error:
         console.err.quiet = False
         show_error(error)
+        raise SystemExit(1) from None
+    except OSError as error:
+        refusal = explain_refusal(error)
+        if refusal is None:
+            raise
+        console.err.quiet = False
+        show_error(refusal)
         raise SystemExit(1) from None
     except Stopped as stopped:
         console.err.print(f"interrupted; go on with: {stopped.command}", markup=False)

@@ -6,6 +6,7 @@ model files, which several homes can share.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -14,8 +15,33 @@ from typing import Any
 
 import platformdirs
 
+from setup.errors import FixableError
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 MAKE_ROOM = "free disk space, or set FINETUNE_PHI_HOME to a folder with room"
+
+
+def writing_fix(path: Path, error: OSError) -> str:
+    """What to do when ``path``, one of the folders here or in one, cannot be written."""
+    shared = os.environ.get("FINETUNE_PHI_MODELS")
+    variable = "FINETUNE_PHI_HOME"
+    if shared and path.is_relative_to(shared):
+        variable = "FINETUNE_PHI_MODELS"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"free disk space, or set {variable} to a folder with room"
+    return f"set {variable} to a folder of your own"
+
+
+def explain_refusal(error: OSError) -> FixableError | None:
+    """A disk that is full or may not be written to, as the user's to fix; None for all else."""
+    if error.errno not in _REFUSALS or not isinstance(error.filename, (str, Path)):
+        return None
+    path = Path(error.filename)
+    folders = (models_folder(), registry_folder().parent)
+    own = any(path.is_relative_to(folder) or folder.is_relative_to(path) for folder in folders)
+    fix = writing_fix(path, error) if own else "check its owner, its permissions and the disk"
+    return FixableError(f"cannot write {path}: {error.strerror}", fix)
 
 
 def models_folder() -> Path:
@@ -56,6 +82,39 @@ def write_private(path: Path, content: dict[str, Any]) -> None:
         Path(draft).replace(path)
     finally:
         Path(draft).unlink(missing_ok=True)
+
+
+def use_umask(path: Path) -> None:
+    """Give every file at or below ``path`` the permissions that a new file has here.
+
+    Some libraries write through a temporary file, which its owner alone can read.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent) as room:
+        probe = Path(room) / "probe"
+        probe.touch()
+        mode = probe.stat().st_mode
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            file.chmod(mode)
+
+
+def portable_name(source: str) -> str:
+    """The name of a model that others may read: of a path of this machine, its last part."""
+    path = Path(source).expanduser()
+    is_path = path.is_absolute() or path.suffix == ".gguf" or path.exists()
+    return path.name if is_path else source
+
+
+def without_home(value: Any) -> Any:
+    """``value``, a text or texts in lists and tables, with ``~`` for this user's home folder."""
+    if isinstance(value, dict):
+        return {name: without_home(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [without_home(part) for part in value]
+    home = str(Path.home())
+    if isinstance(value, str) and len(home) > 1 and value.startswith((f"{home}/", f"{home}\\")):
+        return f"~{value[len(home) :]}"
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -40,29 +40,70 @@ _SHAPE: dict[str, Any] = {
 }
 
 
-def make_tiny_llama(folder: Path) -> Path:
-    """Write ``llama.gguf`` and the folder ``llama``: grouped-query attention, tied embeddings."""
+def make_tiny_llama(folder: Path, **shape: Any) -> Path:
+    """Write ``llama.gguf`` and the folder ``llama``: grouped-query attention, tied embeddings.
+
+    ``shape`` replaces values of the configuration.
+    """
     import torch  # noqa: PLC0415 - seconds of import that most tests never need
     from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
 
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**_SHAPE, tie_word_embeddings=True))
+    model = LlamaForCausalLM(LlamaConfig(**{**_SHAPE, "tie_word_embeddings": True, **shape}))
     return _write(model, folder / "llama.gguf")
 
 
-def make_tiny_phi3(folder: Path) -> Path:
+def make_tiny_phi3(folder: Path, **shape: Any) -> Path:
     """Write ``phi.gguf`` and the folder ``phi``: fused projections, an output matrix of its own."""
     import torch  # noqa: PLC0415
     from transformers import Phi3Config, Phi3ForCausalLM  # noqa: PLC0415
 
     torch.manual_seed(1)
-    model = Phi3ForCausalLM(Phi3Config(**_SHAPE, tie_word_embeddings=False))
+    model = Phi3ForCausalLM(Phi3Config(**{**_SHAPE, "tie_word_embeddings": False, **shape}))
     return _write(model, folder / "phi.gguf")
 
 
 def transformers_folder(gguf: Path) -> Path:
     """The transformers folder with the weights of the tiny model at ``gguf``."""
     return gguf.with_suffix("")
+
+
+def alter_gguf(
+    source: Path,
+    target: Path,
+    keys: dict[str, Any],
+    tensors: dict[str, Any] | None = None,
+    without: tuple[str, ...] = (),
+) -> Path:
+    """Write ``source`` to ``target`` with other ``keys`` (without their architecture) and tensors.
+
+    ``without`` names whole keys and tensors that are left out.
+    """
+    import gguf  # noqa: PLC0415
+
+    reader = gguf.GGUFReader(source)
+    architecture = reader.fields["general.architecture"].contents()
+    changes = {f"{architecture}.{key}": value for key, value in keys.items()}
+    left_out = {"general.architecture", *changes, *without}
+    writer = gguf.GGUFWriter(target, architecture)
+    for name, field in reader.fields.items():
+        if name not in left_out and not name.startswith("GGUF."):
+            element = field.types[-1] if len(field.types) > 1 else None
+            writer.add_key_value(name, field.contents(), field.types[0], sub_type=element)
+    kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
+    kinds |= {str: writer.add_string, list: writer.add_array}
+    for name, value in changes.items():
+        kinds[type(value)](name, value)
+    for tensor in reader.tensors:
+        if tensor.name not in left_out and tensor.name not in (tensors or {}):
+            writer.add_tensor(tensor.name, tensor.data)
+    for name, values in (tensors or {}).items():
+        writer.add_tensor(name, np.asarray(values, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
 
 
 def _write(model: Any, target: Path) -> Path:
@@ -119,7 +160,7 @@ def _write_gguf(model: Any, tokenizer: Any, target: Path) -> None:
         if kind == "llama":
             array = _interleave(name, array, model.config)
         array = array.astype(np.float16 if array.ndim > 1 else np.float32)
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), array)
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -153,7 +194,10 @@ def _add_shape(writer: Any, config: Any) -> None:
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_rope_dimension_count(size)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
 

@@ -21,7 +21,9 @@ from setup import console
 from setup.adapter_files import CONFIG, WEIGHTS
 from setup.data.files import sha256_file
 from setup.errors import FixableError
-from setup.paths import finetune_folder, read_json
+from setup.local.endpoint.engine_process import takes_long_factors
+from setup.local.model import model_path
+from setup.paths import finetune_folder, read_json, use_umask, without_home
 from setup.recipe import Recipe
 
 _FORMAT = 2  # raise it when a change of code makes other weights of the same recipe
@@ -65,6 +67,8 @@ def run_folder(recipe: Recipe, base_sha256: str, train: Path) -> tuple[Path, str
         "base": base_sha256,
         "train": sha256_file(train),
     }
+    if takes_long_factors(model_path(recipe.model), recipe.model.context_window):
+        content["rope"] = "long"
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return finetune_folder(f"{recipe.name}-{digest[:12]}"), digest
 
@@ -163,11 +167,13 @@ def _finish(folder: Path, recipe: Recipe, tokenizer: Any, result: dict[str, Any]
     try:
         shutil.rmtree(folder / "adapter", ignore_errors=True)
         shutil.copytree(folder / "best", folder / "adapter")
+        use_umask(folder / "adapter")
         tokenizer.save_pretrained(str(folder / "tokenizer"))
-        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+        text = yaml.safe_dump(without_home(recipe.model_dump(mode="json")), sort_keys=False)
         (folder / "recipe.yaml").write_text(text, encoding="utf-8", newline="\n")
         draft = folder / "result.json.partial"
-        draft.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8", newline="\n")
+        text = json.dumps(without_home(result), indent=2) + "\n"
+        draft.write_text(text, encoding="utf-8", newline="\n")
         draft.replace(folder / "result.json")
     except OSError as error:
         raise FixableError(

@@ -47,6 +47,7 @@ from setup.finetune.run import Base
 from setup.finetune.schedule import plan_run
 from setup.finetune.trainer import AnswerTrainer, trainer_arguments
 from setup.finetune.watch import Interruption, Watch
+from setup.paths import portable_name
 from setup.recipe import Recipe
 
 
@@ -66,7 +67,11 @@ class Session:
         self.dtype = begun.dtype
         with console.progress_bar("Loading the base model"):
             source = base.source or transformers_copy(base.file, base.sha256)
-            model, self.tokenizer = load_base(source, self.dtype)
+            served = base.file if base.source else None
+            window = recipe.model.context_window
+            model, self.tokenizer = load_base(source, self.dtype, served, window)
+        # peft writes it beside the adapter, which others read.
+        model.name_or_path = model.config.name_or_path = portable_name(base.source or base.named)
         self.renderer = Renderer(self.tokenizer, self._agree(begun.moment))
         self._read_examples(split, folds=recipe.model.system_role == "fold")
         set_seed(self.settings.seed)

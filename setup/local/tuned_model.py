@@ -10,6 +10,7 @@ from setup.adapter_files import CONFIG, WEIGHTS
 from setup.console import TASK, progress_bar
 from setup.data.files import sha256_file
 from setup.errors import FixableError
+from setup.local.endpoint.engine_process import short_context, takes_long_factors
 from setup.local.model import build_cached, model_sha256
 from setup.paths import models_folder
 from setup.recipe import Recipe
@@ -56,9 +57,33 @@ def refuse_other_base(recipe: Recipe, version: Version, base: Path) -> str:
         raise FixableError(
             f"version {version.number} of {recipe.registry.model} was trained on another base "
             f"(sha256 {version.base_sha256[:12]}) than {base.name} (sha256 {base_sha256[:12]})",
-            "set model.source to that base, or --set endpoint.version=NUMBER (or none)",
+            "set model.source to that base, or --set endpoint.version=NUMBER (or none); "
+            "to export another version, --version NUMBER",
         )
+    _refuse_other_rope(recipe, version, base)
     return base_sha256
+
+
+def _refuse_other_rope(recipe: Recipe, version: Version, base: Path) -> None:
+    """FixableError if llama.cpp would take other rotary factors than ``version`` was trained with.
+
+    Hardly a file has two sets of them, of which the longest conversation decides.
+    """
+    from setup.local.registry.finished import trained_window  # noqa: PLC0415 - may not be needed
+
+    window = recipe.model.context_window
+    long = takes_long_factors(base, window)
+    if not short_context(base) or (trained := trained_window(version)) is None:
+        return
+    if takes_long_factors(base, trained) != long:
+        which = ("long", "short") if long else ("short", "long")
+        raise FixableError(
+            f"version {version.number} of {recipe.registry.model} was trained for conversations of "
+            f"{trained} tokens, with the {which[1]} rotary factors of {base.name}; "
+            f"model.context_window={window} takes the {which[0]} ones",
+            f"--set model.context_window={trained}, or python -m setup finetune, which trains it "
+            "for the other length",
+        )
 
 
 def _digest(version: Version, what: str) -> str:

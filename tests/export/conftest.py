@@ -19,6 +19,17 @@ _MAKERS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
         make_tiny_llama,
         {"use_rslora": True, "lora_alpha": 6, "layers_to_transform": [2]},
     ),
+    "llama-patterns": (
+        make_tiny_llama,
+        {
+            "rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\..*": 6},
+            "alpha_pattern": {"model.layers.0.self_attn.v_proj": 30, "up_proj": 5},
+        },
+    ),
+    "phi3-patterns-rslora": (
+        make_tiny_phi3,
+        {"use_rslora": True, "rank_pattern": {"o_proj": 8}, "alpha_pattern": {"down_proj": 3}},
+    ),
 }
 
 

@@ -56,11 +56,13 @@ class Served:
 
 
 @contextmanager
-def serve(model: Path, lora: Path | None = None) -> Iterator[Served]:
+def serve(
+    model: Path, lora: Path | None = None, context_window: int = 512, slots: int = 1
+) -> Iterator[Served]:
     """Serve ``model`` with our own engine process; with an adapter beside it, with llama.cpp's."""
     module = "tests.export.lora_engine" if lora else "setup.local.endpoint.engine_process"
     order = {"model_path": str(model), "lora_path": str(lora), "name": "tuned", "key": _KEY}
-    settings = {"context_window": 512, "slots": 1, "threads": 1}
+    settings = {"context_window": context_window, "slots": slots, "threads": 1}
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", module]
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -178,6 +179,19 @@ def test_second_export_replaces_the_first(llama: Tuned, tmp_path: Path, write: W
 def _bytes(target: Path) -> dict[str, bytes]:
     files = sorted(target.rglob("*")) if target.is_dir() else [target]
     return {file.name: file.read_bytes() for file in files}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that asks to end")
+@pytest.mark.parametrize("write", WRITERS)
+def test_export_that_is_told_to_end_leaves_nothing(
+    llama: Tuned, tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is written last: all of a file's data lies there, and nothing of it may stay."""
+    monkeypatch.setattr("setup.local.export.draft.use_umask", lambda _: os.kill(os.getpid(), 15))
+    with pytest.raises(SystemExit) as ended:
+        write(llama.base, read_adapter(llama.adapter), tmp_path / "out")
+    assert ended.value.code == 128 + 15
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_interrupted_merge_leaves_nothing(llama: Tuned, tmp_path: Path) -> None:

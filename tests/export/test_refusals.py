@@ -19,7 +19,7 @@ from setup.local.export.adapter import read_adapter
 from setup.local.export.gguf_adapter import write_adapter_gguf
 from setup.local.export.gguf_merge import merge_into_gguf
 from setup.local.export.safetensors_merge import write_merged_safetensors
-from tests.export.tuned import Tuned
+from tests.export.tuned import Tuned, make_tuned
 
 Q = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
 Weights = dict[str, Any]
@@ -77,14 +77,54 @@ def test_weights_that_are_not_finite(folder: Path, value: float) -> None:
         ({"r": 2.5}, "no whole number"),
         ({"r": 8}, "r is 8"),
         ({"peft_type": "IA3"}, "IA3 adapters, which cannot be exported"),
+        ({"peft_type": "ADALORA"}, "ADALORA adapters, which cannot be exported"),
+        ({"peft_type": "LOHA"}, "LOHA adapters, which cannot be exported"),
         ({"use_dora": True}, "use_dora"),
-        ({"alpha_pattern": {"q_proj": 4}}, "alpha_pattern"),
+        ({"bias": "all"}, "LoRA with bias"),
+        ({"bias": "lora_only", "lora_bias": True}, "LoRA with bias, lora_bias"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out"),
+        ({"target_parameters": ["experts.gate_up_proj"]}, "target_parameters"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
+        ({"a_setting_of_tomorrow": {"x": 1}}, "LoRA with a_setting_of_tomorrow"),
+        ({"init_lora_weights": "pissa_niter_4"}, "begun as pissa_niter_4, .*weight_conversion"),
+        ({"init_lora_weights": "CorDA"}, "begun as CorDA, .*weight_conversion"),
+        ({"init_lora_weights": "loftq"}, "begun as loftq, .*Fix: train it as plain LoRA"),
+        ({"init_lora_weights": "mica"}, "begun as mica, .*Fix: train it as plain LoRA"),
+        ({"alpha_pattern": {"q_proj": -4}}, "no positive number as q_proj"),
+        ({"rank_pattern": {"q_proj": 2}}, r"q_proj has .* though .* says r is 2"),
+        ({"rank_pattern": {"(": 2}}, "rank_pattern in .* is no table of patterns"),
+        ({"rank_pattern": [2]}, "rank_pattern in .* is no table of patterns"),
     ],
 )
 def test_configuration(folder: Path, changes: dict[str, Any], message: str) -> None:
     _configure(folder, **changes)
     with pytest.raises(FixableError, match=message):
         read_adapter(folder)
+
+
+@pytest.mark.parametrize("beginning", ["pissa", "olora"])
+def test_adapter_that_takes_its_base_apart(llama: Tuned, tmp_path: Path, beginning: str) -> None:
+    """The fix works to the letter: converted with peft, it merges to what peft merges."""
+    import torch  # noqa: PLC0415 - seconds of import
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+    tuned = make_tuned(
+        llama.base, tmp_path / "adapter", 0.2, init_lora_weights=beginning, convertible=True
+    )
+    with pytest.raises(FixableError, match=f"begun as {beginning}, which changes the base") as told:
+        read_adapter(tmp_path / "adapter")
+    assert "save_pretrained(FOLDER, path_initial_model_for_weight_conversion" in str(told.value)
+    converted = tmp_path / "converted"
+    tuned.model.save_pretrained(
+        str(converted), path_initial_model_for_weight_conversion=str(tmp_path / "adapter-begun")
+    )
+    write_merged_safetensors(llama.base, read_adapter(converted), tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    expected = tuned.model.merge_and_unload().state_dict()
+    for name, weights in merged.state_dict().items():
+        torch.testing.assert_close(weights, expected[name], rtol=2**-10, atol=1e-3)
 
 
 @pytest.mark.parametrize(

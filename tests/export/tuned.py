@@ -48,19 +48,32 @@ class Tuned:
         return np.asarray(logits.double().log_softmax(-1))
 
 
-def make_tuned(base: Path, folder: Path, spread: float, **config: Any) -> Tuned:
+def make_tuned(
+    base: Path,
+    folder: Path,
+    spread: float,
+    context_window: int = 0,
+    convertible: bool = False,
+    **config: Any,
+) -> Tuned:
     """Put random adapters on every linear layer of ``base`` and save them as peft does.
 
     ``spread`` is the standard deviation of B's weights, which training would start at zero.
+    ``convertible`` keeps the beginning beside ``folder``, which peft needs for its conversion.
     """
     import torch  # noqa: PLC0415
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415
 
-    model, tokenizer = load_base(str(base), torch.float32)
+    model, tokenizer = load_base(str(base), torch.float32, None, context_window)
     torch.manual_seed(7)
     modules = TARGET_MODULES[model.config.model_type]
     lora = LoraConfig(**{"r": 4, "lora_alpha": 12, "target_modules": modules, **config})
     tuned = get_peft_model(model, lora).eval()
+    if convertible:
+        begun = tuned.peft_config["default"].init_lora_weights
+        tuned.peft_config["default"].init_lora_weights = True
+        tuned.save_pretrained(f"{folder}-begun", save_embedding_layers=False)
+        tuned.peft_config["default"].init_lora_weights = begun
     for name, weights in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weights, std=spread)

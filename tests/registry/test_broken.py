@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -40,10 +44,46 @@ def test_damaged_database(home: Path, tmp_path: Path, content: bytes) -> None:
     assert register_finetune(MODEL, run).number == 1
 
 
-def test_database_of_another_mlflow(home: Path, tmp_path: Path) -> None:
+def test_database_of_a_newer_mlflow(home: Path, tmp_path: Path) -> None:
+    """No command of this MLflow can read it: it knows no way there or back."""
     with closing(sqlite3.connect(home / "registry/mlflow.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '000000000000'")
-    _fails(make_run(tmp_path / "laptop-1"), "is of another MLflow version")
+    message = r"upgraded by a newer MLflow \(schema 000000000000\).*Fix: restore your copy"
+    _fails(make_run(tmp_path / "laptop-1"), message)
+
+
+def test_database_of_an_older_mlflow_is_upgraded_as_told(home: Path, tmp_path: Path) -> None:
+    database = home / "registry/mlflow.db"
+    database.unlink()
+    _make_older_database(database)
+    run = make_run(tmp_path / "laptop-1")
+    with pytest.raises(FixableError, match="is of an older MLflow than") as told:
+        register_finetune(MODEL, run)
+    (command,) = re.findall(r"`python (-m mlflow [^`]*)`", told.value.fix)
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert register_finetune(MODEL, run).number == 1
+
+
+def _make_older_database(path: Path) -> None:
+    """An MLflow database as it was before the newest change of its schema."""
+    import sqlalchemy  # noqa: PLC0415 - seconds of import
+    from alembic import command  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from mlflow.store.db.utils import _get_alembic_config  # noqa: PLC0415
+    from mlflow.store.tracking.dbmodels.initial_models import Base  # noqa: PLC0415
+
+    url = f"sqlite:///{path.as_posix()}"
+    config = _get_alembic_config(url)  # type: ignore[no-untyped-call]
+    (newest,) = ScriptDirectory.from_config(config).get_revisions("heads")
+    engine = sqlalchemy.create_engine(url)
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, str(newest.down_revision))
+    engine.dispose()
 
 
 def test_folder_that_cannot_be_made(bare_home: Path, tmp_path: Path) -> None:

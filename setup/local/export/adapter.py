@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,37 @@ Matrix = NDArray[np.float32]
 
 _PREFIX = "base_model.model."
 _ENDINGS = {".lora_A.weight": 0, ".lora_B.weight": 1}
-# With these the update is no longer scale * B A of every module alike.
-_UNSUPPORTED = (
-    "alora_invocation_tokens",
+# Settings of peft that say where the matrices are, how they were trained, or are read here. Any
+# other that is set makes the update something else than scale * B A.
+_PLAIN = {
     "alpha_pattern",
-    "fan_in_fan_out",
-    "layer_replication",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "lora_alpha",
+    "lora_dropout",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
     "rank_pattern",
-    "use_bdlora",
-    "use_dora",
-    "use_qalora",
-)
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+    "use_rslora",
+}
+# Beginnings of the adapter that leave the base as it is; the others take it apart.
+_PLAIN_BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
+_CONVERTIBLE = ("pissa", "corda", "olora", "lora_ga")
+_PLAIN_LORA = "train it as plain LoRA, or merge it with peft and serve the merged model"
 
 
 @dataclass(frozen=True)
@@ -43,7 +64,9 @@ class Pair:
 class Adapter:
     """What fine-tuning changed: each module's weight grows by ``scale`` * ``b`` @ ``a``.
 
-    ``pairs`` has transformers' module names as keys, like ``model.layers.0.self_attn.q_proj``.
+    ``scale`` and ``rank`` are those of most modules; where a module has another scale, its ``b``
+    makes up for it. ``pairs`` has transformers' module names as keys, like
+    ``model.layers.0.self_attn.q_proj``.
     """
 
     folder: Path
@@ -61,18 +84,24 @@ def read_adapter(folder: Path) -> Adapter:
         FixableError: A file is missing or corrupt, a weight is not finite, or it is another kind
             of adapter than plain or rank-stabilised LoRA.
     """
-    rank, scale = _read_config(folder)
+    config = _read_config(folder)
+    rank, scale = _rank_and_scale(folder, config, "")
     sides: dict[str, dict[int, Matrix]] = {}
     for key, weights in _read_weights(folder / WEIGHTS).items():
         module, side = _split(folder, key)
         sides.setdefault(module, {})[side] = _checked(folder, key, weights)
-    pairs = {module: _pair(folder, module, rank, both) for module, both in sides.items()}
+    pairs = {}
+    for module, both in sides.items():
+        own_rank, own_scale = _rank_and_scale(folder, config, module)
+        pair = _pair(folder, module, own_rank, both)
+        ratio = np.float32(own_scale / scale)
+        pairs[module] = pair if ratio == 1 else Pair(pair.a, pair.b * ratio)
     if not pairs:
         raise _unusable(folder, f"{WEIGHTS} holds no weights")
     return Adapter(folder, rank, scale, pairs)
 
 
-def _read_config(folder: Path) -> tuple[int, float]:
+def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise _unusable(folder, f"there is no {CONFIG}")
@@ -80,16 +109,55 @@ def _read_config(folder: Path) -> tuple[int, float]:
     if config is None:
         raise _unusable(folder, f"{CONFIG} is no JSON object")
     kind = config.get("peft_type", "LORA")
-    odd = [name for name in _UNSUPPORTED if config.get(name)]
-    if kind != "LORA" or odd:
-        reason = f"{kind} adapters" if kind != "LORA" else f"LoRA with {', '.join(odd)}"
-        raise FixableError(f"{path} asks for {reason}, which cannot be exported", "use plain LoRA")
-    rank = _positive(folder, config, "r")
-    alpha = _positive(folder, config, "lora_alpha")
+    if kind != "LORA":
+        raise _not_plain(path, f"{kind} adapters", _PLAIN_LORA)
+    begun = config.get("init_lora_weights")
+    if begun not in _PLAIN_BEGINNINGS:
+        fix = _PLAIN_LORA
+        if str(begun).lower().startswith(_CONVERTIBLE):
+            fix = (
+                "convert it where it was trained, with peft's "
+                "save_pretrained(FOLDER, path_initial_model_for_weight_conversion=…)"
+            )
+        raise _not_plain(path, f"LoRA begun as {begun}, which changes the base", fix)
+    odd = [name for name, value in config.items() if name not in _PLAIN and _is_set(name, value)]
+    if odd:
+        raise _not_plain(path, f"LoRA with {', '.join(sorted(odd))}", _PLAIN_LORA)
+    return config
+
+
+def _is_set(name: str, value: Any) -> bool:
+    return bool(value) and not (name == "bias" and value == "none")
+
+
+def _not_plain(path: Path, reason: str, fix: str) -> FixableError:
+    return FixableError(f"{path} asks for {reason}, which cannot be exported", fix)
+
+
+def _rank_and_scale(folder: Path, config: dict[str, Any], module: str) -> tuple[int, float]:
+    """The rank and scale of ``module``, those of the adapter where it has none of its own."""
+    rank = _setting(folder, config, module, "r", "rank_pattern")
+    alpha = _setting(folder, config, module, "lora_alpha", "alpha_pattern")
     if rank != int(rank):
         raise _unusable(folder, f"r in {CONFIG} is no whole number")
     # rsLoRA: https://arxiv.org/abs/2312.03732
     return int(rank), alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _setting(folder: Path, config: dict[str, Any], module: str, name: str, patterns: str) -> float:
+    """Of the keys of ``patterns``, which end a module's name, the first that fits counts."""
+    own = config.get(patterns) or {}
+    problem = _unusable(folder, f"{patterns} in {CONFIG} is no table of patterns")
+    if not isinstance(own, dict):
+        raise problem
+    for pattern in own if module else ():
+        try:
+            fits = re.match(rf"(.*\.)?({pattern})$", module)
+        except re.error:
+            raise problem from None
+        if fits:
+            return _positive(folder, own, pattern)
+    return _positive(folder, config, name)
 
 
 def _positive(folder: Path, config: dict[str, Any], name: str) -> float:
@@ -117,7 +185,8 @@ def _split(folder: Path, key: str) -> tuple[str, int]:
     for ending, side in _ENDINGS.items():
         if key.startswith(_PREFIX) and key.endswith(ending):
             return key.removeprefix(_PREFIX).removesuffix(ending), side
-    raise _unusable(folder, f"{WEIGHTS} holds {key}, which is no LoRA matrix of a linear layer")
+    what = f"{folder / WEIGHTS} holds {key}, which is no LoRA matrix of a linear layer"
+    raise FixableError(what, _PLAIN_LORA)
 
 
 def _checked(folder: Path, key: str, weights: NDArray[Any]) -> Matrix:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from setup.errors import FixableError
+from setup.paths import use_umask
 
 
 @contextmanager
@@ -22,14 +26,29 @@ def draft_of(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as room:
+        room_for = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
+        with _cleaned_up_when_ended(), room_for as room:
             draft = Path(room) / target.name
             yield draft
+            use_umask(draft)
             if target.is_dir():  # a folder with content cannot be renamed over
                 target.rename(Path(room) / "replaced")
             draft.replace(target)
     except OSError as error:
         raise cannot_write(target, error.strerror or str(error)) from None
+
+
+@contextmanager
+def _cleaned_up_when_ended() -> Iterator[None]:
+    """Let SIGTERM, which `kill` and service managers send, end the block as an exception does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def cannot_write(target: Path, reason: str) -> FixableError:

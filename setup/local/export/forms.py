@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from setup.console import TASK, progress_bar
 from setup.errors import FixableError
 from setup.local.model import prepare_model
+from setup.paths import without_home
 from setup.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
     Raises:
         FixableError: No such version, another base, or no room.
     """
+    os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports it: there is a bar here
     from setup.local.export.adapter import read_adapter  # noqa: PLC0415 - what only this needs
     from setup.local.export.gguf_adapter import write_adapter_gguf  # noqa: PLC0415
     from setup.local.export.gguf_merge import merge_into_gguf  # noqa: PLC0415
@@ -47,7 +50,10 @@ def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
             write_adapter_gguf(base, adapter, target)
         else:
             _refuse_other_source(recipe, version)
-            write_merged_safetensors(recipe.finetune.base or base, adapter, target)
+            source = recipe.finetune.base
+            served = base if source else None
+            window = recipe.model.context_window
+            write_merged_safetensors(source or base, adapter, target, served, window)
     return version
 
 
@@ -63,7 +69,7 @@ def _refuse_folder(form: str, out: Path) -> None:
 
 def _refuse_other_source(recipe: Recipe, version: Version) -> None:
     named = recipe.finetune.base or recipe.model.source
-    if version.base_source != named:
+    if without_home(version.base_source) != without_home(named):
         raise FixableError(
             f"version {version.number} was trained from {version.base_source}, not {named}",
             f"--set finetune.base={version.base_source}",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from setup.local.export.adapter import Adapter
 from setup.local.export.draft import draft_of
 from setup.local.export.gguf_layout import architecture_of, place
@@ -26,13 +28,13 @@ def write_adapter_gguf(base: Path, adapter: Adapter, target: Path) -> None:
         writer = gguf.GGUFWriter(draft, architecture_of(reader))
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-        # llama.cpp divides by the rank, whatever the adapter's own rule is.
+        # llama.cpp divides by the rank of each module, whatever the adapter's own rule is.
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, adapter.scale * adapter.rank)
-        matrices = {
-            f"{name}.lora_{side}": matrix
-            for name, pair in placed.items()
-            for side, matrix in (("a", pair.a), ("b", pair.b))
-        }
+        matrices = {}
+        for name, pair in placed.items():
+            ratio = np.float32(len(pair.a) / adapter.rank)
+            matrices[f"{name}.lora_a"] = pair.a
+            matrices[f"{name}.lora_b"] = pair.b if ratio == 1 else pair.b * ratio
         for name, matrix in matrices.items():
             writer.add_tensor_info(name, matrix.shape, matrix.dtype, matrix.nbytes)
         write_data(writer, matrices.values())

@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def write_merged_safetensors(base: Path | str, adapter: Adapter, target: Path) -> None:
+def write_merged_safetensors(
+    base: Path | str,
+    adapter: Adapter,
+    target: Path,
+    served: Path | None = None,
+    context_window: int = 0,
+) -> None:
     """Write the folder ``target``: merged weights in float16, tokenizer, configuration.
 
-    ``base`` is what ``setup.finetune.base.load_base`` takes: a .gguf file, a folder of a Hugging
-    Face model, or its id. The merge is computed in float32. A folder that is at ``target`` is
-    replaced.
+    ``base``, ``served`` and ``context_window`` are what ``setup.finetune.base.load_base`` takes.
+    The merge is computed in float32. A folder that is at ``target`` is replaced.
 
     Raises:
         FixableError: The base cannot be loaded, the adapter does not fit it, or ``target`` cannot
@@ -29,7 +34,7 @@ def write_merged_safetensors(base: Path | str, adapter: Adapter, target: Path) -
 
     from setup.finetune.base import load_base  # noqa: PLC0415
 
-    model, tokenizer = load_base(str(base), torch.float32)
+    model, tokenizer = load_base(str(base), torch.float32, served, context_window)
     _merge(model, adapter, str(base))
     model.half()
     broken = next((n for n, p in model.named_parameters() if not p.isfinite().all()), None)

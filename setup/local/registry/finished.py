@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from setup.adapter_files import CONFIG, WEIGHTS
 from setup.errors import FixableError
 from setup.local.registry.history import Entry, read_history
+from setup.local.registry.store import artifacts_folder
+
+if TYPE_CHECKING:
+    from setup.local.registry.versions import Version
 
 RESULT = "result.json"
 RECIPE = "recipe.yaml"
@@ -104,6 +108,16 @@ def read_finished(folder: Path) -> FinishedRun:
     return FinishedRun(folder, result, recipe, read_history(folder / HISTORY), ended)
 
 
+def trained_window(version: Version) -> int | None:
+    """The ``model.context_window`` of the run that became ``version``; None where it is lost."""
+    path = artifacts_folder() / version.model / version.run_id / "artifacts" / RECIPE
+    try:
+        window = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["context_window"]
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return None
+    return window if isinstance(window, int) else None
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
@@ -126,6 +140,8 @@ def _check_losses(folder: Path, result: Result) -> None:
 def _check_adapter(folder: Path) -> None:
     from safetensors import SafetensorError  # noqa: PLC0415 - brings numpy, half a second
 
+    from setup.local.export.adapter import read_adapter  # noqa: PLC0415
+
     config, weights = folder / ADAPTER / CONFIG, folder / ADAPTER / WEIGHTS
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
@@ -136,6 +152,7 @@ def _check_adapter(folder: Path) -> None:
         problem = str(error)
     if problem:
         raise FixableError(f"adapter {folder / ADAPTER} is damaged: {problem}", _discard(folder))
+    read_adapter(folder / ADAPTER)  # what cannot be served is no version either
 
 
 def _weights_problem(path: Path) -> str:

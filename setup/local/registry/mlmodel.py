@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup.local.registry.finished import ADAPTER, TOKENIZER, Result
+from setup.paths import portable_name
 
 if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
@@ -21,20 +22,22 @@ def describe_model(result: Result, run_id: str, model_id: str) -> Model:
     """The MLmodel of a LoRA adapter with its tokenizer.
 
     There is no ``python_function`` flavor: the weights of the base model are not in it, so MLflow
-    cannot load it alone. ``peft`` names the base they belong to, by source and SHA-256.
+    cannot load it alone. ``peft`` names the base they belong to, by source and SHA-256; of a path
+    of this machine it says the name of the file alone.
     """
     from mlflow.models import Model  # noqa: PLC0415 - seconds of import
 
+    base = portable_name(result.base.source)
     adapter = {
         "task_type": TASK,
         "adapter": ADAPTER,
         "tokenizer": TOKENIZER,
-        "base_model": result.base.source,
+        "base_model": base,
         "base_sha256": result.base.sha256,
         "precision": result.precision,
         **{f"{name}_version": version for name, version in result.versions.items()},
     }
-    metadata = {"base_model_name": result.base.source, "base_model_task": TASK}
+    metadata = {"base_model_name": base, "base_model_task": TASK}
     return Model(
         artifact_path="model",
         run_id=run_id,

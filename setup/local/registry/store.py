@@ -41,6 +41,7 @@ def open_registry() -> Iterator[MlflowClient]:
     _check_path()
     _check_database()
     with _own_environment(), _fixable_errors():
+        _check_schema()
         yield _client()
 
 
@@ -57,6 +58,7 @@ def change_registry() -> Iterator[MlflowClient]:
         with FileLock(registry_folder() / ".lock", timeout=_LOCK_TIMEOUT):
             if database_path().is_file():
                 _check_database()
+                _check_schema()
             else:
                 _make_database()
             yield _client()
@@ -131,13 +133,53 @@ def _fixable_errors() -> Iterator[None]:
 
 def _explain(problem: str) -> FixableError:
     folder = registry_folder()
-    if "database schema" in problem or "Can't locate revision" in problem:
-        fix = f"copy {folder}, then `mlflow db upgrade {_uri(database_path())}`"
-        return FixableError(f"the registry {folder} is of another MLflow version", fix)
     # What follows is the statement with all its values.
     line = problem.partition("\n")[0]
     fix = f"free space in {folder} and check its owner, or set FINETUNE_PHI_HOME"
     return FixableError(f"the registry {folder} cannot be used: {line}", fix)
+
+
+def _check_schema() -> None:
+    """Refuse the database of another MLflow, which this one may change without a way back."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - seconds of import
+    from alembic.util import CommandError  # noqa: PLC0415
+    from mlflow import __version__  # noqa: PLC0415
+    from mlflow.store.db.utils import _get_alembic_config  # noqa: PLC0415
+
+    folder, url = registry_folder(), _uri(database_path())
+    revision = _revision()
+    scripts = ScriptDirectory.from_config(_get_alembic_config(url))  # type: ignore[no-untyped-call]
+    if revision in scripts.get_heads():
+        return
+    try:
+        known = scripts.get_revision(revision) is not None
+    except CommandError:
+        known = False
+    if known:
+        what = f"the registry {folder} is of an older MLflow than {__version__}"
+        raise FixableError(what, f"copy {folder}, then `python -m mlflow db upgrade '{url}'`")
+    what = (
+        f"the registry {folder} was upgraded by a newer MLflow (schema {revision}) than the "
+        f"{__version__} here"
+    )
+    fix = (
+        f"restore your copy of {database_path()}, or `python -m pip install --upgrade "
+        f"mlflow-skinny`, or move {folder} away and `python -m setup register`"
+    )
+    raise FixableError(what, fix)
+
+
+def _revision() -> str:
+    """The schema that the database is written in, as MLflow's migrations name it."""
+    with closing(sqlite3.connect(database_path(), timeout=_BUSY_TIMEOUT)) as database:
+        try:
+            row = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                what = f"the registry {database_path()} cannot be read: {error}"
+                raise FixableError(what, "check the folder, its owner and free space") from None
+            row = None  # not made by MLflow
+    return str(row[0]) if row else "unknown"
 
 
 def _uri(path: Path) -> str:
