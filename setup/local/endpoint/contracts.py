@@ -22,10 +22,11 @@ from pydantic import (
 )
 
 from setup.local.endpoint.errors import ApiError
-from setup.local.endpoint.schemas import grammar_for
+from setup.local.endpoint.schemas import check_size, grammar_for
 
 DEFAULT_NEW_TOKENS = 256
 LARGEST_WINDOW = 131_072  # tokens
+MOST_GROUPS = 1000  # of a grammar; many more, one in another, crash llama.cpp
 # What asks for nothing, in a field that nobody reads.
 NOTHING: tuple[Any, ...] = (None, [], {})
 
@@ -159,7 +160,7 @@ class Sampling(Part):
     logit_bias: dict[TokenId, Bias] = {}
     response_format: ResponseFormat | None = None
     json_schema: dict[str, Any] | None = None
-    grammar: Annotated[str, Field(min_length=1)] | None = None
+    grammar: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
 
     @model_validator(mode="after")
     def _one_constraint(self) -> Sampling:
@@ -169,6 +170,9 @@ class Sampling(Part):
             raise ValueError("give one of response_format, json_schema and grammar")
         if self.grammar and self.grammar.startswith("%"):
             raise ValueError("grammar: llama.cpp's GBNF is honoured, no other notation")
+        if self.grammar and self.grammar.count("(") > MOST_GROUPS:
+            raise ValueError(f"grammar: more than {MOST_GROUPS} groups")
+        check_size(self.schema_asked)
         return self
 
     def sampling_body(self, new_tokens: int | None) -> dict[str, Any]:
@@ -336,14 +340,15 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _refusal(error: ValidationError) -> ApiError:
-    """The first field that is not honoured, else the first one that is not as expected."""
+    """The fields that are not honoured, else the first one that is not as expected."""
     problems = error.errors(include_input=False, include_url=False)
-    problem = min(problems, key=lambda one: one["type"] != "extra_forbidden")
-    param = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
+    unsupported = [one for one in problems if one["type"] == "extra_forbidden"]
+    names = [".".join(map(str, one["loc"])) for one in unsupported or problems[:1]]
+    message = problems[0]["msg"].removeprefix("Value error, ")
+    if unsupported:
         message = "not supported, and refused rather than ignored (docs/operations.md: Fields)"
-    return ApiError(422, f"{param or 'body'}: {message}", param=param or None)
+    where = ", ".join(names) or "body"
+    return ApiError(422, f"{where}: {message}", param=names[0] or None)
 
 
 def score_reply(completion: dict[str, Any], deployment: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import re
 from asyncio import timeout_at
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -208,7 +208,8 @@ async def _stream(request: web.Request, turn: Turn) -> web.StreamResponse:
     counts = {key.decode(): int(value) for key, value in _COUNTS.findall(tail)}
     prompt = counts.get("cache_n", 0) + counts.get("prompt_n", 0)
     _count(request, prompt, counts.get("predicted_n", 0))
-    await response.write_eof()
+    with suppress(ConnectionResetError):  # some clients hang up after the last event
+        await response.write_eof()
     return response
 
 
