@@ -64,9 +64,10 @@ def _closed(schema: Any) -> Any:
         if isinstance(schema[name], dict):
             closed[name] = {key: _closed(value) for key, value in schema[name].items()}
     fields, required = closed.get("properties"), schema.get("required", [])
-    if isinstance(fields, dict) and fields and isinstance(required, list):
-        if set(map(str, required)) <= fields.keys():
-            closed.setdefault("additionalProperties", False)
+    if not (isinstance(fields, dict) and fields and isinstance(required, list)):
+        return closed
+    if set(map(str, required)) <= fields.keys():
+        closed.setdefault("additionalProperties", False)
     return closed
 
 

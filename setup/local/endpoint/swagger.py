@@ -7,7 +7,8 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from setup.local.endpoint.contracts import NOTHING, ChatRequest, ScoreRequest, TokenizeRequest
+from setup.local.endpoint.contracts import ChatRequest, ScoreRequest, TokenizeRequest
+from setup.local.endpoint.fields import NOTHING
 
 _ROUTES: dict[str, tuple[type[BaseModel], str]] = {
     "/score": (ScoreRequest, "Answer a conversation (Azure ML chat contract)"),
@@ -73,7 +74,7 @@ def _document() -> dict[str, Any]:
 
 
 def _allow_nothing(schema: dict[str, Any]) -> None:
-    """Say what ``contracts.Part`` does: null is as absent, and so is nothing in a strange field."""
+    """Say what ``fields.Part`` does: null is as absent, and so is nothing in a strange field."""
     for name, field in schema.get("properties", {}).items():
         if name not in schema.get("required", []):
             schema["properties"][name] = {"anyOf": [field, {"type": "null"}]}
