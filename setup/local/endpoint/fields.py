@@ -165,7 +165,9 @@ class Sampling(Part):
     stop: Annotated[
         list[Stop], BeforeValidator(_as_list, json_schema_input_type=Stop | list[Stop])
     ] = []
-    logit_bias: dict[TokenId, Bias] = {}
+    logit_bias: dict[TokenId, Bias] = Field(
+        default={}, json_schema_extra={"additionalProperties": False}
+    )
     response_format: ResponseFormat | None = None
     json_schema: dict[str, Any] | None = None
     grammar: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
