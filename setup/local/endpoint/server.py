@@ -113,7 +113,7 @@ def build_app(settings: EndpointSettings, keys: Keys, deployments: Deployments) 
     """The application with all its routes."""
     app = web.Application(
         middlewares=[observe, answer_errors, answer_preflights, require_key],
-        client_max_size=settings.max_body + 1,  # aiohttp refuses what is as large as this
+        client_max_size=settings.max_body,
     )
     app.on_response_prepare.append(allow_origin)
     app[KEYS], app[routes.SETTINGS], app[routes.DEPLOYMENTS] = keys, settings, deployments
