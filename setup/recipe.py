@@ -22,6 +22,9 @@ DEFAULT = "laptop"
 DEFAULTS = {"local": DEFAULT, "azure": "phi-azure"}
 NAME = r"^[a-z][a-z0-9-]{0,31}$"
 Name = Annotated[str, Field(pattern=NAME)]
+# As a browser sends it: a scheme, a host, a port unless it is the usual one, and no path.
+ORIGIN = r"^(loopback|null|\*|[a-z][a-z0-9+.-]*://[^/\s]+)$"
+Origin = Annotated[str, Field(pattern=ORIGIN)]
 
 
 class Section(BaseModel):
@@ -71,6 +74,7 @@ class Endpoint(Section):
     max_body: int = Field(default=1_048_576, ge=1024)
     read_timeout: float = Field(default=30.0, gt=0)
     start_timeout: float = Field(default=120.0, gt=0)
+    allowed_origins: list[Origin] = ["loopback"]
     tuned: Name = "tuned"
     version: str = Field(default="champion", pattern=r"^(champion|none|[1-9][0-9]*)$")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +90,29 @@ def _start(recipe: Recipe, endpoint: LocalEndpoint) -> None:
 
 
 def _wanted_settings(recipe: Recipe) -> dict[str, Any]:
-    return recipe.endpoint.model_dump(include={"host", "port", "max_body", "read_timeout"})
+    named = {"host", "port", "max_body", "read_timeout", "allowed_origins"}
+    return recipe.endpoint.model_dump(include=named)
 
 
 def _refuse_other_settings(recipe: Recipe, endpoint: LocalEndpoint) -> None:
     """What only a restart can change must not look as if it had been changed."""
     running = endpoint.manage("GET")
     wanted = _wanted_settings(recipe)
-    other = [name for name, value in wanted.items() if running[name] != value]
+    # One that was started by an earlier version knows nothing of the newest settings.
+    other = [name for name, value in wanted.items() if running.get(name) != value]
     if other:
-        told = "; ".join(f"{name} {running[name]}, not {wanted[name]}" for name in other)
-        raise FixableError(
-            f"endpoint {endpoint.name} runs with {told}",
-            "python -m setup stop first, or give what runs: "
-            + " ".join(f"--set endpoint.{name}={running[name]}" for name in other),
+        told = "; ".join(
+            f"{name} {_typed(running.get(name))}, not {_typed(wanted[name])}" for name in other
         )
+        fix = "python -m setup stop first"
+        if all(name in running for name in other):
+            kept = [shlex.quote(f"endpoint.{name}={_typed(running[name])}") for name in other]
+            fix += ", or give what runs: " + " ".join(f"--set {value}" for value in kept)
+        raise FixableError(f"endpoint {endpoint.name} runs with {told}", fix)
+
+
+def _typed(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, list) else str(value)
 
 
 def _deployment(recipe: Recipe, path: Path) -> DeploymentSettings:

@@ -7,6 +7,8 @@ import json
 import socket
 from typing import Any
 
+import jsonschema
+import openai
 import pytest
 import requests
 
@@ -135,12 +137,79 @@ def test_every_route_but_liveness_wants_the_key(home: Home) -> None:
     assert requests.get(f"{home.url}/health", timeout=10).json()["status"] == "ok"
 
 
+def test_wrong_key_is_told_from_a_missing_one(home: Home) -> None:
+    told = {
+        None: ("missing_api_key", "no key"),
+        f"Basic {home.key()}": ("missing_api_key", "Bearer KEY"),
+        "Bearer ": ("missing_api_key", "no key"),
+        "Bearer wrong": ("invalid_api_key", "wrong key"),
+        f"Bearer {home.key('management')}": ("invalid_api_key", "not the scoring key"),
+    }
+    for sent, (code, said) in told.items():
+        headers = {"Authorization": sent} if sent else {}
+        reply = requests.post(f"{home.url}/score", json=ask("x"), headers=headers, timeout=10)
+        error = reply.json()["error"]
+        assert (reply.status_code, error["type"]) == (401, "authentication_error")
+        assert error["code"] == code
+        assert said in error["message"]
+        assert home.key() not in reply.text
+
+
+@pytest.mark.parametrize(
+    ("key", "fields", "raised", "code"),
+    [
+        ("wrong", {}, openai.AuthenticationError, "invalid_api_key"),
+        ("", {"model": "gpt-4"}, openai.NotFoundError, "model_not_found"),
+        ("", {"tools": [{}]}, openai.UnprocessableEntityError, "unprocessable_entity"),
+        ("", {"temperature": 9}, openai.UnprocessableEntityError, "unprocessable_entity"),
+        ("", {"stop": "word " * 300_000}, openai.APIStatusError, "payload_too_large"),
+        (
+            *("", {"messages": [{"role": "user", "content": "word " * 3000}]}),
+            *(openai.BadRequestError, "context_length_exceeded"),
+        ),
+    ],
+    ids=["key", "model", "tools", "range", "size", "context"],
+)
+def test_openais_client_raises_the_class_of_the_failure(
+    home: Home, key: str, fields: dict[str, Any], raised: type[openai.APIStatusError], code: str
+) -> None:
+    client = openai.OpenAI(base_url=f"{home.url}/v1", api_key=key or home.key(), max_retries=0)
+    body: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "x"}]}
+    with pytest.raises(raised) as caught:
+        client.chat.completions.create(**body | fields)
+    assert caught.value.code == code
+
+
 def test_unknown_route_method_and_deployment(home: Home) -> None:
-    assert home.call("/nope", {}).status_code == 404
-    assert home.call("/score", None, "GET").status_code == 405
+    lost = home.call("/chat/completions", {})
+    error = lost.json()["error"]
+    assert (lost.status_code, error["code"]) == (404, "route_not_found")
+    assert "POST /chat/completions" in error["message"]
+    assert "POST /v1/chat/completions" in error["message"]
+    wrong = home.call("/score", None, "GET")
+    assert wrong.status_code == 405
+    assert "takes POST, not GET" in wrong.json()["error"]["message"]
     missing = home.call("/score", ask("x"), **{"azureml-model-deployment": "nope"})
-    assert missing.status_code == 404
-    assert "nope" in missing.json()["error"]["message"]
+    error = missing.json()["error"]
+    assert (missing.status_code, error["code"]) == (404, "deployment_not_found")
+    assert "'nope'; there are: base" in error["message"]
+    missing = home.call("/v1/chat/completions", ask_openai("x", model="gpt-4"))
+    error = missing.json()["error"]
+    assert (missing.status_code, error["type"]) == (404, "not_found_error")
+    assert (error["code"], error["param"]) == ("model_not_found", "model")
+    assert "'gpt-4'; there are: phi-local, base" in error["message"]
+
+
+def test_log_says_where_a_lost_client_asked_but_no_key(home: Home) -> None:
+    home.call(f"/lost/{home.key()}/{'x' * 5000}?prompt=zanzibar", {})
+    (line,) = [line for line in home.log() if line.get("path", "").startswith("/lost/")]
+    assert line["path"].startswith("/lost/***/xxx")
+    assert len(line["path"]) == 200
+
+
+def test_body_of_exactly_the_limit_is_read(home: Home) -> None:
+    for size, status in ((1_048_576, 400), (1_048_577, 413)):
+        assert home.call("/score", b" " * size).status_code == status
 
 
 def test_model_names_a_deployment_or_the_endpoint(home: Home) -> None:
@@ -164,6 +233,48 @@ def test_swagger_names_the_fields_that_are_checked(home: Home) -> None:
     fields = document["components"]["schemas"]["InputData"]["properties"]
     assert set(fields) == {"input_string", "parameters"}
     assert set(document["paths"]) == {"/score", "/v1/chat/completions", "/tokenize"}
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "status", "valid"),
+    [
+        ("/tokenize", {"prompt": "x"}, 200, True),
+        ("/tokenize", {"prompt": "x", "messages": None}, 200, True),
+        ("/tokenize", {}, 422, False),
+        ("/tokenize", {"prompt": None}, 422, False),
+        ("/tokenize", {"prompt": "x", "messages": [{"role": "user", "content": "x"}]}, 422, False),
+        ("/score", ask("x", max_new_tokens=1), 200, True),
+        ("/score", ask("x", max_new_tokens=1, stop="y", top_k=None, odd=[]), 200, True),
+        ("/score", ask("x", stop=""), 422, False),
+        ("/score", ask("x", odd=1), 422, False),
+        ("/score", ask("x", return_full_text=0), 422, False),
+        ("/v1/chat/completions", ask_openai("x", max_tokens=1, n=1, store=False), 200, True),
+        ("/v1/chat/completions", ask_openai("x", n=True), 422, False),
+        ("/v1/chat/completions", ask_openai("x", logit_bias={"x": 1}), 422, False),
+        ("/v1/chat/completions", ask_openai("x", model="gpt-4"), 404, True),
+        ("/v1/chat/completions", ask_openai("word " * 3000), 400, True),
+    ],
+)
+def test_swagger_is_what_is_answered(
+    home: Home, route: str, body: dict[str, Any], status: int, valid: bool
+) -> None:
+    document = home.call("/swagger.json", None, "GET").json()
+    operation = document["paths"][route]["post"]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    reply = home.call(route, body)
+    assert reply.status_code == status
+    assert _is_valid(document, schema, body) == valid
+    if status != 200:
+        answer = operation["responses"][str(status)]["content"]["application/json"]["schema"]
+        assert _is_valid(document, answer, reply.json())
+    assert {"400", "401", "404", "408", "413", "422", "424", "429", "503"} <= set(
+        operation["responses"]
+    )
+
+
+def _is_valid(document: dict[str, Any], schema: dict[str, Any], value: Any) -> bool:
+    whole = schema | {"components": document["components"]}
+    return bool(jsonschema.Draft202012Validator(whole).is_valid(value))
 
 
 def _send(home: Home, request: str) -> None:

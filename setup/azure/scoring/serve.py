@@ -25,8 +25,8 @@ from aiohttp import web
 
 from setup.local.endpoint import management
 from setup.local.endpoint.deployments import Deployments
-from setup.local.endpoint.observe import Handler, JsonLines, log
-from setup.local.endpoint.server import KEYS, build_app, live
+from setup.local.endpoint.observe import KEYS, Handler, JsonLines, log
+from setup.local.endpoint.server import build_app, live
 from setup.local.endpoint.settings import DeploymentSettings, EndpointSettings, ensure_keys
 
 _MODELS = "/var/azureml-app/azureml-models"  # where Azure ML mounts models if it does not say

@@ -22,31 +22,46 @@ class Admission:
         self._free = asyncio.Semaphore(slots)
         self._seconds_each = 1.0
         self._guests = 0
+        self._holding = 0
         self.admitted = 0
 
     @property
     def waiting(self) -> int:
-        """Requests that hold no slot yet."""
-        return max(0, self.admitted - self._slots)
+        """Requests that hold no slot yet: they are being read, or stand in the queue."""
+        return self.admitted - self._holding
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[float]:
-        """Hold a slot for the block; yields the seconds spent waiting for it.
+    @property
+    def room(self) -> int:
+        """How many more requests would be admitted now."""
+        return self._slots + self._queue - self.admitted
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Be admitted for the block; taken before a request is read, so that it needs no slot.
 
         Raises:
             ApiError: 429 with ``Retry-After`` when slots and queue are full.
         """
-        if self.admitted >= self._slots + self._queue:
+        if self.room <= 0:
             raise ApiError(429, "all slots and the queue are full", retry_after=self._wait())
         self.admitted += 1
-        asked = time.monotonic()
         try:
-            async with self._free:
-                started = time.monotonic()
-                yield started - asked
-                self._note(time.monotonic() - started)
+            yield
         finally:
             self.admitted -= 1
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[float]:
+        """Hold a slot for the block, having a place; yields the seconds spent waiting for it."""
+        asked = time.monotonic()
+        async with self._free:
+            started = time.monotonic()
+            self._holding += 1
+            try:
+                yield started - asked
+                self._note(time.monotonic() - started)
+            finally:
+                self._holding -= 1
 
     @contextmanager
     def guest(self) -> Iterator[None]:

@@ -1,64 +1,49 @@
 """The two scoring contracts as types: what a request may hold, what a reply looks like.
 
 ``/score`` is the chat contract of catalog fine-tunes on Azure ML managed endpoints, and
-``/v1/chat/completions`` is OpenAI's. llama.cpp accepts nearly anything in silence (no messages,
-unknown roles, negative temperatures), so everything is checked here before it is asked.
+``/v1/chat/completions`` is OpenAI's. With ``fields`` these classes are the one table of fields:
+requests are checked by them and ``/swagger.json`` is made from them.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from setup.local.endpoint.errors import ApiError
-
-DEFAULT_NEW_TOKENS = 256
-
-Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
-TopP = Annotated[float, Field(gt=0, le=1)]
-Seed = Annotated[int, Field(ge=-1, le=2**32 - 1)]
-NewTokens = Annotated[int, Field(ge=1, le=131_072, strict=True)]
+from setup.local.endpoint.fields import Message, NewTokens, No, One, Part, Sampling
 
 
-class Message(BaseModel):
-    """One turn of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def _join_text_parts(cls, value: Any) -> Any:
-        if not isinstance(value, list):
-            return value
-        parts = [part.get("text") for part in value if isinstance(part, dict)]
-        texts = [part for part in parts if isinstance(part, str)]
-        return "".join(texts) if len(texts) == len(value) else value
+def _agreed(**spellings: int | None) -> int | None:
+    values = {value for value in spellings.values() if value is not None}
+    if len(values) > 1:
+        raise ValueError(f"{' and '.join(spellings)} differ")
+    return values.pop() if values else None
 
 
-class Parameters(BaseModel):
+class Parameters(Sampling):
     """Generation settings of ``/score``; both spellings of the token limit are in use."""
 
-    max_new_tokens: NewTokens = Field(
-        default=DEFAULT_NEW_TOKENS, validation_alias=AliasChoices("max_new_tokens", "max_tokens")
-    )
-    temperature: Temperature = 0.7
-    top_p: TopP = 1.0
+    max_new_tokens: NewTokens | None = None
     do_sample: bool = True
-    seed: Seed | None = None
-    stop: list[str] | str | None = None
+    return_full_text: No = False
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Parameters:
+        _agreed(max_new_tokens=self.max_new_tokens, max_tokens=self.max_tokens)
+        return self
 
 
-class InputData(BaseModel):
+class InputData(Part):
     """``input_string`` is a flat list of messages."""
 
     input_string: list[Message] = Field(min_length=1)
     parameters: Parameters = Parameters()
 
 
-class ScoreRequest(BaseModel):
+class ScoreRequest(Part):
     """The body of ``/score``."""
 
     input_data: InputData
@@ -66,47 +51,88 @@ class ScoreRequest(BaseModel):
     def engine_body(self) -> dict[str, Any]:
         """The same request as the engine takes it."""
         given = self.input_data.parameters
-        body = given.model_dump(exclude_none=True, exclude={"max_new_tokens", "do_sample"})
+        body = given.sampling_body(given.max_new_tokens or given.max_tokens)
         if not given.do_sample:
             body["temperature"] = 0.0
-        messages = [message.model_dump() for message in self.input_data.input_string]
-        return {"messages": messages, "max_tokens": given.max_new_tokens, **body}
+        return {"messages": [turn.as_sent() for turn in self.input_data.input_string], **body}
 
 
-class ChatRequest(BaseModel):
-    """The body of ``/v1/chat/completions``; what the engine would misread is left out."""
+class StreamOptions(Part):
+    """What a stream holds beside the answer."""
 
-    model_config = ConfigDict(extra="ignore")
+    include_usage: bool = False
+    include_obfuscation: No = False
+
+
+class ChatRequest(Sampling):
+    """The body of ``/v1/chat/completions``.
+
+    Below ``top_logprobs`` are labels, which change nothing, and fields of which only the value
+    that changes nothing is accepted.
+    """
 
     messages: list[Message] = Field(min_length=1)
     model: str | None = None
-    max_tokens: NewTokens = Field(
-        default=DEFAULT_NEW_TOKENS,
-        validation_alias=AliasChoices("max_completion_tokens", "max_tokens"),
-    )
-    temperature: Temperature = 0.7
-    top_p: TopP = 1.0
+    max_completion_tokens: NewTokens | None = None
     stream: bool = False
-    stream_options: dict[str, bool] | None = None
-    n: Literal[1] = 1
-    seed: Seed | None = None
-    stop: list[str] | str | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    stream_options: StreamOptions | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: dict[str, Any] | None = None
+    user: str = ""
+    metadata: dict[str, Any] = Field(default={})
+    safety_identifier: str = ""
+    prompt_cache_key: str = ""
+    n: One = 1
+    best_of: One = 1
+    echo: No = False
+    store: No = False
+    service_tier: Literal["auto", "default"] = "auto"
+    modalities: list[Literal["text"]] = Field(default=["text"])
+    tool_choice: Literal["none", "auto"] = "auto"
+    function_call: Literal["none", "auto"] = "auto"
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> ChatRequest:
+        _agreed(max_completion_tokens=self.max_completion_tokens, max_tokens=self.max_tokens)
+        return self
+
+    @model_validator(mode="after")
+    def _logprobs_for_top_logprobs(self) -> ChatRequest:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs: set logprobs to true as well")
+        return self
 
     def engine_body(self) -> dict[str, Any]:
         """The same request as the engine takes it."""
-        return self.model_dump(exclude_none=True, exclude={"n", "model"})
+        body = self.sampling_body(self.max_completion_tokens or self.max_tokens)
+        body |= {"messages": [turn.as_sent() for turn in self.messages], "stream": self.stream}
+        if self.stream_options:
+            body["stream_options"] = {"include_usage": self.stream_options.include_usage}
+        if self.logprobs:
+            body |= {"logprobs": True, "top_logprobs": self.top_logprobs or 0}
+        return body
 
 
-class TokenizeRequest(BaseModel):
+class TokenizeRequest(Part):
     """The body of ``/tokenize``, in vLLM's shape: a conversation or a bare text."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["messages"], "properties": {"messages": {"type": "array"}}},
+                {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
+            ]
+        }
+    )
 
     messages: list[Message] | None = Field(default=None, min_length=1)
     prompt: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> TokenizeRequest:
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("give either messages or prompt")
+        return self
 
 
 def parse_body(schema: type[BaseModel], raw: bytes) -> Any:
@@ -116,15 +142,29 @@ def parse_body(schema: type[BaseModel], raw: bytes) -> Any:
         ApiError: 400 when it is not JSON, 422 naming the field that is not as expected.
     """
     try:
-        content = json.loads(raw)
+        content = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"the body is not JSON: {error}") from None
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "body"
-        raise ApiError(422, f"{where}: {problem['msg']}") from None
+        raise _refusal(error) from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it has no {name}")
+
+
+def _refusal(error: ValidationError) -> ApiError:
+    """The fields that are not honoured, else the first one that is not as expected."""
+    problems = error.errors(include_input=False, include_url=False)
+    unsupported = [one for one in problems if one["type"] == "extra_forbidden"]
+    names = [".".join(map(str, one["loc"])) for one in unsupported or problems[:1]]
+    message = problems[0]["msg"].removeprefix("Value error, ")
+    if unsupported:
+        message = "not supported, and refused rather than ignored (docs/operations.md: Fields)"
+    where = ", ".join(names) or "body"
+    return ApiError(422, f"{where}: {message}", param=names[0] or None)
 
 
 def score_reply(completion: dict[str, Any], deployment: str) -> dict[str, Any]:

@@ -164,7 +164,8 @@ class Deployments:
         """Remove a deployment after its accepted requests; 404 unknown, 409 takes traffic."""
         async with self._change:
             if name not in self._settings.deployments:
-                raise ApiError(404, f"no deployment {name!r}")
+                there = ", ".join(self._table)
+                raise ApiError(404, f"no deployment {name!r}; there are: {there}")
             if self._settings.traffic.get(name):
                 raise ApiError(409, f"deployment {name!r} takes traffic: shift it away first")
             del self._settings.deployments[name]
@@ -199,10 +200,15 @@ class Deployments:
             name = random.choices(list(taking), list(taking.values()))[0]  # noqa: S311
         deployment = self._table.get(name)
         if deployment is None:
-            raise ApiError(404, f"no deployment {name!r}")
+            message = f"no deployment {name!r}; there are: {', '.join(self._table)}"
+            raise ApiError(404, message, code="deployment_not_found")
         if not deployment.healthy:
             raise ApiError(503, f"deployment {name!r} is down", retry_after=2)
         return deployment
+
+    def roomiest(self) -> Deployment | None:
+        """The deployment that would admit most requests, while it is not known who is asked."""
+        return max(self._table.values(), key=lambda one: one.admission.room, default=None)
 
     async def stop_all(self) -> None:
         """Stop every engine; the settings stay as they are."""

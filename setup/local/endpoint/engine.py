@@ -32,6 +32,9 @@ class Engine:
         self._process = process
         self._session = session
         self._log = log
+        self._vocabulary = 0
+        self.tried: dict[str, str] = {}
+        self.trying = asyncio.Lock()
 
     @classmethod
     async def start(cls, name: str, settings: DeploymentSettings, folder: Path) -> Engine:
@@ -62,6 +65,17 @@ class Engine:
         """Whether the process still runs."""
         return self._process.returncode is None
 
+    @property
+    def log_size(self) -> int:
+        """Bytes of its log."""
+        return self._log.stat().st_size
+
+    def log_since(self, size: int) -> str:
+        """What was written to its log after the first ``size`` bytes."""
+        with self._log.open("rb") as file:
+            file.seek(size)
+            return file.read().decode("utf-8", "replace")
+
     async def wait(self) -> str:
         """Wait for the process to end; returns the last line it left in its log."""
         await self._process.wait()
@@ -76,6 +90,18 @@ class Engine:
         async with self._ask(route, body) as response:
             reply = await response.json(content_type=None)
             return dict(reply)
+
+    async def vocabulary(self) -> int:
+        """The number of tokens that the model knows; their ids are those below it.
+
+        Raises:
+            EngineError: As post.
+        """
+        if not self._vocabulary:
+            async with self._ask("/v1/models", None) as response:
+                reply = await response.json(content_type=None)
+                self._vocabulary = int(reply["data"][0]["meta"]["n_vocab"])
+        return self._vocabulary
 
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """A whole chat completion; cancelling the call frees the engine's slot."""
@@ -98,7 +124,9 @@ class Engine:
             await _end(self._process)
 
     @asynccontextmanager
-    async def _ask(self, route: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _ask(
+        self, route: str, body: dict[str, Any] | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
             async with await self._open(route, body) as response:
                 if response.status != 200:
@@ -107,12 +135,14 @@ class Engine:
         except (aiohttp.ClientError, ValueError, RuntimeError) as error:
             raise EngineError(502, f"the engine failed ({type(error).__name__})") from error
 
-    async def _open(self, route: str, body: dict[str, Any]) -> aiohttp.ClientResponse:
+    async def _open(self, route: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
         """Ask over a kept connection; over a fresh one if that was closed in the meantime."""
+        method = "GET" if body is None else "POST"
         try:
-            return await self._session.post(route, json=body)
+            return await self._session.request(method, route, json=body)
         except aiohttp.ServerDisconnectedError:
-            return await self._session.post(route, json=body, headers={"Connection": "close"})
+            closing = {"Connection": "close"}
+            return await self._session.request(method, route, json=body, headers=closing)
 
 
 def open_session(url: str, key: str) -> aiohttp.ClientSession:

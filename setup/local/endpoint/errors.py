@@ -5,36 +5,50 @@ from __future__ import annotations
 from typing import Any
 
 # https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints
-_CODES = {
-    400: "bad_request",
-    401: "unauthorized",
-    404: "not_found",
-    405: "method_not_allowed",
-    408: "request_timeout",
-    409: "conflict",
-    413: "payload_too_large",
-    422: "unprocessable_entity",
-    424: "model_error",
-    429: "too_many_requests",
-    503: "service_unavailable",
+# The types and codes are those by which OpenAI's clients tell failures apart: some of them take
+# anything that says invalid_request_error for a 400.
+_KINDS = {
+    400: ("invalid_request_error", "bad_request"),
+    401: ("authentication_error", "invalid_api_key"),
+    403: ("permission_error", "forbidden"),
+    404: ("not_found_error", "not_found"),
+    405: ("invalid_request_error", "method_not_allowed"),
+    408: ("timeout_error", "request_timeout"),
+    409: ("conflict_error", "conflict"),
+    413: ("invalid_request_error", "payload_too_large"),
+    422: ("invalid_request_error", "unprocessable_entity"),
+    424: ("server_error", "model_error"),
+    429: ("rate_limit_error", "rate_limit_exceeded"),
+    503: ("service_unavailable_error", "service_unavailable"),
 }
 
 
 class ApiError(Exception):
-    """A request that ends in an error status; ``retry_after`` in whole seconds."""
+    """A request that ends in an error status.
+
+    ``param`` is the field of the request that it is about, ``retry_after`` in whole seconds.
+    """
 
     def __init__(
-        self, status: int, message: str, *, code: str = "", retry_after: int | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str = "",
+        param: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.code = code or _CODES.get(status, "error")
+        self.kind, usual_code = _KINDS.get(status, ("server_error", "error"))
+        self.code = code or usual_code
+        self.param = param
         self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
 
     def body(self) -> dict[str, Any]:
         """The error in the shape both contracts share."""
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
-        return {"error": {"message": str(self), "type": kind, "code": self.code}}
+        error = {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}
+        return {"error": error}
 
 
 class EngineError(Exception):

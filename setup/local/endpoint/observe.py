@@ -16,10 +16,13 @@ from typing import Any
 from aiohttp import web
 
 from setup.local.endpoint import metrics
+from setup.local.endpoint.settings import Keys
 
+KEYS: web.AppKey[Keys] = web.AppKey("keys", Keys)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = logging.getLogger("endpoint")
 
+_SHOWN = 200  # characters of a path
 _PROBES = {"/", "/live", "/health", "/metrics", "/manage"}
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -76,6 +79,16 @@ def _record(request: web.Request, status: int, took: float) -> None:
     metrics.requests.labels(route, facts["deployment"], str(status)).inc()
     metrics.seconds.labels(route, facts["deployment"]).observe(took)
     extra = {"method": request.method, "route": route, "status": status, **facts}
+    if resource is None:
+        extra["path"] = _without_keys(request)
     # Probes come every few seconds and would bury what people look for.
     level = logging.DEBUG if route in _PROBES else logging.INFO
     log.log(level, "request", extra={**extra, "ms": round(took * 1000, 1)})
+
+
+def _without_keys(request: web.Request) -> str:
+    """Where a client asked that knows no route; some put the key into the address."""
+    path, keys = request.path, request.app[KEYS]
+    for key in (keys.scoring, keys.management):
+        path = path.replace(key, "***")
+    return path[:_SHOWN]

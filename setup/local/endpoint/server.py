@@ -14,9 +14,10 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from setup.local.endpoint import management, metrics, routes
+from setup.local.endpoint.cors import allow_origin, answer_preflights
 from setup.local.endpoint.deployments import Deployments
 from setup.local.endpoint.errors import ApiError
-from setup.local.endpoint.observe import Handler, log, log_to, observe
+from setup.local.endpoint.observe import KEYS, Handler, log, log_to, observe
 from setup.local.endpoint.settings import (
     LOG,
     PID,
@@ -28,10 +29,10 @@ from setup.local.endpoint.settings import (
 from setup.local.endpoint.swagger import swagger
 from setup.paths import write_private
 
-KEYS: web.AppKey[Keys] = web.AppKey("keys", Keys)
 _OPEN = {"/", "/health"}
 # Every accepted request has a deadline of its own; this only has to be longer than any of them.
 _DRAIN_AT_MOST = 3600.0
+_SHOWN = 100  # characters of a path
 
 
 @web.middleware
@@ -42,9 +43,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except ApiError as error:
         return web.json_response(error.body(), status=error.status, headers=error.headers)
     except web.HTTPException as error:
-        known = ApiError(error.status, error.reason)
         allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return web.json_response(known.body(), status=error.status, headers=allow)
+        body = _routing_error(request, error).body()
+        return web.json_response(body, status=error.status, headers=allow)
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception:  # noqa: BLE001 - logged with its traceback, answered without it
@@ -52,17 +53,37 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return web.json_response(ApiError(500, "internal error; see the log").body(), status=500)
 
 
+def _routing_error(request: web.Request, error: web.HTTPException) -> ApiError:
+    """aiohttp's own refusals, with what there is instead."""
+    if error.status == 404:
+        routes = sorted(
+            f"{route.method} {route.resource.canonical}"
+            for route in request.app.router.routes()
+            if route.resource and route.method != "HEAD"
+            if not route.resource.canonical.startswith("/manage")
+        )
+        message = f"no route {request.method} {request.path[:_SHOWN]}; there are: "
+        return ApiError(404, message + ", ".join(routes), code="route_not_found")
+    if error.status == 405:
+        allowed = error.headers.get("Allow", "")
+        return ApiError(405, f"{request.path} takes {allowed}, not {request.method}")
+    return ApiError(error.status, error.reason)
+
+
 @web.middleware
 async def require_key(request: web.Request, handler: Handler) -> web.StreamResponse:
     """401 without the key the route wants, compared in constant time."""
     if request.path not in _OPEN:
         keys = request.app[KEYS]
-        wanted = keys.management if request.path.startswith("/manage") else keys.scoring
+        kind = "management" if request.path.startswith("/manage") else "scoring"
+        expected = keys.management if kind == "management" else keys.scoring
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         sent = given.strip().encode("utf-8", "surrogateescape")
-        same = hmac.compare_digest(sent, wanted.encode())
-        if scheme.lower() != "bearer" or not same:
-            raise ApiError(401, "send the endpoint's key as `Authorization: Bearer KEY`")
+        if scheme.lower() != "bearer" or not sent:
+            message = f"no key: send the {kind} key as `Authorization: Bearer KEY`"
+            raise ApiError(401, message, code="missing_api_key")
+        if not hmac.compare_digest(sent, expected.encode()):
+            raise ApiError(401, f"wrong key: it is not the {kind} key of this endpoint")
     return await handler(request)
 
 
@@ -91,22 +112,27 @@ async def show_metrics(_: web.Request) -> web.Response:
 def build_app(settings: EndpointSettings, keys: Keys, deployments: Deployments) -> web.Application:
     """The application with all its routes."""
     app = web.Application(
-        middlewares=[observe, answer_errors, require_key], client_max_size=settings.max_body
+        middlewares=[observe, answer_errors, answer_preflights, require_key],
+        client_max_size=settings.max_body,
     )
+    app.on_response_prepare.append(allow_origin)
     app[KEYS], app[routes.SETTINGS], app[routes.DEPLOYMENTS] = keys, settings, deployments
     app.router.add_get("/", live)
     app.router.add_get("/health", health)
     app.router.add_get("/metrics", show_metrics)
     app.router.add_get("/swagger.json", swagger)
     app.router.add_get("/v1/models", routes.models)
-    app.router.add_post("/score", routes.score)
-    app.router.add_post("/v1/chat/completions", routes.chat_completions)
-    app.router.add_post("/tokenize", routes.tokenize)
     app.router.add_get("/manage", management.show)
-    app.router.add_put("/manage/deployments/{name}", management.put_deployment)
     app.router.add_delete("/manage/deployments/{name}", management.delete_deployment)
-    app.router.add_put("/manage/traffic", management.put_traffic)
-    app.router.add_post("/manage/drain", management.drain)
+    for method, path, handler in (
+        ("POST", "/score", routes.score),
+        ("POST", "/v1/chat/completions", routes.chat_completions),
+        ("POST", "/tokenize", routes.tokenize),
+        ("PUT", "/manage/deployments/{name}", management.put_deployment),
+        ("PUT", "/manage/traffic", management.put_traffic),
+        ("POST", "/manage/drain", management.drain),
+    ):
+        app.router.add_route(method, path, handler, expect_handler=routes.expect_nothing_yet)
     return app
 
 

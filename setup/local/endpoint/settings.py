@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from setup.paths import read_json, write_private
+from setup.recipe import Origin
 
 SETTINGS, KEYS, PID, LOG = "endpoint.json", "keys.json", "endpoint.pid", "endpoint.log"
 
@@ -46,6 +47,7 @@ class EndpointSettings(BaseModel):
     port: int
     max_body: int = 1_048_576
     read_timeout: float = 30.0
+    allowed_origins: list[Origin] = ["loopback"]
     deployments: dict[str, DeploymentSettings] = {}
     traffic: dict[str, int] = {}
 
