@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.flows.conftest import KEY, ROOT, Connect, Pf, files_with_key, generating
+from tests.home import free_port
 from tests.scripted.server import Server
 from tests.scripted.steps import delta, echo_key, events, reply
 
@@ -76,6 +81,52 @@ def test_flow_test_fails_in_one_line(
     assert "Fix: " in last
     assert '"answer"' not in done.stdout
     assert KEY not in done.stdout + done.stderr
+
+
+def test_a_streamed_answer_is_pieces_of_text(
+    *, server: Server, connect: Connect, pf: Pf, flow: Path
+) -> None:
+    connect("openai")
+    server.play(events(delta("Bon"), delta("jour"), delta("", "stop")))
+    with generating(flow, stream=True):
+        done = pf("flow", "test", "--flow", str(flow), "--inputs", "question=Salut ?")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout[done.stdout.index("{\n") :]) == {"answer": "Bonjour"}
+
+
+@pytest.fixture
+def served(flow: Path, connect: Connect) -> Iterator[str]:
+    """Address of ``pf flow serve`` of a flow that streams."""
+    connect("openai")
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "promptflow._cli.pf", "flow", "serve", "--source", str(flow)]
+    command += ["--host", "127.0.0.1", "--port", url.rpartition(":")[2], "--engine", "fastapi"]
+    with (
+        generating(flow, stream=True),
+        subprocess.Popen([*command, "--skip-open-browser"], stderr=subprocess.DEVNULL) as process,
+    ):
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                requests.get(f"{url}/health", timeout=5)
+                break
+            except requests.ConnectionError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline, "pf flow serve did not come up"
+                time.sleep(0.1)
+        yield url
+        process.terminate()
+
+
+def test_events_hold_pieces_of_the_answer_and_nothing_else(served: str, server: Server) -> None:
+    server.play(events(delta("Bon"), delta("jour"), delta("", "stop")))
+    headers = {"Accept": "text/event-stream"}
+    reply = requests.post(
+        f"{served}/score", json={"question": "Salut ?"}, headers=headers, timeout=30
+    )
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    pieces = [json.loads(line.removeprefix("data: ")) for line in reply.text.split("\n") if line]
+    assert pieces == [{"answer": "Bon"}, {"answer": "jour"}]
 
 
 @pytest.fixture
