@@ -69,7 +69,7 @@ def _no_key_is_left(flow: Path) -> Iterator[None]:
     assert files_with_key(PF_HOME, flow) == []
 
 
-PATHS = {"score": "/score", "mlflow": "/score", "openai": "/v1/chat/completions"}
+PATHS = {"auto": "/score", "score": "/score", "mlflow": "/score", "openai": "/v1/chat/completions"}
 Connect = Callable[..., None]
 
 
