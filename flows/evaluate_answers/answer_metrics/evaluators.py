@@ -92,4 +92,4 @@ def write_character_lists(folder: Path) -> None:
     for name, category in CATEGORIES.items():
         path = folder / f"{name}.txt"
         path.touch(mode=0o600)
-        path.write_text("".join(found[category]), encoding="utf-8", newline="")
+        path.write_bytes("".join(found[category]).encode())
