@@ -130,8 +130,8 @@ def pf() -> Pf:
     command = shutil.which("pf", path=sysconfig.get_path("scripts"))
     assert command, "pf is not installed beside this Python"
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        utf8 = {"PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"}
+    def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        utf8 = {"PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1", **env}
         return subprocess.run(
             [command, *arguments],
             cwd=ROOT,

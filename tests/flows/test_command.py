@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -92,6 +93,54 @@ def test_a_streamed_answer_is_pieces_of_text(
         done = pf("flow", "test", "--flow", str(flow), "--inputs", "question=Salut ?")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout[done.stdout.index("{\n") :]) == {"answer": "Bonjour"}
+
+
+def test_an_image_holds_no_past_question(
+    *, server: Server, connect: Connect, pf: Pf, flow: Path, pf_home: Path, tmp_path: Path
+) -> None:
+    connect("score")
+    server.play(reply({"output": "The answer of the past."}))
+    asked = "question=What was asked before the image?"
+    assert pf("flow", "test", "--flow", str(flow), "--inputs", asked).returncode == 0
+    (flow / "process_log").mkdir(exist_ok=True)
+    (flow / "process_log" / "1.log").write_text("The answer of the past.", encoding="utf-8")
+    assert _files_of_the_past(flow), "the flow folder keeps nothing, so this proves nothing"
+    built = tmp_path / "image"
+    command = ("flow", "build", "--source", str(flow), "--output", str(built), "--format", "docker")
+    done = pf(*command, HOME=str(pf_home), USERPROFILE=str(pf_home))
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(flow / "process_log")
+    assert (built / "Dockerfile").is_file()
+    assert (built / "flow" / "endpoint" / "client.py").is_file()
+    assert _files_of_the_past(built) == []
+    left = [path.name for path in (built / "flow" / ".promptflow").rglob("*") if path.is_file()]
+    assert left == ["flow.tools.json"]
+    assert not [
+        path for path in built.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()
+    ]
+
+
+def _files_of_the_past(folder: Path) -> list[Path]:
+    said = (b"asked before the image", b"answer of the past")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if any(text in path.read_bytes() for text in said)]
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in ROOT.glob("flows/*/flow.dag.yaml"))
+)
+def test_what_pf_leaves_is_in_no_upload(folder: Path, tmp_path: Path) -> None:
+    """By the rules of promptflow and of azure-ai-ml, which upload a flow's folder."""
+    general = importlib.import_module("promptflow._sdk._utilities.general_utils")
+    copy = Path(shutil.copytree(folder, tmp_path / "flow"))
+    for name in ("flow.log", "flow.output.json", "intermediate/a.json", "flow.tools.json"):
+        path = copy / ".promptflow" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("The past.", encoding="utf-8")
+    general.copy_tree_respect_template_and_ignore_file(copy, tmp_path / "upload")
+    left = [path.name for path in (tmp_path / "upload" / ".promptflow").rglob("*")]
+    assert left == ["flow.tools.json"]
+    assert (tmp_path / "upload" / "flow.dag.yaml").is_file()
 
 
 @pytest.fixture
