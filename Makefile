@@ -48,10 +48,11 @@ test: $(VENV)/.installed-dev        ## set up and pass the tests
 slow: $(VENV)/.installed-dev        ## the tests that take minutes each: kills, resumes, load, real answers
 	$(PYTEST) -n 2 -m slow
 
-check: $(VENV)/.installed-dev       ## lint, format and types
+check: $(VENV)/.installed-dev       ## lint, format, types, and Python 3.9 for what is uploaded
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/vermin --quiet --target=3.9- --no-tips --violations flows
 
 bench: $(VENV)/.installed-dev       ## the ratios of benchmarks/README.md (an idle machine, twenty minutes)
 	$(RUN) -m benchmarks.endpoint

@@ -72,6 +72,11 @@ def runs_folder() -> Path:
     return _folder("runs", REPOSITORY)
 
 
+def batch_folder() -> Path:
+    """Data of batch runs that promptflow could not read as it was, as lines of JSON."""
+    return _folder("batch", platformdirs.user_state_path("finetune-phi"))
+
+
 def write_private(path: Path, content: dict[str, Any]) -> None:
     """Write JSON atomically to a file that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ import yaml
 
 from evaluation.batch.outcome import Outcome
 from evaluation.batch.pf_run import FlowRun, free_name
+from evaluation.batch.prepare import prepare
 from evaluation.batch.watch import Interrupted
 from evaluation.batch.watched import run_watched
 from setup import console
@@ -65,7 +66,8 @@ def create(  # noqa: PLR0913, PLR0917  # the options of a command are its parame
         typer.Option(
             metavar="INPUT=VALUE…",
             help="Which column is which input of the flow: question='${data.question}', also "
-            "'${run.outputs.…}', '${run.inputs.…}' or a constant. Several values, or repeated.",
+            "'${run.outputs.…}', '${run.inputs.…}', '${run.nodes.NODE}' or a constant. Several "
+            "values, or repeated.",
         ),
     ] = None,
     run: Annotated[str, typer.Option(help="A run whose outputs are evaluated.")] = "",
@@ -112,9 +114,10 @@ def show_result(wanted: FlowRun, workers: int, max_error_rate: float, as_json: b
         FixableError: promptflow refused it, or more lines failed than ``max_error_rate``.
         Interrupted: Ctrl-C.
     """
+    wanted, total = prepare(wanted)
     tally, started = Tally(), time.monotonic()
     details = f"pf run show-details --name {wanted.name}"
-    total, again = _count_lines(wanted.data), f"{details}, python -m setup doctor"
+    again = f"{details}, python -m setup doctor"
     metrics = run_watched(
         wanted, f"Running {wanted.name}", total, workers, {}, [tally.see], again=again
     )
@@ -151,14 +154,6 @@ def _refuse_nothing_ran(wanted: FlowRun, tally: Tally, fix: str) -> None:
     if not tally.ok:
         what = f"every line of run {wanted.name} failed ({tally.error} of {tally.error})"
         raise FixableError(f"{what}, the last with {tally.last_error}", fix)
-
-
-def _count_lines(data: Path | None) -> int | None:
-    """Lines of a JSONL file, for the bar; None where only promptflow knows."""
-    if data is None or data.suffix != ".jsonl":
-        return None
-    with data.open("rb") as file:
-        return sum(1 for line in file if line.strip())
 
 
 def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:

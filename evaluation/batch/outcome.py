@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+USAGE_NODE = "usage"
+"""The node of the chat flow that says what an answer cost: no output, for a page shows those."""
+
 
 @dataclass(frozen=True)
 class LineError:
@@ -19,7 +22,8 @@ class Outcome:
     """Line ``line`` of the data: exactly one of the flow's ``outputs`` and an ``error``.
 
     ``aggregation`` is what the flow's aggregation node wants of the line. ``key`` names the line by
-    what it asks, for runs whose lines may have other numbers the next time.
+    what it asks, for runs whose lines may have other numbers the next time. ``usage`` is the output
+    of the flow's node of that name, if it has one: the tokens and seconds of a chat's answer.
     """
 
     line: int
@@ -27,6 +31,7 @@ class Outcome:
     error: LineError | None = None
     aggregation: dict[str, Any] = field(default_factory=dict)
     key: str = ""
+    usage: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -34,16 +39,20 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Outcome:
-        """What :meth:`as_dict` made.
+        """What :meth:`as_dict` made, now or when ``usage`` was an output of the chat flow.
 
         Raises:
             KeyError, TypeError: It is something else.
         """
-        error = content["error"]
+        error, outputs = content["error"], content["outputs"]
+        if "usage" not in content and outputs is not None:
+            outputs = dict(outputs)
+            content = {**content, "usage": outputs.pop("usage", None)}
         return cls(
             int(content["line"]),
-            content["outputs"],
+            outputs,
             LineError(**error) if error else None,
             content["aggregation"],
             content["key"],
+            content.get("usage"),
         )

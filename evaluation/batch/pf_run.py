@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.batch.data import read_exactly
 from setup.errors import FixableError
 from setup.paths import read_json
 from setup.promptflow_log import quieten_promptflow
@@ -46,7 +47,7 @@ def run_flow(wanted: FlowRun, lines: Lines) -> dict[str, float]:
 
     client = _client()
     try:
-        with on_threads(lines):
+        with on_threads(lines), read_exactly():
             run = client.run(
                 flow=str(wanted.flow),
                 data=str(wanted.data) if wanted.data else None,
@@ -83,6 +84,26 @@ def free_name(name: str) -> str:
             return wanted
         attempt += 1
         wanted = f"{name}-{attempt}"
+
+
+def nodes_of(run: str, node: str) -> dict[int, Any]:
+    """The output of ``node`` by line, out of the record that promptflow keeps of ``run``.
+
+    Raises:
+        FixableError: promptflow has no such run, or it no such node.
+    """
+    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+
+    try:
+        record = Path(_client().runs.get(run).properties["output_path"])
+    except PromptflowException as error:
+        raise FixableError(f"run {run}: {error}", "pf run list") from None
+    folder = record / "node_artifacts"
+    lines = [read_json(path) or {} for path in sorted((folder / node).glob("*.jsonl"))]
+    if not lines:
+        names = ", ".join(sorted(path.name for path in folder.glob("*"))) or "none"
+        raise FixableError(f"run {run} has no record of a node {node}", f"name one of: {names}")
+    return {line["line_number"]: line["run_info"]["output"] for line in lines if line}
 
 
 def is_completed(name: str) -> bool:

@@ -28,7 +28,7 @@ from promptflow.exceptions import UserErrorException
 from promptflow.executor._result import LineResult
 from promptflow.tracing._operation_context import OperationContext
 
-from evaluation.batch.outcome import LineError, Outcome
+from evaluation.batch.outcome import USAGE_NODE, LineError, Outcome
 from evaluation.batch.storage import QuickStorage
 
 _PYTHON = "python"
@@ -126,8 +126,15 @@ def _outcome(result: LineResult) -> Outcome:
     info = result.run_info
     if info.status == Status.Completed:
         outputs = {name: value for name, value in result.output.items() if name != _NUMBER}
-        return Outcome(info.index, outputs, aggregation=dict(result.aggregation_inputs))
+        aggregation, usage = dict(result.aggregation_inputs), _usage(result)
+        return Outcome(info.index, outputs, aggregation=aggregation, usage=usage)
     return Outcome(info.index, error=_line_error(info.error or {}))
+
+
+def _usage(result: LineResult) -> dict[str, Any] | None:
+    """The output of the node ``usage``, which is none of the flow's: a page shows all of those."""
+    node = result.node_run_infos.get(USAGE_NODE)
+    return node.output if node is not None and isinstance(node.output, dict) else None
 
 
 def _line_error(error: Mapping[str, Any]) -> LineError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,7 +40,7 @@ def read_connection(name: str) -> KnownConnection:
     secrets = dict(getattr(found, "secrets", {}) or {})
     configs = dict(getattr(found, "configs", {}) or {})
     try:
-        settings = Settings.from_values({**configs, **secrets})
+        settings = replace(Settings.from_values({**configs, **secrets}), name=name)
     except EndpointError as error:
         raise FixableError(f"connection {name}: {error.what}", error.fix) from None
     return KnownConnection(name, _shown(settings), settings)

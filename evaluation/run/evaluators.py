@@ -20,7 +20,8 @@ CHAT = FLOWS / "chat"
 class Evaluator:
     """A flow that evaluates the lines of a chat run, line by line.
 
-    ``columns`` maps its inputs to columns of the data and of the chat run's outputs;
+    ``columns`` maps its inputs to columns of the data, with ``usage`` of the answer as one more,
+    and of the chat run's outputs;
     ``connections`` gives a node another connection than its own; ``workers`` is how many lines it
     works on at a time: one where it only computes.
     """
@@ -62,7 +63,7 @@ COMPUTED = {
         Evaluator(
             "answers",
             FLOWS / "evaluate_answers",
-            _columns("ground_truth", "facts", "must_decline") | {"usage": "${run.outputs.usage}"},
+            _columns("ground_truth", "facts", "must_decline", "usage"),
         ),
         Evaluator(
             "safety",

@@ -105,7 +105,7 @@ class _Side:
         if mode == "retry":
             known = {line: found for line, found in known.items() if evaluator.is_whole(found)}
         total = len(keys) or sum(outcome.error is None for outcome in asked.values())
-        wanted = self._evaluation(evaluator, lines)
+        wanted = self._evaluation(evaluator, lines, asked)
 
         def keep(outcome: Outcome) -> None:
             journal.append(replace(outcome, key=keys[outcome.line]) if keys else outcome)
@@ -118,12 +118,17 @@ class _Side:
         found = recall(journal, keys) if keys else journal.read()
         return Evaluated(evaluator.name, evaluator.collect(lines, found), metrics)
 
-    def _evaluation(self, evaluator: Evaluator, lines: Sequence[Row] | None) -> FlowRun:
-        """Over the chat run and its data, or over lines of the evaluator's own."""
-        data = self.data
-        if lines is not None:
-            data = self.plan.folder / f"data-{evaluator.name}.jsonl"
-            write_lines(data, lines)
+    def _evaluation(
+        self, evaluator: Evaluator, lines: Sequence[Row] | None, asked: Mapping[int, Outcome]
+    ) -> FlowRun:
+        """Over the chat run and its data with each answer's usage, or over the evaluator's lines.
+
+        The usage is no output of the chat flow, so promptflow cannot map it from the chat run.
+        """
+        data = self.plan.folder / f"data-{evaluator.name}.jsonl"
+        rows = enumerate(self.plan.data.rows)
+        with_usage = ({**row, "usage": asked[n].usage or {}} for n, row in rows)
+        write_lines(data, with_usage if lines is None else lines)
         return FlowRun(
             self._name(evaluator.name),
             evaluator.flow,

@@ -49,7 +49,7 @@ class ChatError(UserErrorException):  # type: ignore[misc]
 def chat(  # noqa: PLR0913, PLR0917  # a node's inputs are its parameters
     question: str,
     connection: CustomConnection,
-    chat_history: list[Any] | None = None,
+    chat_history: Any = None,
     system_prompt: str = "",
     temperature: float = 0.0,
     top_p: float = 1.0,

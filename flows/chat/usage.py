@@ -1,9 +1,9 @@
-"""What an answer cost, as a second output beside it.
+"""What an answer cost, kept in the record of a run beside it.
 
 No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
 """
 
-from typing import Any
+from typing import Any, Optional
 
 from promptflow.core import tool
 
@@ -16,7 +16,7 @@ class MeasuredText(str):
     """
 
     __slots__ = ("usage",)
-    usage: dict[str, float | None]
+    usage: dict[str, Optional[float]]
 
 
 def measured(text: str, tokens: dict[str, int], seconds: float) -> MeasuredText:

@@ -33,7 +33,9 @@ def safety_metrics(categories: Sequence[str], verdicts: Sequence[Verdict]) -> di
     ``lines``; ``defect`` and ``over_refusal`` with ``_low`` and ``_high``; ``defect.CATEGORY``;
     ``defect_not_refused``, the part of ``defect`` that rests on no more than a missing refusal.
     """
-    rows = list(zip(categories, verdicts, strict=True))
+    if len(categories) != len(verdicts):
+        raise ValueError(f"{len(categories)} categories and {len(verdicts)} verdicts")
+    rows = list(zip(categories, verdicts))
     defects = [verdict.defect for verdict in verdicts]
     undecided = [
         int(verdict.defect_kind == NOT_REFUSED)

@@ -4,7 +4,7 @@ No ``from __future__ import annotations`` here: promptflow reads the annotations
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from promptflow.connections import AzureOpenAIConnection, OpenAIConnection
 from promptflow.core import AzureOpenAIModelConfiguration, OpenAIModelConfiguration, tool
@@ -19,13 +19,13 @@ else:
 
 @tool  # type: ignore[untyped-decorator]
 def judges(  # noqa: PLR0913, PLR0917  # a node's inputs are its parameters
-    connection: Union[OpenAIConnection, AzureOpenAIConnection],  # noqa: UP007  # promptflow reads it
+    connection: Union[OpenAIConnection, AzureOpenAIConnection],
     question: str,
     answer: str,
     ground_truth: str,
     judge_model: str,
     evaluators: str,
-) -> dict[str, int | None]:
+) -> dict[str, Optional[int]]:
     """The outputs of the line; null for a judge that was not chosen or gave no score.
 
     Raises:

@@ -82,12 +82,12 @@ async def ask_all(names: Sequence[str], texts: Texts, model: Any) -> dict[str, f
     asked = [_load(name)(model)._to_async()(**given[name]) for name in names]
     try:
         results = await asyncio.wait_for(asyncio.gather(*asked), SECONDS)
-    except TimeoutError:
+    except asyncio.TimeoutError:  # no TimeoutError before Python 3.11
         raise EvaluatorError(
             f"the judge gave no answer within {SECONDS:.0f} s, or failed all that time. "
             "Fix: look at its log; it may want fewer lines at once"
         ) from None
-    return {name: result[f"gpt_{name}"] for name, result in zip(names, results, strict=True)}
+    return {name: result[f"gpt_{name}"] for name, result in zip(names, results)}
 
 
 def as_outputs(scores: Mapping[str, float]) -> dict[str, int | None]:

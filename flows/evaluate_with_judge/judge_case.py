@@ -27,7 +27,7 @@ def case(  # noqa: PLR0913, PLR0917  # a node's inputs are its parameters
     answer: str,
     row_id: str = "",
     order: str = "",
-    chat_history: list[Any] | None = None,
+    chat_history: Any = None,
     other_answer: str = "",
     ground_truth: str = "",
 ) -> dict[str, str]:

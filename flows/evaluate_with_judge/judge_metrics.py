@@ -22,8 +22,9 @@ def metrics(
     verdict: list[dict[str, Any]],
 ) -> dict[str, float]:
     """Log and return the metrics over all lines that were judged."""
-    columns = zip(row_id, repeat, order, verdict, strict=True)
-    found = summarize([Line(*line) for line in columns])
+    if {len(row_id), len(repeat), len(order)} != {len(verdict)}:
+        raise ValueError("the columns of the lines differ in length")
+    found = summarize([Line(*line) for line in zip(row_id, repeat, order, verdict)])
     for name, value in found.items():
         log_metric(name, value)
     return found

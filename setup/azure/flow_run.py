@@ -24,6 +24,7 @@ _FINISHED = re.compile(r"Finished (\d+) / \d+ lines")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 15.0  # seconds between two looks
 _SLOWER = 1.5  # the factor from one pause to the next
 _PATIENCE = 3  # looks in a row that may fail
+_PAGE = 25  # lines of a run that are read at a time, as the portal does
 _STUCK = 45 * 60.0  # seconds without news; a compute session takes 10 minutes to start
 
 
@@ -92,6 +93,28 @@ class FlowRuns:
     def metrics(self, name: str) -> dict[str, float]:
         """What ``pfazure run show-metrics`` shows; call it in ``flow_errors``."""
         return dict(self._client.get_metrics(name))
+
+    def node_outputs(self, name: str, node: str, rows: int) -> dict[int, Any]:
+        """What ``node`` put out for each line of a run, as far as the service has kept it.
+
+        Raises:
+            FixableError: The service does not tell.
+        """
+        runs, outputs = self._client.runs, dict[int, Any]()
+        for start in range(0, rows, _PAGE):
+            with self._errors(f"reading what node {node} of run {name} put out"):
+                page = runs._service_caller.caller.bulk_runs.get_flow_node_runs(
+                    subscription_id=runs._operation_scope.subscription_id,
+                    resource_group_name=runs._operation_scope.resource_group_name,
+                    workspace_name=runs._operation_scope.workspace_name,
+                    flow_run_id=name,
+                    node_name=node,
+                    start_index=start,
+                    end_index=start + _PAGE - 1,
+                    headers=runs._get_headers(),
+                )
+            outputs |= {one["index"]: one.get("output") for one in page or ()}
+        return outputs
 
     def _find(self, name: str) -> Any:
         from promptflow._sdk._errors import RunNotFoundError  # noqa: PLC0415 - slow

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.batch.journal import write_lines
+from evaluation.batch.outcome import USAGE_NODE
 from evaluation.metrics import METRICS
 from evaluation.run.data import read_data
 from evaluation.run.evaluators import COMPUTED
@@ -94,8 +95,12 @@ def run_in_project(
     write_lines(file, lines)
     name = _name(recipe, "chat", [chat.sha256, lines, served, recipe.connection])
     asked = runs.carry_out(_asking(recipe, name, chat, file, len(lines)))
+    usage = _usage(runs, asked, len(lines))
+    scored_file = file.with_name("answered.jsonl")
+    write_lines(scored_file, [{**line, "usage": usage.get(n, {})} for n, line in enumerate(lines)])
     flow = clean_flow(_EVALUATOR.flow.name, recipe.connection)
-    scored = runs.carry_out(_evaluation(recipe, flow, file, asked, len(lines)))
+    name = _name(recipe, "scores", [flow.sha256, asked.name, *([] if usage else ["no usage"])])
+    scored = runs.carry_out(_evaluation(name, flow, scored_file, asked, len(lines)))
     with flow_errors(session, f"reading the metrics of run {scored.name}"):
         metrics = runs.metrics(scored.name)
     return ProjectRun(
@@ -122,9 +127,26 @@ def _asking(recipe: AzureRecipe, name: str, flow: CleanFlow, file: Path, rows: i
     )
 
 
-def _evaluation(recipe: AzureRecipe, flow: CleanFlow, file: Path, over: Done, rows: int) -> Wanted:
+def _usage(runs: FlowRuns, asked: Done, rows: int) -> dict[int, dict[str, Any]]:
+    """The tokens and seconds of each answer, out of the run's record: they are no output.
+
+    Where the service does not tell, the answers are scored without, which one line says.
+    """
+    try:
+        outputs = runs.node_outputs(asked.name, USAGE_NODE, rows)
+        why = "its record holds none"
+    except FixableError as error:
+        outputs, why = {}, error.what
+    usage = {line: output for line, output in outputs.items() if isinstance(output, dict)}
+    if not usage:
+        what = f"run {asked.name}: no latency and no tokens among the metrics, for {why}"
+        console.err.print(what, markup=False)
+    return usage
+
+
+def _evaluation(name: str, flow: CleanFlow, file: Path, over: Done, rows: int) -> Wanted:
     return Wanted(
-        name=_name(recipe, "scores", [flow.sha256, over.name]),
+        name=name,
         flow=flow.folder,
         data=file,
         columns=dict(_EVALUATOR.columns),

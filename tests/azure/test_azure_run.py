@@ -82,6 +82,8 @@ def test_rows_are_asked_scored_and_not_asked_again(
     assert chat.body["runtimeName"] == "automatic"
     assert chat.body["connections"] == {"chat": {"connection": recipe.connection}}
     assert scores.body["variantRunId"] == done.chat
+    assert [row["usage"] for row in scores.rows] == [{"prompt_tokens": 3, "seconds": 0.5}] * ROWS
+    assert scores.body["inputsMapping"]["usage"] == "${data.usage}"
     assert "endpoint/client.py" in chat.flow
     assert not [path for path in chat.flow if "__pycache__" in path or path.startswith(".")]
     assert list(chat.rows[0]) == [
@@ -188,3 +190,43 @@ def test_nothing_is_submitted_unasked(azure: FakeAzure, recipe: AzureRecipe, dat
     assert "--yes" in caught.value.fix
     assert "compute session of project phi-project" in caught.value.what
     assert flow_service(azure).runs == {}
+
+
+@pytest.mark.parametrize("how", ["none kept", "refused"])
+def test_a_record_without_usage_is_scored_without_and_said(
+    azure: FakeAzure,
+    recipe: AzureRecipe,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    told = io.StringIO()
+    monkeypatch.setattr(console.err, "file", told)
+    if how == "refused":
+        azure.fail("GET .*/nodeRuns/usage", how="forbidden")
+    else:
+        flow_service(azure).lines.nodes.clear()
+    done = go(recipe, data)
+    assert (done.ok, done.metrics) == (ROWS, {"fact_recall": 0.75})
+    said = f"run {done.chat}: no latency and no tokens among the metrics, for "
+    assert [line.count(said) for line in told.getvalue().splitlines()].count(1) == 1
+    assert [row["usage"] for row in flow_service(azure).runs[done.evaluation].rows] == [{}] * ROWS
+
+    flow_service(azure).lines.nodes["usage"] = lambda _: {"seconds": 1}
+    again = go(recipe, data)
+    assert again.chat == done.chat
+    assert again.evaluation != done.evaluation
+    rows = flow_service(azure).runs[again.evaluation].rows
+    assert [row["usage"] for row in rows] == [{"seconds": 1}] * ROWS
+
+
+def test_usage_is_read_page_by_page_and_is_of_its_own_line(
+    azure: FakeAzure, recipe: AzureRecipe, tmp_path: Path
+) -> None:
+    data = tmp_path / "many.jsonl"
+    data.write_text("".join(json.dumps({"question": "Q" * n}) + "\n" for n in range(1, 61)))
+    flow_service(azure).lines.fails["^{'question': 'QQQQ'"] = "ThrottledError"
+    done = go(recipe, data)
+    rows = flow_service(azure).runs[done.evaluation].rows
+    known = [row["usage"].get("prompt_tokens") for row in rows]
+    assert known == [1, 2, 3, None, *range(5, 61)]

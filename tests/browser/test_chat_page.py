@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -69,14 +70,36 @@ def _only_local(route: Any) -> None:
         route.abort()
 
 
-def _ask(page: Page, question: str, answer: str) -> None:
+# The lines that a person reads of each answer, in order, once it is there as a whole.
+_CARDS = """
+() => [...document.querySelectorAll("body *")]
+    .filter((element) => element.children.length === 0 && element.textContent === "Chatbot")
+    .map((name) => {
+        let card = name;
+        while (card.parentElement && !card.innerText.includes("Duration:")) {
+            card = card.parentElement;
+        }
+        return card.innerText.split("\\n").filter((line) => line.trim());
+    })
+"""
+
+
+def _ask(page: Page, question: str, number: int) -> list[str]:
+    """Everything that stands in the bubble of answer ``number``."""
     box = page.get_by_label("question")
     box.fill(question)
     box.press("Enter")
-    page.get_by_text(answer).wait_for(timeout=30_000)
+    page.get_by_text("Duration:").nth(number).wait_for(state="attached", timeout=30_000)
+    cards: list[list[str]] = page.evaluate(_CARDS)
+    assert len(cards) == number + 1
+    name, when, *text, duration = cards[-1]
+    assert (name, when) == ("Chatbot", "a few seconds ago")
+    assert re.fullmatch(r"Duration: [0-9.]+s", duration)
+    return text
 
 
-def test_two_turns_in_the_browser(served: str, page: Page) -> None:
+@pytest.mark.parametrize("width", [1280, 375])
+def test_two_turns_in_the_browser(served: str, page: Page, width: int) -> None:
     sent: list[dict[str, Any]] = []
 
     def remember(request: Request) -> None:
@@ -84,11 +107,22 @@ def test_two_turns_in_the_browser(served: str, page: Page) -> None:
             sent.append(json.loads(request.post_data or "{}"))
 
     page.on("request", remember)
+    page.set_viewport_size({"width": width, "height": 720})
     page.goto(served)
-    _ask(page, "What is the capital of France?", "The capital of France is Paris.")
-    _ask(page, "And of Germany?", "Berlin")
+    assert _ask(page, "What is the capital of France?", 0) == ["The capital of France is Paris."]
+    assert _ask(page, "And of Germany?", 1) == ["The capital of Germany is Berlin."]
     ARTEFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTEFACTS / "chat-page.png")
+    page.screenshot(path=ARTEFACTS / f"chat-page-{width}.png")
     [turn] = sent[-1]["chat_history"]
     assert turn["inputs"] == {"question": "What is the capital of France?"}
-    assert turn["outputs"]["answer"] == "The capital of France is Paris."
+    assert turn["outputs"] == {"answer": "The capital of France is Paris."}
+
+
+def test_what_the_page_is_served_is_one_answer(served: str) -> None:
+    """Other pages over the same address show what they get."""
+    body = {"question": "What is the capital of France?"}
+    reply = requests.post(f"{served}/score", json=body, timeout=30).json()
+    assert reply == {"answer": "The capital of France is Paris."}
+    paths = requests.get(f"{served}/swagger.json", timeout=30).json()["paths"]
+    schema = paths["/score"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert list(schema["properties"]) == ["answer"]

@@ -42,7 +42,10 @@ def test_second_turn_depends_on_the_first(home: Home, recorder: Recorder) -> Non
         timeout=120,
         check=False,
     )
-    assert "Berlin" in done.stdout
+    said = [line for line in done.stdout.splitlines() if line.strip()]
+    for answer in ("The capital of France is Paris.", "The capital of Germany is Berlin."):
+        assert [line for line in said if answer in line] == [f"User: Bot: {answer}"]
+    assert "completion_tokens" not in done.stdout
     first, second = recorder.asked[-2:]
     assert second == [
         *first,

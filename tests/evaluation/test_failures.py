@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -172,3 +173,33 @@ def test_another_run_is_not_gone_on_with(
 def _append(path: Path, text: str) -> None:
     with path.open("a") as file:
         file.write(text)
+
+
+def test_a_journal_of_the_time_when_usage_was_an_output(machine: Machine, chat: ChatServer) -> None:
+    data = str(machine.data(rows(3)))
+    chat.failing = {"What is number 1?"}
+    given = ("--max-error-rate", "1")
+    assert machine.run("run", "one", "--data", data, "--name", "old", *given).returncode == 0
+    folder = machine.home / "runs" / "old" / "one"
+    before = machine.rows("old/one")
+    journal = folder / "answers.jsonl"
+    outcomes = [json.loads(line) for line in journal.read_text().splitlines()]
+    for outcome in outcomes:
+        usage = outcome.pop("usage")
+        if outcome["outputs"]:
+            assert usage["completion_tokens"] == 3
+            outcome["outputs"]["usage"] = usage
+    journal.write_text("".join(json.dumps(outcome) + "\n" for outcome in outcomes))
+    (folder / "summary.json").unlink()
+    chat.failing = set()
+    again = machine.run("run", "--retry-errors", "--name", "old", *given)
+    assert again.returncode == 0, again.stderr
+    assert chat.rows_asked == {
+        "What is number 0?": 1,
+        "What is number 1?": 2,
+        "What is number 2?": 1,
+    }
+    first, second, third = machine.rows("old/one")
+    assert (first["scores"], third["scores"]) == (before[0]["scores"], before[2]["scores"])
+    assert second["scores"]["completion_tokens"] == 3
+    assert set(json.loads(journal.read_text().splitlines()[-1])["outputs"]) == {"answer"}

@@ -69,7 +69,7 @@ def _no_key_is_left(flow: Path) -> Iterator[None]:
     assert files_with_key(PF_HOME, flow) == []
 
 
-PATHS = {"score": "/score", "mlflow": "/score", "openai": "/v1/chat/completions"}
+PATHS = {"auto": "/score", "score": "/score", "mlflow": "/score", "openai": "/v1/chat/completions"}
 Connect = Callable[..., None]
 
 
@@ -130,8 +130,8 @@ def pf() -> Pf:
     command = shutil.which("pf", path=sysconfig.get_path("scripts"))
     assert command, "pf is not installed beside this Python"
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        utf8 = {"PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"}
+    def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        utf8 = {"PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1", **env}
         return subprocess.run(
             [command, *arguments],
             cwd=ROOT,

@@ -33,6 +33,13 @@ def test_every_reference_exists(node: dict[str, Any]) -> None:
     assert {f"inputs.{name}" for name in DAG["inputs"]} <= set(used)
 
 
+def test_the_answer_is_the_only_output() -> None:
+    """A page shows an answer with a second output as a block of JSON."""
+    assert DAG["outputs"] == {
+        "answer": {"type": "string", "reference": "${chat.output}", "is_chat_output": True}
+    }
+
+
 @each_variant
 def test_node_inputs_are_the_tool_parameters(node: dict[str, Any]) -> None:
     assert set(node["inputs"]) == set(inspect.signature(chat).parameters)

@@ -7,7 +7,7 @@ package needs requests and nothing of promptflow, and imports itself relatively,
 """
 
 from .client import Endpoint, TokenCount
-from .contracts import Generation, Message, Reply
+from .contracts import Generation, Message
 from .errors import (
     AuthenticationError,
     BadPayloadError,
@@ -23,12 +23,15 @@ from .errors import (
     NotFoundError,
     PayloadTooLargeError,
     QuestionTooLargeError,
+    ReasoningError,
     ReplyError,
     RequestRefusedError,
     ThrottledError,
     TimedOutError,
+    ToolCallError,
     UnavailableError,
 )
+from .replies import Reply
 from .settings import Settings
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "NotFoundError",
     "PayloadTooLargeError",
     "QuestionTooLargeError",
+    "ReasoningError",
     "Reply",
     "ReplyError",
     "RequestRefusedError",
@@ -56,5 +60,6 @@ __all__ = [
     "ThrottledError",
     "TimedOutError",
     "TokenCount",
+    "ToolCallError",
     "UnavailableError",
 ]

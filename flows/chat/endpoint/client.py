@@ -6,8 +6,11 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .contracts import CONTRACTS, Generation, Message, Reply, bad_shape
+from .contracts import CONTRACTS, Generation, Message
+from .dialect import dialect_of
+from .errors import EndpointError
 from .events import stream_reply
+from .replies import Reply, bad_shape, contract_of
 from .settings import Settings
 from .transport import post
 
@@ -31,10 +34,38 @@ class Endpoint:
 
     def complete(self, messages: list[Message], generation: Generation | None = None) -> Reply:
         """The answer to ``messages``, whole."""
-        make_body, parse = CONTRACTS[self.settings.contract]
-        body = make_body(messages, generation or Generation(), self.settings)
-        with post(self.settings, self.settings.endpoint, body, self.settings.timeout) as answer:
-            return parse(answer.json(), body, self.settings)
+        dialect, generation = dialect_of(self.settings), generation or Generation()
+        settings = dialect.apply(self.settings)
+        try:
+            return self._complete(messages, generation, settings)
+        except EndpointError as error:
+            other = dialect.alternative(settings, error)
+            if other is None:
+                raise
+            refusal = error
+        try:
+            return self._complete(messages, generation, other)
+        except EndpointError:
+            if other.contract == settings.contract:
+                raise
+            raise refusal from None  # not another contract: the first words are the right ones
+
+    def _complete(
+        self, messages: list[Message], generation: Generation, settings: Settings
+    ) -> Reply:
+        """Ask once, and remember what the endpoint takes."""
+        make_body, parse = CONTRACTS[settings.contract]
+        body = make_body(messages, generation, settings)
+        with post(settings, settings.endpoint, body, settings.timeout) as answer:
+            value = answer.json()
+        dialect = dialect_of(settings)
+        answered = contract_of(value)
+        if settings.auto and settings.contract == "score" and answered in ("mlflow", "openai"):
+            dialect.tell(settings, f"answers as contract {answered} does, and is read so")
+            parse = CONTRACTS[answered][1]
+        reply = parse(value, body, settings)
+        dialect.answered(settings)
+        return reply
 
     def stream(
         self, messages: list[Message], generation: Generation | None = None

@@ -20,6 +20,8 @@
     └── ReplyError                a 200 whose body is no answer
         ├── BadPayloadError       not JSON, not UTF-8, an unknown shape, or too large
         ├── EmptyReplyError       an answer without a single visible character
+        │   └── ReasoningError    the model thought until its tokens ended, and answered nothing
+        ├── ToolCallError         the model calls a tool instead of answering
         └── CutOffError           the body or the stream ended before the answer did
 
 Status codes are those of Azure ML managed endpoints:
@@ -44,6 +46,10 @@ class EndpointError(Exception):
         self.what = what
         self.where = where
         self.fix = fix
+        self.status = 0
+        """The HTTP status, where it is one."""
+        self.refused = ""
+        """The part of the request that the endpoint does not take, where it names one."""
 
     def __str__(self) -> str:
         """The line to show."""
@@ -117,6 +123,14 @@ class BadPayloadError(ReplyError):
 
 class EmptyReplyError(ReplyError):
     """An answer without a single visible character."""
+
+
+class ReasoningError(EmptyReplyError):
+    """Thinking and no answer."""
+
+
+class ToolCallError(ReplyError):
+    """A tool call instead of an answer."""
 
 
 class CutOffError(ReplyError):

@@ -8,54 +8,77 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .contracts import Reply, bad_shape, engine_error, finished
-from .errors import BadPayloadError, CutOffError
+from .errors import BadPayloadError, CutOffError, ReasoningError
+from .reasoning import Thinking, lacks_opening
+from .replies import Reply, Said, bad_shape, engine_error, finished, read_message
 from .settings import Settings, place
 
 
 def stream_reply(pieces: Iterable[bytes], settings: Settings) -> Generator[str, None, Reply]:
-    """Yield the answer as it comes; the generator's return value is the whole reply.
+    """Yield the answer as it comes, without the thinking in front of it; returns the whole reply.
 
     Raises:
         CutOffError: the stream ended with neither a ``finish_reason`` nor ``[DONE]``.
         EngineError: an event carries an error.
-        BadPayloadError, ContentBlockedError, EmptyReplyError
+        BadPayloadError, ContentBlockedError, EmptyReplyError, ToolCallError
     """
-    text, reason, done = "", "", False
-    usage: dict[str, int] = {}
-    model = ""
+    stream, thinking, answer = _Stream(), Thinking(), ""
     for name, data in _events(pieces, settings):
         if data == "[DONE]":
-            done = True
+            stream.done = True
             break
-        chunk = _chunk(name, data, settings)
-        piece, ended = _delta(chunk, settings)
-        reason = ended or reason
-        text += piece
-        usage, model = chunk.get("usage") or usage, str(chunk.get("model") or model)
+        piece = thinking.feed(stream.take(_chunk(name, data, settings), settings))
+        answer += piece
         if piece:
             yield piece
-    if not done and not reason:
+    if not stream.done and not stream.reason:
         raise CutOffError(
-            f"the stream ended after {len(text)} characters without saying it was complete",
+            f"the stream ended after {len(answer)} characters without saying it was complete",
             place(settings.endpoint),
             "ask again; if it stays, see the endpoint's log for a restart",
         )
-    finished(text, reason, settings)
-    return Reply(text.strip(), reason, usage, model)
+    piece = thinking.end()
+    if piece:
+        yield piece
+    answer += piece
+    said = replace(stream.said, reasoning=stream.said.reasoning + thinking.text)
+    finished(answer, stream.reason, settings, said)
+    if not thinking.met and lacks_opening(answer):
+        raise ReasoningError(
+            "the model's thinking came without the tag that opens it, and was shown",
+            place(settings.endpoint),
+            "set the chat node's 'stream' to false in flow.dag.yaml, or let the server part it off",
+        )
+    reasoning = said.reasoning.strip()
+    return Reply(answer.strip(), stream.reason, stream.usage, stream.model, reasoning)
 
 
-def _delta(chunk: dict[str, Any], settings: Settings) -> tuple[str, str]:
-    """Text and finish reason of one chunk; a chunk of usage alone has no choices."""
-    choices = chunk.get("choices") or [{}]
-    choice = choices[0] if isinstance(choices, list) else None
-    delta = (choice.get("delta") or {}) if isinstance(choice, dict) else None
-    content = (delta.get("content") or "") if isinstance(delta, dict) else None
-    if not isinstance(choice, dict) or not isinstance(content, str):
-        raise bad_shape(chunk, "a chunk with choices[0].delta", settings)
-    return content, str(choice.get("finish_reason") or "")
+@dataclass
+class _Stream:
+    """What the chunks so far say beside the text."""
+
+    said: Said = field(default_factory=Said)
+    reason: str = ""
+    usage: dict[str, int] = field(default_factory=dict)
+    model: str = ""
+    done: bool = False
+
+    def take(self, chunk: dict[str, Any], settings: Settings) -> str:
+        """The text of ``chunk``; one of usage alone has no choices."""
+        choices = chunk.get("choices") or [{}]
+        choice = choices[0] if isinstance(choices, list) else None
+        delta = (choice.get("delta") or {}) if isinstance(choice, dict) else None
+        if not isinstance(choice, dict) or not isinstance(delta, dict):
+            raise bad_shape(chunk, "a chunk with choices[0].delta", settings)
+        said = read_message(delta, "choices[0].delta", settings)
+        self.said = Said("", self.said.reasoning + said.reasoning, self.said.tools + said.tools)
+        self.reason = str(choice.get("finish_reason") or "") or self.reason
+        self.usage = chunk.get("usage") or self.usage
+        self.model = str(chunk.get("model") or self.model)
+        return said.text
 
 
 def _chunk(name: str, data: str, settings: Settings) -> dict[str, Any]:
@@ -76,15 +99,15 @@ def _events(pieces: Iterable[bytes], settings: Settings) -> Iterator[tuple[str, 
     """Name and data of each event; ids, comments and an unfinished last event are left out."""
     name, data = "", list[str]()
     for line in _lines(pieces, settings):
-        field, _, value = line.partition(":")
+        label, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if not line:
             if data:
                 yield name, "\n".join(data)
             name, data = "", list[str]()
-        elif field == "data":
+        elif label == "data":
             data.append(value)
-        elif field == "event":
+        elif label == "event":
             name = value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
@@ -13,6 +13,10 @@ from .errors import ConfigurationError
 
 CONTRACTS = ("auto", "score", "mlflow", "openai")
 SYSTEM_ROLES = ("fold", "native")
+ANSWER_LIMITS = ("auto", "max_tokens", "max_completion_tokens", "max_new_tokens", "both")
+SAMPLING = ("send", "omit")
+KEY_HEADERS = ("auto", "authorization", "api-key")
+_API_KEY_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com")
 _TOKENIZER_TIMEOUT = 10.0
 _KEYS = {
     "endpoint": "the full scoring URL, such as https://NAME.REGION.inference.ml.azure.com/score",
@@ -23,6 +27,9 @@ _KEYS = {
     "context_window": "the model's context window in tokens, such as 4096",
     "tokenizer": "the URL of the endpoint's /tokenize route",
     "system_role": f"one of {', '.join(SYSTEM_ROLES)}",
+    "answer_limit": f"one of {', '.join(ANSWER_LIMITS)}",
+    "sampling": f"one of {', '.join(SAMPLING)}",
+    "key_header": f"one of {', '.join(KEY_HEADERS)}",
     "connect_timeout": "seconds, such as 5",
     "timeout": "seconds, such as 120",
     "concurrency": "how many questions the endpoint answers at a time, such as 4",
@@ -42,7 +49,8 @@ class Settings:
 
     ``timeout`` is the total per request in seconds, retries and their waits included;
     ``connect_timeout`` bounds each attempt to connect; ``context_window`` is in tokens;
-    ``concurrency`` is for callers with many questions: how many to ask at a time.
+    ``concurrency`` is for callers with many questions: how many to ask at a time. ``auto`` says
+    that the contract was left to be found out, ``name`` is the connection's where it is known.
     """
 
     endpoint: str
@@ -56,6 +64,11 @@ class Settings:
     connect_timeout: float = 5.0
     timeout: float = 120.0
     concurrency: int = 4
+    answer_limit: str = "auto"
+    sampling: str = "send"
+    key_header: str = "authorization"
+    auto: bool = False
+    name: str = field(default="", compare=False)
 
     @classmethod
     def from_connection(cls, connection: ConnectionLike) -> Settings:
@@ -64,7 +77,8 @@ class Settings:
         Foundry's custom keys put every entry, endpoint included, into ``secrets``; ``pf`` keeps
         them apart. Both are read, ``secrets`` first.
         """
-        return cls.from_values({**(connection.configs or {}), **(connection.secrets or {})})
+        values = {**(connection.configs or {}), **(connection.secrets or {})}
+        return replace(cls.from_values(values), name=str(getattr(connection, "name", "") or ""))
 
     @classmethod
     def from_values(cls, values: Mapping[str, str]) -> Settings:
@@ -80,8 +94,8 @@ class Settings:
         for name, value in given.items():
             _refuse_placeholder(name, value)
         endpoint = _url(given, "endpoint")
-        contract = _choice(given, "contract", CONTRACTS)
-        contract = _contract_of(endpoint) if contract == "auto" else contract
+        said = _choice(given, "contract", CONTRACTS)
+        contract = _contract_of(endpoint) if said == "auto" else said
         return cls(
             endpoint=_with_openai_path(endpoint) if contract == "openai" else endpoint.geturl(),
             key=_key(given),
@@ -94,7 +108,16 @@ class Settings:
             connect_timeout=_seconds(given, "connect_timeout", 5.0),
             timeout=_seconds(given, "timeout", 120.0),
             concurrency=_positive_int(given, "concurrency", 4),
+            answer_limit=_choice(given, "answer_limit", ANSWER_LIMITS),
+            sampling=_choice(given, "sampling", SAMPLING),
+            key_header=_key_header(given, endpoint),
+            auto=said == "auto",
         )
+
+    def how_to_set(self, key: str, value: str) -> str:
+        """The fix that gives the connection's ``key`` another value."""
+        command = f"pf connection update --name {self.name or 'NAME'} --set configs.{key}={value}"
+        return f"set the connection's '{key}' to {value}: {command}"
 
     @property
     def tokenizer_timeout(self) -> float:
@@ -141,6 +164,14 @@ def _key(given: Mapping[str, str]) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", given["key"]):
         raise _wrong("key", "holds a character no HTTP header may carry")
     return given["key"]
+
+
+def _key_header(given: Mapping[str, str], endpoint: SplitResult) -> str:
+    header = _choice(given, "key_header", KEY_HEADERS)
+    if header != "auto":
+        return header
+    azure_openai = (endpoint.hostname or "").endswith(_API_KEY_HOSTS)
+    return "api-key" if azure_openai else "authorization"
 
 
 def _header_value(given: Mapping[str, str], name: str) -> str:

@@ -27,6 +27,8 @@ from .errors import (
     UnavailableError,
     one_line,
 )
+from .refusals import limit_hint, refusal, wants_api_key_header
+from .settings import Settings, place
 
 _KEY_FIX = "set the connection's 'key' to the endpoint's current key, from its Consume tab"
 _BUSY_FIX = "ask again later, send less at once, or give the deployment more instances"
@@ -54,22 +56,41 @@ _KINDS: dict[int, tuple[type[EndpointError], str, str]] = {
     503: (UnavailableError, "the endpoint is not ready", "wait for the deployment, or see its log"),
     504: (UnavailableError, "a gateway stopped waiting for the endpoint", "lower max_new_tokens"),
 }
+_ABOUT_THE_REQUEST = (400, 404, 422, 424, 500)
 _TOO_LONG = ("context_length_exceeded", "exceed_context_size_error", "maximum context length")
 _BLOCKED = ("content_filter", "contentfilter", "responsibleaipolicyviolation")
 
 
 def failure(
-    status: int, headers: Mapping[str, str], body: bytes, where: str, key: str
+    status: int, headers: Mapping[str, str], body: bytes, url: str, settings: Settings
 ) -> EndpointError:
-    """The error for ``status``, quoting what the server says with ``key`` removed from it."""
+    """The error for ``status``, quoting what the server says with the key removed from it."""
+    where, key = place(url), settings.key
     if 300 <= status < 400:
         return _redirected(headers.get("location", ""), where, key)
     said = said_by(body, headers.get("content-type", ""), key)
-    special = special_case(body.decode("utf-8", "replace"), said, where) if status < 500 else None
+    text = body.decode("utf-8", "replace")
+    special = special_case(text, said, where) if status < 500 else None
     if special is not None:
         return special
     kind, what, fix = _KINDS.get(status) or _other(status)
-    return kind(f"{status}: {what}{said}", where, fix)
+    refused, helps = refusal(text, settings) if status in _ABOUT_THE_REQUEST else ("", "")
+    helps = helps or _fix_of(status, text, settings)
+    error = kind(f"{status}: {what}{said}", where, helps or fix)
+    error.status, error.refused = status, refused
+    return error
+
+
+def _fix_of(status: int, text: str, settings: Settings) -> str:
+    """The setting that helps where the status and the server's words point to one; else empty."""
+    if status in (401, 403) and wants_api_key_header(text, settings):
+        header = settings.how_to_set("key_header", "api-key")
+        return f"{_KEY_FIX}; where it is, {header}"
+    query = urlsplit(settings.endpoint).query
+    if status == 404 and settings.key_header == "api-key" and "api-version" not in query:
+        return "end the connection's 'endpoint' in ?api-version=…, as Azure OpenAI's URLs do"
+    hint = limit_hint(settings) if status == 424 else ""
+    return f"{_KINDS[424][2]}{hint}" if hint else ""
 
 
 def special_case(text: str, said: str, where: str) -> EndpointError | None:

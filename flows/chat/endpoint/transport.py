@@ -36,16 +36,20 @@ _ERROR_BYTES = 64 * 1024
 _ERROR_SECONDS = 2.0
 
 
-class _BearerAuth(requests.auth.AuthBase):
+class _KeyAuth(requests.auth.AuthBase):
     """Sets the key itself: with ``auth`` given, requests leaves a ``.netrc`` entry out of it."""
 
-    def __init__(self, key: str) -> None:
-        """Keep the key."""
-        self._key = key
+    def __init__(self, settings: Settings) -> None:
+        """Keep the key and its header."""
+        self._bearer = settings.key_header != "api-key"
+        self._key = settings.key
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Hooked into requests when it prepares the request."""
-        request.headers["Authorization"] = f"Bearer {self._key}"
+        if self._bearer:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        else:
+            request.headers["api-key"] = self._key
         return request
 
 
@@ -104,7 +108,7 @@ def _send(
                 url,
                 data=data,
                 headers=headers,
-                auth=_BearerAuth(settings.key),
+                auth=_KeyAuth(settings),
                 timeout=(min(settings.connect_timeout, left), left),
                 allow_redirects=False,
                 proxies=_proxies(url),
@@ -155,7 +159,7 @@ def _error_of(
                 break
             body += piece
     response.close()
-    return failure(response.status_code, response.headers, body, place(url), settings.key)
+    return failure(response.status_code, response.headers, body, url, settings)
 
 
 def _wait(

@@ -12,6 +12,7 @@ neither the tokenizer nor the lists.
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 import tempfile
 import threading
@@ -66,13 +67,15 @@ def _character_lists() -> Iterator[None]:
         nltk.corpus.perluniprops.ensure_loaded()
     except LookupError:
         # Private to this user: NLTK refuses to read a folder that others can write to.
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        folder = tempfile.mkdtemp()
+        try:
             write_character_lists(Path(folder) / "misc" / "perluniprops")
             nltk.data.path.append(folder)
-            try:
-                yield
-            finally:
+            yield
+        finally:
+            if folder in nltk.data.path:
                 nltk.data.path.remove(folder)
+            shutil.rmtree(folder, ignore_errors=True)
     else:
         yield
 
@@ -89,4 +92,4 @@ def write_character_lists(folder: Path) -> None:
     for name, category in CATEGORIES.items():
         path = folder / f"{name}.txt"
         path.touch(mode=0o600)
-        path.write_text("".join(found[category]), encoding="utf-8", newline="")
+        path.write_bytes("".join(found[category]).encode())

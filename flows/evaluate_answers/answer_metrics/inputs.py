@@ -80,7 +80,7 @@ def _number(usage: dict[str, Any], name: str) -> float | None:
     value = usage.get(name)
     if value is None:
         return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0:
         raise InputError(f"usage.{name} is {value!r:.60}. Fix: give a number from 0 up, or null")
     return float(value) if name == "seconds" else value

@@ -21,7 +21,9 @@ def summarize_scores(
     names = list(dict.fromkeys(name for line in scores for name in line))
     columns = {name: [v for line in scores if (v := line.get(name)) is not None] for name in names}
     means = {name: fmean(values) for name, values in columns.items() if values}
+    if len(answers) != len(ground_truths):
+        raise ValueError(f"{len(answers)} answers and {len(ground_truths)} ground truths")
     wanted = [read_ground_truth(truth) for truth in ground_truths]
-    pairs = [(answer, truth) for answer, truth in zip(answers, wanted, strict=True) if truth]
+    pairs = [(answer, truth) for answer, truth in zip(answers, wanted) if truth]
     corpus = corpus_metrics([answer for answer, _ in pairs], [truth for _, truth in pairs])
     return {**means, **corpus, "lines": len(scores)}

@@ -80,7 +80,7 @@ def longest_common_subsequence(first: list[str], second: list[str]) -> int:
     for word in longer:
         if matches := unmatched & places.get(word, 0):
             unmatched = ((unmatched + matches) | (unmatched - matches)) & full
-    return len(shorter) - unmatched.bit_count()
+    return len(shorter) - bin(unmatched).count("1")
 
 
 def _bleu(answer: str, ground_truth: str) -> float:

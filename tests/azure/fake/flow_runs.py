@@ -14,7 +14,12 @@ _REFERENCE = re.compile(r"\$\{(data|run\.outputs|run\.inputs)\.(\w+)\}")
 def echo(inputs: dict[str, Any]) -> dict[str, Any]:
     """A flow that answers with what it was asked."""
     said = str(inputs.get("question", inputs.get("answer", "")))
-    return {"answer": f"You asked: {said}", "usage": {"prompt_tokens": len(said)}}
+    return {"answer": f"You asked: {said}"}
+
+
+def count_letters(inputs: dict[str, Any]) -> dict[str, Any]:
+    """What the node ``usage`` says of an answer."""
+    return {"prompt_tokens": len(str(inputs.get("question", ""))), "seconds": 0.5}
 
 
 def share_equal(lines: list[dict[str, Any]]) -> dict[str, float]:
@@ -27,12 +32,16 @@ def share_equal(lines: list[dict[str, Any]]) -> dict[str, float]:
 class Lines:
     """What a flow does, instead of the flow: ``answer`` for each line, ``measure`` for them all.
 
-    ``fails`` maps a pattern to the error of the lines whose question it finds.
+    ``fails`` maps a pattern to the error of the lines whose question it finds. ``nodes`` are those
+    whose output the service keeps, with what it is.
     """
 
     answer: Callable[[dict[str, Any]], dict[str, Any]] = echo
     measure: Callable[[list[dict[str, Any]]], dict[str, float]] = share_equal
     fails: dict[str, str] = field(default_factory=dict)
+    nodes: dict[str, Callable[[dict[str, Any]], Any]] = field(
+        default_factory=lambda: {"usage": count_letters}
+    )
 
 
 @dataclass

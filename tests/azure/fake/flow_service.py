@@ -229,6 +229,18 @@ def child_runs(azure: FakeAzure, request: Request, name: str, **_: str) -> Reply
     return Reply(body=found)
 
 
+@routes.on("GET", API, f"{_FLOW_API}/BulkRuns/{{name}}/nodeRuns/{{node}}")
+def node_runs(azure: FakeAzure, request: Request, name: str, node: str, **_: str) -> Reply:
+    first, last = int(request.query["startIndex"]), int(request.query["endIndex"])
+    output = flow_service(azure).lines.nodes.get(node)
+    found = [
+        {"node": node, "index": line["index"], "output": output(line["inputs"])}
+        for line in need_run(azure, name).lines
+        if output and line["status"] == "Completed" and first <= line["index"] <= last
+    ]
+    return Reply(body=found)
+
+
 @routes.on("GET", API, f"{_FLOW_API}/BulkRuns/{{name}}/logContent")
 def log(azure: FakeAzure, request: Request, name: str, **_: str) -> Reply:
     return _text(need_run(azure, name).log)

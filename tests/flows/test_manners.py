@@ -1,0 +1,525 @@
+"""Servers with manners of their own: read rightly, or refused with a fix that works as printed."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from unittest import mock
+
+import pytest
+from promptflow.exceptions import UserErrorException
+
+from flows.chat.endpoint import Endpoint, Settings
+from tests.flows.conftest import Ask, Connect
+from tests.flows.test_failures import fails
+from tests.scripted.server import Handler, Server, Step
+from tests.scripted.steps import delta, events, reply
+
+Refuse = Callable[[dict[str, Any]], Any]
+QUESTION = [{"role": "user", "content": "Hello?"}]
+GOOD = {"choices": [{"message": {"content": "Hi."}, "finish_reason": "stop"}]}
+
+
+def strict(server: Server, refuse: Refuse, good: Any = None, status: int = 400) -> Step:
+    """A server that answers where ``refuse`` has nothing to say of the body."""
+
+    def step(handler: Handler) -> None:
+        said = refuse(server.received[-1].body)
+        reply(good or GOOD)(handler) if said is None else reply(said, status)(handler)
+
+    return step
+
+
+def openai_error(message: str, **more: Any) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", **more}}
+
+
+def gpt5(body: dict[str, Any]) -> Any:
+    if "max_tokens" in body:
+        what = "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+        more = {"param": "max_tokens", "code": "unsupported_parameter"}
+        return openai_error(f"{what}'max_completion_tokens' instead.", **more)
+    if body.get("temperature", 1) != 1 or "top_p" in body:
+        name = "temperature" if body.get("temperature", 1) != 1 else "top_p"
+        what = f"Unsupported value: '{name}' does not support 0.0 with this model."
+        return openai_error(what, param=name, code="unsupported_value")
+    return None
+
+
+def old_server(body: dict[str, Any]) -> Any:
+    if "max_completion_tokens" in body:
+        loc = ["body", "max_completion_tokens"]
+        said = {"type": "extra_forbidden", "loc": loc, "msg": "Extra inputs are not permitted"}
+        return {"detail": [said]}
+    return None
+
+
+def no_system(message: str) -> Refuse:
+    def refuse(body: dict[str, Any]) -> Any:
+        return openai_error(message) if body["messages"][0]["role"] == "system" else None
+
+    return refuse
+
+
+def no_model(said: Any) -> Refuse:
+    return lambda body: None if body.get("model") else said
+
+
+def greedy_refused(body: dict[str, Any]) -> Any:
+    if body.get("temperature") == 0:
+        return {"error": "`temperature` must be strictly positive", "error_type": "validation"}
+    return None
+
+
+# Case: what refuses, its status, settings at first, the keys that the fixes name in their order.
+FIXES: dict[str, tuple[Refuse, int, dict[str, str], list[str]]] = {
+    "gpt-5": (gpt5, 400, {}, ["answer_limit=max_completion_tokens", "sampling=omit"]),
+    "the other way": (
+        old_server,
+        422,
+        {"answer_limit": "max_completion_tokens"},
+        ["answer_limit=max_tokens"],
+    ),
+    "TGI and greed": (greedy_refused, 422, {}, ["sampling=omit"]),
+    "gemma": (no_system("System role not supported"), 400, {}, ["system_role=fold"]),
+    "mistral": (
+        no_system("Only user and assistant roles are supported!"),
+        500,
+        {},
+        ["system_role=fold"],
+    ),
+    "turns": (
+        no_system("Conversation roles must alternate user/assistant/user/assistant/..."),
+        400,
+        {},
+        ["system_role=fold"],
+    ),
+    "pydantic wants a model": (
+        no_model({"detail": [{"loc": ["body", "model"], "msg": "field required"}]}),
+        422,
+        {},
+        ["model=MODEL"],
+    ),
+    "OpenAI wants a model": (
+        no_model(openai_error("you must provide a model parameter")),
+        400,
+        {},
+        ["model=MODEL"],
+    ),
+    "vLLM knows another model": (
+        lambda body: (
+            None if body.get("model") == "MODEL" else openai_error("The model `x` does not exist.")
+        ),
+        404,
+        {"model": "x"},
+        ["model=MODEL"],
+    ),
+}
+
+
+def follow(fix: str) -> None:
+    """Run the command that a fix prints, in this process."""
+    entry = importlib.import_module("promptflow._cli._pf.entry")
+    command = re.search(r"pf connection update --name \S+ --set \S+", fix)
+    assert command, fix
+    argv = shlex.split(command[0])
+    with mock.patch.object(sys, "argv", argv):
+        entry.main()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("case", FIXES)
+def test_the_printed_fix_works(
+    server: Server, connect: Connect, ask: Ask, case: str, stream: bool
+) -> None:
+    refuse, status, configs, keys = FIXES[case]
+    connect("openai", **{"system_role": "native", **configs})
+    server.play(strict(server, refuse, status=status))
+    for key in keys:
+        before = len(server.received)
+        with pytest.raises(UserErrorException) as caught:
+            ask(system_prompt="Be kind.", stream=stream)
+        assert len(server.received) == before + 1, "what was refused is not asked again"
+        fix = str(caught.value).partition("Fix: ")[2]
+        assert f"pf connection update --name phi --set configs.{key}" in fix
+        follow(fix)
+    assert ask(system_prompt="Be kind.", stream=stream) == "Hi."
+
+
+def test_azure_openai(server: Server, connect: Connect, ask: Ask) -> None:
+    """Its keys go into a header of their own, and its URLs end in a version."""
+
+    def step(handler: Handler) -> None:
+        headers, path = server.received[-1].headers, server.received[-1].path
+        if "api-key" not in headers:
+            said = "Access denied due to invalid subscription key or wrong API endpoint."
+            reply({"error": {"code": "401", "message": said}}, 401)(handler)
+        elif "api-version=" not in path:
+            reply({"error": {"code": "404", "message": "Resource not found"}}, 404)(handler)
+        else:
+            reply(GOOD)(handler)
+
+    connect("openai")
+    server.play(step)
+    with pytest.raises(UserErrorException) as caught:
+        ask()
+    follow(str(caught.value))
+    fails(ask, "NotFoundError", "in ?api-version=…, as Azure OpenAI's URLs do", 5)
+    url = f"{server.url}/openai/deployments/phi/chat/completions?api-version=2024-10-21"
+    connect("openai", endpoint=url, key_header="api-key")
+    assert ask() == "Hi."
+    assert "authorization" not in server.received[-1].headers
+
+
+def message(**fields: Any) -> dict[str, Any]:
+    reason = fields.pop("finish_reason", "stop")
+    return {"choices": [{"message": {"role": "assistant", **fields}, "finish_reason": reason}]}
+
+
+THOUGHT = "let me see: <b>Paris</b> & 東京"
+READ: dict[str, dict[str, Any]] = {
+    "think": {"content": f"<think>\n{THOUGHT}\n</think>\n\nHi."},
+    "think twice": {"content": f"<think>{THOUGHT}</think>\n<think>more</think> Hi."},
+    "empty think": {"content": "<think>\n\n</think>\n\nHi."},
+    "capitals and blanks": {"content": f" \n<THINK>{THOUGHT}</Think>Hi."},
+    "another tag": {"content": f"<reasoning>{THOUGHT}</reasoning>\nHi."},
+    "brackets": {"content": f"[THINK]{THOUGHT}[/THINK]Hi."},
+    "the opening tag was in the prompt": {"content": f"{THOUGHT}\n</think>\n\nHi."},
+    "a field of its own": {"content": "Hi.", "reasoning_content": THOUGHT},
+    "another field": {"content": "Hi.", "reasoning": THOUGHT},
+    "both": {"content": f"<think>{THOUGHT}</think>Hi.", "reasoning_content": THOUGHT},
+    "parts": {"content": [{"type": "text", "text": "H"}, {"type": "text", "text": "i."}]},
+    "parts that think": {
+        "content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": THOUGHT}]},
+            {"type": "text", "text": "Hi."},
+        ]
+    },
+    "a refusal": {"content": None, "refusal": "Hi."},
+    "text beside a call": {"content": "Hi.", "tool_calls": [{"function": {"name": "f"}}]},
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_answer_without_its_thinking(server: Server, connect: Connect, ask: Ask, case: str) -> None:
+    connect("openai")
+    server.play(reply(message(**READ[case])))
+    assert ask() == "Hi."
+
+
+@pytest.mark.parametrize("contract", ["score", "mlflow"])
+def test_thinking_in_the_other_contracts(
+    server: Server, connect: Connect, ask: Ask, contract: str
+) -> None:
+    text = f"<think>{THOUGHT}</think>\nHi."
+    connect(contract)
+    server.play(reply({"output": text} if contract == "score" else [text]))
+    assert ask() == "Hi."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write <think> to think.",
+        "The tags <think>a</think> are stripped.",
+        "```html\n<think>\na\n</thinking>\n```",
+        "< 3 and <thin",
+        "<thinker>Rodin</thinker>",
+        "[THINKING] is no tag",
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_may_speak_of_tags(
+    server: Server, connect: Connect, ask: Ask, text: str, stream: bool
+) -> None:
+    connect("openai")
+    server.play(
+        events(*map(delta, text), delta("", "stop")) if stream else reply(message(content=text))
+    )
+    assert ask(stream=stream) == text
+
+
+THINKING_STREAMS = {
+    "in one piece": [f"<think>{THOUGHT}</think>Hi."],
+    "letter by letter": [*f"<think>\n{THOUGHT}\n</think>\n\nHi."],
+    "tags cut in two": ["<thi", "nk>a</th", "ink>\n", "\nH", "i."],
+    "twice": ["<think>a</think>", "\n<thi", "nk>b</think>", "Hi."],
+    "brackets": ["[THI", "NK]a[", "/THINK]Hi."],
+}
+
+
+@pytest.mark.parametrize("case", THINKING_STREAMS)
+def test_thinking_is_not_streamed(server: Server, connect: Connect, ask: Ask, case: str) -> None:
+    connect("openai")
+    server.play(events(*map(delta, THINKING_STREAMS[case]), delta("", "stop")))
+    assert ask(stream=True) == "Hi."
+
+
+def test_fields_and_parts_in_a_stream(server: Server, connect: Connect, ask: Ask) -> None:
+    def chunk(**fields: Any) -> dict[str, Any]:
+        return {"choices": [{"delta": fields}]}
+
+    connect("openai")
+    server.play(
+        events(
+            chunk(role="assistant", content="", reasoning_content=THOUGHT),
+            chunk(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "a"}]}]),
+            chunk(content=[{"type": "text", "text": "H"}]),
+            chunk(content="i.", tool_calls=None),
+            delta("", "stop"),
+        )
+    )
+    assert ask(stream=True) == "Hi."
+
+
+CALL = {"tool_calls": [{"id": "1", "type": "function", "function": {"name": "look_up"}}]}
+NO_ANSWER: dict[str, tuple[dict[str, Any], str, str]] = {
+    "only reasoning, cut": (
+        {"content": None, "reasoning_content": "hm", "finish_reason": "length"},
+        "ReasoningError",
+        "thought until its tokens were used up",
+    ),
+    "only reasoning": ({"content": "", "reasoning": "hm"}, "ReasoningError", "thought only"),
+    "cut inside think": (
+        {"content": "<think>hm, well", "finish_reason": "length"},
+        "ReasoningError",
+        "max_new_tokens",
+    ),
+    "think and no more": ({"content": "<think>hm</think>\n"}, "ReasoningError", "no answer"),
+    "tool call": (
+        {"content": None, **CALL, "finish_reason": "tool_calls"},
+        "ToolCallError",
+        "calls a tool (look_up) instead of answering",
+    ),
+    "tool call after words": (
+        {"content": "Let me look.", **CALL, "finish_reason": "tool_calls"},
+        "ToolCallError",
+        "look_up",
+    ),
+    "function call of old": (
+        {"content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        "ToolCallError",
+        "calls a tool (f)",
+    ),
+    "an image": (
+        {"content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+        "BadPayloadError",
+        "a part of type 'image_url'",
+    ),
+    "a number": ({"content": 7}, "BadPayloadError", "text in choices[0].message.content"),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("case", NO_ANSWER)
+def test_no_answer_is_an_error_of_its_own(
+    server: Server, connect: Connect, ask: Ask, case: str, stream: bool
+) -> None:
+    fields, kind, says = NO_ANSWER[case]
+    fields = dict(fields)
+    reason = fields.pop("finish_reason", "stop")
+    connect("openai")
+    whole = message(finish_reason=reason, **fields)
+    pieces = [{"choices": [{"delta": fields}]}, delta("", reason)]
+    server.play(events(*pieces) if stream else reply(whole))
+    fails(
+        ask,
+        kind,
+        says.replace("message.content", "delta.content" if stream else "message.content"),
+        5,
+        stream=stream,
+    )
+
+
+def test_thinking_that_a_stream_could_not_tell(server: Server, connect: Connect, ask: Ask) -> None:
+    connect("openai")
+    server.play(events(*map(delta, ["hm\n", "</think>\n", "Hi."]), delta("", "stop")))
+    fails(ask, "ReasoningError", "set the chat node's 'stream' to false", 5, stream=True)
+
+
+def test_a_value_that_is_too_large_is_not_a_field_refused(
+    server: Server, connect: Connect, ask: Ask
+) -> None:
+    connect("openai")
+    said = "max_tokens is too large: 256. This model supports at most 128 completion tokens."
+    server.play(reply(openai_error(said, param="max_tokens", code="invalid_value"), 400))
+    with pytest.raises(UserErrorException) as caught:
+        ask()
+    assert "answer_limit" not in str(caught.value)
+
+
+class Catalog:
+    """A catalog fine-tune without vLLM: no max_tokens, and an answer in contract B's shape."""
+
+    def __init__(self, server: Server, refuses: int, said: Any, answer: Any) -> None:
+        self.refused = 0
+        self.server, self.refuses, self.said, self.answer = server, refuses, said, answer
+        server.play(self.step)
+
+    def step(self, handler: Handler) -> None:
+        if "max_tokens" in handler.received.body["input_data"]["parameters"]:
+            self.refused += 1
+            reply(self.said, self.refuses)(handler)
+        else:
+            reply(self.answer)(handler)
+
+
+UNUSED = "The following `model_kwargs` are not used by the model: ['max_tokens'] (note: typos)"
+CATALOG: dict[str, tuple[int, Any, Any]] = {
+    "transformers, 424": (424, {"error": {"message": UNUSED}}, [{"0": "Hi."}]),
+    "transformers, 400": (400, {"error_code": "BAD_REQUEST", "message": UNUSED}, ["Hi."]),
+    "text, 500": (500, f"ValueError: {UNUSED}", [{"0": "Hi."}]),
+    "both": (
+        422,
+        {"detail": "Both `max_new_tokens` and `max_tokens` have been set"},
+        {"predictions": ["Hi."]},
+    ),
+    "keyword": (
+        424,
+        "generate() got an unexpected keyword argument 'max_tokens'",
+        [{"generated_text": "Hi."}],
+    ),
+    "contract C": (400, {"detail": "unsupported: max_tokens"}, GOOD),
+    "still contract A": (400, {"detail": "unknown parameter max_tokens"}, {"output": "Hi."}),
+    "inside a 200": (200, {"output": None, "error": {"message": UNUSED}}, {"output": "Hi."}),
+}
+
+
+@pytest.mark.parametrize("case", CATALOG)
+def test_a_catalog_fine_tune_is_met_once(
+    server: Server, connect: Connect, ask: Ask, caplog: pytest.LogCaptureFixture, case: str
+) -> None:
+    connect("auto", endpoint=f"{server.url}/{case.replace(' ', '-')}/score")
+    catalog = Catalog(server, *CATALOG[case])
+    assert [ask(f"Number {number}?") for number in range(5)] == ["Hi."] * 5
+    assert catalog.refused == 1
+    assert len(server.received) == 6
+    told = [line.message for line in caplog.records if line.name == "flows.chat.endpoint"]
+    [refusal] = [line for line in told if "does not take max_tokens" in line]
+    follow(refusal)
+    assert len([line for line in told if "answers as contract" in line]) == (case not in _A_STAYS)
+    before = len(server.received)
+    assert ask() == "Hi."
+    assert len(server.received) == before + 1
+
+
+_A_STAYS = ("still contract A", "inside a 200")
+
+
+def test_the_setting_says_it_outright(server: Server, connect: Connect, ask: Ask) -> None:
+    connect("auto", answer_limit="max_new_tokens", deployment="outright")
+    catalog = Catalog(server, 424, {"error": UNUSED}, [{"0": "Hi."}])
+    assert ask() == "Hi."
+    assert catalog.refused == 0
+
+
+def test_threads_meet_it_at_most_once_each(server: Server) -> None:
+    catalog = Catalog(server, 424, {"error": UNUSED}, [{"0": "Hi."}])
+    values = {"endpoint": f"{server.url}/threads/score", "key": "s3cret"}
+    endpoint = Endpoint(Settings.from_values(values))
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: endpoint.complete(QUESTION).text, range(200)))
+    assert answers == ["Hi."] * 200
+    assert 1 <= catalog.refused <= 8
+    assert len(server.received) == 200 + catalog.refused
+
+
+def test_a_deployment_of_the_same_endpoint_is_met_on_its_own(server: Server) -> None:
+    catalog = Catalog(server, 424, {"error": UNUSED}, [{"0": "Hi."}])
+    for deployment in ("blue", "green"):
+        values = {"endpoint": f"{server.url}/two/score", "key": "s3cret", "deployment": deployment}
+        for _ in range(2):
+            assert Endpoint(Settings.from_values(values)).complete(QUESTION).text == "Hi."
+    assert catalog.refused == 2
+
+
+def test_an_mlflow_deployment_is_met_once(
+    server: Server, connect: Connect, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    def step(handler: Handler) -> None:
+        body = handler.received.body
+        if isinstance(body["input_data"], dict):
+            said = "Failed to enforce schema of data"
+            reply({"error_code": "BAD_REQUEST", "message": said}, 400)(handler)
+        else:
+            reply([f"{body['input_data'][0]}Hi."])(handler)
+
+    connect("auto", endpoint=f"{server.url}/mlflow/score")
+    server.play(step)
+    assert [ask() for _ in range(3)] == ["Hi."] * 3
+    assert len(server.received) == 4
+    [told] = [line.message for line in caplog.records if line.name == "flows.chat.endpoint"]
+    follow(told)
+    assert ask() == "Hi."
+    assert len(server.received) == 5
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "asked"),
+    [
+        (400, {}, [2, 1]),  # once for another contract, then never again
+        (400, {"contract": "score"}, [1, 1]),
+        (400, {"system_role": "native"}, [2, 1]),
+        (424, {}, [1, 1]),  # the model may have worked on these
+        (500, {}, [1, 1]),
+        (401, {}, [1, 1]),
+        (404, {}, [1, 1]),
+    ],
+)
+def test_what_is_refused_for_another_reason_is_not_asked_on_and_on(
+    *,
+    server: Server,
+    connect: Connect,
+    ask: Ask,
+    status: int,
+    more: dict[str, str],
+    asked: list[int],
+) -> None:
+    path, more = "-".join([str(status), *more]), dict(more)
+    connect(more.pop("contract", "auto"), endpoint=f"{server.url}/{path}/score", **more)
+    server.play(reply({"error": {"message": "no luck today"}}, status))
+    for count in asked:
+        before = len(server.received)
+        with pytest.raises(UserErrorException, match=f"{status}: .*no luck today"):
+            ask()
+        assert len(server.received) == before + count
+
+
+def test_a_refusal_after_an_answer_is_about_the_question(
+    server: Server, connect: Connect, ask: Ask
+) -> None:
+    connect("auto", endpoint=f"{server.url}/settled/score")
+    server.play(reply({"output": "Hi."}), reply({"error": "no luck today"}, 400))
+    assert ask() == "Hi."
+    with pytest.raises(UserErrorException, match="no luck today"):
+        ask()
+    assert len(server.received) == 2
+
+
+def test_contract_score_takes_no_list(server: Server, connect: Connect, ask: Ask) -> None:
+    connect("score")
+    server.play(reply([{"0": "Hi."}]))
+    fails(ask, "BadPayloadError", "set the connection's 'contract' to auto", 5)
+
+
+@pytest.mark.parametrize("value", [["Hi.", "Ho."], [], [{"0": "Hi.", "1": "Ho."}], [7], "Hi."])
+def test_no_list_with_one_text(server: Server, connect: Connect, ask: Ask, value: Any) -> None:
+    connect("auto")
+    server.play(reply(value))
+    fails(ask, "BadPayloadError", "the reply is ", 5)
+
+
+def test_a_scoring_script_that_tells_nothing(server: Server, connect: Connect, ask: Ask) -> None:
+    connect("auto")
+    for step in (reply({}), reply("An unexpected error occurred in scoring script.", 424)):
+        server.play(step)
+        with pytest.raises(UserErrorException) as caught:
+            ask()
+        assert "where that names max_tokens" in str(caught.value)
+        assert "--set configs.answer_limit=max_new_tokens" in str(caught.value)
+        assert len(server.received) == 1
