@@ -105,8 +105,8 @@ def _register(recipe: Recipe) -> Result:
     with console.progress_bar("Registering the run"):
         version = register_finetune(recipe.registry.model, folder)
     champion = "the champion" if version.champion else "not the champion"
-    trained = f"version {version.number} of {version.model}, trained on {split.source},"
-    detail = f"{trained} is {champion} ({version.note})"
+    detail = f"version {version.number} of {version.model} is {champion} ({version.note})"
+    detail += f"; trained on {split.source}"
     return Result("register", fingerprint not in known, detail, "python -m setup deploy")
 
 

@@ -220,7 +220,8 @@ def _complete(row: dict[str, Any]) -> Row:
 def _test_row(row: Row, notes: Counter[str]) -> Row:
     messages = row["messages"]
     asked = learnt_part(messages)
-    notes[_CUT] += len(asked) < len(messages)
+    if len(asked) < len(messages):
+        notes[_CUT] += 1
     return {"facts": [], **row, **flat_columns(asked)}
 
 
