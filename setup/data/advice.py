@@ -121,8 +121,10 @@ def _about_turns(row: dict[str, Any], reason: str, source: str) -> str:
             'write the text itself as content: "content": "…" for "content": [{"type": "text", '
             '"text": "…"}]; images and sounds cannot be trained on'
         )
-    if "as weight" in reason or "the weight" in reason:
+    if "has the weight" in reason:
         return "give answers the weight 0 or 1, or none"
+    if "has weight 0" in reason:
+        return "leave the row out, or give an answer that is to be learnt the weight 1"
     turns = row["messages"] if isinstance(row["messages"], list) else []
     roles = [str(turn.get("role")) for turn in turns if isinstance(turn, dict)]
     unknown = next((role for role in roles if f"unknown role {role!r}" in reason), "")

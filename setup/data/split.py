@@ -17,19 +17,56 @@ _COUNTERS = 64  # every opening of more than one row in 64 is among the counted
 _COMMON = 0.1  # the share of rows from which on an opening is no longer one conversation's
 _FEWEST = 3
 _CONTINUATIONS = 32  # different ones that are remembered of an opening
+_FOLLOWED = 8  # continuations that are looked into, for they may be common, too
+_DEPTH = 3
 _SEEDS = 1000
 _REMEMBERED = 4096
-
-Keys = tuple[bytes, ...]
 
 
 @dataclass
 class _Opening:
-    """A counted opening: rows, and hashes of what the user says next in them."""
+    """A counted opening: its rows, its text, and how they go on.
 
+    Attributes:
+        first: The turns of the first row, until a second one comes: most openings have one only.
+        next_turns: Hashes of what the user says next.
+        followed: Openings that are one turn longer, by their key.
+    """
+
+    text: str
+    first: Sequence[str] | None
     rows: int = 1
-    text: str = ""
     next_turns: set[bytes] = field(default_factory=set)
+    followed: dict[bytes, _Opening] = field(default_factory=dict)
+
+    def add(self, key: bytes, turns: Sequence[str], depth: int) -> None:
+        """Count one more row; ``depth`` of its turns are the opening."""
+        self.rows += 1
+        first, self.first = self.first, None
+        if first is not None:
+            self._go_on(key, first, depth)
+        self._go_on(key, turns, depth)
+
+    def _go_on(self, key: bytes, turns: Sequence[str], depth: int) -> None:
+        if depth >= len(turns):
+            return
+        turn = prompt_key(turns[depth])
+        if len(self.next_turns) < _CONTINUATIONS:
+            self.next_turns.add(turn)
+        longer = _digest(key, turn)
+        if longer in self.followed:
+            self.followed[longer].add(longer, turns, depth + 1)
+        elif depth < _DEPTH and len(self.followed) < _FOLLOWED:
+            self.followed[longer] = _Opening(turns[depth], turns)
+
+    def common(self, key: bytes, fewest: float) -> dict[bytes, str]:
+        """Keys and texts of this opening and longer ones, if many rows go on differently."""
+        if self.rows < fewest:
+            return {}
+        longer = [opening.common(key, fewest) for key, opening in self.followed.items()]
+        inner = {key: text for keys in longer for key, text in keys.items()}
+        parts_ways = len(self.next_turns) >= min(_CONTINUATIONS, self.rows / 2)
+        return {key: self.text, **inner} if inner or parts_ways else {}
 
 
 class Splitter:
@@ -59,13 +96,13 @@ class Splitter:
         return _is_test(key, self.seed, self.test_ratio)
 
     def common(self) -> dict[bytes, str]:
-        """Openings of many rows that go on differently: their keys, and their text."""
+        """Openings of many rows that go on differently: their keys, and their last turns."""
         fewest = max(_FEWEST, self.rows * _COMMON)
         return {
-            key: opening.text
-            for key, opening in self._counted.items()
-            if opening.rows >= fewest
-            and len(opening.next_turns) >= min(_CONTINUATIONS, opening.rows / 2)
+            key: text
+            for first, opening in self._counted.items()
+            if first not in self.past
+            for key, text in opening.common(first, fewest).items()
         }
 
     def seed_for_both(self) -> int | None:
@@ -75,33 +112,17 @@ class Splitter:
                 return seed
         return None
 
-    @property
-    def groups(self) -> int:
-        """Different openings, as far as they were remembered."""
-        return len(self._groups)
-
     def _count(self, key: bytes, turns: Sequence[str], depth: int) -> None:
         self.rows += 1
         opening = self._counted.get(key)
-        if opening is None:
-            if len(self._counted) < _COUNTERS:
-                self._counted[key] = _Opening(text=turns[depth - 1])
-                _continue(self._counted[key], turns, depth)
-            else:
-                self._forget_one_of_each()
-            return
-        opening.rows += 1
-        _continue(opening, turns, depth)
-
-    def _forget_one_of_each(self) -> None:
-        for opening in self._counted.values():
-            opening.rows -= 1
-        self._counted = {key: opening for key, opening in self._counted.items() if opening.rows}
-
-
-def _continue(opening: _Opening, turns: Sequence[str], depth: int) -> None:
-    if depth < len(turns) and len(opening.next_turns) < _CONTINUATIONS:
-        opening.next_turns.add(prompt_key(turns[depth]))
+        if opening is not None:
+            opening.add(key, turns, depth)
+        elif len(self._counted) < _COUNTERS:
+            self._counted[key] = _Opening(turns[depth - 1], turns)
+        else:
+            for counted in self._counted.values():
+                counted.rows -= 1
+            self._counted = {key: left for key, left in self._counted.items() if left.rows}
 
 
 def _is_test(key: bytes, seed: int, test_ratio: float) -> bool:
