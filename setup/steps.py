@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from setup import console
-from setup.data import AGAIN, DataPlan, Prepared, describe_data, prepare_data, prepared_split
+from setup.data import DataPlan, Prepared, describe_data, prepare_data, prepared_split
 from setup.errors import FixableError
 from setup.finetune.run import Base, finetune, finished, run_folder
 from setup.keyrings import keyring_name
@@ -96,7 +96,7 @@ def _plan_register(recipe: Recipe) -> list[str]:
 def _register(recipe: Recipe) -> Result:
     from setup.local.registry import list_versions, register_finetune  # noqa: PLC0415 - mlflow
 
-    split = prepared_split(data_plan(recipe), "train", f"{AGAIN}, then python -m setup finetune")
+    split = prepared_split(data_plan(recipe), "train", then=", then python -m setup finetune")
     path = prepare_model(recipe.model)
     folder, fingerprint = run_folder(recipe, model_sha256(path), split.file)
     if not finished(folder):

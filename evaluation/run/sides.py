@@ -26,7 +26,7 @@ from evaluation.run.request import Mode, Request
 from evaluation.run.side import make_run
 from evaluation.runs import CONFIG, RunFolder
 from setup import console
-from setup.data import AGAIN, prepared_split
+from setup.data import prepared_split
 from setup.errors import FixableError
 from setup.options import local_options, named_as_typed
 from setup.paths import REPOSITORY, runs_folder
@@ -156,9 +156,8 @@ def _data_path(request: Request, recipe: Recipe) -> Path:
         return _SAFETY_DATA
     # A fix names the recipe and the source as this command does.
     with named_as_typed(recipe.name, local_options(request.recipe, request.sets)):
-        return prepared_split(
-            data_plan(recipe), "test", f"{AGAIN}, or name a file with --data"
-        ).file
+        split = prepared_split(data_plan(recipe), "test", then=", or name a file with --data")
+        return split.file
 
 
 def _plan(  # noqa: PLR0913, PLR0917  # what a plan is made of

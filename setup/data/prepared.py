@@ -40,21 +40,22 @@ class PreparedSplit:
 
 
 def prepared_split(
-    plan: DataPlan, part: Literal["train", "test"], again: str = AGAIN
+    plan: DataPlan, part: Literal["train", "test"], again: str = AGAIN, then: str = ""
 ) -> PreparedSplit:
     """The train or the test file of the plan, proved to be of its source and its options.
 
     Args:
         plan: What the recipe names.
         part: Which file.
-        again: The command that prepares it anew, and what is to be done then.
+        again: The command that prepares it anew.
+        then: What a fix says after that command, such as ", then python -m setup finetune".
 
     Raises:
         FixableError: There is none, or it was made of something else.
     """
     file = plan.paths.train if part == "train" else plan.paths.test
     if not file.is_file():
-        raise FixableError(f"no {part} split at {file}", again)
+        raise FixableError(f"no {part} split at {file}", again + then)
     if plan.kind == SAMPLE:
         return PreparedSplit(file, SAMPLE, {"source": SAMPLE}, _beside_the_sample(plan))
     note = read_note(plan.paths)
@@ -66,9 +67,9 @@ def prepared_split(
             f"{again} --set data.out={free}, and go on as it says",
         )
     if not describes(note, plan):
-        raise FixableError(f"{plan.out} holds {_difference(note, plan)}", again)
+        raise FixableError(f"{plan.out} holds {_difference(note, plan)}", again + then)
     return PreparedSplit(
-        file, str(note["source"]), _facts(note), _check_source(note, plan, file, again)
+        file, str(note["source"]), _facts(note), _check_source(note, plan, file, again + then)
     )
 
 
