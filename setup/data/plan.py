@@ -164,5 +164,5 @@ def _steps(plan: DataPlan) -> Iterator[str]:
     if plan.limit:
         yield f"stop after {plan.limit} rows"
     yield f"lint every row; rejected rows go to {paths.rejects}"
-    yield f"split by prompt, seed {plan.seed}, about {plan.test_ratio:.0%} to the test file"
+    yield f"split by how they open, seed {plan.seed}, about {plan.test_ratio:.0%} to the test file"
     yield f"write {paths.train} and {paths.test}"

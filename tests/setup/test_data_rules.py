@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shlex
 import subprocess
 import unicodedata
@@ -295,10 +296,13 @@ def test_home_folder_is_meant_by_its_sign(tmp_path: Path, monkeypatch: pytest.Mo
     assert not Path("~").exists()
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe", "csv", "nothing"])
-def test_source_that_is_no_file_is_one_line(tmp_path: Path, kind: str) -> None:
-    import os  # noqa: PLC0415 - mkfifo is not on Windows
+PIPE = pytest.param(
+    "pipe", marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on Windows")
+)
 
+
+@pytest.mark.parametrize("kind", ["folder", PIPE, "csv", "nothing"])
+def test_source_that_is_no_file_is_one_line(tmp_path: Path, kind: str) -> None:
     path = tmp_path / ("in.csv" if kind == "csv" else "in.jsonl")
     if kind == "folder":
         path.mkdir()
