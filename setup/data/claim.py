@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,6 @@ from .plan import DataPlan, OutPaths
 
 # As drafts end, for it is one: what a killed command leaves of either, the next one sweeps.
 _LOCK = ".data.lock.partial"
-_ELSEWHERE = "--set data.out=FOLDER, such as --set data.out={folder}"
 
 
 def refuse_overwriting(plan: DataPlan) -> None:
@@ -31,12 +31,12 @@ def refuse_overwriting(plan: DataPlan) -> None:
         if plan.kind == "file" and _is_same(Path(plan.source), path):
             raise FixableError(
                 f"data.source {plan.source} is the file {path}, which would be overwritten",
-                _another_folder(plan),
+                another_folder(plan),
             )
     if plan.kind == "folder" and _is_within(plan.out, Path(plan.source)):
         raise FixableError(
             f"data.out {plan.out} lies in data.source {plan.source}, and would become part of it",
-            _another_folder(plan),
+            another_folder(plan),
         )
     if os.path.lexists(plan.paths.manifest):
         return
@@ -45,7 +45,7 @@ def refuse_overwriting(plan: DataPlan) -> None:
         raise FixableError(
             f"{' and '.join(foreign)} would be overwritten, and no {plan.paths.manifest.name} "
             "beside says that `data` made it",
-            f"move it away, or {_another_folder(plan)}",
+            f"move it away, or {another_folder(plan)}",
         )
 
 
@@ -64,7 +64,7 @@ def sole_writer(plan: DataPlan) -> Iterator[None]:
     except Timeout:
         raise FixableError(
             f"another command{_holder(path)} prepares data in {plan.out}",
-            f"wait until it has ended, or {_another_folder(plan)}",
+            f"wait until it has ended, or {another_folder(plan)}",
         ) from None
     try:
         with suppress(OSError):  # Windows locks the text of the file, too
@@ -90,6 +90,15 @@ def set_aside(paths: OutPaths, outputs: Sequence[Path]) -> list[str]:
     return notes
 
 
+def another_folder(plan: DataPlan) -> str:
+    """The option that names a folder where nothing is in the way, for a fix."""
+    default = Path(type(plan).out)
+    free = default if not default.exists() else free_folder(default)
+    if plan.kind == "folder" and _is_within(free, Path(plan.source)):
+        free = free_folder(Path(plan.source).resolve())
+    return f"--set data.out=FOLDER, such as --set data.out={shlex.quote(str(free))}"
+
+
 def free_folder(folder: Path) -> Path:
     """A folder beside ``folder`` that is not there yet."""
     return _free_name(folder, "")
@@ -104,14 +113,6 @@ def _free_name(path: Path, mark: str) -> Path:
 
 def _numbered(name: str, mark: str, number: int) -> str:
     return f"{name}.{mark}-{number}" if mark else f"{name}-{number + 1}"
-
-
-def _another_folder(plan: DataPlan) -> str:
-    default = Path(type(plan).out)
-    free = default if not default.exists() else free_folder(default)
-    if plan.kind == "folder" and _is_within(free, Path(plan.source)):
-        free = free_folder(Path(plan.source).resolve())
-    return _ELSEWHERE.format(folder=free)
 
 
 def _is_same(path: Path, other: Path) -> bool:

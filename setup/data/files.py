@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from setup.errors import FixableError
 
 _BLOCK = 1 << 20
 _DRAFT = ".partial"
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
@@ -48,8 +50,8 @@ def drafts_beside(path: Path) -> list[Path]:
 
 
 @contextmanager
-def fixable_write(folder: Path, fix: str) -> Iterator[None]:
-    """Say which file of ``folder`` could not be read or written, and ``fix``.
+def fixable_write(folder: Path, elsewhere: str) -> Iterator[None]:
+    """Say what could not be written to ``folder``; ``elsewhere`` is the option that names another.
 
     Raises:
         FixableError: A full disk, a missing right, a file where a folder should be.
@@ -57,10 +59,26 @@ def fixable_write(folder: Path, fix: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        name = error.filename or folder
+        first = "free disk space there" if error.errno in _NO_ROOM else "make it a folder of yours"
         raise FixableError(
-            f"cannot write to {folder}: {error.strerror or error} ({name})", fix
-        ) from (None)
+            f"cannot write to {folder}: {error.strerror or error}", f"{first}, or {elsewhere}"
+        ) from None
+
+
+@contextmanager
+def fixable_read(name: Path | str) -> Iterator[None]:
+    """Say what of the source ``name`` could not be read.
+
+    Raises:
+        FixableError: A missing right, a broken disk or file.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FixableError(
+            f"cannot read {error.filename or name}: {error.strerror or error}",
+            "make it readable, then the same command again",
+        ) from None
 
 
 def sha256_file(path: Path) -> str:

@@ -35,8 +35,10 @@ def is_of(note: Note, plan: DataPlan) -> bool:
 
 def describes(note: Note, plan: DataPlan) -> bool:
     """Whether the note names the plan's source and options, whatever the source holds by now."""
-    made = note.get("format"), note.get("path"), note.get("options")
-    return made == (_FORMAT, source_path(plan), options(plan))
+    # A folder that is gone looks like a name of the hub.
+    paths = {source_path(plan), str(Path(plan.source).resolve())}
+    made = note.get("format"), note.get("options")
+    return made == (_FORMAT, options(plan)) and note.get("path") in paths
 
 
 def read_manifest(plan: DataPlan) -> Prepared | None:

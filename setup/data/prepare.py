@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,9 +11,9 @@ from typing import Any, BinaryIO
 from setup.errors import FixableError
 
 from .advice import advise
-from .claim import free_folder, refuse_overwriting, set_aside, sole_writer
+from .claim import another_folder, refuse_overwriting, set_aside, sole_writer
 from .convert import Row, encode_row
-from .files import fixable_write, replace_together, sha256_file
+from .files import fixable_read, fixable_write, replace_together, sha256_file
 from .hub import open_folder, open_hub
 from .lint import (
     TEST_COLUMNS,
@@ -50,13 +49,13 @@ def prepare_data(plan: DataPlan) -> Prepared:
     """
     if plan.kind == "sample":
         return _check_sample(plan.paths)
-    done = read_manifest(plan)
-    if done:
-        return done
-    refuse_overwriting(plan)
-    source = _open(plan)
-    room = f"free disk space there, or --set data.out={shlex.quote(str(free_folder(plan.out)))}"
-    with fixable_write(plan.out, f"{room} on a disk with room that is yours"), sole_writer(plan):
+    with fixable_read(plan.source):
+        done = read_manifest(plan)
+        if done:
+            return done
+        refuse_overwriting(plan)
+        source = _open(plan)
+    with fixable_write(plan.out, another_folder(plan)), sole_writer(plan):
         refuse_overwriting(plan)
         counts, notes = _write(plan, source)
         write_manifest(plan, source.revision, counts, notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from setup.errors import FixableError
 
 from .claim import free_folder
-from .files import sha256_file
+from .files import fixable_read, sha256_file
 from .manifest import Note, describes, digests, read_note, source_sha256, write_note
 from .plan import SAMPLE, DataPlan
 
@@ -68,9 +69,9 @@ def prepared_split(
         )
     if not describes(note, plan):
         raise FixableError(f"{plan.out} holds {_difference(note, plan)}", again + then)
-    return PreparedSplit(
-        file, str(note["source"]), _facts(note), _check_source(note, plan, file, again + then)
-    )
+    with fixable_read(plan.source):
+        remarks = _check_source(note, plan, file, again + then)
+    return PreparedSplit(file, str(note["source"]), _facts(note), remarks)
 
 
 def describe_copy(plan: DataPlan, split: PreparedSplit) -> None:
@@ -83,9 +84,10 @@ def describe_copy(plan: DataPlan, split: PreparedSplit) -> None:
 
 def _check_source(note: Note, plan: DataPlan, file: Path, again: str) -> tuple[str, ...]:
     remarks = []
-    if plan.kind != "hub" and not Path(plan.source).exists():
+    is_local = os.path.isabs(str(note["path"]))  # noqa: PTH117 - a folder that is gone has no kind
+    if is_local and not os.path.lexists(plan.source):
         remarks.append(f"{plan.source} itself is not there any more")
-    elif plan.kind != "hub" and source_sha256(plan) != note.get("source_sha256"):
+    elif is_local and source_sha256(plan) != note.get("source_sha256"):
         raise FixableError(f"{plan.source} was changed after {file} was made from it", again)
     if digests(note).get(file.name) != sha256_file(file):
         remarks.append("edited since `data` wrote it")

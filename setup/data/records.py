@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from setup.errors import FixableError
-
 from .convert import BATCH_ROWS
+from .files import fixable_read
 
 
 @dataclass(slots=True)
@@ -74,10 +73,5 @@ def readable(name: str, batches: Iterable[list[Record]]) -> Iterator[list[Record
     Raises:
         FixableError: The source cannot be read on.
     """
-    try:
+    with fixable_read(name):
         yield from batches
-    except OSError as error:
-        raise FixableError(
-            f"cannot read {error.filename or name}: {error.strerror or error}",
-            "make it readable, then the same command again",
-        ) from None

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -208,6 +209,55 @@ def test_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, largest: int) -
     assert f"cannot write to {out}: File too large" in line
     assert "free disk space" in line
     assert {name: (out / name).read_bytes() for name in names(out)} == before
+
+
+AS_ANOTHER = """
+import os, sys
+import datasets.load, encodings.utf_8_sig, filelock, numpy, pyarrow.parquet, rich.progress
+import setup.data.hub
+from setup import cli
+os.environ["HOME"] = "/nonexistent"
+os.seteuid(65534)
+sys.argv[0] = "setup"
+cli.main()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root becomes another")
+@pytest.mark.parametrize(
+    ("closed", "says"),
+    [
+        ("out", "Fix: make it a folder of yours, or --set data.out="),
+        ("mine.jsonl", "cannot read"),
+        ("in", "cannot read"),
+        ("in/mine.jsonl", "cannot read"),
+        ("", ""),
+    ],
+)
+def test_missing_right_is_one_line(closed: str, says: str) -> None:
+    """With the files of another user; without a closed one, a folder is read without a home."""
+    with tempfile.TemporaryDirectory() as name:  # not pytest's, which nobody else may enter
+        folder = Path(name)
+        folder.chmod(0o755)
+        write(folder / "mine.jsonl", *lamps())
+        write(folder / "in" / "mine.jsonl", *lamps())
+        (folder / "out").mkdir()
+        (folder / "out").chmod(0o777)
+        if closed:
+            (folder / closed).chmod(0o555 if closed == "out" else 0)
+        source = folder / ("in" if closed in {"", "in", "out"} else closed)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_ANOTHER, "data", *options(source=source, out=folder / "out")],
+            cwd=ROOT,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+    ended = Ended(done.returncode, done.stdout, done.stderr)
+    if closed:
+        assert says in ended.error
+    else:
+        assert ended.code == 0, done.stderr
 
 
 @pytest.mark.parametrize("place", ["a file", "under a file", "a link to nowhere"])

@@ -145,6 +145,16 @@ def test_source_that_is_gone_is_said(place: Place) -> None:
     assert f"; {place.source} itself is not there any more\n" in place.planned().out
 
 
+def test_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+    file = write(tmp_path / "in" / "a.jsonl", *lamps())
+    assert prepare(file.parent, tmp_path / "out").code == 0
+    given = options(source=file.parent, out=tmp_path / "out")
+    assert "there any more" not in run("finetune", *given, "--dry-run").out
+    file.unlink()
+    file.parent.rmdir()
+    assert "itself is not there any more\n" in run("finetune", *given, "--dry-run").out
+
+
 def test_file_that_was_edited_is_said(place: Place) -> None:
     place.train.write_text(place.train.read_text().replace("euros", "pounds"))
     assert "; edited since `data` wrote it\n" in place.planned().out
