@@ -14,7 +14,8 @@ from .advice import advise
 from .claim import another_folder, refuse_overwriting, set_aside, sole_writer
 from .convert import Row, encode_row
 from .files import fixable_read, fixable_write, replace_together, sha256_file
-from .hub import open_folder, open_hub
+from .folder import open_folder
+from .hub import open_hub
 from .lint import (
     TEST_COLUMNS,
     TRAIN_COLUMNS,

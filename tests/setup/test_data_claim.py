@@ -214,7 +214,7 @@ def test_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, largest: int) -
 AS_ANOTHER = """
 import os, sys
 import datasets.load, encodings.utf_8_sig, filelock, numpy, pyarrow.parquet, rich.progress
-import setup.data.hub
+import setup.data.folder
 from setup import cli
 os.environ["HOME"] = "/nonexistent"
 os.seteuid(65534)
