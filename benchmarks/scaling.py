@@ -25,6 +25,7 @@ import requests
 
 from flows.evaluate_answers.answer_metrics.words import fact_recall
 from setup.adapter_files import WEIGHTS
+from setup.data import PreparedSplit
 from setup.finetune.run import Base, finetune
 from setup.local.export.adapter import read_adapter
 from setup.local.export.gguf_merge import merge_into_gguf
@@ -63,8 +64,9 @@ def measure(folder: Path, rows: int, epochs: float, threads: int) -> str:
     lines = (_SAMPLE / "train.jsonl").read_text(encoding="utf-8").splitlines()[:rows]
     train = folder / "train.jsonl"
     train.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    split = PreparedSplit(train, "sample", {"source": "sample"})
     path = prepare_model(recipe.model)
-    done = finetune(recipe, Base(path, model_sha256(path), recipe.finetune.base), train)
+    done = finetune(recipe, Base(path, model_sha256(path), recipe.finetune.base), split)
     merged = folder / "merged.gguf"
     merge_into_gguf(path, read_adapter(done.folder / "adapter"), merged, lambda _, __: None)
     test = [json.loads(line) for line in (_SAMPLE / "test.jsonl").open(encoding="utf-8")]

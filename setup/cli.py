@@ -22,7 +22,9 @@ from setup.options import (
     Yes,
     after_interrupt,
     as_typed,
+    local_options,
     make_app,
+    named_as_typed,
     run_app,
     say_next,
     show,
@@ -78,7 +80,8 @@ def _add(name: str, text: str, default: str) -> None:
     ) -> None:
         loaded = load_any_recipe(recipe, sets or [])
         if isinstance(loaded, Recipe):
-            with after_interrupt(_ENDPOINT_STAYS):
+            options = local_options(recipe, sets or [])
+            with after_interrupt(_ENDPOINT_STAYS), named_as_typed(loaded.name, options):
                 _follow(_chosen(steps.STEPS, name, loaded.target), loaded, dry_run, as_json)
         else:
             with in_azure(loaded, typed_options(recipe, sets or []), yes):
@@ -152,7 +155,8 @@ def demo(
 
     loaded = load_recipe(recipe, sets or [])
     require_healthy(loaded)
-    with after_interrupt(_ENDPOINT_STAYS):
+    options = local_options(recipe, sets or [])
+    with after_interrupt(_ENDPOINT_STAYS), named_as_typed(loaded.name, options):
         for step in steps.STEPS:
             _perform(step, loaded, dry_run=False, as_json=False)
         try:

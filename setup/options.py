@@ -19,6 +19,7 @@ import typer
 from setup import console
 from setup.errors import FixableError
 from setup.paths import explain_refusal
+from setup.recipe import DEFAULT
 from setup.step import Result
 
 INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
@@ -35,6 +36,9 @@ Yes = Annotated[
     bool,
     typer.Option("--yes", help="Agree to what costs money, unasked; nothing of target local does."),
 ]
+
+_OF_DATA = "data|finetune|register"  # which data a command works on must never be left open
+_ALL_STEPS = f"{_OF_DATA}|deploy|connect"
 
 _typed = ContextVar("typed", default=("", ""))  # what the steps say, and what the user typed
 
@@ -96,15 +100,25 @@ def after_interrupt(text: str) -> Iterator[None]:
 
 def typed_options(recipe: str, sets: Sequence[str]) -> str:
     """``--recipe`` and ``--set`` as they were typed."""
-    return shlex.join(["--recipe", recipe, *(part for given in sets for part in ("--set", given))])
+    return shlex.join(["--recipe", recipe, *_sets(sets)])
+
+
+def local_options(recipe: str, sets: Sequence[str]) -> str:
+    """The same for target local, "" where they are what a command takes without options."""
+    named = [] if recipe == DEFAULT else ["--recipe", recipe]
+    return shlex.join([*named, *_sets(sets)])
+
+
+def _sets(sets: Sequence[str]) -> list[str]:
+    return [part for given in sets for part in ("--set", given)]
 
 
 @contextmanager
 def named_as_typed(name: str, options: str) -> Iterator[None]:
     """Let next commands name the recipe ``name`` as the user did: by path, with ``--set``.
 
-    The steps know the recipe alone, and say ``--recipe`` and its name; what does not even know that
-    says ``--recipe NAME``.
+    The steps know the recipe alone, and say ``--recipe`` and its name, or on target local nothing;
+    what does not even know that says ``--recipe NAME``.
     """
     token = _typed.set((f"--recipe {name}", options))
     try:
@@ -115,17 +129,25 @@ def named_as_typed(name: str, options: str) -> Iterator[None]:
         _typed.reset(token)
 
 
-def as_typed(text: str) -> str:
-    """``text`` with the recipe named as in :func:`named_as_typed`; outside of it, as it is."""
+def as_typed(text: str, steps: str = _OF_DATA) -> str:
+    """``text`` with the recipe named as in :func:`named_as_typed`; outside of it, as it is.
+
+    Commands of ``steps`` get the options also where they name no recipe.
+    """
     said, options = _typed.get()
+    if not said or not options:
+        return text
     # Never the start of a longer name; where no recipe is known, the text has NAME for it.
     whole = rf"(?:{re.escape(said)}|--recipe NAME)(?![\w.-]*\w)"
-    return re.sub(whole, lambda _: options, text) if said else text
+    text = re.sub(whole, lambda _: options, text)
+    bare = rf"python -m setup (?:{steps})\b(?! --recipe| {re.escape(options)})"
+    return re.sub(bare, lambda command: f"{command.group()} {options}", text)
 
 
 def show_result(result: Result, as_json: bool) -> str:
     """Print what a step did; returns the command that comes next."""
-    result = replace(result, detail=as_typed(result.detail), next=as_typed(result.next))
+    following = as_typed(result.next, _ALL_STEPS)
+    result = replace(result, detail=as_typed(result.detail), next=following)
     show(result.as_dict(), result.line(), as_json)
     return result.next
 

@@ -36,11 +36,11 @@ class Section(BaseModel):
 class Data(Section):
     """Where the conversations come from and where the two splits go."""
 
-    source: str
+    source: str = Field(pattern=r"\S")
     config: str = "default"
     split: str = "train_sft[:1%]"
     test_ratio: float = Field(default=0.2, gt=0, lt=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
     out: Path = Path("data/prepared")
     limit: int | None = Field(default=None, ge=1)
 
@@ -149,7 +149,7 @@ def load_any_recipe(name: str, overrides: list[str]) -> Recipe | AzureRecipe:
     path = _find(name)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no date, endless digits
         raise FixableError(f"{path} is not YAML: {error}", "correct the file") from None
     if not isinstance(content, dict):
         raise FixableError(f"{path} holds no recipe", "start from setup/recipes/laptop.yaml")
@@ -201,23 +201,26 @@ def _apply(content: dict[str, Any], override: str, declared: type[BaseModel]) ->
         section = section.setdefault(name, {})
         if not isinstance(section, dict):
             raise FixableError(f"--set {key}: {name} is not a section", "python -m setup --help")
-    section[field] = value if _is_text([*path, field], declared) else _parse(value)
+    kind = _annotation([*path, field], declared)
+    # YAML would read text as a number, a date or nothing; no folder has an empty name.
+    is_text = kind is str or (kind is Path and value)
+    section[field] = value if is_text else _parse(value)
 
 
-def _is_text(path: list[str], declared: Any) -> bool:
-    """Whether the field takes text, which YAML would read as a number, a date or nothing."""
+def _annotation(path: list[str], declared: Any) -> Any:
+    """The declared type of a field, None where it is not declared."""
     for name in path:
         fields = getattr(declared, "model_fields", {})
         if name not in fields:
-            return False
+            return None
         declared = fields[name].annotation
-    return declared is str
+    return declared
 
 
 def _parse(value: str) -> Any:
     try:
         return yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: a number of thousands of digits, no date
         return value
 
 

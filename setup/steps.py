@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from setup import console
-from setup.data import DataPlan, describe_data, prepare_data
+from setup.data import DataPlan, Prepared, describe_data, prepare_data, prepared_split
 from setup.errors import FixableError
 from setup.finetune.run import Base, finetune, finished, run_folder
 from setup.keyrings import keyring_name
@@ -33,11 +33,18 @@ def _plan_data(recipe: Recipe) -> list[str]:
 
 def _data(recipe: Recipe) -> Result:
     prepared = prepare_data(data_plan(recipe))
+    show_notes(prepared)
     if prepared.rejects:
         _show_rejects(prepared.rejects)
     rejects = f"; rejected rows are in {prepared.rejects}" if prepared.rejects else ""
     detail = f"{prepared.train}, {prepared.test} ({prepared.counts}){rejects}"
     return Result("data", not prepared.already_there, detail, "python -m setup finetune")
+
+
+def show_notes(prepared: Prepared) -> None:
+    """Say what was chosen, changed or left out while the data was prepared."""
+    for note in prepared.notes:
+        console.err.print(f"note: {note}", markup=False)
 
 
 def _show_rejects(path: Path) -> None:
@@ -52,19 +59,28 @@ def _plan_finetune(recipe: Recipe) -> list[str]:
     layers = f"the top {given.layers}" if given.layers else "all"
     what = f"LoRA of rank {given.rank} on {layers} layers, {given.epochs} epochs of {train}"
     path = model_path(recipe.model)
-    if path.is_file() and train.is_file():
-        folder, _ = run_folder(recipe, model_sha256(path), train)
-        return [f"{what}, in {folder}" + (" (done)" if finished(folder) else "")]
-    return [what]
+    if not train.is_file():
+        return [what]
+    try:
+        split = prepared_split(data_plan(recipe), "train")
+    except FixableError as error:
+        return [what, f"but first: {error}"]
+    if not path.is_file():
+        return [what, f"on {split}"]
+    folder, _ = run_folder(recipe, model_sha256(path), train)
+    return [f"{what}, in {folder}" + (" (done)" if finished(folder) else ""), f"on {split}"]
 
 
 def _finetune(recipe: Recipe) -> Result:
+    split = prepared_split(data_plan(recipe), "train")
     path = prepare_model(recipe.model)
     base = Base(path, model_sha256(path), recipe.finetune.base, recipe.model.source)
-    done = finetune(recipe, base, data_plan(recipe).paths.train)
+    done = finetune(recipe, base, split)
+    if not done.changed:
+        console.err.print(f"trained on {split}", markup=False)
     figures = done.result
     detail = (
-        f"held-out loss {figures['held_out_loss_before']:.3f} -> "
+        f"on {split.source}: held-out loss {figures['held_out_loss_before']:.3f} -> "
         f"{figures['held_out_loss_after']:.3f}, on general text "
         f"{figures['general_loss_before']:.3f} -> {figures['general_loss_after']:.3f}; "
         f"{figures['steps']} steps, {figures['seconds'] / 60:.1f} minutes, "
@@ -80,8 +96,9 @@ def _plan_register(recipe: Recipe) -> list[str]:
 def _register(recipe: Recipe) -> Result:
     from setup.local.registry import list_versions, register_finetune  # noqa: PLC0415 - mlflow
 
-    path, train = prepare_model(recipe.model), data_plan(recipe).paths.train
-    folder, fingerprint = run_folder(recipe, model_sha256(path), train)
+    split = prepared_split(data_plan(recipe), "train", then=", then python -m setup finetune")
+    path = prepare_model(recipe.model)
+    folder, fingerprint = run_folder(recipe, model_sha256(path), split.file)
     if not finished(folder):
         raise FixableError(f"no finished run in {folder}", "python -m setup finetune")
     known = {version.fingerprint for version in list_versions(recipe.registry.model)}
@@ -89,6 +106,7 @@ def _register(recipe: Recipe) -> Result:
         version = register_finetune(recipe.registry.model, folder)
     champion = "the champion" if version.champion else "not the champion"
     detail = f"version {version.number} of {version.model} is {champion} ({version.note})"
+    detail += f"; trained on {split.source}"
     return Result("register", fingerprint not in known, detail, "python -m setup deploy")
 
 

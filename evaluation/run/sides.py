@@ -28,7 +28,9 @@ from evaluation.run.request import Mode, Request
 from evaluation.run.side import make_run
 from evaluation.runs import CONFIG, RunFolder
 from setup import console
+from setup.data import prepared_split
 from setup.errors import FixableError
+from setup.options import local_options, named_as_typed
 from setup.paths import REPOSITORY, runs_folder
 from setup.recipe import Recipe, load_recipe
 from setup.steps import data_plan
@@ -96,11 +98,19 @@ def carry_out(plans: Sequence[Plan], mode: Mode = "new") -> Run:
         FixableError, Interrupted: As :func:`evaluation.run.side.make_run`.
     """
     folder, sides = runs_folder() / plans[0].name, []
+    _say_data(plans[0])
     with _alone(folder):
         for plan in plans:
             is_begun = (plan.folder / CONFIG).is_file()
             sides.append(make_run(plan, mode if is_begun else "new"))
     return Run(plans[0].name, folder, sides)
+
+
+def _say_data(plan: Plan) -> None:
+    """Say of which data the test split is that is asked, where the recipe decided it."""
+    data = data_plan(plan.recipe)
+    if plan.data.path == data.paths.test:
+        console.err.print(f"asking {prepared_split(data, 'test')}", markup=False)
 
 
 @contextmanager
@@ -163,7 +173,12 @@ def _connections(request: Request, recipe: Recipe) -> list[str]:
 def _data_path(request: Request, recipe: Recipe) -> Path:
     if request.data:
         return request.data
-    return _SAFETY_DATA if "safety" in request.evaluators else data_plan(recipe).paths.test
+    if "safety" in request.evaluators:
+        return _SAFETY_DATA
+    # A fix names the recipe and the source as this command does.
+    with named_as_typed(recipe.name, local_options(request.recipe, request.sets)):
+        split = prepared_split(data_plan(recipe), "test", then=", or name a file with --data")
+        return split.file
 
 
 def _plan(  # noqa: PLR0913, PLR0917  # what a plan is made of

@@ -7,10 +7,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from setup.azure.data import DataAsset, data_assets, data_plan
+from setup.azure.data import DataAsset, data_assets, train_split
 from setup.azure.history import ENDED
 from setup.azure.recipe import AzureRecipe
 from setup.azure.session import AzureSession, azure_errors
+from setup.errors import FixableError
 
 OUTPUT = "trained_model"  # what every job of ours leaves under this name is registered
 _JOBS = "2024-04-01"
@@ -77,13 +78,14 @@ def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt
 
 
 def newest_attempt(session: AzureSession) -> Attempt | None:
-    """The same for the data that is here; None also where there is no train split.
+    """The newest job of the recipe and its data; None also where that is not prepared here.
 
     Raises:
-        FixableError: The train split cannot be used, or Azure cannot be asked.
+        FixableError: A row of the train split cannot be used, or Azure cannot be asked.
     """
-    train = data_plan(session.recipe).paths.train
-    if not train.is_file():
+    try:
+        train = train_split(session.recipe).file
+    except FixableError:
         return None
     with data_assets(session.recipe, train) as assets:
         return last_attempt(session, assets)

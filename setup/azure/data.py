@@ -16,8 +16,16 @@ import orjson
 
 from setup.azure.recipe import AzureRecipe
 from setup.azure.session import AzureSession, azure_errors
-from setup.console import TASK, progress_bar
-from setup.data import DataPlan, Prepared, describe_data, prepare_data
+from setup.console import TASK, err, progress_bar
+from setup.data import (
+    AGAIN,
+    DataPlan,
+    Prepared,
+    PreparedSplit,
+    describe_data,
+    prepare_data,
+    prepared_split,
+)
 from setup.data.files import sha256_file
 from setup.errors import FixableError
 from setup.finetune.dataset import Split, fold_system, read_split
@@ -51,6 +59,15 @@ class DataAsset:
 def data_plan(recipe: AzureRecipe) -> DataPlan:
     """The data part of ``recipe`` as the plan that carries it out."""
     return DataPlan(**recipe.data.model_dump())
+
+
+def train_split(recipe: AzureRecipe) -> PreparedSplit:
+    """The train split that ``recipe`` names.
+
+    Raises:
+        FixableError: There is none, or it was made of another source.
+    """
+    return prepared_split(data_plan(recipe), "train", f"{AGAIN} --recipe {recipe.name}")
 
 
 @contextmanager
@@ -130,6 +147,8 @@ def run(recipe: AzureRecipe) -> Result:
         FixableError: The data cannot be used, or Azure refuses.
     """
     prepared = prepare_data(data_plan(recipe))
+    for note in prepared.notes:
+        err.print(f"note: {note}", markup=False)
     session = AzureSession(recipe)
     with data_assets(recipe, prepared.train) as assets:
         sent = [asset for asset in assets.values() if _register(session, asset)]

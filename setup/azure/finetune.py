@@ -11,7 +11,7 @@ from setup import console
 from setup.azure.ask import confirm
 from setup.azure.attempts import Attempt, job_name, last_attempt
 from setup.azure.cluster import find_cluster
-from setup.azure.data import DataAsset, data_assets, data_plan, is_registered
+from setup.azure.data import DataAsset, data_assets, data_plan, is_registered, train_split
 from setup.azure.follow import Follower
 from setup.azure.history import History
 from setup.azure.job_failure import explain_failure
@@ -34,11 +34,15 @@ def plan(recipe: AzureRecipe) -> list[str]:
         if given.route == "catalog"
         else f"fine-tune {recipe.model.file or recipe.model.name} with our own trainer"
     )
-    train = data_plan(recipe).paths.train
-    if not train.is_file():
+    if not data_plan(recipe).paths.train.is_file():
         return [what, finetune_costs(recipe).line()]
+    try:
+        split = train_split(recipe)
+    except FixableError as error:
+        return [what, f"but first: {error}", finetune_costs(recipe).line()]
+    what += f" on {split.source}"
     session = AzureSession(recipe)
-    with data_assets(recipe, train) as assets:
+    with data_assets(recipe, split.file) as assets:
         last = last_attempt(session, assets)
         if last and last.completed:
             return [f"{what}: job {last.job} is completed"]
@@ -85,12 +89,9 @@ def completed_job(session: AzureSession) -> tuple[str, dict[str, DataAsset]]:
 
 @contextmanager
 def _assets(recipe: AzureRecipe) -> Iterator[dict[str, DataAsset]]:
-    train = data_plan(recipe).paths.train
-    if not train.is_file():
-        raise FixableError(
-            f"no train split at {train}", f"python -m setup data --recipe {recipe.name}"
-        )
-    with data_assets(recipe, train) as assets:
+    split = train_split(recipe)
+    console.err.print(f"trained on {split}", markup=False)
+    with data_assets(recipe, split.file) as assets:
         yield assets
 
 
@@ -175,7 +176,7 @@ def _submit_own(session: AzureSession, name: str, assets: dict[str, DataAsset]) 
     from setup.azure import own_job  # noqa: PLC0415 - slow
 
     recipe, gpus = session.recipe, own_job.gpus_each(session)
-    with own_job.code_snapshot(recipe) as code:
+    with own_job.code_snapshot(recipe, train_split(recipe)) as code:
         _ask(recipe)
         with _kept_quiet():
             environment = own_job.ensure_environment(session)

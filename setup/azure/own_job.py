@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from setup.azure.data import DataAsset
 from setup.azure.quota import find_size, region_sizes
 from setup.azure.recipe import AzureRecipe
 from setup.azure.session import AzureSession, azure_errors
+from setup.data import DataPlan, PreparedSplit
+from setup.data.prepared import describe_copy
 from setup.errors import FixableError
 from setup.paths import REPOSITORY
 from setup.recipe import Data, Endpoint, Model, Recipe, Registry
@@ -108,8 +111,10 @@ def _find_gpus(wanted: int) -> str:
 
 
 @contextmanager
-def code_snapshot(recipe: AzureRecipe) -> Iterator[Path]:
+def code_snapshot(recipe: AzureRecipe, train: PreparedSplit | None = None) -> Iterator[Path]:
     """A folder with the code and the recipe of the job, and nothing else of the repository.
+
+    Of the data it has the manifest: the job, too, trains on nothing but what that describes.
 
     Raises:
         FixableError: It is far larger than code is.
@@ -121,6 +126,8 @@ def code_snapshot(recipe: AzureRecipe) -> Iterator[Path]:
             shutil.copytree(REPOSITORY / part, folder / part, ignore=ignore)
         text = yaml.safe_dump(job_recipe(recipe).model_dump(mode="json"), sort_keys=False)
         (folder / RECIPE).write_text(text, encoding="utf-8", newline="\n")
+        if train:
+            _describe_data(folder, recipe, train)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         if size > _LARGEST:
             most = f"at most {_LARGEST / 2**20:.0f} are sent"
@@ -129,6 +136,12 @@ def code_snapshot(recipe: AzureRecipe) -> Iterator[Path]:
                 f"move large files out of {' and '.join(_CODE)}",
             )
         yield folder
+
+
+def _describe_data(folder: Path, recipe: AzureRecipe, train: PreparedSplit) -> None:
+    """Write the manifest of the one file of data that the job copies from its asset."""
+    plan = DataPlan(**job_recipe(recipe).data.model_dump())
+    describe_copy(replace(plan, out=folder / plan.out), train)
 
 
 def ensure_environment(session: AzureSession) -> str:

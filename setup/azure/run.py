@@ -25,7 +25,7 @@ from setup.azure.flow_run import Done, FlowRuns, Wanted
 from setup.azure.names import derive_names
 from setup.azure.recipe import AzureRecipe
 from setup.azure.session import AzureSession, azure_errors
-from setup.data import DataPlan
+from setup.data import AGAIN, DataPlan, prepared_split
 from setup.errors import FixableError
 
 _ENDPOINTS = "2024-04-01"
@@ -83,7 +83,12 @@ def run_in_project(
         FixableError: Something that a step before leaves is missing, the user does not agree to
             what it costs, Azure refuses, a run fails, or too many of its lines do.
     """
-    rows = read_data(data or DataPlan(**recipe.data.model_dump()).paths.test, limit).rows
+    if data is None:
+        again = f"{AGAIN} --recipe {recipe.name}"
+        split = prepared_split(DataPlan(**recipe.data.model_dump()), "test", again)
+        console.err.print(f"asking {split}", markup=False)
+        data = split.file
+    rows = read_data(data, limit).rows
     lines = [{name: row[name] for name in _COLUMNS} for row in rows]
     session = AzureSession(recipe)
     with console.progress_bar(f"Opening project {recipe.azure.project}"):

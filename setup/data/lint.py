@@ -1,7 +1,8 @@
 """The linter: which rows are conversations a fine-tune can learn from, and why the others are not.
 
 A row needs `messages`: turns of `role` and `content`, user and assistant in turn after an optional
-system turn, the assistant last, no turn empty; and no conversation may occur twice.
+system turn, the assistant last, no turn empty; and no conversation may occur twice. A turn may have
+a `weight`, 0 or 1: an answer of weight 0 is context and is not learnt.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import orjson
 
 from setup.errors import FixableError
 
+from .advice import advise
+from .convert import unpack_messages
 from .files import replace_together
+from .records import Record, Source
 from .rows import conversation_key
 from .seen import SeenKeys
-from .sources import Record, Source, open_file
+from .sources import open_file
 
 ROLES = ("system", "user", "assistant")
 TRAIN_COLUMNS = ("prompt", "prompt_id", "messages")
 TEST_COLUMNS = (*TRAIN_COLUMNS, "question", "chat_history", "ground_truth", "facts")
+_DUPLICATE = "the conversation occurs before"
 _SHOWN = 20
 
 
@@ -43,11 +48,16 @@ Rejected = tuple[Record, Problem]
 
 @dataclass
 class LintReport:
-    """The linter's count; `problems` holds the first 20, the side file all of them."""
+    """The linter's count; `problems` holds the first 20, the side file all of them.
+
+    `duplicates` are among the rejected; `first` is the first of the others, with its problem.
+    """
 
     rows: int = 0
     rejected: int = 0
+    duplicates: int = 0
     problems: list[Problem] = field(default_factory=list)
+    first: Rejected | None = None
 
     @property
     def kept(self) -> int:
@@ -56,6 +66,13 @@ class LintReport:
 
     def __str__(self) -> str:
         return f"rows={self.rows} kept={self.kept} rejected={self.rejected}"
+
+    @property
+    def why(self) -> str:
+        """Why rows were rejected, in a few words; "" where none was."""
+        said = f"{self.duplicates} of them occur before" if self.duplicates else ""
+        first = f"the first: {self.first[1]}" if self.first else ""
+        return ", ".join(filter(None, (said, first)))
 
 
 class Linter:
@@ -68,12 +85,15 @@ class Linter:
 
     def check(self, batch: Sequence[Record]) -> tuple[list[Record], list[Rejected]]:
         """Splits a batch into clean and rejected records, and counts both."""
+        for record in batch:
+            unpack_messages(record.row)
         reasons = [r.problem or find_problem(r.row, self.required) for r in batch]
         sound = [place for place, reason in enumerate(reasons) if not reason]
         keys = [conversation_key(batch[place].row["messages"]) for place in sound]
         for place, repeated in zip(sound, self._seen.add(keys), strict=True):
             if repeated:
-                reasons[place] = "the conversation occurs before"
+                reasons[place] = _DUPLICATE
+                self.report.duplicates += 1
         self.report.rows += len(batch)
         clean = [record for record, reason in zip(batch, reasons, strict=True) if not reason]
         return clean, self._reject(batch, reasons)
@@ -85,6 +105,9 @@ class Linter:
             if reason
         ]
         self.report.rejected += len(rejected)
+        if self.report.first is None:
+            others = (item for item in rejected if item[1].reason != _DUPLICATE)
+            self.report.first = next(others, None)
         shown = self.report.problems
         shown += [problem for _, problem in rejected][: _SHOWN - len(shown)]
         return rejected
@@ -117,17 +140,27 @@ def _turn_problems(messages: list[Any]) -> Iterator[str]:
         expected = "assistant" if role == "user" else "user"
     if expected != "user" or messages[-1]["role"] != "assistant":
         yield "the last turn is not the assistant's"
+    if all(turn.get("weight") == 0 for turn in messages if turn["role"] == "assistant"):
+        yield "every answer has weight 0, so there is nothing to learn"
 
 
 def _turn_problem(turn: Any, number: int) -> str:
     if not isinstance(turn, dict):
         return f"turn {number} is {_kind(turn)}, not an object"
-    if turn.get("role") not in ROLES:
-        return f"turn {number} has the unknown role {turn.get('role')!r}"
-    content = turn.get("content")
+    role, content = turn.get("role"), turn.get("content")
+    if role not in ROLES:
+        return f"turn {number} has the unknown role {role!r}"
+    if turn.get("weight") is not None and not _is_weight(turn["weight"]):
+        return f"turn {number} has the weight {turn['weight']!r}, not 0 or 1"
     if not isinstance(content, str):
+        if content is None and (turn.get("tool_calls") or turn.get("function_call")):
+            return f"turn {number} calls a tool instead of saying something"
         return f"turn {number} has {_kind(content)} as content, not a string"
     return "" if content.strip() else f"turn {number} is empty"
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1)
 
 
 def _kind(value: Any) -> str:
@@ -190,8 +223,8 @@ def no_rows_left(source: Path | str, report: LintReport) -> FixableError:
     """The error of a source of which nothing can be used."""
     if not report.rows:
         return FixableError(f"{source} is empty", fix="give rows with messages (data/README.md)")
-    first = f"; the first: {report.problems[0]}" if report.problems else ""
-    return FixableError(
-        f"no usable row in {source} ({report}{first})",
-        fix="give rows with messages that alternate user and assistant (data/README.md)",
-    )
+    if report.first is None:
+        return FixableError(f"no usable row in {source} ({report})", fix="give other rows")
+    record, problem = report.first
+    form, fix = advise(record, problem.reason, str(source))
+    return FixableError(f"no usable row in {source} ({report}; the first: {problem}){form}", fix)

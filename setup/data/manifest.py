@@ -1,4 +1,9 @@
-"""The note beside prepared files: what they were made from, so that a second run can tell."""
+"""The note beside prepared files: what they were made from, and which of them are ours.
+
+Every later step reads it (setup/data/prepared.py), so that nothing is trained, registered or
+evaluated under the name of other data; and `data` overwrites only what the note proves to be its
+own work.
+"""
 
 from __future__ import annotations
 
@@ -6,47 +11,104 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .files import sha256_file
-from .plan import DataPlan, Prepared
+from .files import draft_beside, sha256_file, sha256_folder
+from .plan import DataPlan, OutPaths, Prepared
+
+_FORMAT = 2
+
+Note = dict[str, Any]
+
+
+def read_note(paths: OutPaths) -> Note | None:
+    """The content of the manifest, None where there is none that can be read."""
+    try:
+        note = json.loads(paths.manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return note if isinstance(note, dict) else None
+
+
+def is_of(note: Note, plan: DataPlan) -> bool:
+    """Whether the files of the note were made as the plan would make them now."""
+    return describes(note, plan) and note.get("source_sha256") == source_sha256(plan)
+
+
+def describes(note: Note, plan: DataPlan) -> bool:
+    """Whether the note names the plan's source and options, whatever the source holds by now."""
+    # A folder that is gone looks like a name of the hub.
+    paths = {source_path(plan), str(Path(plan.source).resolve())}
+    made = note.get("format"), note.get("options")
+    return made == (_FORMAT, options(plan)) and note.get("path") in paths
 
 
 def read_manifest(plan: DataPlan) -> Prepared | None:
     """The result of an earlier run of the same plan, or None when there is work to do.
 
-    Work is to be done when the plan or the local source file differ, or when one of the files is
-    missing or was changed.
+    Work is to be done when the plan or the local source differ, or when one of the files is missing
+    or was changed.
     """
-    paths = plan.paths
-    try:
-        note = json.loads(paths.manifest.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    note, paths = read_note(plan.paths), plan.paths
+    if note is None or not is_of(note, plan):
         return None
-    if not isinstance(note, dict) or note.get("plan") != _plan_note(plan):
-        return None
-    files = (paths.train, paths.test)
-    if not all(path.is_file() for path in files) or note.get("sha256") != _digests(*files):
-        return None
-    counts: dict[str, int] = note["counts"]
-    return result(plan, counts, already_there=True)
+    for path in (paths.train, paths.test):
+        if not path.is_file() or digests(note).get(path.name) != sha256_file(path):
+            return None
+    return result(plan, note["counts"], tuple(note.get("notes", ())), already_there=True)
 
 
-def write_manifest(plan: DataPlan, revision: str, counts: dict[str, int]) -> None:
-    """Records a finished run."""
-    paths = plan.paths
+def write_manifest(
+    plan: DataPlan, revision: str, counts: dict[str, int], notes: tuple[str, ...]
+) -> None:
+    """Record a finished run."""
     note = {
-        "plan": _plan_note(plan),
+        "source_sha256": source_sha256(plan),
         "revision": revision,
-        "sha256": _digests(paths.train, paths.test),
         "counts": counts,
+        "notes": list(notes),
+        "sha256": {path.name: sha256_file(path) for path in plan.paths.outputs if path.is_file()},
     }
-    partial = paths.manifest.with_name(f".{paths.manifest.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
-        json.dump(note, file, indent=2)
-        file.write("\n")
-    partial.replace(paths.manifest)
+    write_note(plan, note)
 
 
-def result(plan: DataPlan, counts: dict[str, int], already_there: bool = False) -> Prepared:
+def write_note(plan: DataPlan, facts: Note) -> None:
+    """Write the manifest: the plan's source and options, and ``facts``."""
+    made = {
+        "format": _FORMAT,
+        "source": plan.source,
+        "path": source_path(plan),
+        "options": options(plan),
+    }
+    _write(plan.paths, json.dumps(made | facts, indent=2, ensure_ascii=False))
+
+
+def claim(paths: OutPaths, made: dict[str, str]) -> None:
+    """Note files as ours before they take their names, in case that this is the last that is done.
+
+    What stood before stays described: until the new files are there, the old ones are good.
+    """
+    note = read_note(paths) or {}
+    note["claimed"] = sorted(owned(note) | set(made.values()))
+    _write(paths, json.dumps(note, ensure_ascii=False))
+
+
+def owned(note: Note | None) -> set[str]:
+    """SHA-256 (hex) of every file that the note says is ours."""
+    claimed = (note or {}).get("claimed")
+    return set(digests(note).values()) | set(claimed if isinstance(claimed, list) else [])
+
+
+def digests(note: Note | None) -> dict[str, str]:
+    """SHA-256 (hex) of the prepared files, by name."""
+    names = (note or {}).get("sha256")
+    return names if isinstance(names, dict) else {}
+
+
+def result(
+    plan: DataPlan,
+    counts: dict[str, int],
+    notes: tuple[str, ...] = (),
+    already_there: bool = False,
+) -> Prepared:
     """The counts of a run as what the caller gets."""
     paths = plan.paths
     return Prepared(
@@ -54,22 +116,41 @@ def result(plan: DataPlan, counts: dict[str, int], already_there: bool = False) 
         test=paths.test,
         rejects=paths.rejects if counts["rejected"] else None,
         already_there=already_there,
+        notes=notes,
         **counts,
     )
 
 
-def _plan_note(plan: DataPlan) -> dict[str, Any]:
-    note: dict[str, Any] = {
-        "source": plan.source,
+def options(plan: DataPlan) -> dict[str, Any]:
+    """What decides, beside the source, which row goes where."""
+    chosen: dict[str, Any] = {
         "test_ratio": plan.test_ratio,
         "seed": plan.seed,
         "limit": plan.limit,
     }
-    if plan.kind == "hub":
-        return note | {"config": plan.config, "split": plan.split}
+    if plan.kind == "file":
+        return chosen
+    return chosen | {"config": plan.config, "split": plan.split}
+
+
+def source_path(plan: DataPlan) -> str:
+    """The source so that it means the same in every folder: a path in full, an id as it is."""
+    return plan.source if plan.kind == "hub" else str(Path(plan.source).resolve())
+
+
+def source_sha256(plan: DataPlan) -> str | None:
+    """SHA-256 (hex) of a local source, None of others and of one that is not there."""
     source = Path(plan.source)
-    return note | {"source_sha256": sha256_file(source) if source.is_file() else None}
+    if plan.kind == "folder":
+        return sha256_folder(source)
+    return sha256_file(source) if plan.kind == "file" and source.is_file() else None
 
 
-def _digests(*paths: Path) -> dict[str, str]:
-    return {path.name: sha256_file(path) for path in paths}
+def _write(paths: OutPaths, text: str) -> None:
+    draft = draft_beside(paths.manifest)
+    try:
+        with draft.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(f"{text}\n")
+        draft.replace(paths.manifest)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Literal
 from setup.errors import FixableError
 
 ULTRACHAT = "HuggingFaceH4/ultrachat_200k"
+ULTRACHAT_SPLIT = "train_sft[:1%]"  # of recipes that name no other; few data sets have it
+DEFAULT_CONFIG = "default"
 SAMPLE = "sample"
 SAMPLE_DIR = Path(__file__).parents[2] / "data" / "sample"
 FILE_SUFFIXES = (".jsonl", ".json", ".parquet")
+LARGEST_SEED = 2**63
 
 
 @dataclass(frozen=True)
@@ -21,21 +25,23 @@ class DataPlan:
 
     Attributes:
         source: `sample`, a Hugging Face dataset id or folder, or the path of a .jsonl, .json or
-            .parquet file with a `messages` column.
+            .parquet file with a `messages` column; `~` is the home folder.
         config: The configuration of a Hugging Face dataset.
-        split: The slice of a Hugging Face dataset, such as `train_sft[:1%]`.
+        split: The slice of a Hugging Face dataset, such as `train_sft[:1%]`; that one, which is
+            ultrachat's, stands for all of `train` where a data set does not have it.
         test_ratio: The share of prompts that go to the test file, between 0 and 1.
         seed: Which prompts those are.
         out: The folder of train_data.jsonl and test_data.jsonl; not written for the sample.
         limit: Read at most so many rows.
 
     Raises:
-        FixableError: the ratio is not between 0 and 1, or the limit not positive.
+        FixableError: no source, the ratio is not between 0 and 1, the limit not positive, the seed
+            longer than 63 bits, or `~NAME` of nobody.
     """
 
     source: str = SAMPLE
-    config: str | None = "default"
-    split: str = "train_sft[:1%]"
+    config: str | None = DEFAULT_CONFIG
+    split: str = ULTRACHAT_SPLIT
     test_ratio: float = 0.2
     seed: int = 0
     out: Path = Path("data/prepared")
@@ -49,14 +55,22 @@ class DataPlan:
             )
         if self.limit is not None and self.limit < 1:
             raise FixableError(f"the limit is {self.limit} rows", fix="give a limit of 1 or more")
+        if not -LARGEST_SEED <= self.seed < LARGEST_SEED:
+            raise FixableError(f"data.seed is {self.seed}", fix="give a smaller number, such as 1")
+        if not self.source.strip():
+            raise FixableError("data.source is empty", fix="--set data.source=mine.jsonl")
+        object.__setattr__(self, "source", _at_home("data.source", self.source))
+        object.__setattr__(self, "out", Path(_at_home("data.out", str(self.out))))
 
     @property
-    def kind(self) -> Literal["sample", "file", "hub"]:
+    def kind(self) -> Literal["sample", "file", "folder", "hub"]:
         """Where the rows come from."""
         if self.source == SAMPLE:
             return "sample"
-        is_file = self.source.lower().endswith(FILE_SUFFIXES) or Path(self.source).is_file()
-        return "file" if is_file else "hub"
+        if os.path.isdir(self.source):  # noqa: PTH112 - no exception where it may not be asked
+            return "folder"
+        exists = os.path.exists(self.source)  # noqa: PTH110
+        return "file" if exists or self.source.lower().endswith(FILE_SUFFIXES) else "hub"
 
     @property
     def paths(self) -> OutPaths:
@@ -64,6 +78,15 @@ class DataPlan:
         if self.kind == "sample":
             return OutPaths(SAMPLE_DIR / "train.jsonl", SAMPLE_DIR / "test.jsonl")
         return OutPaths(self.out / "train_data.jsonl", self.out / "test_data.jsonl")
+
+
+def _at_home(field: str, path: str) -> str:
+    """``path`` with a leading ``~`` as the home folder, as the shell has it outside of `--set`."""
+    expanded = os.path.expanduser(path)  # noqa: PTH111 - Path's own raises RuntimeError
+    if expanded.startswith("~") and not os.path.lexists(expanded):
+        name = Path(expanded).parts[0]
+        raise FixableError(f"{field} is {path}, and {name} is nobody's home folder", "write it out")
+    return expanded
 
 
 @dataclass(frozen=True)
@@ -83,6 +106,11 @@ class OutPaths:
         """What the files were made from."""
         return self.train.with_name("data.manifest.json")
 
+    @property
+    def outputs(self) -> tuple[Path, Path, Path]:
+        """Every file with rows."""
+        return self.train, self.test, self.rejects
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -94,6 +122,7 @@ class Prepared:
         rejects: The rejected rows with their reasons, or None where there are none.
         rows: Rows read; `kept` + `rejected`.
         already_there: Whether an earlier run had done the work.
+        notes: What was chosen, changed or left out on the way, a line each.
     """
 
     train: Path
@@ -105,6 +134,7 @@ class Prepared:
     train_rows: int
     test_rows: int
     already_there: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def counts(self) -> str:
@@ -127,10 +157,12 @@ def _steps(plan: DataPlan) -> Iterator[str]:
         return
     if plan.kind == "hub":
         yield f"download {plan.source}, config {plan.config}, slice {plan.split}"
+    elif plan.kind == "folder":
+        yield f"read {plan.source}, config {plan.config}, slice {plan.split}"
     else:
         yield f"read {plan.source}"
     if plan.limit:
         yield f"stop after {plan.limit} rows"
     yield f"lint every row; rejected rows go to {paths.rejects}"
-    yield f"split by prompt, seed {plan.seed}, about {plan.test_ratio:.0%} to the test file"
+    yield f"split by how they open, seed {plan.seed}, about {plan.test_ratio:.0%} to the test file"
     yield f"write {paths.train} and {paths.test}"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from setup.errors import FixableError
 
+from .advice import advise
+from .claim import another_folder, refuse_overwriting, set_aside, sole_writer
 from .convert import Row, encode_row
-from .files import replace_together
+from .files import fixable_read, fixable_write, replace_together, sha256_file
+from .folder import open_folder
+from .hub import open_hub
 from .lint import (
     TEST_COLUMNS,
     TRAIN_COLUMNS,
@@ -20,33 +25,42 @@ from .lint import (
     lint_source,
     no_rows_left,
 )
-from .manifest import read_manifest, result, write_manifest
-from .plan import DataPlan, OutPaths, Prepared
-from .rows import conversation_id, first_prompt, flat_columns, prompt_key
-from .sources import Record, Source, open_file, open_hub
+from .manifest import claim, read_manifest, result, write_manifest
+from .plan import DEFAULT_CONFIG, ULTRACHAT_SPLIT, DataPlan, OutPaths, Prepared
+from .records import Record, Source
+from .rows import conversation_id, first_prompt, flat_columns, learnt_part
+from .sources import open_file
+from .split import Splitter
+
+_CUT = "test rows end with answers of weight 0, and ask for the last one before"
+_LONGEST_OPENING = 40
 
 
 def prepare_data(plan: DataPlan) -> Prepared:
     """Makes the train and test files of a plan, or finds that an earlier run did.
 
     Rows that are no conversation go to a side file with their reason and are counted. The split
-    goes by a seeded hash of the normalised first prompt: conversations that open alike are on one
-    side, and a row keeps its side when rows are added. The shares are therefore close to
+    goes by a seeded hash of how a conversation opens (setup/data/split.py): those that open alike
+    are on one side, and a row keeps its side when rows are added. The shares are therefore close to
     `test_ratio`, not exact.
 
     Raises:
-        FixableError: the source cannot be had or read, no row of it is usable, or one side of the
-            split would be empty.
+        FixableError: the source cannot be had or read, no row of it is usable, one side of the
+            split would be empty, or files that `data` did not write would be overwritten.
     """
     if plan.kind == "sample":
         return _check_sample(plan.paths)
-    done = read_manifest(plan)
-    if done:
-        return done
-    source = _open(plan)
-    counts = _write(plan, source)
-    write_manifest(plan, source.revision, counts)
-    return result(plan, counts)
+    with fixable_read(plan.source):
+        done = read_manifest(plan)
+        if done:
+            return done
+        refuse_overwriting(plan)
+        source = _open(plan)
+    with fixable_write(plan.out, another_folder(plan)), sole_writer(plan):
+        refuse_overwriting(plan)
+        counts, notes = _write(plan, source)
+        write_manifest(plan, source.revision, counts, notes)
+    return result(plan, counts, notes)
 
 
 def _check_sample(paths: OutPaths) -> Prepared:
@@ -72,12 +86,55 @@ def _check_sample(paths: OutPaths) -> Prepared:
 
 
 def _open(plan: DataPlan) -> Source:
-    if plan.kind == "file":
-        return open_file(Path(plan.source))
-    return open_hub(plan.source, plan.config, plan.split)
+    if plan.kind == "hub":
+        return open_hub(plan.source, plan.config, plan.split)
+    if plan.kind == "folder":
+        return open_folder(Path(plan.source), plan.config, plan.split)
+    source = open_file(Path(plan.source))
+    if plan.split != ULTRACHAT_SPLIT or plan.config != DEFAULT_CONFIG:
+        named = {"split": ULTRACHAT_SPLIT, "config": DEFAULT_CONFIG}
+        given = [f"data.{field}" for field, usual in named.items() if getattr(plan, field) != usual]
+        note = f"{' and '.join(given)} not used: {plan.source} is one file, and is read whole"
+        source.notes[note] = 0
+    return source
 
 
-def _write(plan: DataPlan, source: Source) -> dict[str, int]:
+def _write(plan: DataPlan, source: Source) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The three files, the split done again where an opening turned out to be common."""
+    past: dict[bytes, str] = {}
+    while True:
+        splitter = Splitter(plan.test_ratio, plan.seed, frozenset(past))
+        notes: Counter[str] = Counter()
+        try:
+            counts = _write_once(plan, source, splitter, notes)
+        except _CommonOpeningError as error:
+            past |= error.openings
+            source = _open(plan)
+            continue
+        told = [
+            f"many conversations open with {_shorten(text)}: split by what comes after it"
+            for text in past.values()
+        ]
+        kept = [f"{rows} {note}" if rows else note for note, rows in notes.items()]
+        return counts, (*source.said(), *told, *kept)
+
+
+def _shorten(text: str) -> str:
+    joined = " ".join(text.split())
+    return repr(joined if len(joined) <= _LONGEST_OPENING else f"{joined[:_LONGEST_OPENING]}…")
+
+
+class _CommonOpeningError(Exception):
+    """The split must be done again, looking past ``openings``."""
+
+    def __init__(self, openings: dict[bytes, str]) -> None:
+        super().__init__()
+        self.openings = openings
+
+
+def _write_once(
+    plan: DataPlan, source: Source, splitter: Splitter, notes: Counter[str]
+) -> dict[str, int]:
     from setup.console import TASK, progress_bar  # noqa: PLC0415  (the package imports quickly)
 
     paths, linter = plan.paths, Linter()
@@ -91,13 +148,18 @@ def _write(plan: DataPlan, source: Source) -> dict[str, int]:
         try:
             with replace_together(paths.train, paths.test) as (train, test):
                 for clean in lint_source(linter, _limited(source, plan.limit), rejects):
-                    test_lines = _split(plan, clean, train, test)
+                    test_lines = _split(splitter, clean, train, test, notes)
                     sides["test_rows"] += test_lines
                     sides["train_rows"] += len(clean) - test_lines
                     bar.update(TASK, completed=linter.report.rows)
-                _check_sides(plan, linter.report, sides)
+                common = splitter.common()
+                if common:
+                    raise _CommonOpeningError(common)
+                _check_sides(plan, linter.report, sides, splitter)
+                _claim(paths, [train, test, rejects], notes)
         except FixableError as error:
             failure = error
+            _claim(paths, [rejects], notes)
     if not linter.report.rejected:
         paths.rejects.unlink(missing_ok=True)
     if failure:
@@ -106,8 +168,18 @@ def _write(plan: DataPlan, source: Source) -> dict[str, int]:
     return {"rows": report.rows, "kept": report.kept, "rejected": report.rejected, **sides}
 
 
+def _claim(paths: OutPaths, drafts: list[BinaryIO], notes: Counter[str]) -> None:
+    """Note the drafts as ours; what stands in their places and is not, keeps another name."""
+    outputs = {".".join(Path(draft.name).name.split(".")[1:-2]): draft for draft in drafts}
+    for draft in drafts:
+        draft.flush()
+    claim(paths, {name: sha256_file(Path(draft.name)) for name, draft in outputs.items()})
+    for note in set_aside(paths, [paths.train.with_name(name) for name in outputs]):
+        notes[note] = 0
+
+
 def _limited(source: Source, limit: int | None) -> Source:
-    return Source(_first(source, limit), source.total, source.revision) if limit else source
+    return replace(source, batches=_first(source, limit)) if limit else source
 
 
 def _first(source: Source, limit: int) -> Iterator[list[Record]]:
@@ -118,13 +190,19 @@ def _first(source: Source, limit: int) -> Iterator[list[Record]]:
             return
 
 
-def _split(plan: DataPlan, records: list[Record], train: BinaryIO, test: BinaryIO) -> int:
+def _split(
+    splitter: Splitter,
+    records: list[Record],
+    train: BinaryIO,
+    test: BinaryIO,
+    notes: Counter[str],
+) -> int:
     """Writes each record to its side; returns how many went to the test side."""
     test_lines = 0
     for record in records:
         row = _complete(record.row)
-        if _is_test(plan, first_prompt(row["messages"])):
-            test.write(encode_row(_test_row(row)))
+        if splitter.is_test(row["messages"]):
+            test.write(encode_row(_test_row(row, notes)))
             test_lines += 1
         else:
             train.write(encode_row(row))
@@ -139,22 +217,38 @@ def _complete(row: dict[str, Any]) -> Row:
     return {**row, "prompt": prompt, "prompt_id": identity}
 
 
-def _test_row(row: Row) -> Row:
-    return {"facts": [], **row, **flat_columns(row["messages"])}
+def _test_row(row: Row, notes: Counter[str]) -> Row:
+    messages = row["messages"]
+    asked = learnt_part(messages)
+    if len(asked) < len(messages):
+        notes[_CUT] += 1
+    return {"facts": [], **row, **flat_columns(asked)}
 
 
-def _is_test(plan: DataPlan, prompt: str) -> bool:
-    salt = plan.seed.to_bytes(16, "big", signed=True)
-    seeded = hashlib.blake2b(prompt_key(prompt), digest_size=8, salt=salt).digest()
-    return int.from_bytes(seeded, "big") < plan.test_ratio * 2**64
-
-
-def _check_sides(plan: DataPlan, report: LintReport, sides: dict[str, int]) -> None:
+def _check_sides(
+    plan: DataPlan, report: LintReport, sides: dict[str, int], splitter: Splitter
+) -> None:
     if not report.kept:
         raise no_rows_left(plan.source, report)
-    if not all(sides.values()):
-        raise FixableError(
-            f"{report.kept} rows are too few to split with ratio {plan.test_ratio}: one side is "
-            f"empty (train={sides['train_rows']} test={sides['test_rows']})",
-            fix="add rows, or try another data.seed",
-        )
+    if all(sides.values()):
+        return
+    rejected = f" ({report.rejected} of {report.rows} were rejected: {report.why})"
+    what = (
+        f"{report.kept} rows{rejected if report.rejected else ''} are too few to split with ratio "
+        f"{plan.test_ratio}: one side is empty "
+        f"(train={sides['train_rows']} test={sides['test_rows']})"
+    )
+    raise FixableError(what, _more_rows(plan, report, splitter))
+
+
+def _more_rows(plan: DataPlan, report: LintReport, splitter: Splitter) -> str:
+    seed = splitter.seed_for_both()
+    others = "add conversations that open in other words"
+    if seed is not None:
+        others = f"add rows, or --set data.seed={seed}, which leaves rows on both sides"
+    elif report.duplicates:
+        others = "add other conversations: these are one, again and again"
+    if report.first is None:
+        return others
+    record, problem = report.first
+    return f"{others}; the rejected ones: {advise(record, problem.reason, plan.source).fix}"

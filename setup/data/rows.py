@@ -8,22 +8,67 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-Message = dict[str, str]
+Message = dict[str, Any]
 
-_NOT_WORD = re.compile(r"[\W_]+")
-_FOLD_ASCII = bytes(byte if chr(byte).isalnum() else ord(" ") for byte in range(128)) + bytes(128)
+# Sentence punctuation, which ends or opens a word without being part of it. All else is part of it:
+# C++, C#, x != 5, -5, $5, 50 %, emoji, vowel signs.
+_CLOSING = ".,;:?!…\"'’”»›)]}。．，、；：！？）］｝〕】》」』〉،؛؟۔।॥။၊។։።፣༎"  # noqa: RUF001
+_OPENING = "\"'“‘„‚«‹([{¿¡「『《〈（［｛【〔"  # noqa: RUF001
+_IN_CLASS = re.escape(_CLOSING + _OPENING)
+_AFTER_WORD = re.compile(rf"(?<=[^\s{_IN_CLASS}])[{re.escape(_CLOSING)}]+\Z")
+_BEFORE_WORD = re.compile(rf"\A[{re.escape(_OPENING)}]+(?=[^\s{_IN_CLASS}])")
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_])[-_'’,;:]+(?=[^\W\d_])")  # noqa: RUF001
+_AFTER_DIGIT = re.compile("(?<=\\d)[!'\"]")  # a factorial, feet, inches
+_KEPT = str.maketrans("!'\"", "\ufdd0\ufdd1\ufdd2")  # code points that no text has
+_AS_BEFORE = str.maketrans("\ufdd0\ufdd1\ufdd2", "!'\"")
+_ENDS = ".!?…"
+_PLAIN = bytes(byte for byte in range(128) if chr(byte).isalnum() or chr(byte).isspace())
+_LONG_WORD = 64
+_KNOWN_WORDS = 1 << 15  # five megabytes
 
 
 def normalise(text: str) -> str:
-    """Lower case, with every run of punctuation and whitespace folded to one space."""
-    if text.isascii():
-        # The same as the expression below, an order of magnitude faster on long conversations.
-        folded = text.lower().encode("ascii").translate(_FOLD_ASCII)
-        return b" ".join(folded.split()).decode("ascii")
-    return _NOT_WORD.sub(" ", text.lower()).strip()
+    """Lower case and composed (NFC), without the punctuation of sentences, white space folded.
+
+    Punctuation goes only where it cannot be anything else: at the end or the start of a word, of
+    the marks ``-_',;:`` also between two letters. What may carry meaning stays.
+    """
+    text = text.lower()
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    elif not text.encode("ascii").translate(None, _PLAIN):
+        return " ".join(text.split())
+    words = text.replace("\0", " ").split()
+    while words and not words[-1].strip(_ENDS):
+        words.pop()
+    while words and not words[0].strip(_ENDS):
+        words.pop(0)
+    return " ".join(map(_WORDS.__getitem__, words))
+
+
+class _Words(dict[str, str]):
+    """Words and what is left of them: most come again, and are found five times faster."""
+
+    def __missing__(self, word: str) -> str:
+        folded = word if word.isalnum() else _fold_word(word)
+        if len(word) < _LONG_WORD:
+            if len(self) >= _KNOWN_WORDS:
+                self.clear()
+            self[word] = folded
+        return folded
+
+
+def _fold_word(word: str) -> str:
+    word = _AFTER_DIGIT.sub(lambda mark: mark.group().translate(_KEPT), word)
+    word = _BETWEEN_WORDS.sub(" ", _BEFORE_WORD.sub("", _AFTER_WORD.sub("", word)))
+    return word.translate(_AS_BEFORE)
+
+
+_WORDS = _Words()
 
 
 def conversation_key(messages: Sequence[Message]) -> bytes:
@@ -47,7 +92,22 @@ def conversation_id(messages: Sequence[Message]) -> str:
 
 def first_prompt(messages: Sequence[Message]) -> str:
     """The first user turn."""
-    return next(turn["content"] for turn in messages if turn["role"] == "user")
+    prompt: str = next(turn["content"] for turn in messages if turn["role"] == "user")
+    return prompt
+
+
+def user_turns(messages: Sequence[Message]) -> list[str]:
+    """What the user says, turn by turn."""
+    return [turn["content"] for turn in messages if turn["role"] == "user"]
+
+
+def learnt_part(messages: Sequence[Message]) -> Sequence[Message]:
+    """The conversation up to the last answer that is to be learnt: not of weight 0."""
+    for end in range(len(messages), 0, -1):
+        turn = messages[end - 1]
+        if turn["role"] == "assistant" and turn.get("weight") != 0:
+            return messages[:end]
+    return messages
 
 
 def flat_columns(messages: Sequence[Message]) -> dict[str, Any]:

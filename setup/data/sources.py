@@ -1,141 +1,83 @@
-"""Where rows come from: a file of the user's own, or a dataset of the Hugging Face hub."""
+"""Where rows come from: a file of the user's own, or a data set (folder.py, hub.py)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+import shlex
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from setup.errors import FixableError
 
-from .convert import BATCH_ROWS, iterate_dataset
+from .convert import BATCH_ROWS, rows_of
+from .lines import read_array, read_lines
 from .plan import FILE_SUFFIXES
+from .records import Record, Source, chunks, numbered, readable
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from pyarrow.parquet import ParquetFile
 
-_BOM = b"\xef\xbb\xbf"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_REVISION = re.compile(r"@([0-9a-f]{40})")
+__all__ = ["Record", "Source", "open_file"]
 
-
-@dataclass(slots=True)
-class Record:
-    """A row as it was read.
-
-    Attributes:
-        file: The file or the dataset.
-        number: The line of a .jsonl file, else the row; from 1.
-        row: The decoded row, None when it cannot be decoded.
-        problem: Why it cannot.
-        line: The original bytes, where there is a line.
-    """
-
-    file: str
-    number: int
-    row: Any
-    problem: str = ""
-    line: bytes | None = None
+_PACKED = {".gz": "gunzip -k", ".bz2": "bunzip2 -k", ".xz": "unxz -k", ".zst": "unzstd"}
+_ROW = '{"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}'
 
 
-@dataclass(frozen=True)
-class Source:
-    """Records to come, in batches.
-
-    Attributes:
-        batches: The records.
-        total: How many there are, None when only reading tells.
-        revision: The commit of a hub dataset, "" where there is none.
-    """
-
-    batches: Iterable[list[Record]]
-    total: int | None = None
-    revision: str = ""
-
-
-def open_file(path: Path) -> Source:
-    """A local .jsonl, .json or .parquet file.
+def open_file(path: Path, name: str = "") -> Source:
+    """A local .jsonl, .json or .parquet file; ``name`` is what its records call it.
 
     Raises:
         FixableError: there is no such file, or its Parquet or JSON cannot be read at all.
     """
-    if not path.is_file():
+    _refuse_unreadable(path)
+    name = name or path.name
+    if path.suffix.lower() == ".parquet":
+        return _open_parquet(path, name)
+    rows = read_array(path)
+    if rows is not None:
+        return Source(numbered(name, chunks(rows)), len(rows))
+    notes: Counter[str] = Counter()
+    return Source(readable(name, chunks(read_lines(path, name, notes))), notes=notes)
+
+
+def _refuse_unreadable(path: Path) -> None:
+    if not path.exists():
         raise FixableError(
             f"there is no data file {path}", fix="give the path of a file, or a dataset id"
         )
-    if path.suffix.lower() not in FILE_SUFFIXES:
+    if path.is_dir():
+        raise FixableError(f"{path} is a folder, not a file", fix="give the path of a file")
+    if not path.is_file():
+        raise FixableError(
+            f"{path} is a pipe or a device, and is read more than once",
+            fix="write it to a file first, and give its path",
+        )
+    suffix = path.suffix.lower()
+    if suffix in _PACKED:
+        unpacked = shlex.quote(str(path.with_suffix("")))
+        raise FixableError(
+            f"{path} is packed ({suffix}), and is not read so",
+            fix=f"{_PACKED[suffix]} {shlex.quote(str(path))}, then --set data.source={unpacked}",
+        )
+    if suffix in {".csv", ".tsv"}:
+        raise FixableError(
+            f"{path} is {suffix[1:].upper()}, of no kind that can be read yet",
+            fix=f"write .jsonl instead, each row as {_ROW}",
+        )
+    if suffix not in FILE_SUFFIXES:
         raise FixableError(
             f"{path} is of no kind that can be read", fix=f"write {', '.join(FILE_SUFFIXES)}"
         )
-    if path.suffix.lower() == ".parquet":
-        return _open_parquet(path)
-    if path.suffix.lower() == ".json" and _first_byte(path) == b"[":
-        return _open_array(path)
-    return Source(_chunks(read_lines(path)))
-
-
-def read_lines(path: Path) -> Iterator[Record]:
-    """The lines of a JSONL file; blank lines are skipped, a byte order mark is ignored."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            line = (raw.removeprefix(_BOM) if number == 1 else raw).strip()
-            if line:
-                yield _decode(path.name, number, line)
-
-
-def open_hub(name: str, config: str | None, split: str) -> Source:
-    """A dataset of the hub, or of a folder laid out like one; downloads what is not cached.
-
-    Raises:
-        FixableError: no network, or no such dataset, configuration or slice.
-    """
-    dataset = _load(name, config, split)
-    urls = " ".join(dataset.info.download_checksums or {})
-    found = _REVISION.search(urls)
-    return Source(
-        _number(name, iterate_dataset(dataset)), len(dataset), found.group(1) if found else ""
-    )
-
-
-def _load(name: str, config: str | None, split: str) -> Dataset:
-    # Asked here first: the name of a private file is nobody else's business.
-    if not Path(name).is_dir() and not _HUB_ID.fullmatch(name):
-        raise _no_dataset(name, "no such file or folder, and no OWNER/NAME")
-    import datasets  # noqa: PLC0415  (two seconds that only a download should cost)
-
-    from setup.console import err  # noqa: PLC0415
-
-    if not err.is_terminal:
-        datasets.disable_progress_bars()
     try:
-        return datasets.load_dataset(name, config, split=split)
-    except FileNotFoundError as error:
-        raise _no_dataset(name, str(error)) from error
-    except ValueError as error:
-        raise FixableError(
-            f"dataset {name} has no slice {split} in config {config} ({error})",
-            fix="correct data.split or data.config",
-        ) from error
+        path.open("rb").close()
     except OSError as error:
         raise FixableError(
-            f"cannot download {name} ({error})",
-            fix="check the network and run again, or use data.source=sample",
-        ) from error
+            f"cannot read {path}: {error.strerror}", fix=f"chmod u+r {shlex.quote(str(path))}"
+        ) from None
 
 
-def _no_dataset(name: str, reason: str) -> FixableError:
-    return FixableError(
-        f"there is no dataset {name} ({reason})",
-        fix="check data.source: a dataset id OWNER/NAME, a file, or sample",
-    )
-
-
-def _open_parquet(path: Path) -> Source:
+def _open_parquet(path: Path, name: str) -> Source:
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import parquet  # noqa: PLC0415
 
@@ -146,49 +88,14 @@ def _open_parquet(path: Path) -> Source:
         raise FixableError(
             f"{path} is not a Parquet file ({error})", fix="write it again"
         ) from error
-    batches = (batch.to_pylist() for batch in file.iter_batches(BATCH_ROWS, use_threads=False))
-    return Source(_number(path.name, batches), file.metadata.num_rows)
+    return Source(readable(name, numbered(name, _parquet_rows(file))), file.metadata.num_rows)
 
 
-def _open_array(path: Path) -> Source:
+def _parquet_rows(file: ParquetFile) -> Iterator[list[Any]]:
+    import pyarrow as pa  # noqa: PLC0415
+
     try:
-        rows = orjson.loads(path.read_bytes().removeprefix(_BOM))
-    except orjson.JSONDecodeError as error:
-        raise FixableError(
-            f"{path} is not valid JSON ({error})",
-            fix="correct it, or write one row a line (.jsonl)",
-        ) from error
-    return Source(_number(path.name, _chunks(iter(rows))), len(rows))
-
-
-def _first_byte(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(1024).removeprefix(_BOM).lstrip()[:1]
-
-
-def _decode(name: str, number: int, line: bytes) -> Record:
-    try:
-        return Record(name, number, orjson.loads(line), line=line)
-    except orjson.JSONDecodeError as error:
-        reason = "not UTF-8" if _is_not_utf8(line) else f"not valid JSON: {error}"
-        return Record(name, number, None, reason, line)
-
-
-def _is_not_utf8(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return True
-    return False
-
-
-def _number(name: str, batches: Iterable[list[Any]]) -> Iterator[list[Record]]:
-    number = 0
-    for rows in batches:
-        yield [Record(name, number + place, row) for place, row in enumerate(rows, 1)]
-        number += len(rows)
-
-
-def _chunks(items: Iterator[Any]) -> Iterator[list[Any]]:
-    while chunk := list(islice(items, BATCH_ROWS)):
-        yield chunk
+        for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+            yield rows_of(batch)
+    except pa.ArrowException as error:
+        raise OSError(0, str(error)) from error

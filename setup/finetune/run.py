@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from setup import console
 from setup.adapter_files import CONFIG, WEIGHTS
+from setup.data import PreparedSplit
 from setup.data.files import sha256_file
 from setup.errors import FixableError
 from setup.local.endpoint.engine_process import takes_long_factors
@@ -83,8 +84,8 @@ def finished(folder: Path) -> dict[str, Any] | None:
     )
 
 
-def finetune(recipe: Recipe, base: Base, train: Path) -> Finetuned:
-    """Fine-tune ``base`` on ``train`` as ``recipe.finetune`` says, or find it done.
+def finetune(recipe: Recipe, base: Base, split: PreparedSplit) -> Finetuned:
+    """Fine-tune ``base`` on the train split as ``recipe.finetune`` says, or find it done.
 
     Works alone and as one of several processes of ``torchrun``. A run that was stopped or killed
     goes on from its last whole checkpoint.
@@ -93,7 +94,7 @@ def finetune(recipe: Recipe, base: Base, train: Path) -> Finetuned:
         FixableError: No usable data or model, no room to write, a loss that is no number.
         KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
     """
-    folder, fingerprint = run_folder(recipe, base.sha256, train)
+    folder, fingerprint = run_folder(recipe, base.sha256, split.file)
     with _sole_owner(folder):
         done = finished(folder)
         if done:
@@ -103,8 +104,10 @@ def finetune(recipe: Recipe, base: Base, train: Path) -> Finetuned:
         from setup.finetune.session import Session  # noqa: PLC0415
 
         with enough_memory():
-            session = Session(recipe, base, train, folder)
+            session = Session(recipe, base, split.file, folder)
+            console.err.print(f"fine-tuning: on {split}", markup=False)
             outcome = session.train()
+        outcome["data"] = split.facts | outcome["data"]
         result = {"fingerprint": fingerprint, **outcome}
         if session.is_first:
             used = recipe.model_copy(update={"finetune": session.plan.settings})

@@ -8,6 +8,8 @@ from unittest import mock
 
 import pytest
 
+from setup.data import DataPlan
+from setup.data.manifest import write_manifest
 from tests.finetune.machine import Machine, Row, facts, write_rows
 from tests.home import Home
 from tests.tiny import _SHAPE, make_tiny_llama, make_tiny_phi3
@@ -49,6 +51,7 @@ def make_machine(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     def make(rows: list[Row] | None = None, base: Path | None = None) -> Machine:
         folder = tmp_path_factory.mktemp("machine")
         train = write_rows(folder / "data/train_data.jsonl", facts(36) if rows is None else rows)
+        write_manifest(DataPlan(source="own.jsonl", out=train.parent), "", {}, ())
         sets = [
             f"model.source={base or tiny['llama']}",
             "data.source=own.jsonl",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from setup.data.files import sha256_file
 from setup.finetune.base import load_base
 from setup.finetune.dataset import read_split
 from setup.local.registry.finished import read_finished
@@ -61,6 +63,30 @@ def test_result_says_what_was_done(trained: tuple[Machine, Path]) -> None:
     assert figures["peak_memory"] > 50 << 20
     assert figures["precision"] == "fp32"
     assert set(figures["versions"]) >= {"torch", "transformers", "peft"}
+
+
+def test_printed_commands_train_on_what_was_prepared(
+    make_machine: MakeMachine, tmp_path: Path
+) -> None:
+    machine = make_machine()
+    source = write_rows(tmp_path / "my rows.jsonl", facts(30))
+    machine.sets += [f"data.source={source}", "finetune.epochs=1"]
+    prepared, said = machine.setup("data"), []
+    for step in ("finetune", "register", "deploy"):
+        line = prepared.stderr.splitlines()[-1]
+        name, *given = shlex.split(line.removeprefix("next: python -m setup "))
+        assert name == step, line
+        if step != "deploy":
+            prepared = Machine(machine.home, given[1::2]).setup(step)
+            said.append(prepared.stdout)
+            assert prepared.returncode == 0, prepared.stderr
+    (run,) = machine.runs()
+    data = result(run)["data"]
+    train = _train_split(machine)
+    assert (data["source"], data["train_sha256"]) == (str(source), sha256_file(train))
+    assert data["source_sha256"] == sha256_file(source)
+    assert said[0].startswith(f"finetune: on {source}: ")
+    assert f"; trained on {source}\n" in said[1]
 
 
 def test_curve_ends_where_the_result_says(trained: tuple[Machine, Path]) -> None:

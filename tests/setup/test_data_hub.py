@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from setup.data import DataPlan, Prepared, prepare_data
 from setup.errors import FixableError
+from tests.setup.command import lamps, prepare, prepared, write
 from tests.setup.test_data_prepare import prompts, rows, run_code
 
 
@@ -78,3 +80,26 @@ def test_dataset_that_cannot_be_had(tmp_path: Path, source: str, reason: str) ->
     assert reason in line
     assert "Fix: " in line
     assert not (tmp_path / "out").exists()
+
+
+def test_set_of_the_hub_without_the_default_split_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of JSON that `datasets` itself reads, in the place of the hub."""
+    given = [*lamps(20), [{"role": "user", "content": 7}, {"role": "assistant", "content": "x"}]]
+    write(tmp_path / "there" / "train.jsonl", *given)
+    load = datasets.load_dataset
+    monkeypatch.setattr(
+        "datasets.load_dataset",
+        lambda _, *given, **more: load(str(tmp_path / "there"), *given, **more),
+    )
+    done = prepare("someone/chats", tmp_path / "out")
+    assert "note: read from someone/chats: train\n" in done.err
+    assert "rejected someone/chats:21: turn 1 has an int as content" in done.err
+    kept = prepared(tmp_path / "out")
+    assert sorted(row["messages"][1]["content"] for row in kept) == sorted(
+        row[1]["content"] for row in lamps(20)
+    )
+    assert "(unchanged)" in prepare("someone/chats", tmp_path / "out").out
+    line = prepare("someone/chats", tmp_path / "other", split="nope").error
+    assert "no slice nope in config default, only: train" in line

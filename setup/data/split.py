@@ -1,0 +1,135 @@
+"""Which conversation goes to the test file: by a seeded hash of how it opens.
+
+Conversations with one opening are on one side, else the test would ask what was learnt by heart.
+The opening is the first user turn. Where very many conversations greet alike and part ways after
+that, it is the first two user turns, or as many as it takes to tell them apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .rows import Message, prompt_key, user_turns
+
+_COUNTERS = 64  # every opening of more than one row in 64 is among the counted
+_COMMON = 0.1  # the share of rows from which on an opening is no longer one conversation's
+_FEWEST = 3
+_CONTINUATIONS = 32  # different ones that are remembered of an opening
+_FOLLOWED = 8  # continuations that are looked into, for they may be common, too
+_DEPTH = 3
+_SEEDS = 1000
+_REMEMBERED = 4096
+
+
+@dataclass
+class _Opening:
+    """A counted opening: its rows, its text, and how they go on.
+
+    Attributes:
+        first: The turns of the first row, until a second one comes: most openings have one only.
+        next_turns: Hashes of what the user says next.
+        followed: Openings that are one turn longer, by their key.
+    """
+
+    text: str
+    first: Sequence[str] | None
+    rows: int = 1
+    next_turns: set[bytes] = field(default_factory=set)
+    followed: dict[bytes, _Opening] = field(default_factory=dict)
+
+    def add(self, key: bytes, turns: Sequence[str], depth: int) -> None:
+        """Count one more row; ``depth`` of its turns are the opening."""
+        self.rows += 1
+        first, self.first = self.first, None
+        if first is not None:
+            self._go_on(key, first, depth)
+        self._go_on(key, turns, depth)
+
+    def _go_on(self, key: bytes, turns: Sequence[str], depth: int) -> None:
+        if depth >= len(turns):
+            return
+        turn = prompt_key(turns[depth])
+        if len(self.next_turns) < _CONTINUATIONS:
+            self.next_turns.add(turn)
+        longer = _digest(key, turn)
+        if longer in self.followed:
+            self.followed[longer].add(longer, turns, depth + 1)
+        elif depth < _DEPTH and len(self.followed) < _FOLLOWED:
+            self.followed[longer] = _Opening(turns[depth], turns)
+
+    def common(self, key: bytes, fewest: float) -> dict[bytes, str]:
+        """Keys and texts of this opening and longer ones, if many rows go on differently."""
+        if self.rows < fewest:
+            return {}
+        longer = [opening.common(key, fewest) for key, opening in self.followed.items()]
+        inner = {key: text for keys in longer for key, text in keys.items()}
+        parts_ways = len(self.next_turns) >= min(_CONTINUATIONS, self.rows / 2)
+        return {key: self.text, **inner} if inner or parts_ways else {}
+
+
+class Splitter:
+    """Decides the side of each conversation, in the order in which they come.
+
+    It counts the openings as it goes (the algorithm of Misra and Gries: a fixed number of counters
+    misses no frequent one). When ``common`` names any at the end, the split is to be done again
+    with a new one that looks past them.
+    """
+
+    def __init__(self, test_ratio: float, seed: int, past: frozenset[bytes] = frozenset()) -> None:
+        self.test_ratio, self.seed, self.past = test_ratio, seed, past
+        self.rows = 0
+        self._counted: dict[bytes, _Opening] = {}
+        self._groups: set[bytes] = set()
+
+    def is_test(self, messages: Sequence[Message]) -> bool:
+        """Whether the conversation goes to the test file."""
+        turns = user_turns(messages)
+        key, depth = prompt_key(turns[0]), 1
+        while key in self.past and depth < len(turns):
+            key = _digest(key, prompt_key(turns[depth]))
+            depth += 1
+        self._count(key, turns, depth)
+        if len(self._groups) < _REMEMBERED:
+            self._groups.add(key)
+        return _is_test(key, self.seed, self.test_ratio)
+
+    def common(self) -> dict[bytes, str]:
+        """Openings of many rows that go on differently: their keys, and their last turns."""
+        fewest = max(_FEWEST, self.rows * _COMMON)
+        return {
+            key: text
+            for first, opening in self._counted.items()
+            if first not in self.past
+            for key, text in opening.common(first, fewest).items()
+        }
+
+    def seed_for_both(self) -> int | None:
+        """The first seed with rows on both sides; None where there is no telling them apart."""
+        for seed in range(_SEEDS):
+            if len({_is_test(key, seed, self.test_ratio) for key in self._groups}) == 2:
+                return seed
+        return None
+
+    def _count(self, key: bytes, turns: Sequence[str], depth: int) -> None:
+        self.rows += 1
+        opening = self._counted.get(key)
+        if opening is not None:
+            opening.add(key, turns, depth)
+        elif len(self._counted) < _COUNTERS:
+            self._counted[key] = _Opening(turns[depth - 1], turns)
+        else:
+            for counted in self._counted.values():
+                counted.rows -= 1
+            self._counted = {key: left for key, left in self._counted.items() if left.rows}
+
+
+def _is_test(key: bytes, seed: int, test_ratio: float) -> bool:
+    salt = seed.to_bytes(16, "big", signed=True)
+    seeded = hashlib.blake2b(key, digest_size=8, salt=salt).digest()
+    return int.from_bytes(seeded, "big") < test_ratio * 2**64
+
+
+def _digest(*keys: bytes) -> bytes:
+    return hashlib.blake2b(b"".join(keys), digest_size=16).digest()

@@ -1,0 +1,319 @@
+"""Which rows are one, which side they go to, and what is said about those that cannot be used."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shlex
+import subprocess
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.setup.command import lamps, options, prepare, prepared, rows, run, write
+
+ANSWER = "Yes, it is."
+
+
+def ask(*turns: str) -> list[dict[str, Any]]:
+    """A conversation with one answer to all questions."""
+    roles = [{"role": "user"}, {"role": "assistant"}]
+    return [
+        turn | {"content": text}
+        for question in turns
+        for turn, text in zip(roles, (question, ANSWER), strict=True)
+    ]
+
+
+DIFFERENT = [
+    "C|C++|C#|C*",
+    "F|F#|F&",
+    "2 + 2|2 - 2|2 * 2|2 / 2|2 ^ 2|2 % 2|2 2",
+    "3 < 5|3 <= 5|3 != 5|3 = 5|3 == 5|3 > 5",
+    "x ∈ A|x ∉ A|x ⊂ A|x² A|x2 A",
+    '-5|5|5!|.5|$5|5%|#5|5"',
+    "great 👍|great 🎉|great ❤️|great 👍🏽|great :)|great :(|great",
+    "👨‍👩‍👧|👨‍👩‍👦|👨👩👧",
+    "the mark ?|the mark !|the mark :|the mark ;|the mark ,|the mark &",
+    "f(x)|f[x]|f{x}|f<x>",
+    "node.js|nodejs|node/js",
+    "--force|-f|force",
+    "दिन|दीन|दान|दुन",
+    "มา|ม่า|ม้า|มี",
+    "كَتَبَ|كُتِبَ|كتب|كَتَّبَ",
+    "Köln|Koln|Kölń",
+    "שָׁלוֹם|שלום|שֻׁלוּם",
+    "வணக்கம்|வணக்கம",
+]
+
+
+@pytest.mark.parametrize("words", DIFFERENT)
+def test_texts_that_differ_are_no_duplicates(tmp_path: Path, words: str) -> None:
+    given = [ask(f"Say what {word} is to you") for word in words.split("|")]
+    source = write(tmp_path / "in.jsonl", *given, *lamps(40))
+    done = prepare(source, tmp_path / "out")
+    assert f"kept={len(given) + 40} rejected=0" in done.out, done.err
+
+
+EQUAL = [
+    ["Is it good?", "is it GOOD", "  Is it\tgood ?!", "“Is it good?”…", "(Is it good)"],
+    ["Où est l'été ?", unicodedata.normalize("NFD", "OÙ est l\u2019été?")],
+    ["한국은 어디?", unicodedata.normalize("NFD", "한국은 어디?")],
+    ["Don't, please!", "don\u2019t please"],
+    ["a well-known snake_case", "A well known snake case."],
+    ["यह क्या है?", "यह क्या है।"],
+    ["是吗", "是吗\uff1f"],
+]
+
+
+@pytest.mark.parametrize("texts", EQUAL)
+def test_texts_that_differ_in_punctuation_alone_are_duplicates(
+    tmp_path: Path, texts: list[str]
+) -> None:
+    source = write(tmp_path / "in.jsonl", *map(ask, texts), *lamps(40))
+    assert f"kept=41 rejected={len(texts) - 1}" in prepare(source, tmp_path / "out").out
+
+
+GREETINGS = {
+    "a greeting": ["Hei"],
+    "a long one": ["Hello, I am a customer of yours and need some help with an order of mine."],
+    "two turns": ["Hi", "I have a question."],
+    "other punctuation": ["Hei!", "Yes, please"],
+}
+
+
+@pytest.mark.parametrize("opening", GREETINGS.values(), ids=GREETINGS)
+def test_common_opening_does_not_decide_the_side(tmp_path: Path, opening: list[str]) -> None:
+    """Two chats of one question are on one side all the same, and so are all without a question."""
+    asked = [ask(*opening, f"What does lamp {n // 2} cost?", f"And {n}?") for n in range(200)]
+    source = write(tmp_path / "in.jsonl", *asked, ask(*opening))
+    done = prepare(source, tmp_path / "out")
+    assert "note: many conversations open with" in done.err
+    sides = [rows(tmp_path / "out" / f"{part}_data.jsonl") for part in ("train", "test")]
+    assert 20 <= len(sides[1]) <= 60
+    questions = [
+        {
+            row["messages"][2 * len(opening)]["content"]
+            for row in side
+            if len(row["messages"]) > 2 * len(opening)
+        }
+        for side in sides
+    ]
+    assert not questions[0] & questions[1]
+
+
+def test_parts_of_few_long_conversations_stay_together(tmp_path: Path) -> None:
+    """A row for each answer of a conversation: all begin alike, and none may test another."""
+    given = [
+        ask(*(f"Chat {chat}, question {n}" for n in range(length)))
+        for chat in range(8)
+        for length in range(1, 9)
+    ]
+    done = prepare(write(tmp_path / "in.jsonl", *given), tmp_path / "out", test_ratio=0.4)
+    assert done.code == 0, done.err
+    openings = [
+        {row["messages"][0]["content"] for row in rows(tmp_path / "out" / f"{part}_data.jsonl")}
+        for part in ("train", "test")
+    ]
+    assert not openings[0] & openings[1]
+
+
+def test_failed_split_says_what_was_rejected_and_a_seed_that_works(tmp_path: Path) -> None:
+    bad = [{"role": "user", "content": "q"}]
+    given = [ask(f"What does the lamp number {number} cost?") for number in (0, 1, 2, 0, 1)]
+    source = write(tmp_path / "in.jsonl", *given, bad)
+    line = prepare(source, tmp_path / "out").error
+    assert "3 rows (3 of 6 were rejected: 2 of them occur before, the first: in.jsonl:6:" in line
+    seed = line.partition("--set data.seed=")[2].partition(",")[0]
+    assert prepare(source, tmp_path / "out", seed=seed).code == 0
+
+
+SAME_QUESTION = [[lamps(1)[0][0], answer] for _, answer in lamps(50)]
+
+
+@pytest.mark.parametrize("given", [lamps(1) * 50, SAME_QUESTION])
+def test_one_conversation_is_not_told_to_try_seeds(tmp_path: Path, given: Any) -> None:
+    line = prepare(write(tmp_path / "in.jsonl", *given), tmp_path / "out").error
+    assert "data.seed" not in line
+    assert "conversations" in line
+
+
+FORMATS = {
+    "alpaca": [{"instruction": "q", "input": "", "output": "a"}],
+    "sharegpt": [{"conversations": [{"from": "human", "value": "q"}]}],
+    "prompt and completion": [{"prompt": "q", "completion": "a"}],
+    "preference": [{"prompt": "q", "chosen": "a", "rejected": "b"}],
+    "question and answer": [{"question": "q", "answer": "a"}],
+    "column conversations": [{"conversations": lamps(1)[0]}],
+    "plain text": [{"text": "once"}],
+    "columns are foo, bar": [{"foo": 1, "bar": 2}],
+}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+@pytest.mark.parametrize(("name", "given"), FORMATS.items(), ids=FORMATS)
+def test_other_format_is_named(tmp_path: Path, name: str, given: Any, suffix: str) -> None:
+    (tmp_path / f"in{suffix}").write_text(
+        json.dumps(given[0]) if suffix == ".jsonl" else json.dumps(given)
+    )
+    line = prepare(tmp_path / f"in{suffix}", tmp_path / "out").error
+    assert name in line.lower()
+    assert "messages" in line.partition("Fix: ")[2]
+
+
+TURNS = {
+    "developer": ([{"role": "developer", "content": "Brief."}], 'write "system" for "developer"'),
+    "tool": ([{"role": "tool", "content": "42"}], "tools cannot be trained"),
+    "function": ([{"role": "function", "content": "42"}], "functions cannot be trained"),
+    "gpt": ([{"role": "gpt", "content": "42"}], 'write "assistant" for "gpt"'),
+    "calls a tool": (
+        [lamps(1)[0][0], {"role": "assistant", "content": None, "tool_calls": [{}]}],
+        "tools cannot be trained",
+    ),
+    "a list as content": (
+        [{"role": "user", "content": [{"type": "text"}]}],
+        "write the text itself",
+    ),
+    "weight 2": ([lamps(1)[0][0], {**lamps(1)[0][1], "weight": 2}], "the weight 0 or 1"),
+    "weight True": ([lamps(1)[0][0], {**lamps(1)[0][1], "weight": True}], "the weight 0 or 1"),
+    "weight '0'": ([lamps(1)[0][0], {**lamps(1)[0][1], "weight": "0"}], "the weight 0 or 1"),
+    "nothing to learn": ([lamps(1)[0][0], {**lamps(1)[0][1], "weight": 0}], "the weight 1"),
+}
+
+
+@pytest.mark.parametrize(("reason", "case"), TURNS.items(), ids=TURNS)
+def test_turn_that_cannot_be_used_has_its_own_fix(tmp_path: Path, reason: str, case: Any) -> None:
+    turns, fix = case
+    line = prepare(write(tmp_path / "in.jsonl", turns), tmp_path / "out").error
+    assert reason in line.partition("Fix: ")[0]
+    assert fix in line.partition("Fix: ")[2]
+
+
+def follow(line: str) -> Path:
+    """Do what a fix says in a shell; returns the source that it names."""
+    command, _, source = line.partition("Fix: ")[2].partition(", then --set data.source=")
+    command = command.rpartition("for example ")[2].rpartition("holds it: ")[2]
+    subprocess.run(["bash", "-ec", command], check=True)
+    return Path(shlex.split(source)[0])
+
+
+def literals(file: Path) -> None:
+    file.write_text("".join(f"{ {'messages': row} }\n" for row in lamps()))
+
+
+def latin(file: Path) -> None:
+    text = "".join(json.dumps({"messages": row}, ensure_ascii=False) + "\n" for row in lamps())
+    file.write_bytes(text.replace("lamp", "lämp").encode("latin-1"))
+
+
+def lists_as_prompt(file: Path) -> None:
+    lines = [json.dumps({"prompt": row[:1], "messages": row}) for row in lamps()]
+    file.write_text("\n".join(lines))
+
+
+def packed(file: Path) -> None:
+    write(file, *lamps())
+    file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+
+
+@pytest.mark.parametrize("make", [literals, latin, lists_as_prompt, packed])
+def test_command_of_a_fix_works_as_it_is_printed(tmp_path: Path, make: Any) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    make(folder / "my rows.jsonl")
+    (source,) = folder.iterdir()
+    made = follow(prepare(source, tmp_path / "out").error)
+    assert prepare(made, tmp_path / "out").code == 0
+    assert len(prepared(tmp_path / "out")) == 24
+
+
+def test_weights_survive_and_decide_what_a_test_row_asks(tmp_path: Path) -> None:
+    def weighed(number: int, first: Any, last: Any) -> list[dict[str, Any]]:
+        turns = ask(f"Question {number}?", "And now?")
+        for turn, weight in ((turns[1], first), (turns[3], last)):
+            turn |= {"content": f"answer {weight} {number}"}
+            if weight is not None:
+                turn["weight"] = weight
+        return turns
+
+    given = [weighed(n, *((0, 1), (1, 0), (None, None), (1.0, 0.0))[n % 4]) for n in range(80)]
+    done = prepare(write(tmp_path / "in.jsonl", *given), tmp_path / "out")
+    kept = prepared(tmp_path / "out")
+    assert sorted(json.dumps(row["messages"]) for row in kept) == sorted(map(json.dumps, given))
+    asked = rows(tmp_path / "out" / "test_data.jsonl")
+    cut = [row for row in asked if row["messages"][-1].get("weight") == 0]
+    assert cut
+    assert f"note: {len(cut)} test rows end with answers of weight 0" in done.err
+    for row in asked:
+        is_cut = row in cut
+        assert row["ground_truth"] == row["messages"][1 if is_cut else 3]["content"]
+        assert len(row["chat_history"]) == (0 if is_cut else 1)
+        assert row["question"] == row["messages"][0 if is_cut else 2]["content"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("seed", "1" * 42, "data.seed"),
+        ("seed", "-" + "1" * 42, "data.seed"),
+        ("seed", "9" * 5000, "data.seed"),
+        ("seed", "one", "data.seed"),
+        ("seed", "1.5", "data.seed"),
+        ("test_ratio", "nan", "data.test_ratio"),
+        ("test_ratio", "2", "data.test_ratio"),
+        ("limit", "0", "data.limit"),
+        ("limit", "many", "data.limit"),
+        ("source", "", "data.source"),
+        ("source", " ", "data.source"),
+        ("out", "", "data.out"),
+        ("source", "~nobody-of-this-name/in.jsonl", "nobody's home folder"),
+        ("out", "~nobody-of-this-name", "nobody's home folder"),
+    ],
+)
+def test_value_out_of_range_is_one_line(tmp_path: Path, field: str, value: str, says: str) -> None:
+    source = write(tmp_path / "in.jsonl", *lamps())
+    line = run("data", *options(**{"source": source, "out": tmp_path / "out", field: value})).error
+    assert says in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, -(2**63), 2**63 - 1])
+def test_every_seed_in_range_splits(tmp_path: Path, seed: int) -> None:
+    source = write(tmp_path / "in.jsonl", *lamps(80))
+    assert prepare(source, tmp_path / "out", seed=seed).code == 0
+
+
+def test_home_folder_is_meant_by_its_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write(tmp_path / "in.jsonl", *lamps())
+    done = prepare("~/in.jsonl", Path("~/2024"))
+    assert f"{tmp_path / '2024' / 'train_data.jsonl'}" in done.out, done.err
+    assert not Path("~").exists()
+
+
+PIPE = pytest.param(
+    "pipe", marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on Windows")
+)
+
+
+@pytest.mark.parametrize("kind", ["folder", PIPE, "csv", "nothing"])
+def test_source_that_is_no_file_is_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / ("in.csv" if kind == "csv" else "in.jsonl")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "csv":
+        path.write_text("prompt,completion\n")
+    says = {
+        "folder": "no data set in folder",
+        "pipe": "a pipe",
+        "csv": "is CSV",
+        "nothing": "no data file",
+    }
+    assert says[kind] in prepare(path, tmp_path / "out").error
