@@ -146,7 +146,7 @@ def test_the_printed_fix_works(
             ask(system_prompt="Be kind.", stream=stream)
         assert len(server.received) == before + 1, "what was refused is not asked again"
         fix = str(caught.value).partition("Fix: ")[2]
-        assert f"pf connection update --name phi --set configs.{key}" in fix
+        assert fix.endswith(f": pf connection update --name phi --set configs.{key}")
         follow(fix)
     assert ask(system_prompt="Be kind.", stream=stream) == "Hi."
 
