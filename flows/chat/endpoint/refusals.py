@@ -46,8 +46,7 @@ def refusal(text: str, settings: Settings) -> tuple[str, str]:
     if settings.system_role == "native" and _SYSTEM.search(lower):
         return "system", settings.how_to_set("system_role", "fold")
     if settings.contract == "openai" and (_MODEL.search(lower) or _lacks_model(text)):
-        name = settings.how_to_set("model", "MODEL")
-        return "model", f"{name} (a name out of the server's /v1/models)"
+        return "model", settings.how_to_set("model", "MODEL", ", a name out of its /v1/models")
     return "", ""
 
 
@@ -66,10 +65,10 @@ def _without(field: str, lower: str, settings: Settings) -> str:
     if field in LIMITS:
         return settings.how_to_set("answer_limit", _other_limit(field, settings))
     if field in _SAMPLING:
-        omit = settings.how_to_set("sampling", "omit")
+        omit = settings.how_to_set("sampling", "omit", ", and the model samples in its own way")
         if "positive" in lower:
             return f"ask with a temperature above 0 (--variant '${{chat.varied}}'), or {omit}"
-        return f"{omit} (the model then samples in its own way)"
+        return omit
     value = {"seed": "-1", "stream": "false"}.get(field)
     if value is None:
         return "see what the server takes"

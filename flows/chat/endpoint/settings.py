@@ -114,10 +114,10 @@ class Settings:
             auto=said == "auto",
         )
 
-    def how_to_set(self, key: str, value: str) -> str:
-        """The fix that gives the connection's ``key`` another value."""
+    def how_to_set(self, key: str, value: str, note: str = "") -> str:
+        """The fix that gives the connection's ``key`` another value; it ends in the command."""
         command = f"pf connection update --name {self.name or 'NAME'} --set configs.{key}={value}"
-        return f"set the connection's '{key}' to {value}: {command}"
+        return f"set the connection's '{key}' to {value}{note}: {command}"
 
     @property
     def tokenizer_timeout(self) -> float:
