@@ -192,7 +192,7 @@ def test_template_that_cannot_be_trained_with(
     line = failed(_with_template(make_machine, tmp_path, template).setup("finetune"))
     assert "no conversation of the training part can be used" in line
     assert what in line
-    assert "max_tokens" not in line
+    assert "raise finetune.max_tokens" not in line
 
 
 @pytest.mark.parametrize("template", [REFUSES_SYSTEM, DROPS_SYSTEM])
@@ -204,14 +204,14 @@ def test_template_without_system_role(
     done = machine.setup("finetune", "finetune.epochs=1")
     fix = "--set model.system_role=fold"
     assert fix in done.stderr
-    assert "max_tokens" not in done.stderr
+    assert "raise finetune.max_tokens" not in done.stderr
     if template is DROPS_SYSTEM:
         assert "8 of 8 conversations of the training part lost their system" in done.stderr
     else:
         assert "System role not supported" in failed(done)
     done = machine.setup("finetune", "finetune.epochs=1", *fix.split()[1:])
     assert done.returncode == 0, done.stderr
-    assert "system" not in done.stderr
+    assert "their system" not in done.stderr
 
 
 def test_max_tokens_that_the_fix_names_is_enough(machine: Machine) -> None:
@@ -267,9 +267,6 @@ def test_home_that_cannot_be_written(machine: Machine, tmp_path: Path) -> None:
         assert nowhere in planned.stdout
         assert "set FINETUNE_PHI_HOME to a folder of your own" in failed(machine.setup("finetune"))
         assert "Fix: python -m setup finetune" in failed(machine.setup("register"))
+    # The copy of a model that loads faster is no more than that.
     with machine.home.altered(FINETUNE_PHI_HOME=home, FINETUNE_PHI_MODELS=nowhere):
-        line = failed(machine.setup("finetune"))
-        assert f"cannot write the model to {nowhere}" in line
-        assert "set FINETUNE_PHI_MODELS to a folder of your own" in line
-    with machine.home.altered(FINETUNE_PHI_HOME=home, FINETUNE_PHI_MODELS=f"{home}/models"):
         assert machine.setup("finetune", "finetune.epochs=1").returncode == 0
