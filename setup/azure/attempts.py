@@ -13,7 +13,6 @@ from setup.azure.recipe import AzureRecipe
 from setup.azure.session import AzureSession, azure_errors
 
 OUTPUT = "trained_model"  # what every job of ours leaves under this name is registered
-_JOBS = "2024-04-01"
 _FORMAT = 1  # raise it when a change of code makes other jobs of the same recipe
 _DIGITS = 10
 # How it is run, not what comes out; as in setup/finetune/run.py.
@@ -69,7 +68,7 @@ def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt
     while True:
         name = job_name(session.recipe, assets, number)
         with azure_errors(f"looking for job {name}"):
-            found = session.arm.find(f"{session.workspace_path()}/jobs/{name}", _JOBS)
+            found = session.arm.find(f"{session.workspace_path()}/jobs/{name}")
         if found is None:
             return last
         last = Attempt(name, number, str(found["properties"]["status"]))

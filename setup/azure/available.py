@@ -7,23 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from setup.azure.explain import FORBIDDEN, status_of
 from setup.azure.names import Names, derive_names
 from setup.azure.ours import (
-    GROUPS,
     find_group,
     refuse_deleting,
     refuse_foreign,
     refuse_foreign_group,
-    status_of,
 )
 from setup.azure.session import AzureSession, azure_errors
 from setup.azure.vault import is_recoverable
 from setup.doctor import Check
 from setup.errors import FixableError
 
-_ENDPOINTS = "2024-04-01"
 _ML = "Microsoft.MachineLearningServices"
-_FORBIDDEN = 403
 
 Resources = Mapping[str, Mapping[str, Any]]
 
@@ -35,7 +32,6 @@ class _Shared:
     field: str
     provider: str
     kind: str
-    api_version: str
     name: str
 
     @property
@@ -69,7 +65,7 @@ def _told(title: str, look: Callable[[], tuple[str, str]]) -> Check:
 def _there(session: AzureSession) -> Resources:
     """Everything in the group as Azure lists it, by ``type/name`` in lower case."""
     with azure_errors(f"listing what is in resource group {session.group}"):
-        found = session.arm.list(f"{session.group_id}/resources", GROUPS)
+        found = session.arm.list(f"{session.group_id}/resources")
     return {f"{one['type']}/{one['name']}".lower(): one for one in found}
 
 
@@ -87,11 +83,9 @@ def _group(session: AzureSession, group: Mapping[str, Any] | None) -> str:
 
 def _shared(names: Names) -> list[_Shared]:
     return [
-        _Shared("storage", "Microsoft.Storage", "storageAccounts", "2023-05-01", names.storage),
-        _Shared("key_vault", "Microsoft.KeyVault", "vaults", "2023-07-01", names.key_vault),
-        _Shared(
-            "registry", "Microsoft.ContainerRegistry", "registries", "2023-07-01", names.registry
-        ),
+        _Shared("storage", "Microsoft.Storage", "storageAccounts", names.storage),
+        _Shared("key_vault", "Microsoft.KeyVault", "vaults", names.key_vault),
+        _Shared("registry", "Microsoft.ContainerRegistry", "registries", names.registry),
     ]
 
 
@@ -107,9 +101,9 @@ def _free_or_ours(session: AzureSession, shared: _Shared, there: Resources) -> t
     body = {"name": shared.name, "type": kind}
     try:
         with azure_errors(f"asking whether the name {shared.name} is free"):
-            answer = session.arm.post(f"{path}/checkNameAvailability", shared.api_version, body)
+            answer = session.arm.post(f"{path}/checkNameAvailability", body)
     except FixableError as error:
-        if status_of(error) != _FORBIDDEN:
+        if status_of(error) != FORBIDDEN:
             raise
         # It takes a right on the subscription, where everything else takes one on the group.
         return f"{shared.name}: you may not ask whether it is free, provision will find out", ""
@@ -130,6 +124,6 @@ def _inside(session: AzureSession, names: Names, there: Resources) -> str:
         parts.append(f"{name} is {'ours' if found else 'free'}")
     path = f"{session.workspace_path()}/onlineEndpoints"
     with azure_errors(f"reading endpoint {names.endpoint}"):
-        endpoint = session.arm.find(f"{path}/{names.endpoint}", _ENDPOINTS)
+        endpoint = session.arm.find(f"{path}/{names.endpoint}")
     parts.append(f"endpoint {names.endpoint} is {'ours' if endpoint else 'not there yet'}")
     return ", ".join(parts)

@@ -22,7 +22,6 @@ from setup.step import Result
 if TYPE_CHECKING:
     from azure.ai.ml.entities import OnlineEndpoint
 
-_API = "2024-04-01"
 # What makes a custom connection one of Prompt flow: without these the portal does not list it.
 _OF_PROMPT_FLOW = {
     "azureml.flow.connection_type": "Custom",
@@ -104,7 +103,7 @@ def connect_project(session: AzureSession, configs: dict[str, str], key: str) ->
         "metadata": {**configs, **_OF_PROMPT_FLOW},
     }
     with azure_errors(f"connection {name} of project {session.recipe.azure.project}"):
-        session.arm.put(_path(session), _API, {"properties": properties})
+        session.arm.put(_path(session), {"properties": properties})
     if _as_prompt_flow_reads(session) != wanted:
         raise FixableError(
             f"connection {name} of project {session.recipe.azure.project} was written, but Prompt "
@@ -140,7 +139,7 @@ def _path(session: AzureSession) -> str:
 
 def _find(session: AzureSession) -> dict[str, Any] | None:
     with azure_errors(f"reading connection {session.recipe.connection}"):
-        return session.arm.find(_path(session), _API)
+        return session.arm.find(_path(session))
 
 
 def _is_of_prompt_flow(found: dict[str, Any]) -> bool:

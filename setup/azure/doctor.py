@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from setup.azure.available import name_checks
+from setup.azure.explain import FORBIDDEN, status_of
 from setup.azure.lifecycle import checked_on, registry_says, retirements
 from setup.azure.names import derive_names
-from setup.azure.ours import status_of
 from setup.azure.prices import base_costs, endpoint_costs, finetune_costs, price_lines
 from setup.azure.providers import missing_providers
 from setup.azure.quota import Size, demands, find_size, region_sizes
@@ -36,7 +36,6 @@ _LIMITED = {
     "AzurePass": "an Azure Pass",
     "DreamSpark": "DreamSpark",
 }
-_FORBIDDEN = 403
 _SPONSORED = "Sponsored"  # GPU on request, out of a credit that ends
 
 
@@ -126,7 +125,7 @@ def _providers(session: AzureSession) -> Check:
     try:
         missing = missing_providers(session, _PROVIDERS)
     except FixableError as error:
-        if status_of(error) != _FORBIDDEN:
+        if status_of(error) != FORBIDDEN:
             raise
         # It takes a right on the subscription; with one on the group alone provision works too.
         return Check("providers", "you may not list them, provision will find out")

@@ -19,6 +19,7 @@ _SUBSCRIPTION = (
     "az account list shows yours: --set azure.subscription=ID, or export AZURE_SUBSCRIPTION_ID=ID"
 )
 _DOCTOR = "python -m setup doctor --recipe NAME"
+UNAUTHORIZED, FORBIDDEN = 401, 403
 _LIMIT = 400  # characters of a service's message: some carry a page
 
 # What must never be printed, whoever put it into a message.
@@ -193,3 +194,12 @@ def _not_signed_in(error: AzureError) -> tuple[str, str]:
     reasons = [of_cli[1]] if of_cli else [*said, *error.message.splitlines(), "no reason given"]
     reason = next(line for line in map(one_line, reasons) if line)
     return f"not signed in to Azure: {reason}", _LOGIN
+
+
+def status_of(error: BaseException | None) -> int:
+    """Return what Azure answered where ``error`` comes of a refusal, such as 403; else 0."""
+    while error is not None:
+        if status := getattr(error, "status_code", None):
+            return int(status)
+        error = error.__context__
+    return 0

@@ -14,7 +14,6 @@ from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 from setup.promptflow_log import quieten_promptflow
 
-_WORKSPACES = "2024-04-01"
 # Writes through Entra ID; https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 _DATA_ROLES = {
     "file": "Storage File Data Privileged Contributor",
@@ -31,7 +30,7 @@ def project_id(session: AzureSession) -> str:
 def is_there(session: AzureSession, path: str = "") -> bool:
     """Whether there is the project, or the resource at ``path`` in it."""
     with azure_errors(f"reading project {session.recipe.azure.project}"):
-        return session.arm.find(f"{project_id(session)}{path}", _WORKSPACES) is not None
+        return session.arm.find(f"{project_id(session)}{path}") is not None
 
 
 def require_project(session: AzureSession) -> None:

@@ -21,7 +21,6 @@ ENDED = {"Completed", "Failed", "Canceled"}
 WAITING = {"NotStarted", "Queued", "Starting", "Provisioning", "Preparing"}
 _REFUSED = 400
 _RETRIES: dict[str, Any] = {"retry_total": 3, "retry_backoff_factor": 0.4, "retry_backoff_max": 30}
-_WORKSPACES = "2024-04-01"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class History:
 
     def __init__(self, session: AzureSession) -> None:
         self._workspace = session.workspace_path()
-        found = session.arm.get(self._workspace, _WORKSPACES)
+        found = session.arm.get(self._workspace)
         parts = urlsplit(found["properties"]["discoveryUrl"])
         self._host = f"{parts.scheme}://{parts.netloc}"
         self._client = _client(self._host, session)

@@ -17,6 +17,7 @@ from setup.azure.prices import price_class
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 
+WORKSPACES = "microsoft.machinelearningservices/workspaces"
 _PARAMETER = re.compile(r"parameters\('(\w+)'\)")
 _KEYS = {parameter: key for key, parameter in NAMES.items()}
 _TITLES = {
@@ -87,6 +88,16 @@ def _wanted(session: AzureSession, entry: dict[str, Any], names: dict[str, str])
         sku = session.recipe.finetune.compute.sku
         price = f"{price_class(sku)} an hour and node while a job runs, else nothing"
     return Wanted(keys[-1], entry["type"], names[keys[-1]], path, entry["apiVersion"], sku, price)
+
+
+def describe(resource: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the title of a resource as a group lists it, and what it costs unused."""
+    kind, word = str(resource["type"]).lower(), str(resource.get("kind")).lower()
+    types = {entry["type"].lower(): entry["name"] for entry in reversed(template()["resources"])}
+    named = _PARAMETER.findall(types.get(kind, ""))
+    key = word if kind == WORKSPACES and word in _TITLES else _KEYS[named[-1]] if named else ""
+    title = _TITLES.get(key, kind.rpartition("/")[2])
+    return f"{title} {resource['name']}", _PRICES.get(key, "nothing")
 
 
 def _sku_of(body: Mapping[str, Any]) -> str:

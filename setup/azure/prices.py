@@ -37,6 +37,12 @@ class Billable:
         return f"{self.what}: {times}{self.sku}, {self.price} an hour {self.when}"
 
 
+def hourly(sku: str, count: int | None = 1) -> str:
+    """Describe ``count`` machines and their price class."""
+    times = f"{count} x " if count and count > 1 else ""
+    return f"{times}{sku}, {price_class(sku)} an hour"
+
+
 def price_class(sku: str) -> str:
     """``$`` to ``$$$$`` for an hour of ``sku``, or UNKNOWN."""
     rows = _table()["skus"]

@@ -6,14 +6,13 @@ import time
 from collections.abc import Iterable
 
 from setup import console
+from setup.azure.explain import FORBIDDEN, status_of
 from setup.azure.infra import template
-from setup.azure.ours import status_of
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 
 REGISTER_FOR = 600.0  # seconds that registering may take
 PAUSE = 5.0
-_FORBIDDEN = 403
 
 
 def missing_providers(session: AzureSession, needed: Iterable[str]) -> list[str]:
@@ -42,7 +41,7 @@ def unregistered(session: AzureSession) -> list[str]:
     try:
         return missing_providers(session, needed)
     except FixableError as error:
-        if status_of(error) != _FORBIDDEN:
+        if status_of(error) != FORBIDDEN:
             raise
         return []
 

@@ -21,14 +21,13 @@ from setup.azure.ours import (
     find_group,
     refuse_deleting,
     refuse_foreign_group,
-    signed_in,
     tags_of,
 )
 from setup.azure.prices import base_costs, legend
 from setup.azure.providers import register, unregistered
 from setup.azure.recipe import AzureRecipe
 from setup.azure.roles import Role, assign, missing_roles, wait_until_allowed, wanted_roles
-from setup.azure.session import AzureSession, azure_errors
+from setup.azure.session import AzureSession, azure_errors, signed_in
 from setup.azure.vault import is_recoverable
 from setup.errors import FixableError
 from setup.step import Result

@@ -24,8 +24,6 @@ from setup.azure.usage import TOTAL, Usage
 from setup.errors import FixableError
 
 _TABLE = Path(__file__).with_name("quota.yaml")
-# Read by path: the SDK of Azure ML, which lists the same, takes five seconds to import.
-_ML = "2024-04-01"
 _PATIENCE = 60.0  # seconds: what a machine decides is decided by then, the rest a person decides
 _TICKET = (
     "open a support ticket (https://portal.azure.com, Help + support, Service and subscription "
@@ -99,7 +97,7 @@ def region_sizes(session: AzureSession) -> dict[str, Size]:
     """
     location = session.recipe.azure.location
     with azure_errors(f"listing the VM sizes of {location}"):
-        listed = session.arm.list(f"{_location(session)}/vmSizes", _ML)
+        listed = session.arm.list(f"{_location(session)}/vmSizes")
     return {
         row["name"].lower(): Size(row["name"], row["family"], row["vCPUs"], row.get("gpus") or 0)
         for row in listed
@@ -179,7 +177,7 @@ def _ask(session: AzureSession, family: str, limit: int) -> bool:
 def _usage(session: AzureSession) -> Usage:
     location = session.recipe.azure.location
     with azure_errors(f"listing the quota of {location}"):
-        return Usage(session.arm.list(f"{_location(session)}/usages", _ML))
+        return Usage(session.arm.list(f"{_location(session)}/usages"))
 
 
 def _location(session: AzureSession) -> str:
@@ -219,7 +217,7 @@ def _endpoint_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:
     endpoint = derive_names(session.recipe, session.subscription_id).endpoint
     path = f"{session.workspace_path()}/onlineEndpoints/{endpoint}/deployments"
     with azure_errors(f"reading the deployments of {endpoint}"):
-        found = (session.arm.find(path, _ML) or {}).get("value", [])
+        found = session.arm.children(path)
     held = sum(_deployment_cores(one, sizes, size) for one in found)
     return _Needs(size, endpoint_cores(size.name, size.cores, given.instances), held)
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from setup.azure.session import AzureSession, azure_errors
 
-_PERMISSIONS = "2022-04-01"
-_GROUPS = "2021-04-01"
 # What the path writes, and the least built-in role that may.
 _NEEDED = {
     "Microsoft.MachineLearningServices/workspaces/write": "Contributor",
@@ -24,11 +22,11 @@ def missing_rights(session: AzureSession) -> tuple[dict[str, str], str]:
         FixableError: Azure cannot be asked.
     """
     with azure_errors("reading what the login may do"):
-        exists = session.arm.find(session.group_id, _GROUPS) is not None
+        exists = session.arm.find(session.group_id) is not None
         subscription = f"/subscriptions/{session.subscription_id}"
         scope = session.group_id if exists else subscription
         path = f"{scope}/providers/Microsoft.Authorization/permissions"
-        granted = session.arm.list(path, _PERMISSIONS)
+        granted = session.arm.list(path)
     needed = _NEEDED if exists else {_MAKE_GROUP: "Contributor", **_NEEDED}
     return {action: role for action, role in needed.items() if not _may(granted, action)}, scope
 

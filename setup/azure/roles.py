@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from setup import console
+from setup.azure.explain import FORBIDDEN, status_of
 from setup.azure.infra import template
 from setup.azure.names import role_assignment_name
-from setup.azure.ours import status_of
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 
 PATIENCE = 600.0  # seconds: "up to ten minutes", https://learn.microsoft.com/azure/role-based-access-control/troubleshooting
 PAUSE = 5.0
-_FORBIDDEN = 403
 _CONTAINER = "azureml-blobstore-{id}"  # Azure ML makes it in the storage of a workspace
 
 
@@ -135,7 +134,7 @@ def wait_until_allowed(
                     _read(session, storage, workspace)
                 return
             except FixableError as error:
-                if status_of(error) != _FORBIDDEN:
+                if status_of(error) != FORBIDDEN:
                     raise
                 if time.monotonic() >= deadline:
                     raise _not_yet(name, error) from None

@@ -11,11 +11,12 @@ import base64
 import json
 import logging
 import os
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from setup.azure.arm import SCOPE, Arm
-from setup.azure.explain import azure_errors, explain
+from setup.azure.arm import ROLES_VERSION, SCOPE, Arm
+from setup.azure.explain import UNAUTHORIZED, azure_errors, explain, status_of
 from setup.azure.recipe import AzureRecipe
 from setup.errors import FixableError
 
@@ -36,7 +37,8 @@ _RETRIES: dict[str, Any] = {
     "retry_backoff_factor": 0.4,
     "retry_backoff_max": 30,
 }
-_SUBSCRIPTIONS = "2022-12-01"
+
+T = TypeVar("T")
 
 
 class Principal(NamedTuple):
@@ -88,9 +90,9 @@ class AzureSession:
         wanted = self.recipe.azure.subscription or os.environ.get("AZURE_SUBSCRIPTION_ID", "")
         with azure_errors("finding the subscription"):
             if wanted:
-                found = self.arm.get(f"/subscriptions/{wanted}", _SUBSCRIPTIONS)
+                found = self.arm.get(f"/subscriptions/{wanted}")
             else:
-                found = _only_one(self.arm.list("/subscriptions", _SUBSCRIPTIONS))
+                found = _only_one(self.arm.list("/subscriptions"))
         self._refuse_other_tenant(found)
         return found
 
@@ -160,7 +162,7 @@ class AzureSession:
         from azure.mgmt.authorization import AuthorizationManagementClient  # noqa: PLC0415
 
         return AuthorizationManagementClient(
-            self.credential, self.subscription_id, "2022-04-01", **_RETRIES
+            self.credential, self.subscription_id, ROLES_VERSION, **_RETRIES
         )
 
     @cached_property
@@ -197,6 +199,20 @@ class AzureSession:
             **place,
             **_RETRIES,
         )
+
+
+def signed_in(recipe: AzureRecipe, work: Callable[[AzureSession], T]) -> T:
+    """Return what ``work`` returns, done once more from the start if its token was refused.
+
+    A credential gives out the token it has until that itself says it is over; a new session signs
+    in anew. ``work`` has to find what it did the first time.
+    """
+    try:
+        return work(AzureSession(recipe))
+    except FixableError as error:
+        if status_of(error) != UNAUTHORIZED:
+            raise
+    return work(AzureSession(recipe))
 
 
 def _be_quiet() -> None:

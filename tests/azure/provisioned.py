@@ -11,7 +11,6 @@ import pytest
 
 from setup.azure import (
     arm_deployment,
-    deletion,
     providers,
     provision,
     roles,
@@ -92,7 +91,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arm_deployment, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(arm_deployment, "_LONGEST_PAUSE", 0.02)
     monkeypatch.setattr(teardown, "SETTLE", 0.1)
-    for module in (deletion, providers, roles, teardown, waiting):
+    for module in (providers, roles, waiting):
         monkeypatch.setattr(module, "PAUSE", 0.02)
 
 
