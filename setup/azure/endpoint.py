@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from setup.azure import waiting
 from setup.azure.explain import code_and_message
 from setup.azure.names import derive_names
 from setup.azure.ours import tags_of
 from setup.azure.session import AzureSession, azure_errors
-from setup.azure.traffic import live_traffic, tags_after
-from setup.azure.waiting import follow, nothing_printed, under_way, when_free
+from setup.azure.traffic import Slots, live_traffic
+from setup.azure.waiting import PAUSE, follow, nothing_printed, under_way, wait_until, when_free
 from setup.errors import FixableError
 
 if TYPE_CHECKING:
@@ -164,27 +162,23 @@ class ManagedEndpoint:
         found = self.find()
         return str(found.provisioning_state) if found else "missing"
 
+    def slots(self) -> Slots:
+        """Return the deployments as they are now, and what they serve."""
+        return Slots(self._recipe, self.find(), self.deployments())
+
     def shift(self, traffic: dict[str, int], taken_from: str = "") -> None:
         """Share the traffic in per cent; ``taken_from`` is the deployment that is rolled back."""
-        found = self.need()
-        found.tags = tags_after(found, traffic, taken_from)
-        found.traffic = dict(traffic)
+        endpoint = self.need()
+        slots = Slots(self._recipe, endpoint, self.deployments())
+        endpoint.tags = slots.tags_after(traffic, taken_from)
+        endpoint.traffic = dict(traffic)
         # A deployment is sent requests or, as a mirror, copies of them, never both.
-        copies = found.mirror_traffic.items()
-        found.mirror_traffic = {name: share for name, share in copies if name not in traffic}
-        self._put(found)
-        self._see(traffic)
-
-    def _see(self, traffic: dict[str, int]) -> None:
-        """Wait until Azure shows it, a moment later: https://github.com/Azure/azure-dev/pull/3881"""
-        deadline = time.monotonic() + _SEEN
-        while (shown := live_traffic(self.need())) != traffic:
-            if time.monotonic() > deadline:
-                raise FixableError(
-                    f"endpoint {self.name} was told the traffic {traffic} and shows {shown}",
-                    "run the same command again",
-                )
-            time.sleep(waiting.PAUSE)
+        copies = endpoint.mirror_traffic.items()
+        endpoint.mirror_traffic = {name: share for name, share in copies if name not in traffic}
+        self._put(endpoint)
+        # Azure shows it a moment later: https://github.com/Azure/azure-dev/pull/3881
+        what = f"endpoint {self.name} was told the traffic {traffic}, and shows another one"
+        wait_until(lambda: live_traffic(self.need()) == traffic, _SEEN, PAUSE, what)
 
     def key(self) -> str:
         """The primary key; for this process's memory and for connections only."""

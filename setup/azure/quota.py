@@ -65,8 +65,8 @@ class Demand:
 
     @property
     def sufficient_limit(self) -> int:
-        """A limit that is enough: a new version is deployed beside the one before it."""
-        return self.used + self.needed
+        """A limit that is enough: a new version is deployed beside the one that answers."""
+        return self.used + min(self.needed, max(0, 2 * self.needed - self.held))
 
     def line(self) -> str:
         """For people."""

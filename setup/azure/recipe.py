@@ -137,6 +137,7 @@ class Probe(Section):
 class AzureEndpoint(Section):
     """The managed online endpoint; its name is unique in the region, empty derives one.
 
+    ``deployment`` begins the names of its two deployments, such as tuned-blue and tuned-green.
     ``canary`` is the share of the traffic, in per cent, that a new version of the model takes
     beside the one before it; 100 replaces at once. ``keep_previous`` leaves the deployment before
     as what a rollback goes back to in seconds, at the price of a second one; false deletes it when

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from setup import console
-from setup.azure.explain import azure_errors
+from setup.azure.explain import azure_errors, status_of
 from setup.console import progress_bar
 from setup.errors import FixableError
 
@@ -22,7 +22,7 @@ _FIRST_PAUSE, _GROWTH = 0.2, 1.5
 DELETED_FOR = 3600.0  # seconds: a workspace takes minutes, an endpoint up to ten
 _TELL_EVERY = 60.0
 _POLLED = 1.0  # seconds: the poller of an SDK looks by itself, at a pace that Azure names
-_CONFLICT = 409
+_GONE, _CONFLICT = 404, 409
 _UNDER_WAY = ("creating", "updating", "scaling", "deleting", "canceling", "accepted", "inprogress")
 
 T = TypeVar("T")
@@ -152,13 +152,12 @@ def delete_all(begin: Mapping[str, Callable[[], LROPoller[Any]]]) -> None:
 
 @contextmanager
 def _kept(refusals: list[FixableError], title: str) -> Iterator[None]:
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - azure is slow
-
     try:
-        with azure_errors(f"deleting {title}"), suppress(ResourceNotFoundError):
+        with azure_errors(f"deleting {title}"):
             yield
     except FixableError as error:
-        refusals.append(error)
+        if status_of(error) != _GONE:
+            refusals.append(error)
 
 
 @contextmanager
