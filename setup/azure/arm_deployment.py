@@ -7,7 +7,6 @@ following one's own.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -16,13 +15,14 @@ from setup import console
 from setup.azure.explain import explain
 from setup.azure.infra import template
 from setup.azure.session import AzureSession, azure_errors
+from setup.azure.waiting import wait_until
 from setup.errors import FixableError
 
 if TYPE_CHECKING:
     from setup.azure.inventory import Wanted
 
-PATIENCE = 3600.0  # seconds
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between two looks
+_PATIENCE = 3600.0  # seconds
+_PAUSE = 5.0  # seconds between two looks
 _ENDED = ("Succeeded", "Failed", "Canceled")
 DUPLICATE = "RoleAssignmentExists"
 # A name that another resource has, or one that was deleted and not purged: a part of the code or
@@ -116,22 +116,19 @@ def follow(session: AzureSession, wanted: Mapping[str, Wanted]) -> None:
         FixableError: It takes too long, or Azure cannot be asked.
     """
     name, titles = deployment_name(session), {path: one.title for path, one in wanted.items()}
-    deadline, pause = time.monotonic() + PATIENCE, _FIRST_PAUSE
     made: set[str] = set()
+
+    def ended() -> tuple[Any, list[Any]] | None:
+        with azure_errors(f"following deployment {name}"):
+            state = _properties(session)
+            rows = list(session.deployments.deployment_operations.list(session.group, name))
+        made.update(_tell(rows, titles, made, bar))
+        return (state, rows) if state.provisioning_state in _ENDED else None
+
     with console.progress_bar("Making resources", total=len(titles)) as bar:
-        while True:
-            with azure_errors(f"following deployment {name}"):
-                found = _properties(session)
-                rows = list(session.deployments.deployment_operations.list(session.group, name))
-            made |= _tell(rows, titles, made, bar)
-            if found.provisioning_state in _ENDED:
-                break
-            if time.monotonic() > deadline:
-                raise _too_long(name)
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
-    if found.provisioning_state != "Succeeded":
-        raise _failure(name, found, rows, wanted)
+        state, rows = wait_until(ended, _PATIENCE, _PAUSE, f"deployment {name}")
+    if state.provisioning_state != "Succeeded":
+        raise _failure(name, state, rows, wanted)
 
 
 def _tell(rows: list[Any], titles: Mapping[str, str], made: set[str], bar: Any) -> set[str]:
@@ -149,13 +146,6 @@ def _tell(rows: list[Any], titles: Mapping[str, str], made: set[str], bar: Any) 
 def _target(row: Any) -> str:
     target = row.properties.target_resource
     return str(target.id if target else "").lower()
-
-
-def _too_long(name: str) -> FixableError:
-    return FixableError(
-        f"deployment {name} is not done after {PATIENCE / 60:.0f} minutes; it goes on in Azure",
-        "run the same command again: it follows what is under way",
-    )
 
 
 def _failure(

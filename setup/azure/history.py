@@ -8,19 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from setup.azure.arm import SCOPE
 from setup.azure.session import AzureSession
-
-if TYPE_CHECKING:
-    from azure.core import PipelineClient
 
 ENDED = {"Completed", "Failed", "Canceled"}
 WAITING = {"NotStarted", "Queued", "Starting", "Provisioning", "Preparing"}
-_REFUSED = 400
-_RETRIES: dict[str, Any] = {"retry_total": 3, "retry_backoff_factor": 0.4, "retry_backoff_max": 30}
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,6 @@ class Run:
 class History:
     """The run history and the metrics of a session's workspace.
 
-    ``pace`` is how many seconds the service asks its clients to wait, None where it does not.
     Every method raises AzureError: refused, or no connection.
     """
 
@@ -59,8 +52,7 @@ class History:
         found = session.arm.get(self._workspace)
         parts = urlsplit(found["properties"]["discoveryUrl"])
         self._host = f"{parts.scheme}://{parts.netloc}"
-        self._client = _client(self._host, session)
-        self.pace: float | None = None
+        self._arm = session.arm
 
     def run(self, name: str) -> Run:
         """The job or step ``name``."""
@@ -86,36 +78,8 @@ class History:
         return {row["key"]: float(row["value"]) for row in found}
 
     def _get(self, path: str, **query: str) -> dict[str, Any]:
-        from azure.core.exceptions import (  # noqa: PLC0415 - slow
-            ClientAuthenticationError,
-            HttpResponseError,
-            ResourceNotFoundError,
-        )
-        from azure.core.rest import HttpRequest  # noqa: PLC0415
-
-        response = self._client.send_request(HttpRequest("GET", self._host + path, params=query))
-        kinds = {401: ClientAuthenticationError, 404: ResourceNotFoundError}
-        if response.status_code >= _REFUSED:
-            raise kinds.get(response.status_code, HttpResponseError)(response=response)
-        asked = response.headers.get("retry-after-ms", "")
-        self.pace = int(asked) / 1000 if asked.isdigit() else None
-        content: dict[str, Any] = response.json()
+        content: dict[str, Any] = self._arm.ask(self._host + path, **query).json()
         return content
-
-
-def _client(url: str, session: AzureSession) -> PipelineClient[Any, Any]:
-    from azure.core import PipelineClient  # noqa: PLC0415 - slow
-    from azure.core.pipeline import policies  # noqa: PLC0415
-
-    return PipelineClient(
-        url,
-        policies=[
-            policies.UserAgentPolicy("finetune-phi"),
-            policies.ProxyPolicy(),
-            policies.RetryPolicy(**_RETRIES),
-            policies.BearerTokenCredentialPolicy(session.credential, SCOPE),
-        ],
-    )
 
 
 def _read(row: dict[str, Any]) -> Run:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from setup import console
+from setup.azure.arm import STORAGE_RETRIES
 from setup.azure.explain import FORBIDDEN, status_of
 from setup.azure.infra import template
 from setup.azure.names import role_assignment_name
 from setup.azure.session import AzureSession, azure_errors
+from setup.azure.waiting import NotYetError, wait_until
 from setup.errors import FixableError
 
 PATIENCE = 600.0  # seconds: "up to ten minutes", https://learn.microsoft.com/azure/role-based-access-control/troubleshooting
-PAUSE = 5.0
+_PAUSE = 5.0
 _CONTAINER = "azureml-blobstore-{id}"  # Azure ML makes it in the storage of a workspace
 
 
@@ -125,24 +126,28 @@ def wait_until_allowed(
     Raises:
         FixableError: Still not allowed after ``PATIENCE``, or another reason.
     """
-    deadline, told = time.monotonic() + PATIENCE, False
-    name = storage["name"]
-    with console.err.status(f"waiting until you may read storage account {name}"):
-        while True:
-            try:
-                with azure_errors(f"reading storage account {name}"):
-                    _read(session, storage, workspace)
-                return
-            except FixableError as error:
-                if status_of(error) != FORBIDDEN:
-                    raise
-                if time.monotonic() >= deadline:
-                    raise _not_yet(name, error) from None
-            if not told:
+    name, refusals = storage["name"], list[FixableError]()
+
+    def is_allowed() -> bool:
+        try:
+            with azure_errors(f"reading storage account {name}"):
+                _read(session, storage, workspace)
+        except FixableError as error:
+            if status_of(error) != FORBIDDEN:
+                raise
+            if not refusals:
                 minutes = f"up to {PATIENCE / 60:.0f} minutes"
                 console.err.print(f"waiting for the new roles to work: {minutes}", markup=False)
-                told = True
-            time.sleep(PAUSE)
+            refusals.append(error)
+            return False
+        return True
+
+    what = f"waiting until you may read storage account {name}"
+    with console.err.status(what):
+        try:
+            wait_until(is_allowed, PATIENCE, _PAUSE, what)
+        except NotYetError:
+            raise _not_yet(name, refusals[-1]) from None
 
 
 def _read(session: AzureSession, storage: Mapping[str, Any], workspace: Mapping[str, Any]) -> None:
@@ -151,9 +156,7 @@ def _read(session: AzureSession, storage: Mapping[str, Any], workspace: Mapping[
 
     url = storage["properties"]["primaryEndpoints"]["blob"].rstrip("/")
     container = _CONTAINER.format(id=workspace["properties"]["workspaceId"])
-    client = ContainerClient(
-        url, container, session.credential, retry_total=3, initial_backoff=1, increment_base=2
-    )
+    client = ContainerClient(url, container, session.credential, **STORAGE_RETRIES)
     try:
         next(iter(client.list_blob_names(results_per_page=1)), None)
     except ResourceNotFoundError:

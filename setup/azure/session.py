@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from setup.azure.arm import ROLES_VERSION, SCOPE, Arm
+from setup.azure.arm import RETRIES, ROLES_VERSION, SCOPE, Arm
 from setup.azure.explain import UNAUTHORIZED, azure_errors, explain, status_of
 from setup.azure.recipe import AzureRecipe
 from setup.errors import FixableError
@@ -29,14 +29,6 @@ if TYPE_CHECKING:
     from azure.mgmt.resource.resources import ResourceManagementClient
 
 __all__ = ["AzureSession", "Principal", "azure_errors", "explain"]
-
-# Bounded: throttled for longer than this ends the command, which can be run again. A Retry-After
-# of the service counts instead of the back-off.
-_RETRIES: dict[str, Any] = {
-    "retry_total": 4,
-    "retry_backoff_factor": 0.4,
-    "retry_backoff_max": 30,
-}
 
 T = TypeVar("T")
 
@@ -79,7 +71,7 @@ class AzureSession:
     @cached_property
     def arm(self) -> Arm:
         """Azure Resource Manager by path, for what no client below offers."""
-        return Arm(self.credential, _RETRIES)
+        return Arm(self.credential)
 
     @cached_property
     def subscription(self) -> dict[str, Any]:
@@ -147,14 +139,14 @@ class AzureSession:
         """Resource groups, resources of any type, provider registration."""
         from azure.mgmt.resource.resources import ResourceManagementClient  # noqa: PLC0415
 
-        return ResourceManagementClient(self.credential, self.subscription_id, **_RETRIES)
+        return ResourceManagementClient(self.credential, self.subscription_id, **RETRIES)
 
     @cached_property
     def deployments(self) -> DeploymentsMgmtClient:
         """Deployments of templates."""
         from azure.mgmt.resource.deployments import DeploymentsMgmtClient  # noqa: PLC0415
 
-        return DeploymentsMgmtClient(self.credential, self.subscription_id, **_RETRIES)
+        return DeploymentsMgmtClient(self.credential, self.subscription_id, **RETRIES)
 
     @cached_property
     def authorization(self) -> AuthorizationManagementClient:
@@ -162,7 +154,7 @@ class AzureSession:
         from azure.mgmt.authorization import AuthorizationManagementClient  # noqa: PLC0415
 
         return AuthorizationManagementClient(
-            self.credential, self.subscription_id, ROLES_VERSION, **_RETRIES
+            self.credential, self.subscription_id, ROLES_VERSION, **RETRIES
         )
 
     @cached_property
@@ -170,7 +162,7 @@ class AzureSession:
         """Quota requests."""
         from azure.mgmt.quota import QuotaMgmtClient  # noqa: PLC0415
 
-        return QuotaMgmtClient(self.credential, self.subscription_id, **_RETRIES)
+        return QuotaMgmtClient(self.credential, self.subscription_id, **RETRIES)
 
     def ml(self, workspace: str | None = None) -> MLClient:
         """Azure ML in the recipe's group: of a workspace, hub or project, None for none."""
@@ -197,7 +189,7 @@ class AzureSession:
             show_progress=False,
             enable_telemetry=False,
             **place,
-            **_RETRIES,
+            **RETRIES,
         )
 
 

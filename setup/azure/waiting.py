@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from setup import console
@@ -39,25 +39,26 @@ def wait_until(look: Callable[[], T | None], patience: float, pause: float, what
         look: Asks Azure once; what it raises ends the wait.
         patience: Seconds to wait in all.
         pause: Seconds between two looks, ``PAUSE`` at most; the first ones follow sooner.
-        what: Names it in what is printed, once a minute where there is no bar to see.
+        what: Names it in what is printed, once a minute where there is no bar to see; empty
+            prints nothing.
 
     Raises:
         NotYetError: It takes longer than ``patience``.
     """
-    started = told = time.monotonic()
+    started = told = monotonic()
     longest = min(pause, PAUSE)
     pause = min(_FIRST_PAUSE, longest)
     while not (seen := look()):
-        now = time.monotonic()
+        now = monotonic()
         if now - started > patience:
             raise NotYetError(
                 f"{what}: not done after {patience / 60:.0f} minutes; it goes on in Azure",
                 "run the same command again: it follows what is under way",
             )
-        if now - told > _TELL_EVERY and not console.err.is_terminal:
+        if what and now - told > _TELL_EVERY and not console.err.is_terminal:
             told = now
             console.err.print(f"{what}: {(now - started) / 60:.0f} minutes", markup=False)
-        time.sleep(pause)
+        sleep(pause)
         pause = min(pause * _GROWTH, longest)
     return seen
 
