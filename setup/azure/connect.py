@@ -58,7 +58,7 @@ def run(recipe: AzureRecipe) -> Result:
     here = {recipe.connection: configs}
     for deployment in sorted({*found.traffic, *found.mirror_traffic}):
         here[f"{recipe.connection}-{deployment}"] = {**configs, "deployment": deployment}
-    changed = connect_here(here, key) or changed
+    changed = keep_connections(here, {"key": key}) or changed
     gone = _forget_deleted(recipe, configs["endpoint"], {*endpoint.deployments(), *found.traffic})
     detail = (
         f"connection {recipe.connection} of project {recipe.azure.project} reaches endpoint "
@@ -111,15 +111,6 @@ def connect_project(session: AzureSession, configs: dict[str, str], key: str) ->
             "wait a minute and run the same command again",
         )
     return True
-
-
-def connect_here(wanted: dict[str, dict[str, str]], key: str) -> bool:
-    """Make or correct this machine's connections, configs by name; False when all were right.
-
-    Raises:
-        FixableError: The keyring cannot keep a secret.
-    """
-    return keep_connections(wanted, {"key": key})
 
 
 def _forget_deleted(recipe: AzureRecipe, uri: str, there: set[str]) -> list[str]:
