@@ -47,7 +47,7 @@ class DeploymentError(FixableError):
 
     @property
     def only_duplicates(self) -> bool:
-        """Whether nothing but role assignments failed, which there are already."""
+        """Tell whether nothing but role assignments failed, which there are already."""
         return self.codes == {DUPLICATE}
 
 
@@ -57,7 +57,7 @@ def deployment_name(session: AzureSession) -> str:
 
 
 def is_running(session: AzureSession) -> bool:
-    """Whether the recipe's deployment is under way, whoever began it.
+    """Tell whether the recipe's deployment is under way, whoever began it.
 
     Raises:
         FixableError: Azure cannot be asked.
@@ -91,7 +91,7 @@ def begin(session: AzureSession, parameters: Mapping[str, Any]) -> None:
             mode=models.DeploymentMode.INCREMENTAL,
             template=template(),
             parameters={
-                key: models.DeploymentParameter(**given) for key, given in parameters.items()
+                key: models.DeploymentParameter(**value) for key, value in parameters.items()
             },
         )
     )
@@ -106,16 +106,19 @@ def begin(session: AzureSession, parameters: Mapping[str, Any]) -> None:
                 raise
 
 
-def follow(session: AzureSession, wanted: Mapping[str, Wanted]) -> None:
+def follow(session: AzureSession, resources: Mapping[str, Wanted]) -> None:
     """Wait until the deployment has ended, and say which resource is being made.
 
-    ``wanted`` is what it makes, by resource id in lower case.
+    ``resources`` is what it makes, by resource id in lower case.
 
     Raises:
         DeploymentError: It failed.
         FixableError: It takes too long, or Azure cannot be asked.
     """
-    name, titles = deployment_name(session), {path: one.title for path, one in wanted.items()}
+    name, titles = (
+        deployment_name(session),
+        {path: resource.title for path, resource in resources.items()},
+    )
     made: set[str] = set()
 
     def ended() -> tuple[Any, list[Any]] | None:
@@ -128,7 +131,7 @@ def follow(session: AzureSession, wanted: Mapping[str, Wanted]) -> None:
     with console.progress_bar("Making resources", total=len(titles)) as bar:
         state, rows = wait_until(ended, _PATIENCE, _PAUSE, f"deployment {name}")
     if state.provisioning_state != "Succeeded":
-        raise _failure(name, state, rows, wanted)
+        raise _failure(name, state, rows, resources)
 
 
 def _tell(rows: list[Any], titles: Mapping[str, str], made: set[str], bar: Any) -> set[str]:
@@ -149,35 +152,37 @@ def _target(row: Any) -> str:
 
 
 def _failure(
-    name: str, found: Any, rows: list[Any], wanted: Mapping[str, Wanted]
+    name: str, state: Any, rows: list[Any], resources: Mapping[str, Wanted]
 ) -> DeploymentError:
     causes = [
-        (wanted.get(_target(row)), code, message, row)
+        (resources.get(_target(row)), code, message, row)
         for row in rows
         if row.properties.provisioning_state == "Failed"
         for code, message in _leaves(_error_of(row))
     ]
     if not causes:
         code, message = next(
-            _leaves(found.error), (found.provisioning_state, "Azure does not say why")
+            _leaves(state.error), (state.provisioning_state, "Azure does not say why")
         )
         return DeploymentError(_explained(f"deployment {name}", code, message, 400), {code})
     worst = next((cause for cause in causes if cause[1] != DUPLICATE), causes[0])
-    one, code, message, row = worst
+    resource, code, message, row = worst
     status = _STATUS.get(str(row.properties.status_code or ""), 400)
-    title = one.title if one else "the role assignments"
+    title = resource.title if resource else "the role assignments"
     line = _explained(f"making {title}", code, message, status)
-    if one:
-        line.fix = _other_name(one, f"{code} {message}") or line.fix
+    if resource:
+        line.fix = _other_name(resource, f"{code} {message}") or line.fix
     return DeploymentError(line, {cause[1] for cause in causes})
 
 
-def _other_name(one: Wanted, said: str) -> str:
+def _other_name(resource: Wanted, said: str) -> str:
     """The fix where the name is taken, else empty."""
     help_ = next((help_ for part, help_ in _TAKEN.items() if part in said.lower()), None)
     if help_ is None:
         return ""
-    return f"--set {one.setting}=NAME" + (f", or {help_.format(name=one.name)}" if help_ else "")
+    return f"--set {resource.setting}=NAME" + (
+        f", or {help_.format(name=resource.name)}" if help_ else ""
+    )
 
 
 def _error_of(row: Any) -> Any:
@@ -202,8 +207,8 @@ def _inside(message: Any) -> list[Any]:
         content = json.loads(message or "")
     except ValueError:
         return []
-    found = content.get("error") if isinstance(content, dict) else None
-    return [found] if isinstance(found, dict) else []
+    error = content.get("error") if isinstance(content, dict) else None
+    return [error] if isinstance(error, dict) else []
 
 
 def _value(error: Any, name: str) -> Any:

@@ -29,29 +29,29 @@ class Attempt:
 
     @property
     def completed(self) -> bool:
-        """Whether it has the output."""
+        """Tell whether it has the output."""
         return self.status == "Completed"
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Tell whether it has ended, well or not."""
         return self.status in ENDED
 
 
 def job_name(recipe: AzureRecipe, assets: dict[str, DataAsset], number: int = 1) -> str:
     """The name of an attempt: the same data, model and settings have the same name."""
-    given = recipe.finetune
+    finetune = recipe.finetune
     settings: dict[str, Any] = {
-        "component": [given.component_registry, given.component, given.component_version],
-        "inputs": given.component_inputs(),
+        "component": [finetune.component_registry, finetune.component, finetune.component_version],
+        "inputs": finetune.component_inputs(),
     }
-    if given.route == "own" and given.trainer:
-        settings = {"trainer": given.trainer.model_dump(exclude=_NOT_IN_NAME)}
+    if finetune.route == "own" and finetune.trainer:
+        settings = {"trainer": finetune.trainer.model_dump(exclude=_NOT_IN_NAME)}
     content = {
         "format": _FORMAT,
         "model": recipe.model.model_dump(exclude={"context_window"}),
         "data": {part: str(asset) for part, asset in assets.items()},
-        "machines": [given.compute.sku, given.compute.nodes],
+        "machines": [finetune.compute.sku, finetune.compute.nodes],
         **settings,
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -68,15 +68,15 @@ def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt
     while True:
         name = job_name(session.recipe, assets, number)
         with azure_errors(f"looking for job {name}"):
-            found = session.arm.find(f"{session.workspace_path()}/jobs/{name}")
-        if found is None:
+            job = session.arm.find(f"{session.workspace_path()}/jobs/{name}")
+        if job is None:
             return last
-        last = Attempt(name, number, str(found["properties"]["status"]))
+        last = Attempt(name, number, str(job["properties"]["status"]))
         number += 1
 
 
 def newest_attempt(session: AzureSession) -> Attempt | None:
-    """The same for the data that is here; None also where there is no train split.
+    """Return the newest job for the data that is here; None also where there is no train split.
 
     Raises:
         FixableError: The train split cannot be used, or Azure cannot be asked.

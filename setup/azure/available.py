@@ -1,4 +1,4 @@
-"""Whether the names that the recipe uses are free, or name what it made before."""
+"""Names that the recipe uses: free, or of what it made before, or taken."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def name_checks(session: AzureSession) -> Iterator[Check]:
 
 
 def _told(title: str, look: Callable[[], tuple[str, str]]) -> Check:
-    """What ``look`` says, a detail and a fix; what it raises is a finding too."""
+    """Make a finding of what ``look`` says, a detail and a fix, or of what it raises."""
     try:
         return Check(title, *look())
     except FixableError as error:
@@ -65,8 +65,8 @@ def _told(title: str, look: Callable[[], tuple[str, str]]) -> Check:
 def _there(session: AzureSession) -> Resources:
     """Everything in the group as Azure lists it, by ``type/name`` in lower case."""
     with azure_errors(f"listing what is in resource group {session.group}"):
-        found = session.arm.list(f"{session.group_id}/resources")
-    return {f"{one['type']}/{one['name']}".lower(): one for one in found}
+        resources = session.arm.list(f"{session.group_id}/resources")
+    return {f"{resource['type']}/{resource['name']}".lower(): resource for resource in resources}
 
 
 def _group(session: AzureSession, group: Mapping[str, Any] | None) -> str:
@@ -74,10 +74,10 @@ def _group(session: AzureSession, group: Mapping[str, Any] | None) -> str:
         return f"{session.group} is free"
     refuse_deleting(session, group)
     refuse_foreign_group(session, group)
-    location, wanted = str(group.get("location", "")), session.recipe.azure.location
+    location, region = str(group.get("location", "")), session.recipe.azure.location
     detail = f"{session.group} is there, in {location}"
-    if location.replace(" ", "").lower() != wanted:
-        detail += f"; its resources will be in {wanted}"
+    if location.replace(" ", "").lower() != region:
+        detail += f"; its resources will be in {region}"
     return detail
 
 
@@ -90,10 +90,10 @@ def _shared(names: Names) -> list[_Shared]:
 
 
 def _free_or_ours(session: AzureSession, shared: _Shared, there: Resources) -> tuple[str, str]:
-    """What there is to say about the name, and the fix if there is one to make."""
+    """Say of the name what there is to say, and the fix if there is one to make."""
     kind = f"{shared.provider}/{shared.kind}"
-    if found := there.get(f"{kind}/{shared.name}".lower()):
-        refuse_foreign(f"{shared.title} {shared.name}", found, f"azure.{shared.field}")
+    if resource := there.get(f"{kind}/{shared.name}".lower()):
+        refuse_foreign(f"{shared.title} {shared.name}", resource, f"azure.{shared.field}")
         return f"{shared.name} is ours", ""
     if shared.kind == "vaults" and is_recoverable(session):
         return f"{shared.name} was deleted and not purged: provision takes it back", ""
@@ -118,10 +118,10 @@ def _inside(session: AzureSession, names: Names, there: Resources) -> str:
     parts = []
     for field in ("workspace", "hub", "project"):
         name = str(getattr(names, field))
-        found = there.get(f"{_ML}/workspaces/{name}".lower())
-        if found:
-            refuse_foreign(f"{field} {name}", found, f"azure.{field}")
-        parts.append(f"{name} is {'ours' if found else 'free'}")
+        resource = there.get(f"{_ML}/workspaces/{name}".lower())
+        if resource:
+            refuse_foreign(f"{field} {name}", resource, f"azure.{field}")
+        parts.append(f"{name} is {'ours' if resource else 'free'}")
     path = f"{session.workspace_path()}/onlineEndpoints"
     with azure_errors(f"reading endpoint {names.endpoint}"):
         endpoint = session.arm.find(f"{path}/{names.endpoint}")

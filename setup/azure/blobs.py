@@ -23,7 +23,7 @@ _END = 64 << 10  # bytes of a log that are looked at
 
 
 class Uploaded(NamedTuple):
-    """Where a file lies: the datastore's URI, and whether anything had to be sent."""
+    """An uploaded file: its URI in the datastore, and whether anything had to be sent."""
 
     uri: str
     sent: bool

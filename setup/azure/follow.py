@@ -84,13 +84,13 @@ class Follower:
         return False
 
     def _hours(self, run: Run, steps: Sequence[Run]) -> float:
-        """How long machines have worked on it: a pipeline itself runs while its steps wait."""
+        """Return for how long machines have worked: a pipeline itself runs while its steps wait."""
         now = datetime.now(UTC)
-        working = [one for one in steps or [run] if one.status not in WAITING]
+        working = [part for part in steps or [run] if part.status not in WAITING]
         if not working:
             return 0.0
         self._seen = self._seen or now
-        started = min((one.started for one in working if one.started), default=self._seen)
+        started = min((part.started for part in working if part.started), default=self._seen)
         return ((run.ended or now) - started).total_seconds() / 3600
 
     def _look(self) -> tuple[Run, list[Run]]:
@@ -152,8 +152,8 @@ class Follower:
 
     def _refuse_endless_wait(self, run: Run, steps: Sequence[Run]) -> None:
         """Say why no machine comes, once the cluster has not been able to grow for a while."""
-        waiting = [one for one in (run, *steps) if one.status in WAITING]
-        busy = any(not one.over and one.status not in WAITING for one in steps or [run])
+        waiting = [part for part in (run, *steps) if part.status in WAITING]
+        busy = any(not part.over and part.status not in WAITING for part in steps or [run])
         reason = "" if busy or not waiting else self._why_no_machine()
         self._refused_since = (self._refused_since or monotonic()) if reason else None
         if self._refused_since is None or monotonic() - self._refused_since < _PATIENCE:
@@ -165,15 +165,18 @@ class Follower:
         )
 
     def _why_no_machine(self) -> str:
-        """What the cluster says against growing, empty where it says nothing or has its nodes."""
+        """Return what the cluster says against growing, empty where it can or has its nodes."""
         try:
-            found = (find_cluster(self.session) or {}).get("properties") or {}
+            properties = (find_cluster(self.session) or {}).get("properties") or {}
         except FixableError:
             return ""  # the next look asks again
-        cluster, nodes = found.get("properties") or {}, self.session.recipe.finetune.compute.nodes
+        cluster, nodes = (
+            properties.get("properties") or {},
+            self.session.recipe.finetune.compute.nodes,
+        )
         if int(cluster.get("currentNodeCount") or 0) >= nodes:
             return ""
-        for row in cluster.get("errors") or found.get("provisioningErrors") or []:
+        for row in cluster.get("errors") or properties.get("provisioningErrors") or []:
             error = row.get("error") or row
             return f"{error.get('code')}: {error.get('message')}"
         return ""
@@ -186,7 +189,7 @@ class Follower:
 
 
 def _passes(error: Any) -> bool:
-    """Whether another look may succeed: no connection, throttled, a token that is over.
+    """Tell whether another look may succeed: no connection, throttled, a token that is over.
 
     A sign-in that was refused stays so until somebody does something about it.
     """

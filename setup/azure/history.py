@@ -1,4 +1,4 @@
-"""What Azure ML writes down of a job while it runs: its steps, its errors and losses.
+"""The notes that Azure ML takes of a job while it runs: its steps, its errors and losses.
 
 The run history is where the studio reads too; the jobs of Azure Resource Manager know the state of
 a pipeline but nothing of its steps. Shapes: the client of azure-ai-ml, ``_restclient/runhistory``.
@@ -30,12 +30,12 @@ class Run:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Tell whether it has ended, well or not."""
         return self.status in ENDED
 
     @property
     def hours(self) -> float:
-        """How long it ran; 0 where it does not say."""
+        """Return for how long it ran; 0 where it does not say."""
         if not self.started or not self.ended:
             return 0.0
         return (self.ended - self.started).total_seconds() / 3600
@@ -49,8 +49,8 @@ class History:
 
     def __init__(self, session: AzureSession) -> None:
         self._workspace = session.workspace_path()
-        found = session.arm.get(self._workspace)
-        parts = urlsplit(found["properties"]["discoveryUrl"])
+        workspace = session.arm.get(self._workspace)
+        parts = urlsplit(workspace["properties"]["discoveryUrl"])
         self._host = f"{parts.scheme}://{parts.netloc}"
         self._arm = session.arm
 
@@ -60,13 +60,13 @@ class History:
 
     def steps(self, name: str) -> list[Run]:
         """The steps of a pipeline and the steps in them, in the order they were made."""
-        found = []
+        runs = []
         listed = self._get(f"/history/v1.0{self._workspace}/runs/{name}/children")
         for row in listed.get("value") or []:
             kind = f"{row.get('runType')} {row.get('runTypeV2')}".lower()
             inner = self.steps(row["runId"]) if "pipeline" in kind else []
-            found += inner or [_read(row)]
-        return found
+            runs += inner or [_read(row)]
+        return runs
 
     def metrics(self, name: str) -> dict[str, float]:
         """The last value of each metric that a job logged, by MLflow's REST protocol.
@@ -74,8 +74,8 @@ class History:
         https://mlflow.org/docs/latest/rest-api.html#get-run
         """
         path = f"/mlflow/v1.0{self._workspace}/api/2.0/mlflow/runs/get"
-        found = self._get(path, run_id=name).get("run", {}).get("data", {}).get("metrics", [])
-        return {row["key"]: float(row["value"]) for row in found}
+        rows = self._get(path, run_id=name).get("run", {}).get("data", {}).get("metrics", [])
+        return {row["key"]: float(row["value"]) for row in rows}
 
     def _get(self, path: str, **query: str) -> dict[str, Any]:
         content: dict[str, Any] = self._arm.ask(self._host + path, **query).json()

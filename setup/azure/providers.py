@@ -23,8 +23,8 @@ def missing_providers(session: AzureSession, needed: Iterable[str]) -> list[str]
     """
     with azure_errors("listing the resource providers"):
         listed = {
-            (one.namespace or "").lower(): one.registration_state
-            for one in session.resources.providers.list()
+            (provider.namespace or "").lower(): provider.registration_state
+            for provider in session.resources.providers.list()
         }
     return [name for name in needed if listed.get(name.lower()) != "Registered"]
 

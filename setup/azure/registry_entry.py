@@ -1,4 +1,4 @@
-"""What a registry has written down of a model, whole.
+"""A registry's whole entry of a model.
 
 azure-ai-ml drops the parts that say whether a model is archived or retired. The paths are its own:
 ``_utils/_registry_utils``, ``_restclient/v2021_10_01_dataplanepreview``.

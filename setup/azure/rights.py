@@ -1,4 +1,4 @@
-"""What the login may do in the recipe's group, or in the subscription while there is no group."""
+"""Rights of the login in the recipe's group, or in the subscription while there is no group."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def missing_rights(session: AzureSession) -> tuple[dict[str, str], str]:
 
 
 def _may(granted: list[dict[str, Any]], action: str) -> bool:
-    """Whether one of the roles allows it: each role's exceptions count for that role alone."""
+    """Tell whether one of the roles allows it: a role's exceptions count for that role alone."""
     return any(
         _matches(role.get("actions", []), action)
         and not _matches(role.get("notActions", []), action)
@@ -41,5 +41,5 @@ def _may(granted: list[dict[str, Any]], action: str) -> bool:
 
 
 def _matches(patterns: list[str], action: str) -> bool:
-    wanted = (re.escape(pattern).replace(r"\*", ".*") for pattern in patterns)
-    return any(re.fullmatch(pattern, action, re.IGNORECASE) for pattern in wanted)
+    expressions = (re.escape(pattern).replace(r"\*", ".*") for pattern in patterns)
+    return any(re.fullmatch(pattern, action, re.IGNORECASE) for pattern in expressions)

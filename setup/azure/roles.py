@@ -62,32 +62,32 @@ def wanted_roles(session: AzureSession, found: Mapping[str, Mapping[str, Any]]) 
     ]
 
 
-def missing_roles(session: AzureSession, wanted: Iterable[Role]) -> list[Role]:
+def missing_roles(session: AzureSession, roles: Iterable[Role]) -> list[Role]:
     """Those that nobody has assigned, by whatever name, at their scope or above it.
 
     Raises:
         FixableError: Azure cannot be asked.
     """
-    wanted = list(wanted)
+    roles = list(roles)
     there: list[tuple[str, str, str]] = []
     with azure_errors("listing the role assignments"):
-        for principal in dict.fromkeys(one.principal for one in wanted):
+        for principal in dict.fromkeys(role.principal for role in roles):
             listed = session.authorization.role_assignments.list_for_scope(
                 session.group_id, filter=f"principalId eq '{principal}'"
             )
-            there += [_assigned(one) for one in listed]
-    return [one for one in wanted if not any(_covers(given, one) for given in there)]
+            there += [_assigned(role) for role in listed]
+    return [role for role in roles if not any(_covers(assignment, role) for assignment in there)]
 
 
-def _assigned(one: Any) -> tuple[str, str, str]:
-    role = one.role_definition_id.rpartition("/")[2].lower()
-    return one.principal_id.lower(), role, one.scope.lower().rstrip("/")
+def _assigned(assignment: Any) -> tuple[str, str, str]:
+    role = assignment.role_definition_id.rpartition("/")[2].lower()
+    return assignment.principal_id.lower(), role, assignment.scope.lower().rstrip("/")
 
 
-def _covers(given: tuple[str, str, str], one: Role) -> bool:
-    principal, role, scope = given
-    same = (principal, role) == (one.principal.lower(), one.role.lower())
-    return same and f"{one.scope.lower()}/".startswith(f"{scope}/")
+def _covers(assignment: tuple[str, str, str], wanted_role: Role) -> bool:
+    principal, role, scope = assignment
+    same = (principal, role) == (wanted_role.principal.lower(), wanted_role.role.lower())
+    return same and f"{wanted_role.scope.lower()}/".startswith(f"{scope}/")
 
 
 def assign(session: AzureSession, role: Role) -> None:

@@ -79,22 +79,22 @@ class AzureSession:
         ``subscriptionPolicies.quotaId``; of the recipe, else AZURE_SUBSCRIPTION_ID, else the only
         enabled one of the login.
         """
-        wanted = self.recipe.azure.subscription or os.environ.get("AZURE_SUBSCRIPTION_ID", "")
+        id_ = self.recipe.azure.subscription or os.environ.get("AZURE_SUBSCRIPTION_ID", "")
         with azure_errors("finding the subscription"):
-            if wanted:
-                found = self.arm.get(f"/subscriptions/{wanted}")
+            if id_:
+                subscription = self.arm.get(f"/subscriptions/{id_}")
             else:
-                found = _only_one(self.arm.list("/subscriptions"))
-        self._refuse_other_tenant(found)
-        return found
+                subscription = _only_one(self.arm.list("/subscriptions"))
+        self._refuse_other_tenant(subscription)
+        return subscription
 
-    def _refuse_other_tenant(self, found: dict[str, Any]) -> None:
-        wanted = self.recipe.azure.tenant
-        if wanted and found.get("tenantId", "").lower() != wanted.lower():
+    def _refuse_other_tenant(self, subscription: dict[str, Any]) -> None:
+        tenant = self.recipe.azure.tenant
+        if tenant and subscription.get("tenantId", "").lower() != tenant.lower():
             raise FixableError(
-                f"subscription {found['subscriptionId']} is of tenant {found.get('tenantId')}, "
-                f"the recipe says {wanted}",
-                f"az login --tenant {wanted}, or correct azure.tenant",
+                f"subscription {subscription['subscriptionId']} is of tenant "
+                f"{subscription.get('tenantId')}, the recipe says {tenant}",
+                f"az login --tenant {tenant}, or correct azure.tenant",
             )
 
     @property
@@ -214,12 +214,15 @@ def _be_quiet() -> None:
 
 
 def _only_one(listed: list[dict[str, Any]]) -> dict[str, Any]:
-    enabled = [found for found in listed if found.get("state") == "Enabled"]
+    enabled = [subscription for subscription in listed if subscription.get("state") == "Enabled"]
     if len(enabled) == 1:
         return enabled[0]
     if not enabled:
         raise FixableError("the login has no enabled subscription", "az login, as another user")
-    names = ", ".join(f"{found['displayName']} ({found['subscriptionId']})" for found in enabled)
+    names = ", ".join(
+        f"{subscription['displayName']} ({subscription['subscriptionId']})"
+        for subscription in enabled
+    )
     raise FixableError(
         f"the login has {len(enabled)} subscriptions: {names}",
         "export AZURE_SUBSCRIPTION_ID=ID, or --set azure.subscription=ID",

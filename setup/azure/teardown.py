@@ -208,8 +208,11 @@ def _endpoint(session: AzureSession, endpoint: Mapping[str, Any]) -> tuple[str, 
     deployments = session.arm.children(f"{endpoint['id']}/deployments")
     names = ", ".join(f"deployment {deployment['name']}" for deployment in deployments)
     costs = [
-        hourly(str(one["properties"].get("instanceType")), (one.get("sku") or {}).get("capacity"))
-        for one in deployments
+        hourly(
+            str(deployment["properties"].get("instanceType")),
+            (deployment.get("sku") or {}).get("capacity"),
+        )
+        for deployment in deployments
     ]
     title = f"endpoint {endpoint['name']}" + (f" with {names}" if names else "")
     return title, " + ".join(costs) or "nothing"

@@ -65,7 +65,9 @@ class Slots:
         self._tags: Mapping[str, str] = (endpoint.tags if endpoint else None) or {}
         self._mirrors = (endpoint.mirror_traffic if endpoint else None) or {}
         self.live = live_traffic(endpoint)
-        self.ours = {name: one for name, one in deployments.items() if self._is_ours(name)}
+        self.ours = {
+            name: deployment for name, deployment in deployments.items() if self._is_ours(name)
+        }
 
     def version(self, name: str) -> str:
         """Return the version of the recipe's model that a deployment serves, empty if of none."""
