@@ -7,7 +7,6 @@ following one's own.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -16,13 +15,14 @@ from setup import console
 from setup.azure.explain import explain
 from setup.azure.infra import template
 from setup.azure.session import AzureSession, azure_errors
+from setup.azure.waiting import wait_until
 from setup.errors import FixableError
 
 if TYPE_CHECKING:
     from setup.azure.inventory import Wanted
 
-PATIENCE = 3600.0  # seconds
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between two looks
+_PATIENCE = 3600.0  # seconds
+_PAUSE = 5.0  # seconds between two looks
 _ENDED = ("Succeeded", "Failed", "Canceled")
 DUPLICATE = "RoleAssignmentExists"
 # A name that another resource has, or one that was deleted and not purged: a part of the code or
@@ -47,7 +47,7 @@ class DeploymentError(FixableError):
 
     @property
     def only_duplicates(self) -> bool:
-        """Whether nothing but role assignments failed, which there are already."""
+        """Tell whether nothing but role assignments failed, which there are already."""
         return self.codes == {DUPLICATE}
 
 
@@ -57,7 +57,7 @@ def deployment_name(session: AzureSession) -> str:
 
 
 def is_running(session: AzureSession) -> bool:
-    """Whether the recipe's deployment is under way, whoever began it.
+    """Tell whether the recipe's deployment is under way, whoever began it.
 
     Raises:
         FixableError: Azure cannot be asked.
@@ -91,7 +91,7 @@ def begin(session: AzureSession, parameters: Mapping[str, Any]) -> None:
             mode=models.DeploymentMode.INCREMENTAL,
             template=template(),
             parameters={
-                key: models.DeploymentParameter(**given) for key, given in parameters.items()
+                key: models.DeploymentParameter(**value) for key, value in parameters.items()
             },
         )
     )
@@ -106,32 +106,32 @@ def begin(session: AzureSession, parameters: Mapping[str, Any]) -> None:
                 raise
 
 
-def follow(session: AzureSession, wanted: Mapping[str, Wanted]) -> None:
+def follow(session: AzureSession, resources: Mapping[str, Wanted]) -> None:
     """Wait until the deployment has ended, and say which resource is being made.
 
-    ``wanted`` is what it makes, by resource id in lower case.
+    ``resources`` is what it makes, by resource id in lower case.
 
     Raises:
         DeploymentError: It failed.
         FixableError: It takes too long, or Azure cannot be asked.
     """
-    name, titles = deployment_name(session), {path: one.title for path, one in wanted.items()}
-    deadline, pause = time.monotonic() + PATIENCE, _FIRST_PAUSE
+    name, titles = (
+        deployment_name(session),
+        {path: resource.title for path, resource in resources.items()},
+    )
     made: set[str] = set()
+
+    def ended() -> tuple[Any, list[Any]] | None:
+        with azure_errors(f"following deployment {name}"):
+            state = _properties(session)
+            rows = list(session.deployments.deployment_operations.list(session.group, name))
+        made.update(_tell(rows, titles, made, bar))
+        return (state, rows) if state.provisioning_state in _ENDED else None
+
     with console.progress_bar("Making resources", total=len(titles)) as bar:
-        while True:
-            with azure_errors(f"following deployment {name}"):
-                found = _properties(session)
-                rows = list(session.deployments.deployment_operations.list(session.group, name))
-            made |= _tell(rows, titles, made, bar)
-            if found.provisioning_state in _ENDED:
-                break
-            if time.monotonic() > deadline:
-                raise _too_long(name)
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
-    if found.provisioning_state != "Succeeded":
-        raise _failure(name, found, rows, wanted)
+        state, rows = wait_until(ended, _PATIENCE, _PAUSE, f"deployment {name}")
+    if state.provisioning_state != "Succeeded":
+        raise _failure(name, state, rows, resources)
 
 
 def _tell(rows: list[Any], titles: Mapping[str, str], made: set[str], bar: Any) -> set[str]:
@@ -151,43 +151,38 @@ def _target(row: Any) -> str:
     return str(target.id if target else "").lower()
 
 
-def _too_long(name: str) -> FixableError:
-    return FixableError(
-        f"deployment {name} is not done after {PATIENCE / 60:.0f} minutes; it goes on in Azure",
-        "run the same command again: it follows what is under way",
-    )
-
-
 def _failure(
-    name: str, found: Any, rows: list[Any], wanted: Mapping[str, Wanted]
+    name: str, state: Any, rows: list[Any], resources: Mapping[str, Wanted]
 ) -> DeploymentError:
     causes = [
-        (wanted.get(_target(row)), code, message, row)
+        (resources.get(_target(row)), code, message, row)
         for row in rows
         if row.properties.provisioning_state == "Failed"
         for code, message in _leaves(_error_of(row))
     ]
     if not causes:
         code, message = next(
-            _leaves(found.error), (found.provisioning_state, "Azure does not say why")
+            _leaves(state.error), (state.provisioning_state, "Azure does not say why")
         )
         return DeploymentError(_explained(f"deployment {name}", code, message, 400), {code})
     worst = next((cause for cause in causes if cause[1] != DUPLICATE), causes[0])
-    one, code, message, row = worst
+    resource, code, message, row = worst
     status = _STATUS.get(str(row.properties.status_code or ""), 400)
-    title = one.title if one else "the role assignments"
+    title = resource.title if resource else "the role assignments"
     line = _explained(f"making {title}", code, message, status)
-    if one:
-        line.fix = _other_name(one, f"{code} {message}") or line.fix
+    if resource:
+        line.fix = _other_name(resource, f"{code} {message}") or line.fix
     return DeploymentError(line, {cause[1] for cause in causes})
 
 
-def _other_name(one: Wanted, said: str) -> str:
+def _other_name(resource: Wanted, said: str) -> str:
     """The fix where the name is taken, else empty."""
     help_ = next((help_ for part, help_ in _TAKEN.items() if part in said.lower()), None)
     if help_ is None:
         return ""
-    return f"--set {one.setting}=NAME" + (f", or {help_.format(name=one.name)}" if help_ else "")
+    return f"--set {resource.setting}=NAME" + (
+        f", or {help_.format(name=resource.name)}" if help_ else ""
+    )
 
 
 def _error_of(row: Any) -> Any:
@@ -212,8 +207,8 @@ def _inside(message: Any) -> list[Any]:
         content = json.loads(message or "")
     except ValueError:
         return []
-    found = content.get("error") if isinstance(content, dict) else None
-    return [found] if isinstance(found, dict) else []
+    error = content.get("error") if isinstance(content, dict) else None
+    return [error] if isinstance(error, dict) else []
 
 
 def _value(error: Any, name: str) -> Any:

@@ -14,7 +14,6 @@ from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 
 OUTPUT = "trained_model"  # what every job of ours leaves under this name is registered
-_JOBS = "2024-04-01"
 _FORMAT = 1  # raise it when a change of code makes other jobs of the same recipe
 _DIGITS = 10
 # How it is run, not what comes out; as in setup/finetune/run.py.
@@ -31,29 +30,29 @@ class Attempt:
 
     @property
     def completed(self) -> bool:
-        """Whether it has the output."""
+        """Tell whether it has the output."""
         return self.status == "Completed"
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Tell whether it has ended, well or not."""
         return self.status in ENDED
 
 
 def job_name(recipe: AzureRecipe, assets: dict[str, DataAsset], number: int = 1) -> str:
     """The name of an attempt: the same data, model and settings have the same name."""
-    given = recipe.finetune
+    finetune = recipe.finetune
     settings: dict[str, Any] = {
-        "component": [given.component_registry, given.component, given.component_version],
-        "inputs": given.component_inputs(),
+        "component": [finetune.component_registry, finetune.component, finetune.component_version],
+        "inputs": finetune.component_inputs(),
     }
-    if given.route == "own" and given.trainer:
-        settings = {"trainer": given.trainer.model_dump(exclude=_NOT_IN_NAME)}
+    if finetune.route == "own" and finetune.trainer:
+        settings = {"trainer": finetune.trainer.model_dump(exclude=_NOT_IN_NAME)}
     content = {
         "format": _FORMAT,
         "model": recipe.model.model_dump(exclude={"context_window"}),
         "data": {part: str(asset) for part, asset in assets.items()},
-        "machines": [given.compute.sku, given.compute.nodes],
+        "machines": [finetune.compute.sku, finetune.compute.nodes],
         **settings,
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -70,15 +69,15 @@ def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt
     while True:
         name = job_name(session.recipe, assets, number)
         with azure_errors(f"looking for job {name}"):
-            found = session.arm.find(f"{session.workspace_path()}/jobs/{name}", _JOBS)
-        if found is None:
+            job = session.arm.find(f"{session.workspace_path()}/jobs/{name}")
+        if job is None:
             return last
-        last = Attempt(name, number, str(found["properties"]["status"]))
+        last = Attempt(name, number, str(job["properties"]["status"]))
         number += 1
 
 
 def newest_attempt(session: AzureSession) -> Attempt | None:
-    """The newest job of the recipe and its data; None also where that is not prepared here.
+    """Return the newest job of the recipe and its data; None also where that is not prepared here.
 
     Raises:
         FixableError: A row of the train split cannot be used, or Azure cannot be asked.

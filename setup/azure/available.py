@@ -1,4 +1,4 @@
-"""Whether the names that the recipe uses are free, or name what it made before."""
+"""Names that the recipe uses: free, or of what it made before, or taken."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from setup.azure.explain import FORBIDDEN, status_of
 from setup.azure.names import Names, derive_names
 from setup.azure.ours import (
-    GROUPS,
     find_group,
     refuse_deleting,
     refuse_foreign,
     refuse_foreign_group,
-    status_of,
 )
 from setup.azure.session import AzureSession, azure_errors
 from setup.azure.vault import is_recoverable
 from setup.doctor import Check
 from setup.errors import FixableError
 
-_ENDPOINTS = "2024-04-01"
 _ML = "Microsoft.MachineLearningServices"
-_FORBIDDEN = 403
 
 Resources = Mapping[str, Mapping[str, Any]]
 
@@ -35,7 +32,6 @@ class _Shared:
     field: str
     provider: str
     kind: str
-    api_version: str
     name: str
 
     @property
@@ -59,7 +55,7 @@ def name_checks(session: AzureSession) -> Iterator[Check]:
 
 
 def _told(title: str, look: Callable[[], tuple[str, str]]) -> Check:
-    """What ``look`` says, a detail and a fix; what it raises is a finding too."""
+    """Make a finding of what ``look`` says, a detail and a fix, or of what it raises."""
     try:
         return Check(title, *look())
     except FixableError as error:
@@ -69,8 +65,8 @@ def _told(title: str, look: Callable[[], tuple[str, str]]) -> Check:
 def _there(session: AzureSession) -> Resources:
     """Everything in the group as Azure lists it, by ``type/name`` in lower case."""
     with azure_errors(f"listing what is in resource group {session.group}"):
-        found = session.arm.list(f"{session.group_id}/resources", GROUPS)
-    return {f"{one['type']}/{one['name']}".lower(): one for one in found}
+        resources = session.arm.list(f"{session.group_id}/resources")
+    return {f"{resource['type']}/{resource['name']}".lower(): resource for resource in resources}
 
 
 def _group(session: AzureSession, group: Mapping[str, Any] | None) -> str:
@@ -78,28 +74,26 @@ def _group(session: AzureSession, group: Mapping[str, Any] | None) -> str:
         return f"{session.group} is free"
     refuse_deleting(session, group)
     refuse_foreign_group(session, group)
-    location, wanted = str(group.get("location", "")), session.recipe.azure.location
+    location, region = str(group.get("location", "")), session.recipe.azure.location
     detail = f"{session.group} is there, in {location}"
-    if location.replace(" ", "").lower() != wanted:
-        detail += f"; its resources will be in {wanted}"
+    if location.replace(" ", "").lower() != region:
+        detail += f"; its resources will be in {region}"
     return detail
 
 
 def _shared(names: Names) -> list[_Shared]:
     return [
-        _Shared("storage", "Microsoft.Storage", "storageAccounts", "2023-05-01", names.storage),
-        _Shared("key_vault", "Microsoft.KeyVault", "vaults", "2023-07-01", names.key_vault),
-        _Shared(
-            "registry", "Microsoft.ContainerRegistry", "registries", "2023-07-01", names.registry
-        ),
+        _Shared("storage", "Microsoft.Storage", "storageAccounts", names.storage),
+        _Shared("key_vault", "Microsoft.KeyVault", "vaults", names.key_vault),
+        _Shared("registry", "Microsoft.ContainerRegistry", "registries", names.registry),
     ]
 
 
 def _free_or_ours(session: AzureSession, shared: _Shared, there: Resources) -> tuple[str, str]:
-    """What there is to say about the name, and the fix if there is one to make."""
+    """Say of the name what there is to say, and the fix if there is one to make."""
     kind = f"{shared.provider}/{shared.kind}"
-    if found := there.get(f"{kind}/{shared.name}".lower()):
-        refuse_foreign(f"{shared.title} {shared.name}", found, f"azure.{shared.field}")
+    if resource := there.get(f"{kind}/{shared.name}".lower()):
+        refuse_foreign(f"{shared.title} {shared.name}", resource, f"azure.{shared.field}")
         return f"{shared.name} is ours", ""
     if shared.kind == "vaults" and is_recoverable(session):
         return f"{shared.name} was deleted and not purged: provision takes it back", ""
@@ -107,9 +101,9 @@ def _free_or_ours(session: AzureSession, shared: _Shared, there: Resources) -> t
     body = {"name": shared.name, "type": kind}
     try:
         with azure_errors(f"asking whether the name {shared.name} is free"):
-            answer = session.arm.post(f"{path}/checkNameAvailability", shared.api_version, body)
+            answer = session.arm.post(f"{path}/checkNameAvailability", body)
     except FixableError as error:
-        if status_of(error) != _FORBIDDEN:
+        if status_of(error) != FORBIDDEN:
             raise
         # It takes a right on the subscription, where everything else takes one on the group.
         return f"{shared.name}: you may not ask whether it is free, provision will find out", ""
@@ -124,12 +118,12 @@ def _inside(session: AzureSession, names: Names, there: Resources) -> str:
     parts = []
     for field in ("workspace", "hub", "project"):
         name = str(getattr(names, field))
-        found = there.get(f"{_ML}/workspaces/{name}".lower())
-        if found:
-            refuse_foreign(f"{field} {name}", found, f"azure.{field}")
-        parts.append(f"{name} is {'ours' if found else 'free'}")
+        resource = there.get(f"{_ML}/workspaces/{name}".lower())
+        if resource:
+            refuse_foreign(f"{field} {name}", resource, f"azure.{field}")
+        parts.append(f"{name} is {'ours' if resource else 'free'}")
     path = f"{session.workspace_path()}/onlineEndpoints"
     with azure_errors(f"reading endpoint {names.endpoint}"):
-        endpoint = session.arm.find(f"{path}/{names.endpoint}", _ENDPOINTS)
+        endpoint = session.arm.find(f"{path}/{names.endpoint}")
     parts.append(f"endpoint {names.endpoint} is {'ours' if endpoint else 'not there yet'}")
     return ", ".join(parts)

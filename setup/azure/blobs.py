@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from setup.azure.arm import STORAGE_RETRIES
 from setup.azure.session import AzureSession
 
 if TYPE_CHECKING:
@@ -19,16 +20,10 @@ ARTIFACT_STORE = "workspaceartifactstore"
 # Every block is a request; a file may have 50,000 of them.
 _BLOCK = 4 << 20
 _END = 64 << 10  # bytes of a log that are looked at
-_RETRIES: dict[str, Any] = {
-    "retry_total": 4,
-    "initial_backoff": 1,
-    "increment_base": 2,
-    "connection_timeout": 20,
-}
 
 
 class Uploaded(NamedTuple):
-    """Where a file lies: the datastore's URI, and whether anything had to be sent."""
+    """An uploaded file: its URI in the datastore, and whether anything had to be sent."""
 
     uri: str
     sent: bool
@@ -49,7 +44,7 @@ def container_of(session: AzureSession, datastore: str) -> ContainerClient:
         store.container_name,
         credential=session.credential,
         max_single_put_size=_BLOCK,
-        **_RETRIES,
+        **STORAGE_RETRIES,
     )
 
 

@@ -38,32 +38,32 @@ def find_component(session: AzureSession) -> Component:
     """
     from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
 
-    given = session.recipe.finetune
-    named = f"component {given.component} {given.component_version}"
-    with azure_errors(f"asking registry {given.component_registry} for {named}"):
+    finetune = session.recipe.finetune
+    named = f"component {finetune.component} {finetune.component_version}"
+    with azure_errors(f"asking registry {finetune.component_registry} for {named}"):
         try:
-            components = session.ml_registry(given.component_registry).components
-            found: Component = components.get(given.component, given.component_version)
+            components = session.ml_registry(finetune.component_registry).components
+            component: Component = components.get(finetune.component, finetune.component_version)
         except ResourceNotFoundError:
             raise FixableError(
-                f"registry {given.component_registry} has no {named}",
+                f"registry {finetune.component_registry} has no {named}",
                 "correct finetune.component and finetune.component_version",
             ) from None
-    return found
+    return component
 
 
 def component_inputs(
     session: AzureSession, component: Component, assets: Mapping[str, DataAsset]
 ) -> dict[str, Any]:
-    """What the component is given: the recipe's inputs, the cluster, one model, the data.
+    """Return the component's inputs: the recipe's inputs, the cluster, one model, the data.
 
     Raises:
         FixableError: Something the component does not take, with every such thing in one line.
     """
     recipe, declared = session.recipe, dict(component.inputs)
-    given = _machines(session, declared) | dict(recipe.finetune.component_inputs())
+    inputs = _machines(session, declared) | dict(recipe.finetune.component_inputs())
     _refuse_own(recipe, declared)
-    checked, wrong = _check(declared, given)
+    checked, wrong = _check(declared, inputs)
     references = _model(recipe) | _data(assets)
     missing = [name for name in references if name not in declared]
     wrong += [f"{name}: the component has no such input" for name in missing]
@@ -75,7 +75,7 @@ def component_inputs(
 
 
 def _refuse_own(recipe: AzureRecipe, declared: Mapping[str, Any]) -> None:
-    """What other fields of the recipe decide cannot be an input as well."""
+    """Refuse inputs that other fields of the recipe decide."""
     for name in recipe.finetune.inputs:
         field = ""
         if name.startswith((_COMPUTE, _SERVERLESS_SKU)):
@@ -93,24 +93,24 @@ def _refuse_own(recipe: AzureRecipe, declared: Mapping[str, Any]) -> None:
 
 def _machines(session: AzureSession, declared: Mapping[str, Any]) -> dict[str, Literal]:
     """Cluster, nodes and GPUs for every step; the component's own SKUs are retired ones."""
-    given = session.recipe.finetune.compute
-    found: dict[str, Literal] = {}
+    cluster = session.recipe.finetune.compute
+    inputs: dict[str, Literal] = {}
     for name in declared:
         if name.startswith(_COMPUTE):
-            found[name] = given.name
+            inputs[name] = cluster.name
         elif name.startswith(_SERVERLESS_SKU):
-            found[name] = given.sku
+            inputs[name] = cluster.sku
     if _NODES in declared:
-        found[_NODES] = given.nodes
+        inputs[_NODES] = cluster.nodes
     if _GPUS in declared:
-        gpus = find_size(session, region_sizes(session), given.sku).gpus
+        gpus = find_size(session, region_sizes(session), cluster.sku).gpus
         if not gpus:
             raise FixableError(
-                f"{given.sku} has no GPU, which the component needs",
+                f"{cluster.sku} has no GPU, which the component needs",
                 "set finetune.compute.sku to one that has, or finetune.route to own",
             )
-        found[_GPUS] = gpus
-    return found
+        inputs[_GPUS] = gpus
+    return inputs
 
 
 def _model(recipe: AzureRecipe) -> dict[str, Any]:

@@ -16,7 +16,7 @@ Table = Literal["job", "deployment"]
 
 
 class Cause(NamedTuple):
-    """What probably went wrong, what helps, and the line that shows it."""
+    """A probable cause, what helps, and the line that shows it."""
 
     cause: str
     fix: str

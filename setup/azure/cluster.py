@@ -6,8 +6,6 @@ from typing import Any
 
 from setup.azure.session import AzureSession, azure_errors
 
-_API = "2024-04-01"
-
 
 def find_cluster(session: AzureSession) -> dict[str, Any] | None:
     """The recipe's cluster as Azure describes it, None where there is none.
@@ -17,4 +15,4 @@ def find_cluster(session: AzureSession) -> dict[str, Any] | None:
     """
     name = session.recipe.finetune.compute.name
     with azure_errors(f"looking for cluster {name}"):
-        return session.arm.find(f"{session.workspace_path()}/computes/{name}", _API)
+        return session.arm.find(f"{session.workspace_path()}/computes/{name}")

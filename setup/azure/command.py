@@ -1,4 +1,4 @@
-"""What every command on a recipe for Azure has around it."""
+"""Surroundings of every command on a recipe for Azure."""
 
 from __future__ import annotations
 

@@ -22,7 +22,6 @@ from setup.step import Result
 if TYPE_CHECKING:
     from azure.ai.ml.entities import OnlineEndpoint
 
-_API = "2024-04-01"
 # What makes a custom connection one of Prompt flow: without these the portal does not list it.
 _OF_PROMPT_FLOW = {
     "azureml.flow.connection_type": "Custom",
@@ -31,12 +30,14 @@ _OF_PROMPT_FLOW = {
 
 
 def plan(recipe: AzureRecipe) -> list[str]:
-    """What ``run`` would do, a line each."""
+    """List what ``run`` would do, a line each."""
     session = AzureSession(recipe)
     name, project = recipe.connection, recipe.azure.project
     endpoint = ManagedEndpoint(session)
     there = _find(session) is not None
-    also = [f"{name}-{one}" for one in sorted(endpoint.deployments())] or [f"{name}-DEPLOYMENT"]
+    also = [f"{name}-{deployment}" for deployment in sorted(endpoint.deployments())] or [
+        f"{name}-DEPLOYMENT"
+    ]
     return [
         f"{'check' if there else 'make'} connection {name} of project {project}: endpoint "
         f"{endpoint.name} and its key",
@@ -53,14 +54,14 @@ def run(recipe: AzureRecipe) -> Result:
     """
     session = AzureSession(recipe)
     endpoint = ManagedEndpoint(session)
-    found = endpoint.need()
-    key, configs = endpoint.key(), connection_configs(recipe, found)
+    there = endpoint.need()
+    key, configs = endpoint.key(), connection_configs(recipe, there)
     changed = connect_project(session, configs, key)
     here = {recipe.connection: configs}
-    for deployment in sorted({*found.traffic, *found.mirror_traffic}):
+    for deployment in sorted({*there.traffic, *there.mirror_traffic}):
         here[f"{recipe.connection}-{deployment}"] = {**configs, "deployment": deployment}
-    changed = connect_here(here, key) or changed
-    gone = _forget_deleted(recipe, configs["endpoint"], {*endpoint.deployments(), *found.traffic})
+    changed = keep_connections(here, {"key": key}) or changed
+    gone = _forget_deleted(recipe, configs["endpoint"], {*endpoint.deployments(), *there.traffic})
     detail = (
         f"connection {recipe.connection} of project {recipe.azure.project} reaches endpoint "
         f"{endpoint.name}, and so do {', '.join(here)} on this machine, the key kept by "
@@ -73,14 +74,14 @@ def run(recipe: AzureRecipe) -> Result:
 
 
 def connection_configs(recipe: AzureRecipe, endpoint: OnlineEndpoint) -> dict[str, str]:
-    """What the connection tells of the endpoint, without the key; it follows the traffic."""
-    given = recipe.endpoint
+    """Return what the connection tells of the endpoint, without the key; it follows the traffic."""
+    settings = recipe.endpoint
     return {
         "endpoint": str(endpoint.scoring_uri),
         "context_window": str(recipe.model.context_window),
         "system_role": recipe.model.system_role,
-        "timeout": f"{given.request_timeout_ms / 1000:g}",
-        "concurrency": str(given.max_concurrent_requests * given.instances),
+        "timeout": f"{settings.request_timeout_ms / 1000:g}",
+        "concurrency": str(settings.max_concurrent_requests * settings.instances),
     }
 
 
@@ -90,9 +91,9 @@ def connect_project(session: AzureSession, configs: dict[str, str], key: str) ->
     Raises:
         FixableError: No such project, Azure refuses, or what was written cannot be read back.
     """
-    wanted = Settings.from_values({**configs, "key": key})
-    found = _find(session)
-    if found and _is_of_prompt_flow(found) and _as_prompt_flow_reads(session) == wanted:
+    settings = Settings.from_values({**configs, "key": key})
+    connection = _find(session)
+    if connection and _is_of_prompt_flow(connection) and _as_prompt_flow_reads(session) == settings:
         return False
     name = session.recipe.connection
     properties = {
@@ -104,23 +105,14 @@ def connect_project(session: AzureSession, configs: dict[str, str], key: str) ->
         "metadata": {**configs, **_OF_PROMPT_FLOW},
     }
     with azure_errors(f"connection {name} of project {session.recipe.azure.project}"):
-        session.arm.put(_path(session), _API, {"properties": properties})
-    if _as_prompt_flow_reads(session) != wanted:
+        session.arm.put(_path(session), {"properties": properties})
+    if _as_prompt_flow_reads(session) != settings:
         raise FixableError(
             f"connection {name} of project {session.recipe.azure.project} was written, but Prompt "
             "flow does not read the same back",
             "wait a minute and run the same command again",
         )
     return True
-
-
-def connect_here(wanted: dict[str, dict[str, str]], key: str) -> bool:
-    """Make or correct this machine's connections, configs by name; False when all were right.
-
-    Raises:
-        FixableError: The keyring cannot keep a secret.
-    """
-    return keep_connections(wanted, {"key": key})
 
 
 def _forget_deleted(recipe: AzureRecipe, uri: str, there: set[str]) -> list[str]:
@@ -140,11 +132,11 @@ def _path(session: AzureSession) -> str:
 
 def _find(session: AzureSession) -> dict[str, Any] | None:
     with azure_errors(f"reading connection {session.recipe.connection}"):
-        return session.arm.find(_path(session), _API)
+        return session.arm.find(_path(session))
 
 
-def _is_of_prompt_flow(found: dict[str, Any]) -> bool:
-    metadata = (found.get("properties") or {}).get("metadata") or {}
+def _is_of_prompt_flow(connection: dict[str, Any]) -> bool:
+    metadata = (connection.get("properties") or {}).get("metadata") or {}
     return _OF_PROMPT_FLOW.items() <= metadata.items()
 
 

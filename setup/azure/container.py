@@ -52,13 +52,13 @@ class Container:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What the container is told; setup/azure/scoring/serve.py reads it."""
-        given, probe = self._recipe.endpoint, self._recipe.endpoint.readiness
+        """Return what the container is told; setup/azure/scoring/serve.py reads it."""
+        settings, probe = self._recipe.endpoint, self._recipe.endpoint.readiness
         return {
             "DEPLOYMENT": self._deployment,
             "CONTEXT_WINDOW": str(self._recipe.model.context_window),
-            "SLOTS": str(given.max_concurrent_requests),
-            "REQUEST_TIMEOUT": f"{given.request_timeout_ms / 1000:g}",
+            "SLOTS": str(settings.max_concurrent_requests),
+            "REQUEST_TIMEOUT": f"{settings.request_timeout_ms / 1000:g}",
             "START_TIMEOUT": str(probe.initial_delay + probe.period * probe.failure_threshold),
         }
 
@@ -74,8 +74,8 @@ class Container:
 
     def ensure(self) -> str:
         """The id of the environment, made if it is not there."""
-        if found := self.find():
-            return found
+        if environment := self.find():
+            return environment
         with (
             tempfile.TemporaryDirectory(prefix="finetune-phi-") as folder,
             azure_errors(f"environment {NAME}"),
@@ -106,12 +106,12 @@ def context_version() -> str:
 
 
 def _files() -> dict[str, Path]:
-    """Where in the build context which file goes, in a fixed order."""
-    found = {name: REPOSITORY / _SCORING / name for name in _AT_THE_TOP}
+    """Return the files by their place in the build context, in a fixed order."""
+    places = {name: REPOSITORY / _SCORING / name for name in _AT_THE_TOP}
     for pattern in _MODULES:
         for path in sorted(REPOSITORY.glob(pattern)):
-            found[path.relative_to(REPOSITORY).as_posix()] = path
-    return found
+            places[path.relative_to(REPOSITORY).as_posix()] = path
+    return places
 
 
 def _environment(context: Path) -> Environment:

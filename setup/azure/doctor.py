@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from setup.azure.available import name_checks
+from setup.azure.explain import FORBIDDEN, status_of
 from setup.azure.lifecycle import checked_on, registry_says, retirements
 from setup.azure.names import derive_names
-from setup.azure.ours import status_of
 from setup.azure.prices import base_costs, endpoint_costs, finetune_costs, price_lines
 from setup.azure.providers import missing_providers
 from setup.azure.quota import Size, demands, find_size, region_sizes
@@ -36,7 +36,6 @@ _LIMITED = {
     "AzurePass": "an Azure Pass",
     "DreamSpark": "DreamSpark",
 }
-_FORBIDDEN = 403
 _SPONSORED = "Sponsored"  # GPU on request, out of a credit that ends
 
 
@@ -71,10 +70,10 @@ def _guard(name: str, check: Callable[[], Check]) -> Check:
 
 
 def _lifecycle(recipe: AzureRecipe) -> Iterator[Check]:
-    found = retirements(recipe)
-    for one in found:
-        yield Check("retirement", one.line(), one.fix if one.passed else "")
-    if not found:
+    listed = retirements(recipe)
+    for retirement in listed:
+        yield Check("retirement", retirement.line(), retirement.fix if retirement.passed else "")
+    if not listed:
         known = (
             f"nothing of the recipe is retired as of {checked_on()} (setup/azure/lifecycle.yaml)"
         )
@@ -83,10 +82,10 @@ def _lifecycle(recipe: AzureRecipe) -> Iterator[Check]:
 
 def _login(session: AzureSession) -> Check:
     who = session.principal
-    given = session.subscription
+    subscription = session.subscription
     detail = (
         f"{who.kind} {who.object_id} of tenant {session.tenant_id}, "
-        f"subscription {given.get('displayName')} ({session.subscription_id})"
+        f"subscription {subscription.get('displayName')} ({session.subscription_id})"
     )
     return Check("login", detail)
 
@@ -95,18 +94,18 @@ def _region(session: AzureSession, sizes: dict[str, Size]) -> Check:
     """Also fills ``sizes``, which later checks read."""
     sizes |= region_sizes(session)
     recipe = session.recipe
-    wanted = dict.fromkeys([recipe.finetune.compute.sku, recipe.endpoint.sku])
-    found = [find_size(session, sizes, sku) for sku in wanted]
-    offered = ", ".join(f"{size.name} ({size.cores} cores, {size.gpus} GPU)" for size in found)
+    skus = dict.fromkeys([recipe.finetune.compute.sku, recipe.endpoint.sku])
+    offers = [find_size(session, sizes, sku) for sku in skus]
+    offered = ", ".join(f"{size.name} ({size.cores} cores, {size.gpus} GPU)" for size in offers)
     return Check("region", f"{recipe.azure.location} offers {offered}")
 
 
 def _subscription(session: AzureSession, sizes: dict[str, Size]) -> Check:
-    given = session.subscription
-    state = str(given.get("state"))
+    subscription = session.subscription
+    state = str(subscription.get("state"))
     if state != "Enabled":
         return Check("subscription", f"it is {state}", "https://portal.azure.com: enable or pay it")
-    offer = str((given.get("subscriptionPolicies") or {}).get("quotaId") or "")
+    offer = str((subscription.get("subscriptionPolicies") or {}).get("quotaId") or "")
     limited = next((name for start, name in _LIMITED.items() if offer.startswith(start)), "")
     if limited and _wants_gpu(session.recipe, sizes):
         fix = "make it pay-as-you-go in the portal, or --recipe gguf-azure, which needs no GPU"
@@ -118,15 +117,15 @@ def _subscription(session: AzureSession, sizes: dict[str, Size]) -> Check:
 
 
 def _wants_gpu(recipe: AzureRecipe, sizes: dict[str, Size]) -> bool:
-    wanted = (recipe.finetune.compute.sku.lower(), recipe.endpoint.sku.lower())
-    return any(sizes[sku].gpus for sku in wanted if sku in sizes)
+    skus = (recipe.finetune.compute.sku.lower(), recipe.endpoint.sku.lower())
+    return any(sizes[sku].gpus for sku in skus if sku in sizes)
 
 
 def _providers(session: AzureSession) -> Check:
     try:
         missing = missing_providers(session, _PROVIDERS)
     except FixableError as error:
-        if status_of(error) != _FORBIDDEN:
+        if status_of(error) != FORBIDDEN:
             raise
         # It takes a right on the subscription; with one on the group alone provision works too.
         return Check("providers", "you may not list them, provision will find out")
@@ -149,15 +148,15 @@ def _rights(session: AzureSession) -> Check:
 
 def _quota(session: AzureSession, sizes: dict[str, Size]) -> Iterator[Check]:
     try:
-        found = demands(session, sizes) if sizes else []
+        listed = demands(session, sizes) if sizes else []
     except FixableError as error:
         yield Check("quota", error.what, error.fix)
         return
     recipe = session.recipe
     where = f"--recipe {recipe.name} --set azure.location={recipe.azure.location}"
-    for demand in found:
-        wanted = f"--family '{demand.family}' --request {demand.sufficient_limit}"
-        ask = "" if demand.enough else f"python -m setup quota {where} {wanted}"
+    for demand in listed:
+        request = f"--family '{demand.family}' --request {demand.sufficient_limit}"
+        ask = "" if demand.enough else f"python -m setup quota {where} {request}"
         yield Check("quota", demand.line(), ask)
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from setup.azure import waiting
 from setup.azure.explain import code_and_message
 from setup.azure.names import derive_names
 from setup.azure.ours import tags_of
 from setup.azure.session import AzureSession, azure_errors
-from setup.azure.traffic import live_traffic, tags_after
-from setup.azure.waiting import follow, nothing_printed, under_way, when_free
+from setup.azure.traffic import Slots, live_traffic
+from setup.azure.waiting import PAUSE, follow, nothing_printed, under_way, wait_until, when_free
 from setup.errors import FixableError
 
 if TYPE_CHECKING:
@@ -56,15 +54,15 @@ class ManagedEndpoint:
 
         with azure_errors(f"reading endpoint {self.name}"):
             try:
-                found: OnlineEndpoint = self.ml.online_endpoints.get(self.name)
+                endpoint: OnlineEndpoint = self.ml.online_endpoints.get(self.name)
             except ResourceNotFoundError:
                 return None
-        return found
+        return endpoint
 
     def need(self) -> OnlineEndpoint:
         """The endpoint, an error where there is none."""
-        if found := self.find():
-            return found
+        if endpoint := self.find():
+            return endpoint
         raise FixableError(
             f"workspace {self._names.workspace} has no endpoint {self.name}",
             f"python -m setup deploy --recipe {self._recipe.name}",
@@ -72,34 +70,36 @@ class ManagedEndpoint:
 
     def ensure(self) -> bool:
         """Make the endpoint, or put it right, its traffic as it is; False when it was right."""
-        found = self._settled()
-        if found is None:
+        endpoint = self._settled()
+        if endpoint is None:
             self._put(self._wanted())
             return True
-        self._refuse_unlike(found)
-        tags = {**(found.tags or {}), **tags_of(self._recipe)}
-        if found.provisioning_state == "Succeeded" and tags == (found.tags or {}):
+        self._refuse_unlike(endpoint)
+        tags = {**(endpoint.tags or {}), **tags_of(self._recipe)}
+        if endpoint.provisioning_state == "Succeeded" and tags == (endpoint.tags or {}):
             return False
-        found.tags = tags
-        self._put(found)
+        endpoint.tags = tags
+        self._put(endpoint)
         return True
 
     def _settled(self) -> OnlineEndpoint | None:
         """The endpoint when nothing is under way on it any more."""
-        found = self.find()
-        if found and under_way(found.provisioning_state):
+        endpoint = self.find()
+        if endpoint and under_way(endpoint.provisioning_state):
             follow(f"Endpoint {self.name}", None, self._state, _PATIENCE)
-            found = self.find()
-        return found
+            endpoint = self.find()
+        return endpoint
 
-    def _refuse_unlike(self, found: OnlineEndpoint) -> None:
-        if found.auth_mode != "key":
+    def _refuse_unlike(self, endpoint: OnlineEndpoint) -> None:
+        if endpoint.auth_mode != "key":
             raise FixableError(
-                f"endpoint {self.name} takes {found.auth_mode}, the flows need a key",
+                f"endpoint {self.name} takes {endpoint.auth_mode}, the flows need a key",
                 "--set endpoint.name=ANOTHER: how an endpoint is asked cannot be changed",
             )
-        identities = found.identity.user_assigned_identities if found.identity else None
-        if self._identity.lower() not in {str(one.resource_id).lower() for one in identities or ()}:
+        identities = endpoint.identity.user_assigned_identities if endpoint.identity else None
+        if self._identity.lower() not in {
+            str(identity.resource_id).lower() for identity in identities or ()
+        }:
             raise FixableError(
                 f"endpoint {self.name} has not the identity {self._names.identity}",
                 "--set endpoint.name=ANOTHER: the identity of an endpoint cannot be changed",
@@ -124,7 +124,7 @@ class ManagedEndpoint:
             public_network_access="enabled",
         )
 
-    def _put(self, wanted: OnlineEndpoint) -> None:
+    def _put(self, endpoint: OnlineEndpoint) -> None:
         from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
         what = f"Endpoint {self.name}"
@@ -132,7 +132,7 @@ class ManagedEndpoint:
         def begin() -> Any:
             self._settled()
             try:
-                return self.ml.online_endpoints.begin_create_or_update(wanted)
+                return self.ml.online_endpoints.begin_create_or_update(endpoint)
             except HttpResponseError as error:
                 self._refuse_name(error)
                 raise
@@ -161,30 +161,26 @@ class ManagedEndpoint:
             ) from None
 
     def _state(self) -> str:
-        found = self.find()
-        return str(found.provisioning_state) if found else "missing"
+        endpoint = self.find()
+        return str(endpoint.provisioning_state) if endpoint else "missing"
+
+    def slots(self) -> Slots:
+        """Return the deployments as they are now, and what they serve."""
+        return Slots(self._recipe, self.find(), self.deployments())
 
     def shift(self, traffic: dict[str, int], taken_from: str = "") -> None:
         """Share the traffic in per cent; ``taken_from`` is the deployment that is rolled back."""
-        found = self.need()
-        found.tags = tags_after(found, traffic, taken_from)
-        found.traffic = dict(traffic)
+        endpoint = self.need()
+        slots = Slots(self._recipe, endpoint, self.deployments())
+        endpoint.tags = slots.tags_after(traffic, taken_from)
+        endpoint.traffic = dict(traffic)
         # A deployment is sent requests or, as a mirror, copies of them, never both.
-        copies = found.mirror_traffic.items()
-        found.mirror_traffic = {name: share for name, share in copies if name not in traffic}
-        self._put(found)
-        self._see(traffic)
-
-    def _see(self, traffic: dict[str, int]) -> None:
-        """Wait until Azure shows it, a moment later: https://github.com/Azure/azure-dev/pull/3881"""
-        deadline = time.monotonic() + _SEEN
-        while (shown := live_traffic(self.need())) != traffic:
-            if time.monotonic() > deadline:
-                raise FixableError(
-                    f"endpoint {self.name} was told the traffic {traffic} and shows {shown}",
-                    "run the same command again",
-                )
-            time.sleep(waiting.PAUSE)
+        copies = endpoint.mirror_traffic.items()
+        endpoint.mirror_traffic = {name: share for name, share in copies if name not in traffic}
+        self._put(endpoint)
+        # Azure shows it a moment later: https://github.com/Azure/azure-dev/pull/3881
+        what = f"endpoint {self.name} was told the traffic {traffic}, and shows another one"
+        wait_until(lambda: live_traffic(self.need()) == traffic, _SEEN, PAUSE, what)
 
     def key(self) -> str:
         """The primary key; for this process's memory and for connections only."""
@@ -197,10 +193,10 @@ class ManagedEndpoint:
 
         with azure_errors(f"reading deployment {name} of endpoint {self.name}"):
             try:
-                found: Any = self.ml.online_deployments.get(name, self.name)
+                deployment: Any = self.ml.online_deployments.get(name, self.name)
             except ResourceNotFoundError:
                 return None
-        return cast("ManagedOnlineDeployment", found)
+        return cast("ManagedOnlineDeployment", deployment)
 
     def deployments(self) -> dict[str, ManagedOnlineDeployment]:
         """The deployments by name; none where there is no endpoint."""
@@ -211,7 +207,7 @@ class ManagedEndpoint:
                 listed: Any = list(self.ml.online_deployments.list(self.name))
             except ResourceNotFoundError:
                 return {}
-        return {one.name: one for one in listed}
+        return {deployment.name: deployment for deployment in listed}
 
     def delete(self, deployment: str) -> None:
         """Delete a deployment that takes no traffic, and wait for its end."""

@@ -19,6 +19,7 @@ _SUBSCRIPTION = (
     "az account list shows yours: --set azure.subscription=ID, or export AZURE_SUBSCRIPTION_ID=ID"
 )
 _DOCTOR = "python -m setup doctor --recipe NAME"
+UNAUTHORIZED, FORBIDDEN = 401, 403
 _LIMIT = 400  # characters of a service's message: some carry a page
 
 # What must never be printed, whoever put it into a message.
@@ -88,7 +89,7 @@ def azure_errors(doing: str = "") -> Iterator[None]:
 
 
 def explain(error: AzureError, doing: str = "") -> FixableError:
-    """What ``error`` means for the user.
+    """Say what ``error`` means for the user.
 
     Never carries a token, a key or a signature, even where the service's message does.
     """
@@ -113,11 +114,11 @@ def one_line(text: str) -> str:
 
 def code_and_message(error: AzureError) -> tuple[str, str]:
     """The innermost code and message of a refusal: a failed template wraps the cause in several."""
-    found = getattr(error, "error", None)
-    while found is not None and getattr(found, "details", None):
-        found = found.details[0]
-    code = str(getattr(found, "code", "") or "")
-    message = getattr(found, "message", "") or error.message
+    cause = getattr(error, "error", None)
+    while cause is not None and getattr(cause, "details", None):
+        cause = cause.details[0]
+    code = str(getattr(cause, "code", "") or "")
+    message = getattr(cause, "message", "") or error.message
     return code, one_line(str(message))
 
 
@@ -156,7 +157,7 @@ def _ask_for_role(message: str) -> str:
 
 
 def _is_login(error: AzureError) -> bool:
-    """Whether it is the sign-in that failed, and not a service that refused its token."""
+    """Tell whether it is the sign-in that failed, and not a service that refused its token."""
     from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415
 
     signing_in = "AADSTS" in error.message or not getattr(error, "status_code", None)
@@ -164,25 +165,25 @@ def _is_login(error: AzureError) -> bool:
 
 
 def is_signed_out(error: AzureError) -> bool:
-    """Whether signing in was refused, which only the user can mend: not where it reached nobody."""
+    """Tell whether signing in was refused, which the user must mend; not if it reached nobody."""
     return _is_login(error) and not _reached_nobody(error)
 
 
 def _said_of_login(error: AzureError) -> list[str]:
-    """What the ways to sign in say: a managed identity is looked for in vain anyway."""
+    """Return what the ways to sign in say: a managed identity is looked for in vain anyway."""
     return [line for line in error.message.splitlines() if "ManagedIdentityCredential" not in line]
 
 
 def _reached_nobody(error: AzureError) -> str:
-    """How a sign-in says that there is no connection, empty where it was refused."""
-    found = _UNREACHED.search("\n".join(_said_of_login(error)))
-    return found[0] if found and not _AADSTS.search(error.message) else ""
+    """Return how a sign-in says that there is no connection, empty where it was refused."""
+    sign = _UNREACHED.search("\n".join(_said_of_login(error)))
+    return sign[0] if sign and not _AADSTS.search(error.message) else ""
 
 
 def _not_signed_in(error: AzureError) -> tuple[str, str]:
     said = _said_of_login(error)
-    if found := _AADSTS.search(error.message):
-        return f"not signed in to Azure: {one_line(found[0])}", _LOGIN
+    if refusal := _AADSTS.search(error.message):
+        return f"not signed in to Azure: {one_line(refusal[0])}", _LOGIN
     if reached := _reached_nobody(error):
         what = f"the connection to Azure failed while signing in: {reached}"
         return what, f"look at the network and HTTPS_PROXY, and {AGAIN}"
@@ -193,3 +194,12 @@ def _not_signed_in(error: AzureError) -> tuple[str, str]:
     reasons = [of_cli[1]] if of_cli else [*said, *error.message.splitlines(), "no reason given"]
     reason = next(line for line in map(one_line, reasons) if line)
     return f"not signed in to Azure: {reason}", _LOGIN
+
+
+def status_of(error: BaseException | None) -> int:
+    """Return what Azure answered where ``error`` comes of a refusal, such as 403; else 0."""
+    while error is not None:
+        if status := getattr(error, "status_code", None):
+            return int(status)
+        error = error.__context__
+    return 0

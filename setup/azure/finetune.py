@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 def plan(recipe: AzureRecipe) -> list[str]:
-    """What ``run`` would do; checks the inputs of the component, asks for no money."""
-    given = recipe.finetune
+    """List what ``run`` would do; checks the inputs of the component, asks for no money."""
+    finetune = recipe.finetune
     what = (
-        f"fine-tune {recipe.model.name} with {given.component} {given.component_version}"
-        if given.route == "catalog"
+        f"fine-tune {recipe.model.name} with {finetune.component} {finetune.component_version}"
+        if finetune.route == "catalog"
         else f"fine-tune {recipe.model.file or recipe.model.name} with our own trainer"
     )
     if not data_plan(recipe).paths.train.is_file():
@@ -48,7 +48,7 @@ def plan(recipe: AzureRecipe) -> list[str]:
             return [f"{what}: job {last.job} is completed"]
         if last and not last.over:
             return [f"{what}: follow job {last.job}, {last.status}"]
-        if given.route == "catalog":
+        if finetune.route == "catalog":
             _catalog_inputs(session, assets)
         name = job_name(recipe, assets, last.number + 1 if last else 1)
     return [f"{what}, as job {name}", finetune_costs(recipe).line()]
@@ -121,29 +121,29 @@ def _start(session: AzureSession, assets: dict[str, DataAsset], last: Attempt | 
 def _why_ended(session: AzureSession, last: Attempt) -> str:
     with azure_errors(f"reading why job {last.job} ended"):
         history = History(session)
-        found, steps = history.run(last.job), history.steps(last.job)
-    return explain_failure(session, found, steps).what
+        run, steps = history.run(last.job), history.steps(last.job)
+    return explain_failure(session, run, steps).what
 
 
 def _refuse_other_cluster(session: AzureSession) -> None:
     """The cluster that is there decides the price and whether the job ever gets its machines."""
-    azure, given = session.recipe.azure, session.recipe.finetune.compute
-    if what := _wrong_with(find_cluster(session), given):
+    azure, settings = session.recipe.azure, session.recipe.finetune.compute
+    if what := _wrong_with(find_cluster(session), settings):
         raise FixableError(
             f"workspace {azure.workspace} has {what}",
             f"python -m setup provision --recipe {session.recipe.name}",
         )
 
 
-def _wrong_with(cluster: dict[str, Any] | None, given: Compute) -> str:
+def _wrong_with(cluster: dict[str, Any] | None, settings: Compute) -> str:
     if cluster is None:
-        return f"no cluster {given.name}"
+        return f"no cluster {settings.name}"
     there = cluster["properties"].get("properties") or {}
-    if str(there.get("vmSize")).lower() != given.sku.lower():
-        return f"cluster {given.name} of {there.get('vmSize')}, the recipe says {given.sku}"
-    nodes = (there.get("scaleSettings") or {}).get("maxNodeCount", given.nodes)
-    if nodes < given.nodes:
-        return f"cluster {given.name} of at most {nodes} nodes, the recipe says {given.nodes}"
+    if str(there.get("vmSize")).lower() != settings.sku.lower():
+        return f"cluster {settings.name} of {there.get('vmSize')}, the recipe says {settings.sku}"
+    nodes = (there.get("scaleSettings") or {}).get("maxNodeCount", settings.nodes)
+    if nodes < settings.nodes:
+        return f"cluster {settings.name} of at most {nodes} nodes, the recipe says {settings.nodes}"
     return ""
 
 

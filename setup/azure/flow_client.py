@@ -14,7 +14,6 @@ from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 from setup.promptflow_log import quieten_promptflow
 
-_WORKSPACES = "2024-04-01"
 # Writes through Entra ID; https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 _DATA_ROLES = {
     "file": "Storage File Data Privileged Contributor",
@@ -29,9 +28,9 @@ def project_id(session: AzureSession) -> str:
 
 
 def is_there(session: AzureSession, path: str = "") -> bool:
-    """Whether there is the project, or the resource at ``path`` in it."""
+    """Tell whether there is the project, or the resource at ``path`` in it."""
     with azure_errors(f"reading project {session.recipe.azure.project}"):
-        return session.arm.find(f"{project_id(session)}{path}", _WORKSPACES) is not None
+        return session.arm.find(f"{project_id(session)}{path}") is not None
 
 
 def require_project(session: AzureSession) -> None:
@@ -80,10 +79,10 @@ def azure_cause(error: BaseException) -> Any:
     """The exception of the Azure SDKs that ``error`` wraps, or None."""
     from azure.core.exceptions import AzureError  # noqa: PLC0415 - slow to import
 
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, AzureError):
-        found = getattr(found, "inner_exception", None) or found.__cause__
-    return found
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, AzureError):
+        cause = getattr(cause, "inner_exception", None) or cause.__cause__
+    return cause
 
 
 def _explained(session: AzureSession, error: Exception, doing: str) -> FixableError:
@@ -94,7 +93,7 @@ def _explained(session: AzureSession, error: Exception, doing: str) -> FixableEr
 
 
 def _missing_role(session: AzureSession, error: Any, doing: str) -> FixableError | None:
-    """What to grant where the storage account takes no keys and the login has no role for data."""
+    """Say what to grant where a storage account takes no keys and the login has no data role."""
     request = getattr(getattr(error, "response", None), "request", None)
     host = (urlsplit(request.url).hostname or "") if request else ""
     account, _, service = host.partition(".")

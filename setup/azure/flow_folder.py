@@ -54,7 +54,7 @@ def clean_flow(name: str, connection: str) -> CleanFlow:
 
 
 def _kind(dag: dict[str, Any]) -> str:
-    if any(given.get("is_chat_input") for given in dag["inputs"].values()):
+    if any(settings.get("is_chat_input") for settings in dag["inputs"].values()):
         return "chat"
     if any(node.get("aggregation") for node in dag["nodes"]):
         return "evaluation"

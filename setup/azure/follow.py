@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from time import sleep
-from typing import Any, NoReturn
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from setup import console
 from setup.azure.cluster import find_cluster
-from setup.azure.explain import explain, is_signed_out, one_line
+from setup.azure.explain import UNAUTHORIZED, explain, is_signed_out, one_line
 from setup.azure.history import WAITING, History, Run
 from setup.azure.job_failure import explain_failure, ran_too_long, what_went_wrong
 from setup.azure.session import AzureSession, azure_errors
+from setup.azure.waiting import PAUSE, NotYetError, wait_until
 from setup.errors import FixableError
 
-PAUSE = 15.0  # seconds between two looks, where the service names no pace of its own
-_PATIENCE = 20  # looks in a row at which the cluster cannot grow: five minutes
-_LOST = 40  # looks in a row that may fail: ten minutes, for nobody else ends a pipeline in time
-_UNAUTHORIZED = 401
-_MAY_PASS = (_UNAUTHORIZED, 404, 408, 409, 429)  # 404: the history of a new job comes a little late
+if TYPE_CHECKING:
+    from azure.core.exceptions import AzureError
+
+_PATIENCE = 300.0  # seconds for which the cluster may be unable to grow
+_LOST = 600.0  # seconds without an answer: not more, for nobody else ends a pipeline in time
+_MAY_PASS = (UNAUTHORIZED, 404, 408, 409, 429)  # 404: the history of a new job comes a little late
 
 
 class Follower:
@@ -34,7 +38,7 @@ class Follower:
         self.session, self.job, self.command, self.limit = session, job, command, limit
         self._history: History | None = None
         self._said = ""
-        self._refusals = 0
+        self._refused_since: float | None = None  # when the cluster was first seen unable to grow
         self._seen: datetime | None = None  # when it was first seen running
 
     def follow(self) -> None:
@@ -65,50 +69,59 @@ class Follower:
 
     def _follow(self) -> None:
         with console.err.status(f"job {self.job}") as status:
-            while True:
-                run, steps = self._look()
-                self._tell(run, steps, status)
-                if run.status == "Completed":
-                    return
-                if run.over:
-                    raise explain_failure(self.session, run, steps)
-                self._refuse_endless_wait(run, steps)
-                if self._hours(run, steps) > self.limit:
-                    self._end()
-                sleep((self._history and self._history.pace) or PAUSE)
+            wait_until(partial(self._is_completed, status), inf, PAUSE, "")
+
+    def _is_completed(self, status: Any) -> bool:
+        run, steps = self._look()
+        self._tell(run, steps, status)
+        if run.status == "Completed":
+            return True
+        if run.over:
+            raise explain_failure(self.session, run, steps)
+        self._refuse_endless_wait(run, steps)
+        if self._hours(run, steps) > self.limit:
+            self._end()
+        return False
 
     def _hours(self, run: Run, steps: Sequence[Run]) -> float:
-        """How long machines have worked on it: a pipeline itself runs while its steps wait."""
+        """Return for how long machines have worked: a pipeline itself runs while its steps wait."""
         now = datetime.now(UTC)
-        working = [one for one in steps or [run] if one.status not in WAITING]
+        working = [part for part in steps or [run] if part.status not in WAITING]
         if not working:
             return 0.0
         self._seen = self._seen or now
-        started = min((one.started for one in working if one.started), default=self._seen)
+        started = min((part.started for part in working if part.started), default=self._seen)
         return ((run.ended or now) - started).total_seconds() / 3600
 
     def _look(self) -> tuple[Run, list[Run]]:
-        """The job and its steps, through lost connections, throttling and expired tokens."""
+        """Return the job and its steps, through lost connections, throttling, expired tokens."""
         from azure.core.exceptions import AzureError  # noqa: PLC0415 - slow
 
-        for failed in range(_LOST):
+        failures: list[AzureError] = []
+
+        def ask() -> tuple[Run, list[Run]] | None:
             try:
                 self._history = self._history or History(self.session)
                 return self._history.run(self.job), self._history.steps(self.job)
             except AzureError as error:
-                if failed == _LOST - 1 or not _passes(error):
-                    lost = explain(error, f"following job {self.job}")
-                    going = (
-                        f"the job goes on, and costs: {self.command} follows it, "
-                        f"{self._cancel} ends it"
-                    )
-                    raise FixableError(lost.what, f"{lost.fix}; {going}") from None
-                if getattr(error, "status_code", None) == _UNAUTHORIZED:
+                if not _passes(error):
+                    raise self._lost(error) from None
+                if getattr(error, "status_code", None) == UNAUTHORIZED:
                     self._sign_in_again()
-                if failed:
+                if failures:
                     self._say(f"job {self.job}: no answer from Azure, asking again")
-                sleep(min(0.1 * 2**failed, PAUSE))
-        raise AssertionError("the last try returns or raises")
+                failures.append(error)
+                return None
+
+        try:
+            return wait_until(ask, _LOST, PAUSE, "")
+        except NotYetError:
+            raise self._lost(failures[-1]) from None
+
+    def _lost(self, error: AzureError) -> FixableError:
+        lost = explain(error, f"following job {self.job}")
+        going = f"the job goes on, and costs: {self.command} follows it, {self._cancel} ends it"
+        return FixableError(lost.what, f"{lost.fix}; {going}")
 
     def _sign_in_again(self) -> None:
         """A credential gives out the token it has until that itself says it is over."""
@@ -139,11 +152,11 @@ class Follower:
 
     def _refuse_endless_wait(self, run: Run, steps: Sequence[Run]) -> None:
         """Say why no machine comes, once the cluster has not been able to grow for a while."""
-        waiting = [one for one in (run, *steps) if one.status in WAITING]
-        busy = any(not one.over and one.status not in WAITING for one in steps or [run])
+        waiting = [part for part in (run, *steps) if part.status in WAITING]
+        busy = any(not part.over and part.status not in WAITING for part in steps or [run])
         reason = "" if busy or not waiting else self._why_no_machine()
-        self._refusals = self._refusals + 1 if reason else 0
-        if self._refusals < _PATIENCE:
+        self._refused_since = (self._refused_since or monotonic()) if reason else None
+        if self._refused_since is None or monotonic() - self._refused_since < _PATIENCE:
             return
         _, fix = what_went_wrong(self.session, [reason], [])
         raise FixableError(
@@ -152,15 +165,18 @@ class Follower:
         )
 
     def _why_no_machine(self) -> str:
-        """What the cluster says against growing, empty where it says nothing or has its nodes."""
+        """Return what the cluster says against growing, empty where it can or has its nodes."""
         try:
-            found = (find_cluster(self.session) or {}).get("properties") or {}
+            properties = (find_cluster(self.session) or {}).get("properties") or {}
         except FixableError:
             return ""  # the next look asks again
-        cluster, nodes = found.get("properties") or {}, self.session.recipe.finetune.compute.nodes
+        cluster, nodes = (
+            properties.get("properties") or {},
+            self.session.recipe.finetune.compute.nodes,
+        )
         if int(cluster.get("currentNodeCount") or 0) >= nodes:
             return ""
-        for row in cluster.get("errors") or found.get("provisioningErrors") or []:
+        for row in cluster.get("errors") or properties.get("provisioningErrors") or []:
             error = row.get("error") or row
             return f"{error.get('code')}: {error.get('message')}"
         return ""
@@ -173,7 +189,7 @@ class Follower:
 
 
 def _passes(error: Any) -> bool:
-    """Whether another look may succeed: no connection, throttled, a token that is over.
+    """Tell whether another look may succeed: no connection, throttled, a token that is over.
 
     A sign-in that was refused stays so until somebody does something about it.
     """

@@ -1,4 +1,4 @@
-"""What Azure ML writes down of a job while it runs: its steps, its errors and losses.
+"""The notes that Azure ML takes of a job while it runs: its steps, its errors and losses.
 
 The run history is where the studio reads too; the jobs of Azure Resource Manager know the state of
 a pipeline but nothing of its steps. Shapes: the client of azure-ai-ml, ``_restclient/runhistory``.
@@ -8,20 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from setup.azure.arm import SCOPE
 from setup.azure.session import AzureSession
-
-if TYPE_CHECKING:
-    from azure.core import PipelineClient
 
 ENDED = {"Completed", "Failed", "Canceled"}
 WAITING = {"NotStarted", "Queued", "Starting", "Provisioning", "Preparing"}
-_REFUSED = 400
-_RETRIES: dict[str, Any] = {"retry_total": 3, "retry_backoff_factor": 0.4, "retry_backoff_max": 30}
-_WORKSPACES = "2024-04-01"
 
 
 @dataclass(frozen=True)
@@ -37,12 +30,12 @@ class Run:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Tell whether it has ended, well or not."""
         return self.status in ENDED
 
     @property
     def hours(self) -> float:
-        """How long it ran; 0 where it does not say."""
+        """Return for how long it ran; 0 where it does not say."""
         if not self.started or not self.ended:
             return 0.0
         return (self.ended - self.started).total_seconds() / 3600
@@ -51,17 +44,15 @@ class Run:
 class History:
     """The run history and the metrics of a session's workspace.
 
-    ``pace`` is how many seconds the service asks its clients to wait, None where it does not.
     Every method raises AzureError: refused, or no connection.
     """
 
     def __init__(self, session: AzureSession) -> None:
         self._workspace = session.workspace_path()
-        found = session.arm.get(self._workspace, _WORKSPACES)
-        parts = urlsplit(found["properties"]["discoveryUrl"])
+        workspace = session.arm.get(self._workspace)
+        parts = urlsplit(workspace["properties"]["discoveryUrl"])
         self._host = f"{parts.scheme}://{parts.netloc}"
-        self._client = _client(self._host, session)
-        self.pace: float | None = None
+        self._arm = session.arm
 
     def run(self, name: str) -> Run:
         """The job or step ``name``."""
@@ -69,13 +60,13 @@ class History:
 
     def steps(self, name: str) -> list[Run]:
         """The steps of a pipeline and the steps in them, in the order they were made."""
-        found = []
+        runs = []
         listed = self._get(f"/history/v1.0{self._workspace}/runs/{name}/children")
         for row in listed.get("value") or []:
             kind = f"{row.get('runType')} {row.get('runTypeV2')}".lower()
             inner = self.steps(row["runId"]) if "pipeline" in kind else []
-            found += inner or [_read(row)]
-        return found
+            runs += inner or [_read(row)]
+        return runs
 
     def metrics(self, name: str) -> dict[str, float]:
         """The last value of each metric that a job logged, by MLflow's REST protocol.
@@ -83,40 +74,12 @@ class History:
         https://mlflow.org/docs/latest/rest-api.html#get-run
         """
         path = f"/mlflow/v1.0{self._workspace}/api/2.0/mlflow/runs/get"
-        found = self._get(path, run_id=name).get("run", {}).get("data", {}).get("metrics", [])
-        return {row["key"]: float(row["value"]) for row in found}
+        rows = self._get(path, run_id=name).get("run", {}).get("data", {}).get("metrics", [])
+        return {row["key"]: float(row["value"]) for row in rows}
 
     def _get(self, path: str, **query: str) -> dict[str, Any]:
-        from azure.core.exceptions import (  # noqa: PLC0415 - slow
-            ClientAuthenticationError,
-            HttpResponseError,
-            ResourceNotFoundError,
-        )
-        from azure.core.rest import HttpRequest  # noqa: PLC0415
-
-        response = self._client.send_request(HttpRequest("GET", self._host + path, params=query))
-        kinds = {401: ClientAuthenticationError, 404: ResourceNotFoundError}
-        if response.status_code >= _REFUSED:
-            raise kinds.get(response.status_code, HttpResponseError)(response=response)
-        asked = response.headers.get("retry-after-ms", "")
-        self.pace = int(asked) / 1000 if asked.isdigit() else None
-        content: dict[str, Any] = response.json()
+        content: dict[str, Any] = self._arm.ask(self._host + path, **query).json()
         return content
-
-
-def _client(url: str, session: AzureSession) -> PipelineClient[Any, Any]:
-    from azure.core import PipelineClient  # noqa: PLC0415 - slow
-    from azure.core.pipeline import policies  # noqa: PLC0415
-
-    return PipelineClient(
-        url,
-        policies=[
-            policies.UserAgentPolicy("finetune-phi"),
-            policies.ProxyPolicy(),
-            policies.RetryPolicy(**_RETRIES),
-            policies.BearerTokenCredentialPolicy(session.credential, SCOPE),
-        ],
-    )
 
 
 def _read(row: dict[str, Any]) -> Run:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import suppress
 
 from setup import console
-from setup.azure import waiting
 from setup.azure.cluster import find_cluster
 from setup.azure.quota import find_size, region_sizes
 from setup.azure.session import AzureSession
+from setup.azure.waiting import PAUSE, NotYetError, wait_until
 from setup.console import progress_bar
 from setup.errors import FixableError
 
@@ -33,24 +33,23 @@ def wait_for_idle_nodes(session: AzureSession) -> bool:
 
 def _wait(session: AzureSession) -> bool:
     recipe = session.recipe
-    sizes, given = region_sizes(session), recipe.finetune.compute
-    cluster, endpoint = (find_size(session, sizes, sku) for sku in (given.sku, recipe.endpoint.sku))
+    sizes, settings = region_sizes(session), recipe.finetune.compute
+    cluster, endpoint = (
+        find_size(session, sizes, sku) for sku in (settings.sku, recipe.endpoint.sku)
+    )
     going = _going_nodes(session) if cluster.family == endpoint.family else 0
     if not going:
         return False
-    patience = given.idle_seconds + _SCALE_DOWN
-    deadline = time.monotonic() + patience
-    what = f"Waiting until {going} idle machines of cluster {given.name} go"
+    patience = settings.idle_seconds + _SCALE_DOWN
+    what = f"Waiting until {going} idle machines of cluster {settings.name} go"
     console.err.print(f"{what}: up to {patience / 60:.0f} minutes", markup=False)
-    with progress_bar(what):
-        while going and time.monotonic() < deadline:
-            time.sleep(waiting.PAUSE)
-            going = _going_nodes(session)
-    return not going
+    with progress_bar(what), suppress(NotYetError):
+        return wait_until(lambda: not _going_nodes(session), patience, PAUSE, what)
+    return False
 
 
 def _going_nodes(session: AzureSession) -> int:
-    """How many machines only wait for their end; none while others of the cluster work."""
+    """Count the machines that only wait for their end; none while others of the cluster work."""
     cluster = find_cluster(session) or {}
     inner = (cluster.get("properties") or {}).get("properties") or {}
     counts = inner.get("nodeStateCounts") or {}

@@ -1,4 +1,4 @@
-"""What the template makes, by name, and what of it there is: read from Azure every time."""
+"""Resources of the template by name, and those that there are: read from Azure every time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from setup.azure.prices import price_class
 from setup.azure.session import AzureSession, azure_errors
 from setup.errors import FixableError
 
+WORKSPACES = "microsoft.machinelearningservices/workspaces"
 _PARAMETER = re.compile(r"parameters\('(\w+)'\)")
 _KEYS = {parameter: key for key, parameter in NAMES.items()}
 _TITLES = {
@@ -67,7 +68,7 @@ class Wanted:
 
 
 def wanted_resources(session: AzureSession) -> list[Wanted]:
-    """What the template makes for the session's recipe, in the template's order.
+    """List what the template makes for the session's recipe, in the template's order.
 
     Raises:
         FixableError: Azure does not say which subscription it is.
@@ -89,47 +90,59 @@ def _wanted(session: AzureSession, entry: dict[str, Any], names: dict[str, str])
     return Wanted(keys[-1], entry["type"], names[keys[-1]], path, entry["apiVersion"], sku, price)
 
 
+def describe(resource: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the title of a resource as a group lists it, and what it costs unused."""
+    kind, word = str(resource["type"]).lower(), str(resource.get("kind")).lower()
+    types = {entry["type"].lower(): entry["name"] for entry in reversed(template()["resources"])}
+    named = _PARAMETER.findall(types.get(kind, ""))
+    key = word if kind == WORKSPACES and word in _TITLES else _KEYS[named[-1]] if named else ""
+    title = _TITLES.get(key, kind.rpartition("/")[2])
+    return f"{title} {resource['name']}", _PRICES.get(key, "nothing")
+
+
 def _sku_of(body: Mapping[str, Any]) -> str:
     properties = body.get("properties") or {}
     return str((body.get("sku") or properties.get("sku") or {}).get("name") or "")
 
 
-def find_all(session: AzureSession, wanted: list[Wanted]) -> dict[str, dict[str, Any]]:
-    """Those of ``wanted`` that there are, by key, as Azure describes them.
+def find_all(session: AzureSession, resources: list[Wanted]) -> dict[str, dict[str, Any]]:
+    """Those of ``resources`` that there are, by key, as Azure describes them.
 
     Raises:
         FixableError: Azure cannot be asked.
     """
-    found = {}
-    for one in wanted:
-        with azure_errors(f"reading {one.title}"):
-            body = session.arm.find(one.path, one.api_version)
+    bodies = {}
+    for resource in resources:
+        with azure_errors(f"reading {resource.title}"):
+            body = session.arm.find(resource.path, resource.api_version)
         if body is not None:
-            found[one.key] = body
-    return found
+            bodies[resource.key] = body
+    return bodies
 
 
-def differences(session: AzureSession, one: Wanted, body: Mapping[str, Any] | None) -> list[str]:
-    """What a deployment would change about a resource, in words; empty if nothing.
+def differences(
+    session: AzureSession, resource: Wanted, body: Mapping[str, Any] | None
+) -> list[str]:
+    """Say what a deployment would change about a resource, in words; empty if nothing.
 
     Raises:
         FixableError: It is not ours, or differs in what no deployment can change.
     """
     if body is None:
         return ["missing"]
-    if one.key == "compute":
-        return [*_failed(body), *_cluster(session, one, body)]
-    refuse_foreign(one.title, body, one.setting)
-    _refuse_elsewhere(session, one, body)
+    if resource.key == "compute":
+        return [*_failed(body), *_cluster(session, resource, body)]
+    refuse_foreign(resource.title, body, resource.setting)
+    _refuse_elsewhere(session, resource, body)
     tags = (body.get("tags") or {}).items()
-    found = [] if tags_of(session.recipe).items() <= tags else ["tags"]
-    if (sku := _sku_of(body)) and one.sku and sku.lower() != one.sku.lower():
-        found.append(f"SKU {sku}")
-    return [*_failed(body), *found]
+    changes = [] if tags_of(session.recipe).items() <= tags else ["tags"]
+    if (sku := _sku_of(body)) and resource.sku and sku.lower() != resource.sku.lower():
+        changes.append(f"SKU {sku}")
+    return [*_failed(body), *changes]
 
 
 def has_failed(body: Mapping[str, Any]) -> bool:
-    """Whether the last operation on a resource left it failed."""
+    """Tell whether the last operation on a resource left it failed."""
     return bool([*_failed(body)])
 
 
@@ -139,28 +152,28 @@ def _failed(body: Mapping[str, Any]) -> Iterator[str]:
         yield f"was left {state}"
 
 
-def _refuse_elsewhere(session: AzureSession, one: Wanted, body: Mapping[str, Any]) -> None:
+def _refuse_elsewhere(session: AzureSession, resource: Wanted, body: Mapping[str, Any]) -> None:
     there = str(body.get("location", "")).replace(" ", "").lower()
-    wanted = session.recipe.azure.location
-    if there and there != wanted:
+    region = session.recipe.azure.location
+    if there and there != region:
         raise FixableError(
-            f"{one.title} is in {there}, the recipe says {wanted}",
+            f"{resource.title} is in {there}, the recipe says {region}",
             f"--set azure.location={there}, or --set azure.resource_group=NAME for another set",
         )
 
 
-def _cluster(session: AzureSession, one: Wanted, body: Mapping[str, Any]) -> Iterator[str]:
-    given = session.recipe.finetune.compute
+def _cluster(session: AzureSession, resource: Wanted, body: Mapping[str, Any]) -> Iterator[str]:
+    settings = session.recipe.finetune.compute
     there = (body.get("properties") or {}).get("properties") or {}
-    if str(there.get("vmSize")).lower() != given.sku.lower():
+    if str(there.get("vmSize")).lower() != settings.sku.lower():
         raise FixableError(
-            f"{one.title} is of {there.get('vmSize')}, the recipe says {given.sku}",
+            f"{resource.title} is of {there.get('vmSize')}, the recipe says {settings.sku}",
             "--set finetune.compute.name=NAME, or "
             f"python -m setup teardown --stage compute --recipe {session.recipe.name}",
         )
     scale = there.get("scaleSettings") or {}
-    if scale.get("maxNodeCount") != given.nodes:
+    if scale.get("maxNodeCount") != settings.nodes:
         yield f"{scale.get('maxNodeCount')} nodes"
     idle = _DURATION.validate_python(scale.get("nodeIdleTimeBeforeScaleDown") or "PT0S")
-    if idle.total_seconds() != given.idle_seconds:
+    if idle.total_seconds() != settings.idle_seconds:
         yield f"{idle.total_seconds():.0f} idle seconds"

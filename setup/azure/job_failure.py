@@ -1,4 +1,4 @@
-"""Why a job did not complete, in one line, from what it printed and what Azure ML says of it."""
+"""The reason why a job did not complete, in one line: what it printed, what Azure ML says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AGAIN = "read the lines above and change the recipe; the same command then star
 
 
 def explain_failure(session: AzureSession, run: Run, steps: Sequence[Run]) -> FixableError:
-    """Why an ended job did not complete; prints the end of the failing step's log."""
+    """Explain why an ended job did not complete; prints the end of the failing step's log."""
     if run.status == "Canceled":
         limit = session.recipe.finetune.max_hours
         if run.hours >= limit:
@@ -30,7 +30,7 @@ def explain_failure(session: AzureSession, run: Run, steps: Sequence[Run]) -> Fi
         return FixableError(
             f"job {run.name} was cancelled", "the same command starts a new attempt"
         )
-    step = next((one for one in steps if one.status == "Failed"), run)
+    step = next((part for part in steps if part.status == "Failed"), run)
     log, launcher = _read_log(session, step)
     cause, fix = what_went_wrong(session, [*launcher, step.error or run.error], log)
     where = f" in step {step.title}" if step is not run else ""
@@ -48,12 +48,12 @@ def ran_too_long(job: str, limit: float) -> FixableError:
 def what_went_wrong(
     session: AzureSession, said: Sequence[str], log: Sequence[str]
 ) -> tuple[str, str]:
-    """What probably went wrong, with the line that shows it, and what helps.
+    """Say what probably went wrong, with the line that shows it, and what helps.
 
     ``said`` is what others say of the job, the surest last; ``log`` what it printed itself.
     """
-    if found := likely_cause("job", [*said, *log], session.recipe.name):
-        return f"{found.cause} ({found.line})", found.fix
+    if known := likely_cause("job", [*said, *log], session.recipe.name):
+        return f"{known.cause} ({known.line})", known.fix
     last = next((line for line in reversed(log) if _SAYS_ERROR.search(line.strip())), said[-1])
     return one_line(last) or "it gave no reason", _AGAIN
 

@@ -109,9 +109,9 @@ def main() -> int:
     parser.add_argument("recipe")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--adapter", type=Path, required=True)
-    given = parser.parse_args()
+    options = parser.parse_args()
     try:
-        figures = write_outputs(given.recipe, given.model, given.adapter)
+        figures = write_outputs(options.recipe, options.model, options.adapter)
     except FixableError as error:
         console.err.print(f"error: {error}", markup=False)
         return 1

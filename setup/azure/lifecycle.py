@@ -43,7 +43,7 @@ class Retirement:
 
     @property
     def passed(self) -> bool:
-        """Whether the day has come."""
+        """Tell whether the day has come."""
         return self.on <= today()
 
     def line(self) -> str:
@@ -54,7 +54,7 @@ class Retirement:
 
     @property
     def fix(self) -> str:
-        """What to write into the recipe instead."""
+        """Say what to write into the recipe instead."""
         return f"--set {self.field}={self.use}" if self.use else f"choose another {self.field}"
 
 
@@ -64,12 +64,12 @@ def today() -> date:
 
 
 def checked_on() -> date:
-    """When the whole table was last compared with its sources."""
+    """Return the day on which the whole table was last compared with its sources."""
     return _as_date(_table()["checked"])
 
 
 def retirements(recipe: AzureRecipe) -> list[Retirement]:
-    """What the table says of the model and the SKUs of ``recipe``, passed or announced."""
+    """List what the table says of the recipe's model and SKUs, passed or announced."""
     named = [
         ("skus", "finetune.compute.sku", recipe.finetune.compute.sku),
         ("skus", "endpoint.sku", recipe.endpoint.sku),
@@ -77,7 +77,9 @@ def retirements(recipe: AzureRecipe) -> list[Retirement]:
     # Weights on the Hugging Face hub outlive the catalog's entry of the same name.
     if recipe.model.asset:
         named.insert(0, ("models", "model.source", recipe.model.asset.name))
-    return [found for kind, field, name in named if (found := _look_up(kind, field, name))]
+    return [
+        retirement for kind, field, name in named if (retirement := _look_up(kind, field, name))
+    ]
 
 
 def refuse_retired(recipe: AzureRecipe) -> None:
@@ -85,14 +87,14 @@ def refuse_retired(recipe: AzureRecipe) -> None:
 
     Asks nobody: call it before anything is written or paid for.
     """
-    ended = [found for found in retirements(recipe) if found.passed]
+    ended = [retirement for retirement in retirements(recipe) if retirement.passed]
     if ended:
-        what = "; ".join(found.line() for found in ended)
-        raise FixableError(what, " ".join(dict.fromkeys(found.fix for found in ended)))
+        what = "; ".join(retirement.line() for retirement in ended)
+        raise FixableError(what, " ".join(dict.fromkeys(retirement.fix for retirement in ended)))
 
 
 def registry_says(session: AzureSession) -> list[str]:
-    """What the registry says against the recipe's model, empty where it says nothing.
+    """Return what the registry says against the recipe's model, empty where it says nothing.
 
     Raises:
         FixableError: The registry cannot be asked.
@@ -128,7 +130,7 @@ def refuse_objected(session: AzureSession) -> None:
 
 
 def objections(said: Mapping[str, Any]) -> Iterator[str]:
-    """What a registry's entry says against its model: retirement dates that have passed, archived.
+    """Yield what a registry's entry says against its model: retirement dates passed, archived.
 
     ``said`` is a part of the entry (tags, properties, system metadata) with whatever is in it.
     """

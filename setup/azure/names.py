@@ -19,7 +19,7 @@ _ROLE_ASSIGNMENTS = uuid.UUID("0e2a3d39-5d1c-4a2c-9f6d-54a3b7f1c6c8")  # a name 
 
 @dataclass(frozen=True)
 class Names:
-    """What the recipe names, and what it leaves to be derived."""
+    """Names that the recipe gives, and those that it leaves to be derived."""
 
     group: str
     workspace: str

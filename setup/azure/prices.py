@@ -1,4 +1,4 @@
-"""What the parts of a recipe cost by the hour: a class from a dated table, never a promise."""
+"""Prices of a recipe's parts by the hour: a class from a dated table, never a promise."""
 
 from __future__ import annotations
 
@@ -37,38 +37,46 @@ class Billable:
         return f"{self.what}: {times}{self.sku}, {self.price} an hour {self.when}"
 
 
+def hourly(sku: str, count: int | None = 1) -> str:
+    """Describe ``count`` machines and their price class."""
+    times = f"{count} x " if count and count > 1 else ""
+    return f"{times}{sku}, {price_class(sku)} an hour"
+
+
 def price_class(sku: str) -> str:
     """``$`` to ``$$$$`` for an hour of ``sku``, or UNKNOWN."""
     rows = _table()["skus"]
-    found = (row for row in rows if re.fullmatch(row["name"], sku, re.IGNORECASE))
-    return str(next((row["class"] for row in found), UNKNOWN))
+    matches = (row for row in rows if re.fullmatch(row["name"], sku, re.IGNORECASE))
+    return str(next((row["class"] for row in matches), UNKNOWN))
 
 
 def finetune_costs(recipe: AzureRecipe) -> Billable:
     """The cluster while a job runs on it."""
-    given = recipe.finetune
-    until = f"while the job runs, at most {given.max_hours:g} hours"
-    sku = given.compute.sku
+    settings = recipe.finetune
+    until = f"while the job runs, at most {settings.max_hours:g} hours"
+    sku = settings.compute.sku
     return Billable(
-        f"cluster {given.compute.name}", sku, given.compute.nodes, price_class(sku), until
+        f"cluster {settings.compute.name}", sku, settings.compute.nodes, price_class(sku), until
     )
 
 
 def endpoint_costs(recipe: AzureRecipe, name: str) -> Billable:
     """The deployment of endpoint ``name`` for as long as it exists, asked or not."""
-    given = recipe.endpoint
-    what = f"deployment {given.deployment} of endpoint {name}"
-    return Billable(what, given.sku, given.instances, price_class(given.sku), "until it is deleted")
+    settings = recipe.endpoint
+    what = f"deployment {settings.deployment} of endpoint {name}"
+    return Billable(
+        what, settings.sku, settings.instances, price_class(settings.sku), "until it is deleted"
+    )
 
 
 def base_costs(recipe: AzureRecipe) -> Billable:
-    """What a workspace stands on: storage, registry, key vault, logs."""
+    """Return the price of what a workspace stands on: storage, registry, key vault, logs."""
     what = f"storage, registry, key vault and logs of {recipe.azure.workspace}"
     return Billable(what, "Basic and Standard", 1, "$", "until they are deleted")
 
 
 def legend() -> str:
-    """What the classes mean, when the table was made, and where today's prices are."""
+    """Say what the classes mean, when the table was made, and where today's prices are."""
     table = _table()
     classes = ", ".join(f"{name} {what}" for name, what in table["classes"].items())
     return f"dollars an hour: {classes} ({table['checked']}; today's: {table['source']})"

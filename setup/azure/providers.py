@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 from setup import console
+from setup.azure.explain import FORBIDDEN, status_of
 from setup.azure.infra import template
-from setup.azure.ours import status_of
 from setup.azure.session import AzureSession, azure_errors
+from setup.azure.waiting import wait_until
 from setup.errors import FixableError
 
 REGISTER_FOR = 600.0  # seconds that registering may take
-PAUSE = 5.0
-_FORBIDDEN = 403
+_PAUSE = 5.0
 
 
 def missing_providers(session: AzureSession, needed: Iterable[str]) -> list[str]:
@@ -24,8 +23,8 @@ def missing_providers(session: AzureSession, needed: Iterable[str]) -> list[str]
     """
     with azure_errors("listing the resource providers"):
         listed = {
-            (one.namespace or "").lower(): one.registration_state
-            for one in session.resources.providers.list()
+            (provider.namespace or "").lower(): provider.registration_state
+            for provider in session.resources.providers.list()
         }
     return [name for name in needed if listed.get(name.lower()) != "Registered"]
 
@@ -42,7 +41,7 @@ def unregistered(session: AzureSession) -> list[str]:
     try:
         return missing_providers(session, needed)
     except FixableError as error:
-        if status_of(error) != _FORBIDDEN:
+        if status_of(error) != FORBIDDEN:
             raise
         return []
 
@@ -53,16 +52,11 @@ def register(session: AzureSession) -> None:
     Raises:
         FixableError: Azure refuses it, or it takes longer than ``REGISTER_FOR``.
     """
-    waiting = unregistered(session)
-    for name in waiting:
+    missing = unregistered(session)
+    for name in missing:
         console.err.print(f"registering resource provider {name}", markup=False)
         with azure_errors(f"registering resource provider {name}"):
             session.resources.providers.register(name)
-    deadline = time.monotonic() + REGISTER_FOR
-    while waiting and (waiting := unregistered(session)):
-        if time.monotonic() > deadline:
-            raise FixableError(
-                f"still registering after {REGISTER_FOR / 60:.0f} minutes: {', '.join(waiting)}",
-                "run the same command again in a few minutes",
-            )
-        time.sleep(PAUSE)
+    if missing:
+        what = f"registering {', '.join(missing)}"
+        wait_until(lambda: not unregistered(session), REGISTER_FOR, _PAUSE, what)

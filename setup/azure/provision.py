@@ -21,14 +21,13 @@ from setup.azure.ours import (
     find_group,
     refuse_deleting,
     refuse_foreign_group,
-    signed_in,
     tags_of,
 )
 from setup.azure.prices import base_costs, legend
 from setup.azure.providers import register, unregistered
 from setup.azure.recipe import AzureRecipe
 from setup.azure.roles import Role, assign, missing_roles, wait_until_allowed, wanted_roles
-from setup.azure.session import AzureSession, azure_errors
+from setup.azure.session import AzureSession, azure_errors, signed_in
 from setup.azure.vault import is_recoverable
 from setup.errors import FixableError
 from setup.step import Result
@@ -38,11 +37,11 @@ _BASE = ("storage", "key_vault", "registry", "logs")  # what prices.base_costs i
 
 @dataclass(frozen=True)
 class _Survey:
-    """What there is of what the recipe wants, ``differs`` in words by key."""
+    """The recipe's resources, those of them that there are, and ``differs`` in words by key."""
 
     group: bool
-    wanted: list[Wanted]
-    found: dict[str, dict[str, Any]]
+    resources: list[Wanted]
+    bodies: dict[str, dict[str, Any]]
     differs: dict[str, list[str]]
     roles: list[Role]
     missing: list[Role]
@@ -50,7 +49,7 @@ class _Survey:
     @property
     def usable(self) -> set[str]:
         """Those that are there and whole; what else differs, somebody's policy may have changed."""
-        return {key for key in self.found if not has_failed(self.found[key])}
+        return {key for key in self.bodies if not has_failed(self.bodies[key])}
 
     @property
     def done(self) -> bool:
@@ -83,25 +82,25 @@ def _plan(session: AzureSession) -> list[str]:
     lines = [f"register resource provider {name}" for name in unregistered(session)]
     exists = " (exists)" if survey.group else ""
     lines.append(f"resource group {session.group} in {azure.location}: nothing{exists}")
-    recovers = "key_vault" not in survey.found and is_recoverable(session)
-    for one in survey.wanted:
-        state = _state(survey, one)
-        if one.key == "key_vault" and recovers:
+    recovers = "key_vault" not in survey.bodies and is_recoverable(session)
+    for resource in survey.resources:
+        state = _state(survey, resource)
+        if resource.key == "key_vault" and recovers:
             state = " (deleted earlier: taken back)"
-        lines.append(one.line() + state)
+        lines.append(resource.line() + state)
     lines.append(f"{_roles_line(survey)}: nothing")
     return [*lines, legend()]
 
 
-def _state(survey: _Survey, one: Wanted) -> str:
-    differs = survey.differs.get(one.key, [])
-    if one.key not in survey.found:
+def _state(survey: _Survey, resource: Wanted) -> str:
+    differs = survey.differs.get(resource.key, [])
+    if resource.key not in survey.bodies:
         return ""
     return f" (exists, to be changed: {', '.join(differs)})" if differs else " (exists)"
 
 
 def _roles_line(survey: _Survey) -> str:
-    if len(survey.found) == len(survey.wanted) and not survey.missing:
+    if len(survey.bodies) == len(survey.resources) and not survey.missing:
         return f"{len(survey.roles)} role assignments (exist)"
     return "role assignments for the managed identity and you"
 
@@ -117,14 +116,14 @@ def _run(session: AzureSession) -> Result:
     if not survey.done:
         refuse_objected(session)
         survey = _make(session, survey)
-    wait_until_allowed(session, survey.found["storage"], survey.found["workspace"])
+    wait_until_allowed(session, survey.bodies["storage"], survey.bodies["workspace"])
     return _result(session, survey, changed)
 
 
 def _result(session: AzureSession, survey: _Survey, changed: bool) -> Result:
     azure = session.recipe.azure
     detail = (
-        f"{len(survey.wanted)} resources and {len(survey.roles)} role assignments in resource "
+        f"{len(survey.resources)} resources and {len(survey.roles)} role assignments in resource "
         f"group {session.group} of {azure.location}; "
         f"workspace {azure.workspace}, project {azure.project} of hub {azure.hub}"
     )
@@ -134,23 +133,28 @@ def _result(session: AzureSession, survey: _Survey, changed: bool) -> Result:
 
 
 def _survey(session: AzureSession) -> _Survey:
-    wanted = wanted_resources(session)
+    resources = wanted_resources(session)
     group = find_group(session)
     if group is None:
-        return _Survey(False, wanted, {}, {one.key: ["missing"] for one in wanted}, [], [])
+        return _Survey(
+            False, resources, {}, {resource.key: ["missing"] for resource in resources}, [], []
+        )
     refuse_deleting(session, group)
     refuse_foreign_group(session, group)
-    found = find_all(session, wanted)
-    differs = {one.key: differences(session, one, found.get(one.key)) for one in wanted}
-    roles = wanted_roles(session, found)
+    bodies = find_all(session, resources)
+    differs = {
+        resource.key: differences(session, resource, bodies.get(resource.key))
+        for resource in resources
+    }
+    roles = wanted_roles(session, bodies)
     missing = missing_roles(session, roles)
     differs = {key: words for key, words in differs.items() if words}
-    return _Survey(True, wanted, found, differs, roles, missing)
+    return _Survey(True, resources, bodies, differs, roles, missing)
 
 
 def _make(session: AzureSession, survey: _Survey) -> _Survey:
-    recover = "key_vault" not in survey.found and is_recoverable(session)
-    if any(key not in survey.found for key in _BASE):
+    recover = "key_vault" not in survey.bodies and is_recoverable(session)
+    if any(key not in survey.bodies for key in _BASE):
         confirm([base_costs(session.recipe)])
     register(session)
     if not survey.group:
@@ -159,7 +163,7 @@ def _make(session: AzureSession, survey: _Survey) -> _Survey:
     survey = _survey(session)
     for role in survey.missing:
         assign(session, role)
-    if left := {one.key for one in survey.wanted} - survey.usable:
+    if left := {resource.key for resource in survey.resources} - survey.usable:
         raise FixableError(
             f"the deployment left {_listed(survey, left)}",
             f"python -m setup provision --recipe {session.recipe.name}",
@@ -168,7 +172,7 @@ def _make(session: AzureSession, survey: _Survey) -> _Survey:
 
 
 def _listed(survey: _Survey, keys: set[str]) -> str:
-    titles = {one.key: one.title for one in survey.wanted}
+    titles = {resource.key: resource.title for resource in survey.resources}
     return "; ".join(f"{titles[key]}: {', '.join(survey.differs[key])}" for key in sorted(keys))
 
 
@@ -192,13 +196,15 @@ def _deploy(session: AzureSession, survey: _Survey, recover: bool) -> None:
         except arm_deployment.DeploymentError as error:
             if not error.only_duplicates:
                 raise
-            recover = "key_vault" not in survey.found and is_recoverable(session)
+            recover = "key_vault" not in survey.bodies and is_recoverable(session)
         else:
             return
 
 
 def _follow(session: AzureSession, survey: _Survey) -> None:
-    arm_deployment.follow(session, {one.path.lower(): one for one in survey.wanted})
+    arm_deployment.follow(
+        session, {resource.path.lower(): resource for resource in survey.resources}
+    )
 
 
 def _parameters(session: AzureSession, principal: str, recover: bool) -> dict[str, dict[str, Any]]:

@@ -24,8 +24,6 @@ from setup.azure.usage import TOTAL, Usage
 from setup.errors import FixableError
 
 _TABLE = Path(__file__).with_name("quota.yaml")
-# Read by path: the SDK of Azure ML, which lists the same, takes five seconds to import.
-_ML = "2024-04-01"
 _PATIENCE = 60.0  # seconds: what a machine decides is decided by then, the rest a person decides
 _TICKET = (
     "open a support ticket (https://portal.azure.com, Help + support, Service and subscription "
@@ -62,13 +60,13 @@ class Demand:
 
     @property
     def enough(self) -> bool:
-        """Whether there are as many cores as it needs."""
+        """Tell whether there are as many cores as it needs."""
         return self.limit < 0 or self.needed <= self.limit - self.used + self.held
 
     @property
     def sufficient_limit(self) -> int:
-        """A limit that is enough: a new version is deployed beside the one before it."""
-        return self.used + self.needed
+        """A limit that is enough: a new version is deployed beside the one that answers."""
+        return self.used + min(self.needed, max(0, 2 * self.needed - self.held))
 
     def line(self) -> str:
         """For people."""
@@ -85,7 +83,7 @@ class Demand:
 
 
 def endpoint_cores(sku: str, cores: int, instances: int) -> int:
-    """What a deployment of ``instances`` machines takes of the quota, reserve included."""
+    """Return what a deployment of ``instances`` machines takes of the quota, with the reserve."""
     exempt = any(re.fullmatch(row, sku, re.IGNORECASE) for row in _table()["no_reserve"])
     machines = instances if exempt else math.ceil(round(1.2 * instances, 6))
     return machines * cores
@@ -99,7 +97,7 @@ def region_sizes(session: AzureSession) -> dict[str, Size]:
     """
     location = session.recipe.azure.location
     with azure_errors(f"listing the VM sizes of {location}"):
-        listed = session.arm.list(f"{_location(session)}/vmSizes", _ML)
+        listed = session.arm.list(f"{_location(session)}/vmSizes")
     return {
         row["name"].lower(): Size(row["name"], row["family"], row["vCPUs"], row.get("gpus") or 0)
         for row in listed
@@ -113,8 +111,8 @@ def find_size(session: AzureSession, sizes: dict[str, Size], sku: str) -> Size:
         FixableError: The recipe's region does not offer it to Azure ML.
     """
     location = session.recipe.azure.location
-    if found := sizes.get(sku.lower()):
-        return found
+    if size := sizes.get(sku.lower()):
+        return size
     raise FixableError(
         f"region {location} does not offer {sku} to this subscription",
         "--set azure.location=REGION, one that does, or another SKU",
@@ -122,7 +120,7 @@ def find_size(session: AzureSession, sizes: dict[str, Size], sku: str) -> Size:
 
 
 def demands(session: AzureSession, sizes: dict[str, Size]) -> list[Demand]:
-    """What fine-tuning and the endpoint need, one after the other.
+    """Return what fine-tuning and the endpoint need, one after the other.
 
     Raises:
         FixableError: Azure cannot be asked, or a SKU is not offered.
@@ -160,7 +158,7 @@ def request_quota(session: AzureSession, family: str, limit: int) -> str:
 def _ask(session: AzureSession, family: str, limit: int) -> bool:
     from azure.mgmt.quota import models  # noqa: PLC0415 - azure is slow to import
 
-    wanted = models.CurrentQuotaLimitBase(
+    request = models.CurrentQuotaLimitBase(
         properties=models.QuotaProperties(
             limit=models.LimitObject(value=limit),
             name=models.ResourceName(value=family),
@@ -168,7 +166,7 @@ def _ask(session: AzureSession, family: str, limit: int) -> bool:
         )
     )
     poller = session.quota.quota.begin_create_or_update(
-        family, _location(session).removeprefix("/"), wanted
+        family, _location(session).removeprefix("/"), request
     )
     poller.wait(_PATIENCE)
     if poller.done():
@@ -179,7 +177,7 @@ def _ask(session: AzureSession, family: str, limit: int) -> bool:
 def _usage(session: AzureSession) -> Usage:
     location = session.recipe.azure.location
     with azure_errors(f"listing the quota of {location}"):
-        return Usage(session.arm.list(f"{_location(session)}/usages", _ML))
+        return Usage(session.arm.list(f"{_location(session)}/usages"))
 
 
 def _location(session: AzureSession) -> str:
@@ -200,41 +198,43 @@ def _demand(purpose: str, needs: _Needs, usage: Usage) -> Demand:
     """The family's cores, or the region's where those are what is short."""
     size = needs.size
     rows = [(size.family, usage.of(size.family)), (TOTAL, usage.total())]
-    found = [Demand(purpose, size.name, name, needs.needed, *row, needs.held) for name, row in rows]
-    return next((one for one in found if not one.enough), found[0])
+    listed = [
+        Demand(purpose, size.name, name, needs.needed, *row, needs.held) for name, row in rows
+    ]
+    return next((demand for demand in listed if not demand.enough), listed[0])
 
 
 def _finetune_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:
-    given = session.recipe.finetune.compute
-    size = find_size(session, sizes, given.sku)
-    found = (find_cluster(session) or {}).get("properties", {}).get("properties") or {}
-    nodes = int(found.get("currentNodeCount") or 0)
-    held = _held(found.get("vmSize"), sizes, size, lambda cores: cores * nodes)
-    return _Needs(size, given.nodes * size.cores, held)
+    settings = session.recipe.finetune.compute
+    size = find_size(session, sizes, settings.sku)
+    cluster = (find_cluster(session) or {}).get("properties", {}).get("properties") or {}
+    nodes = int(cluster.get("currentNodeCount") or 0)
+    held = _held(cluster.get("vmSize"), sizes, size, lambda cores: cores * nodes)
+    return _Needs(size, settings.nodes * size.cores, held)
 
 
 def _endpoint_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:
-    given = session.recipe.endpoint
-    size = find_size(session, sizes, given.sku)
+    settings = session.recipe.endpoint
+    size = find_size(session, sizes, settings.sku)
     endpoint = derive_names(session.recipe, session.subscription_id).endpoint
     path = f"{session.workspace_path()}/onlineEndpoints/{endpoint}/deployments"
     with azure_errors(f"reading the deployments of {endpoint}"):
-        found = (session.arm.find(path, _ML) or {}).get("value", [])
-    held = sum(_deployment_cores(one, sizes, size) for one in found)
-    return _Needs(size, endpoint_cores(size.name, size.cores, given.instances), held)
+        deployments = session.arm.children(path)
+    held = sum(_deployment_cores(deployment, sizes, size) for deployment in deployments)
+    return _Needs(size, endpoint_cores(size.name, size.cores, settings.instances), held)
 
 
-def _deployment_cores(deployment: dict[str, Any], sizes: dict[str, Size], wanted: Size) -> int:
+def _deployment_cores(deployment: dict[str, Any], sizes: dict[str, Size], size: Size) -> int:
     sku = str(deployment["properties"].get("instanceType"))
     instances = int((deployment.get("sku") or {}).get("capacity") or 0)
-    return _held(sku, sizes, wanted, lambda cores: endpoint_cores(sku, cores, instances))
+    return _held(sku, sizes, size, lambda cores: endpoint_cores(sku, cores, instances))
 
 
 def _held(
-    sku: str | None, sizes: dict[str, Size], wanted: Size, cores_of: Callable[[int], int]
+    sku: str | None, sizes: dict[str, Size], size: Size, cores_of: Callable[[int], int]
 ) -> int:
     has = sizes.get((sku or "").lower())
-    return cores_of(has.cores) if has and has.family == wanted.family else 0
+    return cores_of(has.cores) if has and has.family == size.family else 0
 
 
 @cache

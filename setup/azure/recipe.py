@@ -31,7 +31,7 @@ class RegistryAsset(NamedTuple):
 
 
 class Azure(Section):
-    """Where in Azure: an empty id is taken from the login, an empty name is derived.
+    """A place in Azure: an empty id is taken from the login, an empty name is derived.
 
     Derived names (setup/azure/names.py) depend on subscription and group only, so that every run
     finds what the one before made. ``roles`` is what the identity of endpoint and cluster may do:
@@ -63,14 +63,14 @@ class AzureModel(Model):
     @property
     def asset(self) -> RegistryAsset | None:
         """The registry's model, None where the source is something else."""
-        found = _ASSET.fullmatch(self.source)
-        return RegistryAsset(*found.groups()) if found else None
+        match = _ASSET.fullmatch(self.source)
+        return RegistryAsset(*match.groups()) if match else None
 
     @property
     def huggingface_id(self) -> str:
         """OWNER/NAME on the Hugging Face hub, empty where the source is something else."""
-        found = _HUGGINGFACE.fullmatch(self.source)
-        return found[1] if found else ""
+        match = _HUGGINGFACE.fullmatch(self.source)
+        return match[1] if match else ""
 
     @property
     def name(self) -> str:
@@ -88,7 +88,7 @@ class Compute(Section):
 
 
 class AzureFinetune(Section):
-    """How the model is fine-tuned.
+    """The fine-tuning of the model.
 
     ``route: catalog`` runs the pipeline component of the model catalog, ``inputs`` by the names of
     the component's own inputs; ``route: own`` runs our trainer as a command job, with the values
@@ -122,7 +122,7 @@ class AzureFinetune(Section):
 
 
 class Probe(Section):
-    """When a container is alive or ready; times in seconds.
+    """A probe of a container, alive or ready; times in seconds.
 
     Large models take minutes to load; Azure's own defaults kill such a container with a 502.
     """
@@ -137,6 +137,7 @@ class Probe(Section):
 class AzureEndpoint(Section):
     """The managed online endpoint; its name is unique in the region, empty derives one.
 
+    ``deployment`` begins the names of its two deployments, such as tuned-blue and tuned-green.
     ``canary`` is the share of the traffic, in per cent, that a new version of the model takes
     beside the one before it; 100 replaces at once. ``keep_previous`` leaves the deployment before
     as what a rollback goes back to in seconds, at the price of a second one; false deletes it when

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def plan(recipe: AzureRecipe) -> list[str]:
-    """What ``run`` would do, as far as there is a completed job."""
+    """List what ``run`` would do, as far as there is a completed job."""
     session, model = AzureSession(recipe), recipe.registry.model
     last = newest_attempt(session)
     if last is None or not last.completed:
         return [f"register the job's output as a version of {model}"]
-    if found := version_of(list_versions(session), last.job):
-        return [f"version {found.version} of {model} is job {last.job}"]
+    if version := version_of(list_versions(session), last.job):
+        return [f"version {version.version} of {model} is job {last.job}"]
     return [f"register the output of job {last.job} as a version of {model}"]
 
 
@@ -36,14 +36,14 @@ def run(recipe: AzureRecipe) -> Result:
     """
     session = AzureSession(recipe)
     job, assets = completed_job(session)
-    found = version_of(list_versions(session), job)
-    made = found or _register(session, job, assets)
+    there = version_of(list_versions(session), job)
+    made = there or _register(session, job, assets)
     losses = ", ".join(
         f"{key} {value}" for key, value in (made.tags or {}).items() if "loss" in key
     )
     detail = f"version {made.version} of {recipe.registry.model} is the output of job {job}"
     following = f"python -m setup deploy --recipe {recipe.name}"
-    return Result("register", found is None, detail + (f"; {losses}" if losses else ""), following)
+    return Result("register", there is None, detail + (f"; {losses}" if losses else ""), following)
 
 
 def _register(session: AzureSession, job: str, assets: dict[str, DataAsset]) -> Model:
@@ -51,7 +51,7 @@ def _register(session: AzureSession, job: str, assets: dict[str, DataAsset]) -> 
     from azure.ai.ml.entities import Model  # noqa: PLC0415 - slow
 
     recipe = session.recipe
-    numbers = [age(str(one.version))[0] for one in list_versions(session, archived=True)]
+    numbers = [age(str(version.version))[0] for version in list_versions(session, archived=True)]
     model = Model(
         name=recipe.registry.model,
         version=str(max([0, *numbers]) + 1),
@@ -75,15 +75,15 @@ def _losses(session: AzureSession, job: str) -> dict[str, float]:
     """The last value of every loss that the job or a step of it logged; none where none did."""
     from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     with azure_errors(f"reading the losses of job {job}"):
         history = History(session)
         for name in (job, *_steps(history, job)):
             try:
-                found |= history.metrics(name)
+                metrics |= history.metrics(name)
             except HttpResponseError:
                 continue  # it logged none, or metrics cannot be read: no reason not to register
-    return {key: value for key, value in sorted(found.items()) if "loss" in key.lower()}
+    return {key: value for key, value in sorted(metrics.items()) if "loss" in key.lower()}
 
 
 def _steps(history: History, job: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the login may do in the recipe's group, or in the subscription while there is no group."""
+"""Rights of the login in the recipe's group, or in the subscription while there is no group."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 
 from setup.azure.session import AzureSession, azure_errors
 
-_PERMISSIONS = "2022-04-01"
-_GROUPS = "2021-04-01"
 # What the path writes, and the least built-in role that may.
 _NEEDED = {
     "Microsoft.MachineLearningServices/workspaces/write": "Contributor",
@@ -24,17 +22,17 @@ def missing_rights(session: AzureSession) -> tuple[dict[str, str], str]:
         FixableError: Azure cannot be asked.
     """
     with azure_errors("reading what the login may do"):
-        exists = session.arm.find(session.group_id, _GROUPS) is not None
+        exists = session.arm.find(session.group_id) is not None
         subscription = f"/subscriptions/{session.subscription_id}"
         scope = session.group_id if exists else subscription
         path = f"{scope}/providers/Microsoft.Authorization/permissions"
-        granted = session.arm.list(path, _PERMISSIONS)
+        granted = session.arm.list(path)
     needed = _NEEDED if exists else {_MAKE_GROUP: "Contributor", **_NEEDED}
     return {action: role for action, role in needed.items() if not _may(granted, action)}, scope
 
 
 def _may(granted: list[dict[str, Any]], action: str) -> bool:
-    """Whether one of the roles allows it: each role's exceptions count for that role alone."""
+    """Tell whether one of the roles allows it: a role's exceptions count for that role alone."""
     return any(
         _matches(role.get("actions", []), action)
         and not _matches(role.get("notActions", []), action)
@@ -43,5 +41,5 @@ def _may(granted: list[dict[str, Any]], action: str) -> bool:
 
 
 def _matches(patterns: list[str], action: str) -> bool:
-    wanted = (re.escape(pattern).replace(r"\*", ".*") for pattern in patterns)
-    return any(re.fullmatch(pattern, action, re.IGNORECASE) for pattern in wanted)
+    expressions = (re.escape(pattern).replace(r"\*", ".*") for pattern in patterns)
+    return any(re.fullmatch(pattern, action, re.IGNORECASE) for pattern in expressions)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from setup import console
+from setup.azure.arm import STORAGE_RETRIES
+from setup.azure.explain import FORBIDDEN, status_of
 from setup.azure.infra import template
 from setup.azure.names import role_assignment_name
-from setup.azure.ours import status_of
 from setup.azure.session import AzureSession, azure_errors
+from setup.azure.waiting import NotYetError, wait_until
 from setup.errors import FixableError
 
 PATIENCE = 600.0  # seconds: "up to ten minutes", https://learn.microsoft.com/azure/role-based-access-control/troubleshooting
-PAUSE = 5.0
-_FORBIDDEN = 403
+_PAUSE = 5.0
 _CONTAINER = "azureml-blobstore-{id}"  # Azure ML makes it in the storage of a workspace
 
 
@@ -62,32 +62,32 @@ def wanted_roles(session: AzureSession, found: Mapping[str, Mapping[str, Any]]) 
     ]
 
 
-def missing_roles(session: AzureSession, wanted: Iterable[Role]) -> list[Role]:
+def missing_roles(session: AzureSession, roles: Iterable[Role]) -> list[Role]:
     """Those that nobody has assigned, by whatever name, at their scope or above it.
 
     Raises:
         FixableError: Azure cannot be asked.
     """
-    wanted = list(wanted)
+    roles = list(roles)
     there: list[tuple[str, str, str]] = []
     with azure_errors("listing the role assignments"):
-        for principal in dict.fromkeys(one.principal for one in wanted):
+        for principal in dict.fromkeys(role.principal for role in roles):
             listed = session.authorization.role_assignments.list_for_scope(
                 session.group_id, filter=f"principalId eq '{principal}'"
             )
-            there += [_assigned(one) for one in listed]
-    return [one for one in wanted if not any(_covers(given, one) for given in there)]
+            there += [_assigned(role) for role in listed]
+    return [role for role in roles if not any(_covers(assignment, role) for assignment in there)]
 
 
-def _assigned(one: Any) -> tuple[str, str, str]:
-    role = one.role_definition_id.rpartition("/")[2].lower()
-    return one.principal_id.lower(), role, one.scope.lower().rstrip("/")
+def _assigned(assignment: Any) -> tuple[str, str, str]:
+    role = assignment.role_definition_id.rpartition("/")[2].lower()
+    return assignment.principal_id.lower(), role, assignment.scope.lower().rstrip("/")
 
 
-def _covers(given: tuple[str, str, str], one: Role) -> bool:
-    principal, role, scope = given
-    same = (principal, role) == (one.principal.lower(), one.role.lower())
-    return same and f"{one.scope.lower()}/".startswith(f"{scope}/")
+def _covers(assignment: tuple[str, str, str], wanted_role: Role) -> bool:
+    principal, role, scope = assignment
+    same = (principal, role) == (wanted_role.principal.lower(), wanted_role.role.lower())
+    return same and f"{wanted_role.scope.lower()}/".startswith(f"{scope}/")
 
 
 def assign(session: AzureSession, role: Role) -> None:
@@ -126,24 +126,28 @@ def wait_until_allowed(
     Raises:
         FixableError: Still not allowed after ``PATIENCE``, or another reason.
     """
-    deadline, told = time.monotonic() + PATIENCE, False
-    name = storage["name"]
-    with console.err.status(f"waiting until you may read storage account {name}"):
-        while True:
-            try:
-                with azure_errors(f"reading storage account {name}"):
-                    _read(session, storage, workspace)
-                return
-            except FixableError as error:
-                if status_of(error) != _FORBIDDEN:
-                    raise
-                if time.monotonic() >= deadline:
-                    raise _not_yet(name, error) from None
-            if not told:
+    name, refusals = storage["name"], list[FixableError]()
+
+    def is_allowed() -> bool:
+        try:
+            with azure_errors(f"reading storage account {name}"):
+                _read(session, storage, workspace)
+        except FixableError as error:
+            if status_of(error) != FORBIDDEN:
+                raise
+            if not refusals:
                 minutes = f"up to {PATIENCE / 60:.0f} minutes"
                 console.err.print(f"waiting for the new roles to work: {minutes}", markup=False)
-                told = True
-            time.sleep(PAUSE)
+            refusals.append(error)
+            return False
+        return True
+
+    what = f"waiting until you may read storage account {name}"
+    with console.err.status(what):
+        try:
+            wait_until(is_allowed, PATIENCE, _PAUSE, what)
+        except NotYetError:
+            raise _not_yet(name, refusals[-1]) from None
 
 
 def _read(session: AzureSession, storage: Mapping[str, Any], workspace: Mapping[str, Any]) -> None:
@@ -152,9 +156,7 @@ def _read(session: AzureSession, storage: Mapping[str, Any], workspace: Mapping[
 
     url = storage["properties"]["primaryEndpoints"]["blob"].rstrip("/")
     container = _CONTAINER.format(id=workspace["properties"]["workspaceId"])
-    client = ContainerClient(
-        url, container, session.credential, retry_total=3, initial_backoff=1, increment_base=2
-    )
+    client = ContainerClient(url, container, session.credential, **STORAGE_RETRIES)
     try:
         next(iter(client.list_blob_names(results_per_page=1)), None)
     except ResourceNotFoundError:

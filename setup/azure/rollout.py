@@ -1,16 +1,16 @@
-"""Rollout: a registered version as a deployment of its own, asked before it gets traffic.
+"""Rollout: a registered version in the slot without traffic, asked before it gets any.
 
-1. The version gets a deployment named after it (``tuned-3``) beside the others, without traffic.
+1. The version goes into the slot without traffic, in place of what is there: blue or green.
 2. It is asked a few questions over ``/score``, as clients ask, by the header that names it.
 3. ``endpoint.canary`` per cent of the traffic go to it, or all.
-4. When it has all and has answered again, what it supersedes is deleted: with
-   ``endpoint.keep_previous`` all but the deployment that a rollback goes back to.
+4. When it has all and has answered again, the other slot stays for a rollback, or is deleted
+   without ``endpoint.keep_previous``; so is what was named after its version.
 
-A changed setting changes the deployment where it is, and it is asked again afterwards.
+A changed setting changes the deployment where it is, and it is asked again afterwards; only another
+SKU goes into the other slot.
 
-What fails in 1 or 2 leaves the traffic as it was. What takes traffic is never deleted, and before 4
-only a deployment of the same name that failed. A version that traffic was taken from by a rollback
-gets none again.
+What fails in 1 or 2 leaves the traffic as it was, and what takes traffic is never deleted. A
+version that traffic was taken from by a rollback gets none again.
 """
 
 from __future__ import annotations
@@ -20,25 +20,23 @@ from typing import TYPE_CHECKING, Any
 from setup import console
 from setup.azure.ask import confirm
 from setup.azure.container import Container
-from setup.azure.deployment import deployment_name, is_as_wanted, price_of, wanted_deployment
+from setup.azure.deployment import describe_deployment, is_as_described, price_of
 from setup.azure.endpoint import ManagedEndpoint
 from setup.azure.idle import wait_for_idle_nodes
 from setup.azure.recipe import Probe
-from setup.azure.rollout_errors import failed, is_out_of_quota, no_answer, refused
+from setup.azure.rollout_errors import Diagnosis, is_out_of_quota
 from setup.azure.session import AzureSession, azure_errors
 from setup.azure.smoke import NoAnswerError, ask_deployment
-from setup.azure.superseded import superseded
-from setup.azure.traffic import live_traffic, rolled_back, share_traffic, takes_traffic
+from setup.azure.traffic import Slots, share_traffic
 from setup.azure.version import ModelVersion
 from setup.azure.waiting import follow, nothing_printed, under_way, when_free
 from setup.errors import FixableError
 
 if TYPE_CHECKING:
-    from azure.ai.ml.entities import ManagedOnlineDeployment, OnlineEndpoint
+    from azure.ai.ml.entities import ManagedOnlineDeployment
 
 _IMAGE = 2400.0  # seconds to build an image and get a machine, beside what the probes allow
 _DELETING = "deleting"
-_ENDED_BADLY = ("Failed", "Canceled")
 
 
 class Rollout:
@@ -52,60 +50,63 @@ class Rollout:
         self.recipe = session.recipe
         self.version = version
         self.endpoint = ManagedEndpoint(session)
-        self.name = deployment_name(self.recipe.endpoint.deployment, version.version)
+        self.name = self._place(self.endpoint.slots())
+        self.deleted: list[str] = []  # names, of what made room for it or was superseded by it
+        self.replaced = ""  # the version that was in the slot
         gguf = self.recipe.endpoint.kind == "gguf"
         self.container = Container(session, self.name) if gguf else None
-        self.what = f"deployment {self.name} of endpoint {self.endpoint.name}"
+        self._fails = Diagnosis(session, self.endpoint, self.name, version)
 
-    def is_right(self, found: ManagedOnlineDeployment | None) -> bool:
-        """Whether the deployment is there, healthy and as the recipe says."""
-        if found is None or found.provisioning_state != "Succeeded":
+    def _place(self, slots: Slots) -> str:
+        if name := slots.place(self.version.version):
+            return name
+        shares = ", ".join(f"{name} {share} %" for name, share in slots.live.items())
+        newest = self.endpoint.az_traffic({slots.current(): 100})
+        raise FixableError(
+            f"no slot of endpoint {self.endpoint.name} is free for version {self.version.version} "
+            f"of {self.version.name}: {shares}",
+            f"python -m setup rollback --recipe {self.recipe.name} ends the canary, or {newest} "
+            "gives it everything; then the same command again",
+        )
+
+    def is_right(self, deployment: ManagedOnlineDeployment | None) -> bool:
+        """Tell whether the deployment is there, healthy and as the recipe says."""
+        if deployment is None or deployment.provisioning_state != "Succeeded":
             return False
         environment = self.container.find() if self.container else ""
         if self.container and not environment:
             return False
-        return is_as_wanted(found, self._wanted(environment))
-
-    def replaces(self, found: ManagedOnlineDeployment | None) -> bool:
-        """Whether the deployment that is there has failed, and goes before another is made."""
-        if found is None or found.provisioning_state not in _ENDED_BADLY:
-            return False
-        return not takes_traffic(self.endpoint.find(), self.name)
-
-    def refuse_other_sku(self, found: ManagedOnlineDeployment | None) -> None:
-        """Raise FixableError if the deployment that is there runs on another SKU than the recipe's.
-
-        Azure does not change it: https://github.com/Azure/AML-Kubernetes/issues/247
-        """
-        wanted = self.recipe.endpoint.sku
-        if found is None or str(found.instance_type).lower() == wanted.lower():
-            return
-        if not self.replaces(found):
-            raise FixableError(
-                f"{self.what} runs on {found.instance_type}, the recipe says {wanted}",
-                "--set endpoint.deployment=ANOTHER makes one beside it: the SKU cannot be changed",
-            )
+        return is_as_described(deployment, self._description(environment))
 
     def deploy(self) -> bool:
         """See that the deployment is there and healthy; False when it was.
 
         Raises:
-            FixableError: It costs and nobody agreed, it has another SKU, or it does not come up.
+            FixableError: It costs and nobody agreed, or it does not come up.
         """
-        found = self.find()
-        waited = found is not None and under_way(found.provisioning_state)
+        deployment = self.find()
+        waited = deployment is not None and under_way(deployment.provisioning_state)
         if waited:
-            found = self._settled()
-        if self.is_right(found):
+            deployment = self._settled()
+        if self.is_right(deployment):
             return waited
-        self.refuse_other_sku(found)
         confirm([price_of(self.recipe, self.endpoint.name, self.name)])
         self.endpoint.ensure()
         environment = self.container.ensure() if self.container else ""
-        if self.replaces(found):
+        slots = self.endpoint.slots()
+        self._delete(slots.crowded_out(self.name))
+        if (there := slots.version(self.name)) != self.version.version:
+            self.replaced = there
+        if slots.must_go_first(self.name):
             self.endpoint.delete(self.name)
-        self._put(self._wanted(environment))
+        self._put(self._description(environment))
         return True
+
+    def shares(self, slots: Slots) -> dict[str, int]:
+        """Return the traffic as it is to be: as it is, for a version that was rolled back."""
+        if slots.is_rolled_back(self.name, self.version.version):
+            return slots.live
+        return share_traffic(slots.live, self.name, self.recipe.endpoint.canary)
 
     def give_traffic(self, changed: bool) -> bool:
         """Ask the deployment, then give it what the recipe says; False when it had that.
@@ -117,25 +118,16 @@ class Rollout:
         Raises:
             FixableError: It does not answer; the traffic is as it was.
         """
-        found = self.endpoint.need()
-        traffic = live_traffic(found)
-        wanted = share_traffic(traffic, self.name, self.recipe.endpoint.canary)
-        if self.name in rolled_back(found):
-            wanted = traffic
-        if changed or self.name in wanted:
-            self._answers(found, may_be_busy=wanted == traffic and not changed)
-        if wanted == traffic:
+        slots = self.endpoint.slots()
+        shares = self.shares(slots)
+        if changed or self.name in shares:
+            self._answers(slots, may_be_busy=shares == slots.live and not changed)
+        if shares == slots.live:
             return False
-        self.endpoint.shift(wanted)
+        self.endpoint.shift(shares)
         return True
 
-    def beside(self, found: OnlineEndpoint | None) -> dict[str, ManagedOnlineDeployment]:
-        """The other deployments, those that are sent copies of requests left out."""
-        mirrors = found.mirror_traffic if found else {}
-        others = self.endpoint.deployments().items()
-        return {name: one for name, one in others if name != self.name and not mirrors.get(name)}
-
-    def delete_superseded(self) -> list[str]:
+    def delete_superseded(self) -> None:
         """Delete what this deployment supersedes, once it takes all traffic and answers.
 
         Nothing goes while it is too busy to answer.
@@ -143,22 +135,24 @@ class Rollout:
         Raises:
             FixableError: It does not answer; nothing is deleted.
         """
-        found = self.endpoint.need()
-        if live_traffic(found) != {self.name: 100}:
-            return []
-        names = superseded(self.recipe, found, self.beside(found), self.version.version)
-        if names and not self._answers(found, may_be_busy=True):
-            return []
+        slots = self.endpoint.slots()
+        if slots.live != {self.name: 100}:
+            return
+        names = slots.superseded(self.name)
+        if names and self._answers(slots, may_be_busy=True):
+            self._delete(names)
+
+    def _delete(self, names: list[str]) -> None:
         for name in names:
             self.endpoint.delete(name)
-        return names
+            self.deleted.append(name)
 
     def find(self) -> ManagedOnlineDeployment | None:
-        """The deployment, None where there is none."""
+        """Return the deployment, None where there is none."""
         return self.endpoint.deployment(self.name)
 
     def _settled(self) -> ManagedOnlineDeployment | None:
-        """The deployment when nothing is under way on it any more."""
+        """Return the deployment when nothing is under way on it any more."""
         if self._state().lower() == _DELETING:
             follow(f"Deleting deployment {self.name}", None, self._state, _IMAGE)
         else:
@@ -166,36 +160,36 @@ class Rollout:
         return self.find()
 
     def _state(self) -> str:
-        found = self.find()
-        return str(found.provisioning_state) if found else "missing"
+        deployment = self.find()
+        return str(deployment.provisioning_state) if deployment else "missing"
 
-    def _wanted(self, environment: str) -> ManagedOnlineDeployment:
-        wanted = wanted_deployment(self.recipe, self.name, self.endpoint.name, self.version)
+    def _description(self, environment: str) -> ManagedOnlineDeployment:
+        description = describe_deployment(self.recipe, self.name, self.endpoint.name, self.version)
         if self.container:
-            wanted.environment = environment
-            wanted.environment_variables = self.container.variables
-        return wanted
+            description.environment = environment
+            description.environment_variables = self.container.variables
+        return description
 
-    def _put(self, wanted: ManagedOnlineDeployment) -> None:
+    def _put(self, description: ManagedOnlineDeployment) -> None:
         from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
         def begin() -> Any:
             state = self._state()
             if under_way(state) and state.lower() != _DELETING:
                 return None
-            return self.endpoint.ml.online_deployments.begin_create_or_update(wanted)
+            return self.endpoint.ml.online_deployments.begin_create_or_update(description)
 
-        with azure_errors(self.what), nothing_printed():
+        with azure_errors(self._fails.what), nothing_printed():
             try:
-                poller = when_free(self.what, begin)
+                poller = when_free(self._fails.what, begin)
             except HttpResponseError as error:
                 if not self._cores_came_free(error):
-                    raise refused(self, error) from None
+                    raise self._fails.refused(error) from None
             else:
                 if self._finish(poller):
                     return
                 self.endpoint.delete(self.name)
-            self._put(wanted)
+            self._put(description)
 
     def _cores_came_free(self, error: Any) -> bool:
         return is_out_of_quota(error) and wait_for_idle_nodes(self.session)
@@ -204,31 +198,32 @@ class Rollout:
         """Wait for its end; False where it failed for want of cores that are free now."""
         from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
-        given = self.recipe.endpoint
-        patience = _IMAGE + _longest(given.liveness) + _longest(given.readiness)
-        what = f"Deployment {self.name} on {given.sku}"
-        with azure_errors(self.what), nothing_printed():
+        settings = self.recipe.endpoint
+        patience = _IMAGE + _longest(settings.liveness) + _longest(settings.readiness)
+        what = f"Deployment {self.name} on {settings.sku}"
+        with azure_errors(self._fails.what), nothing_printed():
             try:
                 state = follow(what, poller, self._state, patience)
             except HttpResponseError as error:
                 if error.status_code in (401, 403, 429) or self._state() != "Failed":
                     raise
-                if self.replaces(self.find()) and self._cores_came_free(error):
+                if self.endpoint.slots().must_go_first(self.name) and self._cores_came_free(error):
                     return False
-                raise failed(self, error) from None
+                raise self._fails.failed(error) from None
         if state != "Succeeded":
-            raise failed(self, None)
+            raise self._fails.failed(None)
         return True
 
-    def _answers(self, found: OnlineEndpoint, may_be_busy: bool) -> bool:
+    def _answers(self, slots: Slots, may_be_busy: bool) -> bool:
         """Ask it; False only where it ``may_be_busy``, takes traffic, and is."""
+        uri = str(self.endpoint.need().scoring_uri)
         try:
-            ask_deployment(self.recipe, str(found.scoring_uri), self.endpoint.key(), self.name)
+            ask_deployment(self.recipe, uri, self.endpoint.key(), self.name)
         except NoAnswerError as error:
-            if may_be_busy and error.busy and self.name in live_traffic(found):
+            if may_be_busy and error.busy and self.name in slots.live:
                 console.err.print(f"deployment {self.name} {error}: it is busy", markup=False)
                 return False
-            raise no_answer(self, found, error) from None
+            raise self._fails.no_answer(error) from None
         return True
 
 

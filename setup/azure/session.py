@@ -11,11 +11,12 @@ import base64
 import json
 import logging
 import os
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from setup.azure.arm import SCOPE, Arm
-from setup.azure.explain import azure_errors, explain
+from setup.azure.arm import RETRIES, ROLES_VERSION, SCOPE, Arm
+from setup.azure.explain import UNAUTHORIZED, azure_errors, explain, status_of
 from setup.azure.recipe import AzureRecipe
 from setup.errors import FixableError
 
@@ -29,14 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AzureSession", "Principal", "azure_errors", "explain"]
 
-# Bounded: throttled for longer than this ends the command, which can be run again. A Retry-After
-# of the service counts instead of the back-off.
-_RETRIES: dict[str, Any] = {
-    "retry_total": 4,
-    "retry_backoff_factor": 0.4,
-    "retry_backoff_max": 30,
-}
-_SUBSCRIPTIONS = "2022-12-01"
+T = TypeVar("T")
 
 
 class Principal(NamedTuple):
@@ -77,7 +71,7 @@ class AzureSession:
     @cached_property
     def arm(self) -> Arm:
         """Azure Resource Manager by path, for what no client below offers."""
-        return Arm(self.credential, _RETRIES)
+        return Arm(self.credential)
 
     @cached_property
     def subscription(self) -> dict[str, Any]:
@@ -85,22 +79,22 @@ class AzureSession:
         ``subscriptionPolicies.quotaId``; of the recipe, else AZURE_SUBSCRIPTION_ID, else the only
         enabled one of the login.
         """
-        wanted = self.recipe.azure.subscription or os.environ.get("AZURE_SUBSCRIPTION_ID", "")
+        id_ = self.recipe.azure.subscription or os.environ.get("AZURE_SUBSCRIPTION_ID", "")
         with azure_errors("finding the subscription"):
-            if wanted:
-                found = self.arm.get(f"/subscriptions/{wanted}", _SUBSCRIPTIONS)
+            if id_:
+                subscription = self.arm.get(f"/subscriptions/{id_}")
             else:
-                found = _only_one(self.arm.list("/subscriptions", _SUBSCRIPTIONS))
-        self._refuse_other_tenant(found)
-        return found
+                subscription = _only_one(self.arm.list("/subscriptions"))
+        self._refuse_other_tenant(subscription)
+        return subscription
 
-    def _refuse_other_tenant(self, found: dict[str, Any]) -> None:
-        wanted = self.recipe.azure.tenant
-        if wanted and found.get("tenantId", "").lower() != wanted.lower():
+    def _refuse_other_tenant(self, subscription: dict[str, Any]) -> None:
+        tenant = self.recipe.azure.tenant
+        if tenant and subscription.get("tenantId", "").lower() != tenant.lower():
             raise FixableError(
-                f"subscription {found['subscriptionId']} is of tenant {found.get('tenantId')}, "
-                f"the recipe says {wanted}",
-                f"az login --tenant {wanted}, or correct azure.tenant",
+                f"subscription {subscription['subscriptionId']} is of tenant "
+                f"{subscription.get('tenantId')}, the recipe says {tenant}",
+                f"az login --tenant {tenant}, or correct azure.tenant",
             )
 
     @property
@@ -145,14 +139,14 @@ class AzureSession:
         """Resource groups, resources of any type, provider registration."""
         from azure.mgmt.resource.resources import ResourceManagementClient  # noqa: PLC0415
 
-        return ResourceManagementClient(self.credential, self.subscription_id, **_RETRIES)
+        return ResourceManagementClient(self.credential, self.subscription_id, **RETRIES)
 
     @cached_property
     def deployments(self) -> DeploymentsMgmtClient:
         """Deployments of templates."""
         from azure.mgmt.resource.deployments import DeploymentsMgmtClient  # noqa: PLC0415
 
-        return DeploymentsMgmtClient(self.credential, self.subscription_id, **_RETRIES)
+        return DeploymentsMgmtClient(self.credential, self.subscription_id, **RETRIES)
 
     @cached_property
     def authorization(self) -> AuthorizationManagementClient:
@@ -160,7 +154,7 @@ class AzureSession:
         from azure.mgmt.authorization import AuthorizationManagementClient  # noqa: PLC0415
 
         return AuthorizationManagementClient(
-            self.credential, self.subscription_id, "2022-04-01", **_RETRIES
+            self.credential, self.subscription_id, ROLES_VERSION, **RETRIES
         )
 
     @cached_property
@@ -168,7 +162,7 @@ class AzureSession:
         """Quota requests."""
         from azure.mgmt.quota import QuotaMgmtClient  # noqa: PLC0415
 
-        return QuotaMgmtClient(self.credential, self.subscription_id, **_RETRIES)
+        return QuotaMgmtClient(self.credential, self.subscription_id, **RETRIES)
 
     def ml(self, workspace: str | None = None) -> MLClient:
         """Azure ML in the recipe's group: of a workspace, hub or project, None for none."""
@@ -195,8 +189,22 @@ class AzureSession:
             show_progress=False,
             enable_telemetry=False,
             **place,
-            **_RETRIES,
+            **RETRIES,
         )
+
+
+def signed_in(recipe: AzureRecipe, work: Callable[[AzureSession], T]) -> T:
+    """Return what ``work`` returns, done once more from the start if its token was refused.
+
+    A credential gives out the token it has until that itself says it is over; a new session signs
+    in anew. ``work`` has to find what it did the first time.
+    """
+    try:
+        return work(AzureSession(recipe))
+    except FixableError as error:
+        if status_of(error) != UNAUTHORIZED:
+            raise
+    return work(AzureSession(recipe))
 
 
 def _be_quiet() -> None:
@@ -206,12 +214,15 @@ def _be_quiet() -> None:
 
 
 def _only_one(listed: list[dict[str, Any]]) -> dict[str, Any]:
-    enabled = [found for found in listed if found.get("state") == "Enabled"]
+    enabled = [subscription for subscription in listed if subscription.get("state") == "Enabled"]
     if len(enabled) == 1:
         return enabled[0]
     if not enabled:
         raise FixableError("the login has no enabled subscription", "az login, as another user")
-    names = ", ".join(f"{found['displayName']} ({found['subscriptionId']})" for found in enabled)
+    names = ", ".join(
+        f"{subscription['displayName']} ({subscription['subscriptionId']})"
+        for subscription in enabled
+    )
     raise FixableError(
         f"the login has {len(enabled)} subscriptions: {names}",
         "export AZURE_SUBSCRIPTION_ID=ID, or --set azure.subscription=ID",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from flows.chat.endpoint import (
     Endpoint,
     EndpointError,
@@ -16,14 +14,14 @@ from flows.chat.endpoint import (
     TimedOutError,
     UnavailableError,
 )
-from setup.azure import waiting
 from setup.azure.recipe import AzureRecipe
+from setup.azure.waiting import PAUSE, NotYetError, wait_until
 from setup.console import progress_bar
 
 QUESTIONS = ("What is the capital of France?", "Say hello.")
 _TOKENS = 32
 _REPEATED = 4  # of the same letter are noise: what weights that are not numbers answer
-_ROUNDS = 4
+PATIENCE = 45.0  # seconds
 # One that has just come up may not be found for a moment, one with traffic may be busy.
 _FOR_A_MOMENT = (NotFoundError, ThrottledError, UnavailableError)
 
@@ -65,14 +63,19 @@ def ask_deployment(recipe: AzureRecipe, url: str, key: str, deployment: str) -> 
 
 
 def _ask(endpoint: Endpoint, question: str) -> str:
-    for left in reversed(range(_ROUNDS)):
+    messages = [{"role": "user", "content": question}]
+    misses: list[EndpointError] = []
+
+    def answer() -> tuple[str] | None:
         try:
-            messages = [{"role": "user", "content": question}]
-            return endpoint.complete(messages, Generation(max_new_tokens=_TOKENS)).text
+            return (endpoint.complete(messages, Generation(max_new_tokens=_TOKENS)).text,)
         except _FOR_A_MOMENT as error:
-            if not left:
-                raise NoAnswerError(f"does not answer ({error.what})", error) from None
-            time.sleep(waiting.PAUSE)
-        except EndpointError as error:
-            raise NoAnswerError(f"does not answer ({error.what})", error) from None
-    raise AssertionError("unreachable: the last round returns or raises")
+            misses.append(error)
+            return None
+
+    try:
+        return wait_until(answer, PATIENCE, PAUSE, "")[0]
+    except NotYetError:
+        raise NoAnswerError(f"does not answer ({misses[-1].what})", misses[-1]) from None
+    except EndpointError as error:
+        raise NoAnswerError(f"does not answer ({error.what})", error) from None

@@ -41,16 +41,16 @@ class _Found:
 
 
 def plan(recipe: AzureRecipe) -> list[str]:
-    """What ``run`` would upload; only reads."""
+    """List what ``run`` would upload; only reads."""
     session = AzureSession(recipe)
     project = recipe.azure.project
-    found = _Found()
+    uploads = _Found()
     if is_there(session):
         with flow_errors(session, f"reading the flows of project {project}"):
-            found = _find_uploads(session, project_client(session))
+            uploads = _find_uploads(session, project_client(session))
     lines = []
     for flow in _flows(recipe):
-        done = " (unchanged)" if found.current(flow) else ""
+        done = " (unchanged)" if uploads.current(flow) else ""
         lines.append(f"{flow.kind} flow {_display_name(flow)} to project {project}{done}")
     return lines
 
@@ -68,17 +68,17 @@ def run(recipe: AzureRecipe) -> Result:
         require_project(session)
         with flow_errors(session, f"reading the flows of project {project}"):
             client = project_client(session)
-            found = _find_uploads(session, client)
+            uploads = _find_uploads(session, client)
     changed, older, link = False, list[str](), ""
     flows = _flows(recipe)
     with console.progress_bar("Uploading the flows", len(flows)) as bar:
         for number, flow in enumerate(flows, start=1):
-            id_ = found.current(flow)
+            id_ = uploads.current(flow)
             with flow_errors(session, f"uploading flow {flow.name} to project {project}"):
                 uploaded = client.flows.get(id_) if id_ else _upload(client, flow)
             changed |= not id_
             link = link or str(uploaded.flow_portal_url or "")
-            older += [f"{flow.name} {before}" for before in found.older(flow)]
+            older += [f"{flow.name} {before}" for before in uploads.older(flow)]
             bar.update(console.TASK, completed=number)
     names = ", ".join(_display_name(flow) for flow in flows)
     detail = f"{names} are in project {project}; chat there: {link}{_about(older)}"

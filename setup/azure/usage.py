@@ -16,7 +16,7 @@ class Cores(NamedTuple):
 
 
 class Usage:
-    """What a region's list of usages says of dedicated cores.
+    """The dedicated cores of a region by its list of usages.
 
     Args:
         rows: As Azure ML lists them. Dedicated and low-priority cores of a family come under one

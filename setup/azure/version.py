@@ -30,7 +30,7 @@ class ModelVersion:
 
 
 def find_version(session: AzureSession) -> ModelVersion | None:
-    """What the recipe's own completed job was registered as, else the newest version.
+    """Return the version that the recipe's own completed job became, else the newest.
 
     The own job is that of the recipe's data, model and settings. None where the model has no
     version at all.
@@ -43,30 +43,30 @@ def find_version(session: AzureSession) -> ModelVersion | None:
     if not listed:
         return None
     job, why = _own_job(session)
-    found = version_of(listed, job)
-    if job and not found:
+    own = version_of(listed, job)
+    if job and not own:
         register = f"python -m setup register --recipe {session.recipe.name}"
         why = f"job {job} is not registered ({register})"
-    model = found or max(listed, key=lambda one: age(str(one.version)))
+    model = own or max(listed, key=lambda model: age(str(model.version)))
     _refuse_other_type(session, model)
-    said = "" if found else f"{why}: this is the newest version"
+    said = "" if own else f"{why}: this is the newest version"
     return ModelVersion(str(model.name), str(model.version), str(model.id), said)
 
 
 def need_version(session: AzureSession) -> ModelVersion:
-    """The same.
+    """Return what ``find_version`` does.
 
     Raises:
         FixableError: There is none, or as ``find_version``.
     """
-    found = find_version(session)
-    if found is None:
+    version = find_version(session)
+    if version is None:
         name, workspace = session.recipe.registry.model, session.recipe.azure.workspace
         raise FixableError(
             f"workspace {workspace} has no version of model {name}",
             f"python -m setup register --recipe {session.recipe.name}",
         )
-    return found
+    return version
 
 
 def list_versions(session: AzureSession, archived: bool = False) -> list[Model]:
@@ -89,7 +89,7 @@ def list_versions(session: AzureSession, archived: bool = False) -> list[Model]:
 
 def version_of(listed: list[Model], job: str) -> Model | None:
     """The one that ``job`` made, None where there is none."""
-    return next((one for one in listed if job and (one.tags or {}).get(JOB) == job), None)
+    return next((model for model in listed if job and (model.tags or {}).get(JOB) == job), None)
 
 
 def age(version: str) -> tuple[int, str]:

@@ -9,16 +9,7 @@ import time
 
 import pytest
 
-from setup.azure import (
-    arm_deployment,
-    deletion,
-    providers,
-    provision,
-    roles,
-    session,
-    teardown,
-    waiting,
-)
+from setup.azure import arm, provision, teardown, waiting
 from setup.azure.ask import answered
 from setup.azure.names import derive_names
 from setup.azure.recipe import AzureRecipe, load_azure_recipe
@@ -88,12 +79,9 @@ def assignments(azure: FakeAzure) -> set[tuple[str, str, str]]:
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short pauses: the fake is done sooner than Azure."""
-    monkeypatch.setitem(session._RETRIES, "retry_backoff_factor", 0.01)
-    monkeypatch.setattr(arm_deployment, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(arm_deployment, "_LONGEST_PAUSE", 0.02)
+    monkeypatch.setitem(arm.RETRIES, "retry_backoff_factor", 0.01)
     monkeypatch.setattr(teardown, "SETTLE", 0.1)
-    for module in (deletion, providers, roles, teardown, waiting):
-        monkeypatch.setattr(module, "PAUSE", 0.02)
+    monkeypatch.setattr(waiting, "PAUSE", 0.02)
 
 
 def kill_when(azure: FakeAzure, pattern: str, *arguments: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from setup.azure import deploy, session, waiting
+from setup.azure import arm, deploy, smoke, waiting
 from setup.azure.recipe import AzureRecipe, load_azure_recipe
 from setup.errors import FixableError
 from tests.azure.fake import FakeAzure
@@ -69,7 +69,8 @@ def hurry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home in ``tmp_path`` and waits that are short; the home."""
     monkeypatch.setenv("FINETUNE_PHI_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(waiting, "PAUSE", 0.02)
-    monkeypatch.setitem(session._RETRIES, "retry_backoff_factor", 0.01)
+    monkeypatch.setattr(smoke, "PATIENCE", 0.1)
+    monkeypatch.setitem(arm.RETRIES, "retry_backoff_factor", 0.01)
     return tmp_path / "home"
 
 

@@ -85,7 +85,7 @@ def test_flows_reach_the_endpoint(
     for found, deployment in (
         (read_in_project(recipe), ""),
         (here.get(NAME, with_secrets=True), ""),
-        (here.get(f"{NAME}-tuned-1", with_secrets=True), "tuned-1"),
+        (here.get(f"{NAME}-tuned-blue", with_secrets=True), "tuned-blue"),
     ):
         assert dict(found.secrets) == {"key": key}
         settings = Settings.from_connection(found)
@@ -94,7 +94,7 @@ def test_flows_reach_the_endpoint(
         assert (settings.timeout, settings.concurrency) == (180, 8)
         assert settings.deployment == deployment
         reply = Endpoint(settings).complete([{"role": "user", "content": "hello"}])
-        assert reply.text == "tuned-1 was asked: hello"
+        assert reply.text == "tuned-blue was asked: hello"
     azure.clear()
     assert not connect.run(recipe).changed
     assert azure.writes == []
@@ -130,7 +130,7 @@ def test_what_has_changed_is_corrected(azure: FakeAzure, recipe: AzureRecipe) ->
         assert len(azure.writes) == 1
         assert read_in_project(recipe).secrets["key"] == endpoint.hidden["primaryKey"]
     assert not connect.run(recipe).changed
-    here = local_client().connections.get(f"{NAME}-tuned-1", with_secrets=True)
+    here = local_client().connections.get(f"{NAME}-tuned-blue", with_secrets=True)
     assert dict(here.secrets) == {"key": "another-key"}
 
 
@@ -150,7 +150,7 @@ def test_connection_of_a_deleted_deployment_is_removed(
     assert done.changed
     assert f"removed {NAME}-tuned-0 from this machine" in done.detail
     here = {one.name for one in local_client().connections.list() if one.name.startswith(NAME)}
-    assert here == {*made, NAME, f"{NAME}-tuned-1"} - {f"{NAME}-tuned-0"}
+    assert here == {*made, NAME, f"{NAME}-tuned-blue"} - {f"{NAME}-tuned-0"}
     again = connect.run(recipe)
     assert not again.changed
     assert "removed" not in again.detail

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from setup.azure import session
+from setup.azure import arm
 from setup.azure.doctor import run_azure_checks
 from setup.azure.names import derive_names
 from setup.azure.recipe import load_azure_recipe
@@ -90,7 +90,7 @@ def test_throttling_and_lost_connections_are_waited_out(azure: FakeAzure) -> Non
 def test_connection_that_stays_lost_is_told_as_such(
     azure: FakeAzure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(session._RETRIES, "retry_backoff_factor", 0.01)
+    monkeypatch.setitem(arm.RETRIES, "retry_backoff_factor", 0.01)
     azure.fail(r"/vmSizes", times=99, how="dropped")
     region = _only(_doctor()["region"])
     assert "the connection to Azure failed" in region.detail

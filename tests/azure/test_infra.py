@@ -35,7 +35,7 @@ from tests.azure.infrastructure import (
 VARIANTS: dict[str, dict[str, Any]] = {
     "all": {},
     "no compute": {"sku": ""},
-    "no hub": {"create_hub": False},
+    "no hub": {"extra": {"createHub": {"value": False}}},
     "nobody": {"principal_id": ""},
     "contributor": {"roles": "contributor", "principal_type": "ServicePrincipal"},
 }
@@ -98,7 +98,7 @@ def test_what_is_made(group: FakeAzure) -> None:
 
 
 def test_compute_and_hub_can_be_left_out(group: FakeAzure) -> None:
-    outputs = deploy(group, sku="", create_hub=False).outputs
+    outputs = deploy(group, sku="", **VARIANTS["no hub"]).outputs
     assert kinds_of(group).count(SPACE) == 1
     assert f"{SPACE}/computes" not in kinds_of(group)
     left_out = ("computeName", "hubName", "projectName")
@@ -168,7 +168,7 @@ def test_parameters_are_the_templates() -> None:
     names = {key: f"a{key.replace('_', '')}" for key in NAMES}
     given = template_parameters(**(GIVEN | {"names": names}))
     declared = template()["parameters"]
-    assert set(given) == set(declared) - {"allowSharedKeyAccess"}
+    assert set(given) == set(declared) - {"allowSharedKeyAccess", "createHub"}
     assert given["keyVaultName"] == {"value": "akeyvault"}
     assert template_parameters(**GIVEN).keys() == given.keys() - {
         NAMES[key] for key in NAMES if not GIVEN["names"].get(key)

@@ -59,6 +59,11 @@ def test_what_is_ours_already_is_not_needed_again(azure: FakeAzure) -> None:
     finetune, deployed = demands(session, region_sizes(session))
     assert (deployed.held, deployed.enough) == (24, True)
     assert (finetune.held, finetune.enough, finetune.sufficient_limit) == (0, False, 48)
+    assert deployed.sufficient_limit == 48
+    azure.store.put(Id(f"{endpoint}/deployments/tuned-blue"), body)
+    azure.subscription.used["the deployment"] = (A100, 48)
+    _, deployed = demands(session, region_sizes(session))
+    assert deployed.sufficient_limit == 48  # there is no third
 
 
 def test_low_priority_cores_of_the_same_name_do_not_count() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import re
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from setup import console
-from setup.azure.arm import Arm
+from setup.azure.arm import HOST, Arm
 from setup.azure.command import in_azure
 from setup.azure.names import derive_names, role_assignment_name, unique_token
 from setup.azure.recipe import load_azure_recipe
@@ -142,15 +143,15 @@ def test_recipe_of_a_longer_name_is_another_one() -> None:
 def test_next_page_is_found_however_its_host_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def send(_: Arm, __: str, path: str, *___: Any) -> dict[str, Any]:
-        asked.append(path)
+    def send(_: Arm, __: str, url: str, *___: Any) -> Any:
+        asked.append(url.removeprefix(HOST))
         following = "https://Management.azure.com:443/items?api-version=1&$skipToken=a%2Fb"
-        return {
-            "value": [{"page": len(asked)}],
-            **({"nextLink": following} if len(asked) == 1 else {}),
-        }
+        page: dict[str, Any] = {"value": [{"page": len(asked)}]}
+        if len(asked) == 1:
+            page["nextLink"] = following
+        return SimpleNamespace(http_response=SimpleNamespace(content=b"{", json=lambda: page))
 
-    monkeypatch.setattr(Arm, "_send", send)
+    monkeypatch.setattr(Arm, "_run", send)
     arm = Arm.__new__(Arm)
     assert [item["page"] for item in arm.list("/items", "1")] == [1, 2]
     assert asked == ["/items", "/items?api-version=1&$skipToken=a%2Fb"]

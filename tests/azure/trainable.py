@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from setup import console
-from setup.azure import blobs, finetune, follow, history, session
+from setup.azure import arm, finetune, waiting
 from setup.azure.ask import answered
 from setup.azure.data import DataAsset, data_assets, data_plan
 from setup.azure.recipe import AzureRecipe, load_azure_recipe
@@ -49,12 +49,12 @@ def trainable(folder: Path) -> Iterator[Trainable]:
         for name, value in fake.env.items():
             patch.setenv(name, value)
         patch.setenv("FINETUNE_PHI_HOME", str(folder / "home"))
-        patch.setattr(follow, "PAUSE", 0.02)
-        patch.setattr(session, "_RETRIES", session._RETRIES | _AT_ONCE)
-        patch.setattr(history, "_RETRIES", history._RETRIES | _AT_ONCE)
-        patch.setitem(blobs._RETRIES, "initial_backoff", 0.01)
-        patch.setitem(blobs._RETRIES, "increment_base", 0)
-        patch.setitem(blobs._RETRIES, "random_jitter_range", 0)
+        patch.setattr(waiting, "PAUSE", 0.02)
+        for setting, least in _AT_ONCE.items():
+            patch.setitem(arm.RETRIES, setting, least)
+        patch.setitem(arm.STORAGE_RETRIES, "initial_backoff", 0.01)
+        patch.setitem(arm.STORAGE_RETRIES, "increment_base", 0)
+        patch.setitem(arm.STORAGE_RETRIES, "random_jitter_range", 0)
         yield Trainable(fake, folder)
     fake.close()
     assert fake.crashes == []

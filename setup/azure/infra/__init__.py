@@ -44,7 +44,6 @@ def template_parameters(  # noqa: PLR0913 - the parameters of the template are a
     roles: str,
     principal_id: str,
     principal_type: str = "User",
-    create_hub: bool = True,
     recover_key_vault: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """The parameters of ``template()`` in ARM's form, ``{"location": {"value": "swedencentral"}}``.
@@ -61,7 +60,6 @@ def template_parameters(  # noqa: PLR0913 - the parameters of the template are a
         principal_id: Object id of who uploads data and flows, empty for nobody. Azure answers 409
             RoleAssignmentExists where they have the same role on the storage by another name.
         principal_type: ``User``, ``Group`` or ``ServicePrincipal``.
-        create_hub: Whether to make hub and project.
         recover_key_vault: Whether a deleted vault of that name is taken back.
 
     Raises:
@@ -79,7 +77,6 @@ def template_parameters(  # noqa: PLR0913 - the parameters of the template are a
         "identityRole": roles,
         "principalId": principal_id,
         "principalType": principal_type,
-        "createHub": create_hub,
         "recoverKeyVault": recover_key_vault,
     }
     return {name: {"value": value} for name, value in values.items()}

@@ -9,7 +9,7 @@ import pytest
 
 from setup.azure import deploy
 from setup.azure.ask import answered
-from setup.azure.deployment import deployment_name
+from setup.azure.deployment import slot_names, versioned_name
 from setup.azure.endpoint import ManagedEndpoint
 from setup.azure.recipe import AzureRecipe
 from setup.azure.session import AzureSession
@@ -33,7 +33,7 @@ from tests.azure.serving import (
 def test_model_is_deployed_once(azure: FakeAzure, recipe: AzureRecipe, home: Path) -> None:
     planned = "\n".join(deploy.plan(recipe))
     assert azure.writes == []
-    for said in ("make endpoint", "make deployment tuned-1", "tuned-1 100 %", "$$$ an hour"):
+    for said in ("make endpoint", "make deployment tuned-blue", "tuned-blue 100 %", "$$$ an hour"):
         assert said in planned
     result = deploy.run(recipe)
     assert result.changed
@@ -41,14 +41,14 @@ def test_model_is_deployed_once(azure: FakeAzure, recipe: AzureRecipe, home: Pat
     assert "python -m setup teardown --recipe phi-azure" in result.detail
     assert result.next == "python -m setup connect --recipe phi-azure"
     name = endpoint_of(azure).id.name
-    assert writes(azure) == [f"PUT {name}", "PUT tuned-1", f"PUT {name}"]
+    assert writes(azure) == [f"PUT {name}", "PUT tuned-blue", f"PUT {name}"]
     assert azure.violations == []
     assert all(one.contract for one in azure.writes) or not azure.contracts.available
     azure.clear()
     assert not deploy.run(recipe).changed
     assert azure.writes == []
     assert azure.find("/score")  # that it is there does not prove that it still answers
-    assert "keep deployment tuned-1" in "\n".join(deploy.plan(recipe))
+    assert "keep deployment tuned-blue" in "\n".join(deploy.plan(recipe))
     key = endpoint_of(azure).hidden["primaryKey"]
     kept = [path for path in home.rglob("*") if path.is_file()]
     assert not any(key.encode() in path.read_bytes() for path in kept)
@@ -56,7 +56,7 @@ def test_model_is_deployed_once(azure: FakeAzure, recipe: AzureRecipe, home: Pat
 
 def test_what_azure_is_told(azure: FakeAzure, recipe: AzureRecipe) -> None:
     deploy.run(recipe)
-    endpoint, tuned = endpoint_of(azure), deployments_of(azure)["tuned-1"]
+    endpoint, tuned = endpoint_of(azure), deployments_of(azure)["tuned-blue"]
     assert endpoint.properties["authMode"].lower() == "key"
     assert endpoint.properties["publicNetworkAccess"].lower() == "enabled"
     assert endpoint.body["tags"] == {**recipe.azure.tags, "finetune-phi": "made"}
@@ -75,33 +75,33 @@ def test_what_azure_is_told(azure: FakeAzure, recipe: AzureRecipe) -> None:
 def test_new_version_is_asked_before_it_gets_traffic(azure: FakeAzure) -> None:
     recipe = make_workspace(azure, "endpoint.canary=10")
     deploy.run(recipe)
-    assert traffic_of(azure) == {"tuned-1": 100}  # nobody to share it with
+    assert traffic_of(azure) == {"tuned-blue": 100}  # nobody to share it with
     register(azure, recipe, "9")
     register(azure, recipe, "10")
     azure.clear()
-    assert "tuned-10" in deploy.run(recipe).detail
-    assert traffic_of(azure) == {"tuned-1": 90, "tuned-10": 10}
+    assert "version 10 of phi-azure is deployment tuned-green" in deploy.run(recipe).detail
+    assert traffic_of(azure) == {"tuned-blue": 90, "tuned-green": 10}
     asked = {one.headers["azureml-model-deployment"] for one in azure.find("POST .*/score")}
-    assert asked == {"tuned-10"}
+    assert asked == {"tuned-green"}
     order = [one.line for one in azure.requests if re.search("/score|PUT", one.line)]
-    assert [line.rpartition("/")[2] for line in order[:2]] == ["tuned-10", "score"]
+    assert [line.rpartition("/")[2] for line in order[:2]] == ["tuned-green", "score"]
     azure.clear()
     assert not deploy.run(recipe).changed
     assert azure.writes == []
     detail = deploy.run(endpoint_with(recipe, canary=100)).detail
-    assert traffic_of(azure) == {"tuned-10": 100}
-    assert "tuned-1 takes 0 %, is there for a rollback and costs until" in detail
+    assert traffic_of(azure) == {"tuned-green": 100}
+    assert "tuned-blue (version 1) takes 0 %, is there for a rollback and is billed until" in detail
     assert "deploy --recipe phi-azure --set endpoint.keep_previous=false" in detail
     azure.clear()
     assert deploy.rollback(recipe).changed
-    assert traffic_of(azure) == {"tuned-1": 100}
+    assert traffic_of(azure) == {"tuned-blue": 100}
     azure.clear()
     assert "was rolled back" in deploy.run(recipe).detail
     assert azure.writes == []
-    assert set(deployments_of(azure)) == {"tuned-1", "tuned-10"}
-    with pytest.raises(FixableError, match="no healthy deployment older than tuned-1"):
+    assert set(deployments_of(azure)) == {"tuned-blue", "tuned-green"}
+    with pytest.raises(FixableError, match="no healthy deployment older than tuned-blue"):
         deploy.rollback(recipe)
-    endpoint_of(azure).properties["traffic"] = {"tuned-10": 100}  # by hand
+    endpoint_of(azure).properties["traffic"] = {"tuned-green": 100}  # by hand
     assert "rolled back" not in deploy.run(recipe).detail
 
 
@@ -124,10 +124,10 @@ def test_changed_settings_change_the_deployment(azure: FakeAzure, recipe: AzureR
 
     azure.answer = answer
     assert deploy.run(endpoint_with(recipe, instances=2)).changed
-    assert writes(azure) == ["PUT tuned-1"]
+    assert writes(azure) == ["PUT tuned-blue"]
     assert azure.find("POST .*/score")  # changed, so asked again
-    assert deployments_of(azure)["tuned-1"].body["sku"]["capacity"] == 2
-    assert traffic_of(azure) == {"tuned-1": 100}
+    assert deployments_of(azure)["tuned-blue"].body["sku"]["capacity"] == 2
+    assert traffic_of(azure) == {"tuned-blue": 100}
     azure.answer = lambda *_: "!!!!!!!!"
     for _ in range(2):
         with pytest.raises(FixableError, match="answers '!!!!!!!!'"):
@@ -146,7 +146,7 @@ def test_gguf_gets_a_container_of_its_own(azure: FakeAzure) -> None:
         "scoringRoute": "/score",
     }
     assert environment.properties["build"]["dockerfilePath"] == "Dockerfile"
-    given = deployments_of(azure)["tuned-1"].properties
+    given = deployments_of(azure)["tuned-blue"].properties
     assert given["environmentId"] == environment.id.text
     assert given["environmentVariables"]["CONTEXT_WINDOW"] == "2048"
     azure.clear()
@@ -166,12 +166,16 @@ def test_traffic_is_shared() -> None:
     assert share_traffic({"a": 20, "b": 5}, "b", 10) == {"a": 90, "b": 10}
 
 
-def test_deployments_are_named_after_versions() -> None:
-    assert deployment_name("tuned", "3") == "tuned-3"
-    assert deployment_name("tuned", "2026.11_22") == "tuned-2026-11-22"
-    longest = deployment_name("a" * 32, "1" * 30)
-    assert len(longest) == 32
-    assert longest.endswith("-" + "1" * 16)
+def test_deployments_are_named_after_slots(recipe: AzureRecipe) -> None:
+    """As they once were after versions, which are recognised still."""
+    assert slot_names(recipe) == ["tuned-blue", "tuned-green"]
+    assert versioned_name(recipe, "3") == "tuned-3"
+    assert versioned_name(recipe, "2026.11_22") == "tuned-2026-11-22"
+    longest = endpoint_with(recipe, deployment="a" * 32)
+    assert [len(name) for name in slot_names(longest)] == [32, 32]
+    name = versioned_name(longest, "1" * 30)
+    assert len(name) == 32
+    assert name.endswith("-" + "1" * 16)
 
 
 def test_endpoint_of_others_is_left_alone(azure: FakeAzure, recipe: AzureRecipe) -> None:

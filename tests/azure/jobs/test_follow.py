@@ -32,7 +32,7 @@ def test_closed_terminal_and_ctrl_c(cloud: Trainable, monkeypatch: pytest.Monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("setup.azure.follow.sleep", interrupt)
+        patch.setattr("setup.azure.waiting.sleep", interrupt)
         with pytest.raises(KeyboardInterrupt):
             cloud.agreed(finetune.run, cloud.recipe())
     told = heard.getvalue()
@@ -131,7 +131,7 @@ def test_pipeline_that_runs_too_long_is_ended(cloud: Trainable) -> None:
 def test_cluster_without_quota_is_told_after_a_while(
     cloud: Trainable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "_PATIENCE", 3)
+    monkeypatch.setattr(follow, "_PATIENCE", 0.1)
     cluster = cloud.store("computes", "gpu-cluster").properties["properties"]
     message = "Operation results in exceeding quota limits of Total Cluster Dedicated Cores."
     cluster["errors"] = [{"error": {"code": "ClusterMinNodesExceedCoreQuota", "message": message}}]
@@ -149,19 +149,19 @@ def test_cluster_without_quota_is_told_after_a_while(
 
 
 def test_following_outlives_faults(cloud: Trainable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "_LOST", 3)
+    monkeypatch.setattr(follow, "_LOST", 0.1)
     fault = cloud.azure.fail(DETAILS, times=999, how="dropped")
     error = cloud.refused(cloud.recipe())
     fault.times = 0
     assert re.search(r"following job phi-azure-\w+: the connection to Azure failed", error.what)
     following = "python -m setup finetune --recipe phi-azure follows it, az ml job cancel --name"
     assert f"the job goes on, and costs: {following}" in error.fix
-    monkeypatch.setattr(follow, "_LOST", 40)
+    monkeypatch.setattr(follow, "_LOST", 60.0)
     only(cloud.jobs()).hidden["states"] = ["Queued", *["Running"] * 3, "Completed"]
     for how, times in {"dropped": 5, "unavailable": 5, "throttled": 5, "token": 1}.items():
         cloud.azure.fail(DETAILS, times=times, how=how)
         cloud.azure.fail(r"GET .*/children", how=how)
-    monkeypatch.setattr("setup.azure.follow.sleep", lambda _: cloud.azure.login.expire())
+    monkeypatch.setattr("setup.azure.waiting.sleep", lambda _: cloud.azure.login.expire())
     assert cloud.agreed(finetune.run, cloud.recipe()).changed
     assert len(cloud.jobs()) == 1
 
@@ -174,7 +174,7 @@ def test_sign_in_that_is_refused_is_not_asked_again(
     cloud.azure.login.expire()
     monkeypatch.setenv("AZURE_CLIENT_SECRET", "of-somebody-else")
     looks = list[float]()
-    monkeypatch.setattr("setup.azure.follow.sleep", looks.append)
+    monkeypatch.setattr("setup.azure.waiting.sleep", looks.append)
     with pytest.raises(FixableError, match="AADSTS7000215") as caught:
         Follower(session, "job", "COMMAND", 6).follow()
     assert "az login" in caught.value.fix
