@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.batch_contenders import BARE, OURS, PF, Bench, Contender, Turn, bench
-from setup.paths import REPOSITORY
+from setup.common.paths import REPOSITORY
 
 SAMPLE = REPOSITORY / "data" / "sample" / "test.jsonl"
 STEADY, WHOLE = 0.9, 3.0

@@ -11,8 +11,8 @@ from pathlib import Path
 import aiohttp
 
 from flows.chat.conversation import Window, build_messages
-from flows.chat.endpoint import Generation, Settings
-from flows.chat.endpoint.contracts import score_body
+from flows.chat.scoring_client import Generation, Settings
+from flows.chat.scoring_client.contracts import score_body
 
 
 def make_bodies(data: Path, url: str) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import requests
 
-from setup.paths import REPOSITORY
+from setup.common.paths import REPOSITORY
 from tests.home import free_port
 from tests.scripted.pf_home import isolated_home
 

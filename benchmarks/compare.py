@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.compare.compare import compare_runs
-from evaluation.compare.text import verdict_sentence
 from evaluation.metrics import METRICS
 from evaluation.report import write_report
-from evaluation.runs import Row, RunFolder, open_run
+from evaluation.report.terminal import verdict_sentence
+from evaluation.results.folder import Row, RunFolder, open_run
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 
 SIDES = {"phi-base": 0.1, "phi-tuned": 0.5}

@@ -27,16 +27,11 @@ from typing import Any
 
 import aiohttp
 
-from setup.local.endpoint.engine import engine_order
-from setup.local.endpoint.settings import (
-    DeploymentSettings,
-    EndpointSettings,
-    ensure_keys,
-    save_settings,
-)
-from setup.local.model import prepare_model
-from setup.paths import REPOSITORY
-from setup.recipe import load_recipe
+from setup.common.paths import REPOSITORY
+from setup.recipe.load import load_recipe
+from setup.serve.engine import engine_order
+from setup.serve.settings import DeploymentSettings, EndpointSettings, ensure_keys, save_settings
+from setup.weights.fetch import prepare_model
 from tests.home import free_port
 
 _COMPLETIONS = "/v1/chat/completions"
@@ -61,7 +56,7 @@ class Peer:
 def llama_cpp(deployment: DeploymentSettings) -> Iterator[Peer]:
     """llama.cpp's own HTTP server, in a process of its own."""
     order = engine_order("base", deployment, "benchmark")
-    command = [sys.executable, "-m", "setup.local.endpoint.engine_process"]
+    command = [sys.executable, "-m", "setup.serve.engine_process"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=REPOSITORY, **pipes) as process:
         assert process.stdin

@@ -21,8 +21,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from setup.finetune.run import prepare_process
-from setup.recipe import DEFAULT, load_recipe
+from setup.finetune.run.run import prepare_process
+from setup.recipe.load import DEFAULT, load_recipe
 
 NAMES = {
     "ours": "ours, fp32",

@@ -25,17 +25,18 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
-from setup.finetune.base import TARGET_MODULES, load_base, transformers_copy
-from setup.finetune.dataset import make_examples
-from setup.finetune.lora import attach_lora
-from setup.finetune.loss import use_answer_loss
-from setup.finetune.precision import choose_dtype
-from setup.finetune.render import Message, Renderer
-from setup.finetune.schedule import plan_batches
-from setup.finetune.trainer import AnswerTrainer, trainer_arguments
-from setup.local.model import model_sha256, prepare_model
-from setup.paths import REPOSITORY
-from setup.recipe import Finetune, Recipe, load_recipe
+from setup.common.paths import REPOSITORY
+from setup.finetune.compute.lora import attach_lora
+from setup.finetune.compute.loss import use_answer_loss
+from setup.finetune.compute.precision import choose_dtype
+from setup.finetune.compute.schedule import plan_batches
+from setup.finetune.examples.dataset import make_examples
+from setup.finetune.examples.render import Message, Renderer
+from setup.finetune.run.trainer import AnswerTrainer, trainer_arguments
+from setup.recipe.load import load_recipe
+from setup.recipe.local import Finetune, Recipe
+from setup.weights.base import TARGET_MODULES, load_base, transformers_copy
+from setup.weights.fetch import model_sha256, prepare_model
 
 ROWS = REPOSITORY / "data" / "sample" / "train.jsonl"
 WARM_UP = 2  # steps

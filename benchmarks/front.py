@@ -11,9 +11,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from setup.local.endpoint.engine import Engine, open_session
-from setup.local.endpoint.server import serve
-from setup.local.endpoint.settings import DeploymentSettings
+from setup.serve.engine import Engine, open_session
+from setup.serve.server import serve
+from setup.serve.settings import DeploymentSettings
 
 
 class AttachedEngine(Engine):

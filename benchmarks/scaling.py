@@ -24,14 +24,14 @@ from typing import Any
 import requests
 
 from flows.evaluate_answers.answer_metrics.words import fact_recall
-from setup.adapter_files import WEIGHTS
+from setup.common.paths import REPOSITORY, models_folder
 from setup.data import PreparedSplit
-from setup.finetune.run import Base, finetune
-from setup.local.export.adapter import read_adapter
-from setup.local.export.gguf_merge import merge_into_gguf
-from setup.local.model import model_sha256, prepare_model
-from setup.paths import REPOSITORY, models_folder
-from setup.recipe import load_recipe
+from setup.finetune.run.run import finetune
+from setup.recipe.load import load_recipe
+from setup.weights.adapter import WEIGHTS, read_adapter
+from setup.weights.base import Base
+from setup.weights.fetch import model_sha256, prepare_model
+from setup.weights.gguf_write import merge_into_gguf
 
 Row = dict[str, Any]
 
@@ -90,11 +90,11 @@ def test_loss(max_tokens: int, run: Path, base: Path) -> float:
     from peft import set_peft_model_state_dict  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415
 
-    from setup.finetune.base import load_base, transformers_copy  # noqa: PLC0415
-    from setup.finetune.dataset import make_examples  # noqa: PLC0415
-    from setup.finetune.lora import attach_lora  # noqa: PLC0415
-    from setup.finetune.loss import mean_loss, use_answer_loss  # noqa: PLC0415
-    from setup.finetune.render import Renderer  # noqa: PLC0415
+    from setup.finetune.compute.lora import attach_lora  # noqa: PLC0415
+    from setup.finetune.compute.loss import mean_loss, use_answer_loss  # noqa: PLC0415
+    from setup.finetune.examples.dataset import make_examples  # noqa: PLC0415
+    from setup.finetune.examples.render import Renderer  # noqa: PLC0415
+    from setup.weights.base import load_base, transformers_copy  # noqa: PLC0415
 
     model, tokenizer = load_base(transformers_copy(base, model_sha256(base)), torch.float32)
     adapted = attach_lora(model, load_recipe("laptop", []).finetune)
@@ -109,7 +109,7 @@ def serving(model: Path) -> Iterator[str]:
     """The address at which our engine process serves ``model``."""
     order = {"model_path": str(model), "name": "m", "key": _KEY, "context_window": 2048}
     order |= {"slots": _SLOTS, "threads": os.cpu_count() or 1}
-    command = [sys.executable, "-m", "setup.local.endpoint.engine_process"]
+    command = [sys.executable, "-m", "setup.serve.engine_process"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:

@@ -8,14 +8,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from evaluation import folders
+from evaluation.ask.all_connections import Run, carry_out, plan_run
+from evaluation.ask.connections import read_connection
+from evaluation.ask.judge_check import PAIRWISE, check_judge
+from evaluation.ask.judging import read_judge, refuse_self_judging
 from evaluation.batch.watch import Interrupted
-from evaluation.compare.preference import METRIC as PREFERRED
-from evaluation.compare.preference import prefer
-from evaluation.finding import Finding, find, print_finding
-from evaluation.gate import GATES, load_gates
-from evaluation.metrics import known_metric
-from evaluation.options import (
+from evaluation.cli_options import (
     Evaluators,
     ForceJudge,
     Gates,
@@ -29,32 +27,49 @@ from evaluation.options import (
     Spread,
     Workers,
 )
-from evaluation.run.connections import read_connection
-from evaluation.run.judge_check import PAIRWISE, check_judge
-from evaluation.run.judging import read_judge, refuse_self_judging
-from evaluation.run.request import Mode, Request, go_on, save_request
-from evaluation.run.sides import Run, carry_out, plan_run
-from evaluation.runs import RunFolder
-from setup import console
-from setup.errors import FixableError
-from setup.options import (
+from evaluation.compare.preference import METRIC as PREFERRED
+from evaluation.compare.preference import prefer
+from evaluation.demo import run_demo
+from evaluation.gate import GATES, load_gates
+from evaluation.metrics import known_metric
+from evaluation.read_out import Finding, find, print_finding
+from evaluation.results import find as folders
+from evaluation.results.folder import RunFolder
+from evaluation.results.request import Mode, Request, go_on, save_request
+from setup.cli.azure_only import in_azure
+from setup.cli.options import (
+    ENDPOINT_STAYS,
     INTERRUPTED,
     AsJson,
     RecipeName,
     Sets,
+    Stopped,
+    Yes,
+    after_interrupt,
+    local_options,
     make_app,
+    named_as_typed,
+    perform,
     run_app,
+    say_next,
     show,
     show_error,
+    typed_options,
 )
-from setup.paths import MAKE_ROOM, runs_folder
-from setup.recipe import DEFAULT
+from setup.common import console
+from setup.common.errors import FixableError
+from setup.common.paths import MAKE_ROOM, runs_folder
+from setup.local import steps
+from setup.local.doctor import require_healthy
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.load import DEFAULT, load_any_recipe, load_recipe
 
 app = make_app(
     "Know whether it is better: evaluate endpoints, compare, report, gate.",
     "python -m evaluation run phi-base phi-tuned --limit 80",
 )
 _GATE_FAILED = 3
+_IN_PROJECT = {"recipe", "sets", "data", "limit", "max_error_rate", "yes", "as_json"}
 
 
 @app.command(
@@ -91,12 +106,21 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     max_error_rate: MaxErrorRate = 0.05,
     primary: Primary = "",
     gates: Gates = None,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask connections the rows of a test split, evaluate the answers, compare and report.
 
-    --resume and --retry-errors go on with the run --name, else the newest, with its options.
+    --resume and --retry-errors go on with the run --name, else the newest, with its options. With a
+    recipe for Azure, the flows in its project are asked, and their metrics printed.
     """
+    loaded = load_any_recipe(recipe, sets or [])
+    if isinstance(loaded, AzureRecipe):
+        _refuse_in_project(context)
+        with in_azure(loaded, typed_options(recipe, sets or []), yes):
+            _run_in_project(loaded, data, limit, max_error_rate, as_json)
+        say_next(f"python -m setup teardown {typed_options(recipe, sets or [])}", as_json)
+        return
     mode: Mode = "retry" if retry_errors else "resume" if resume else "new"
     asked = _given(context)
     if data:
@@ -251,6 +275,42 @@ def _check_names(primary: str, gates: Path | None) -> None:
 def _exit_by(finding: Finding) -> None:
     if not all(result.passed for result in finding.gates):
         raise typer.Exit(_GATE_FAILED)
+
+
+@app.command(epilog="Example: python -m evaluation demo --limit 20")
+def demo(
+    recipe: RecipeName = DEFAULT,
+    sets: Sets = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows of the test split to ask.")] = 80,
+) -> None:
+    """Run the whole path, then evaluate base and tuned side by side, with a report."""
+    loaded = load_recipe(recipe, sets or [])
+    require_healthy(loaded)
+    options = local_options(recipe, sets or [])
+    with after_interrupt(ENDPOINT_STAYS), named_as_typed(loaded.name, options):
+        for step in steps.STEPS:
+            perform(step, loaded)
+        try:
+            run_demo(loaded, recipe, sets or [], limit)
+        except Interrupted:
+            raise Stopped("python -m evaluation run --resume") from None
+
+
+def _run_in_project(
+    recipe: AzureRecipe, data: Path | None, limit: int | None, max_error_rate: float, as_json: bool
+) -> None:
+    from evaluation.in_project.run import run_in_project  # noqa: PLC0415 - azure is slow to import
+
+    done = run_in_project(recipe, data, limit, max_error_rate)
+    show({"ok": True, "run": done.as_dict()}, done.text(), as_json)
+
+
+def _refuse_in_project(context: typer.Context) -> None:
+    """Options of a run on this machine decide nothing in the project."""
+    for name in context.params:
+        if name not in _IN_PROJECT and _is_typed(context, name):
+            what = name if name == "connections" else f"--{name.replace('_', '-')}"
+            raise FixableError(f"a run in the project takes no {what}", "leave it out")
 
 
 def _given(context: typer.Context) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from evaluation.compare.compare import estimate_scores
 from evaluation.compare.comparison import Comparison, Estimate
-from evaluation.compare.text import show_estimate
 from evaluation.metrics import METRICS
-from evaluation.runs import RunFolder, Table, read_table
-from setup.errors import FixableError
+from evaluation.report.terminal import show_estimate
+from evaluation.results.folder import RunFolder, Table, read_table
+from setup.common.errors import FixableError
 
 GATES = Path(__file__).with_name("gates.yaml")
 

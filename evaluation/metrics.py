@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from setup.errors import FixableError
+from setup.common.errors import FixableError
 
 Better = Literal["higher", "lower", "neither"]
 

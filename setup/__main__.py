@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from setup.cli import main
+from setup.cli.main import main
 
 if __name__ == "__main__":
     main()

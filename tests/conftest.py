@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from setup.local.model import prepare_model
-from setup.recipe import load_recipe
+from setup.recipe.load import load_recipe
+from setup.weights.fetch import prepare_model
 from tests.home import Home
 
 MakeHome = Callable[..., Home]

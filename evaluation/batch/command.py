@@ -13,14 +13,13 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from evaluation.batch.outcome import Outcome
+from evaluation.batch.journal import Outcome
 from evaluation.batch.pf_run import FlowRun, free_name
 from evaluation.batch.prepare import prepare
-from evaluation.batch.watch import Interrupted
-from evaluation.batch.watched import run_watched
-from setup import console
-from setup.errors import FixableError
-from setup.options import AsJson, show, show_error
+from evaluation.batch.watch import Interrupted, run_watched
+from setup.cli.options import AsJson, show, show_error
+from setup.common import console
+from setup.common.errors import FixableError
 
 app = typer.Typer(
     no_args_is_help=True,

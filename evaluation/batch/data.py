@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from setup.errors import FixableError
+from setup.common.errors import FixableError
 
 Row = dict[str, Any]
 Line = tuple[str, Row]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.batch.data import read_exactly
-from setup.errors import FixableError
-from setup.paths import read_json
-from setup.promptflow_log import quieten_promptflow
+from setup.common.errors import FixableError
+from setup.common.paths import read_json
+from setup.common.promptflow_store import quieten_promptflow
 
 if TYPE_CHECKING:
     from evaluation.batch.threads import Lines

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from evaluation.batch.data import TABLES, Line, read_lines
 from evaluation.batch.pf_run import FlowRun, nodes_of
-from setup import console
-from setup.errors import FixableError
-from setup.paths import batch_folder
+from setup.common import console
+from setup.common.errors import FixableError
+from setup.common.paths import batch_folder
 
 _COLUMN = re.compile(r"\$\{data\.([^{}]+)\}")
 _NODE = re.compile(r"\$\{run\.nodes\.([A-Za-z_]\w*)\}")

@@ -28,7 +28,7 @@ from promptflow.exceptions import UserErrorException
 from promptflow.executor._result import LineResult
 from promptflow.tracing._operation_context import OperationContext
 
-from evaluation.batch.outcome import USAGE_NODE, LineError, Outcome
+from evaluation.batch.journal import USAGE_NODE, LineError, Outcome
 from evaluation.batch.storage import QuickStorage
 
 _PYTHON = "python"

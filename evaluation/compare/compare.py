@@ -29,8 +29,8 @@ from evaluation.compare.statistics import (
     rate_estimate,
 )
 from evaluation.metrics import METRICS, Metric, deciding_metric, known_metric
-from evaluation.runs import RunFolder, Table, read_table
-from setup.errors import FixableError
+from evaluation.results.folder import RunFolder, Table, read_table
+from setup.common.errors import FixableError
 
 LISTED = 20
 NONE = Estimate(None, None, None, 0)

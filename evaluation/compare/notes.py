@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.metrics import METRICS
-from evaluation.runs import RunFolder, Table
+from evaluation.results.folder import RunFolder, Table
 
 _SAME_GRADE_FROM = 5  # rows; fewer may well deserve the same
 _NAMED = 5

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.compare.notes import same_data
-from evaluation.runs import Row, Table
-from setup.errors import FixableError
+from evaluation.results.folder import Row, Table
+from setup.common.errors import FixableError
 
 Indices = NDArray[np.int64]
 

@@ -17,20 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.batch.journal import Journal, line_key, recall, write_lines
-from evaluation.batch.outcome import Outcome
+from evaluation.ask.evaluators import FLOWS
+from evaluation.ask.judging import TEMPERATURE, WORKERS, JudgeConnection
+from evaluation.ask.rows_out import missing_verdicts
+from evaluation.batch.journal import Journal, Outcome, line_key, recall, write_lines
 from evaluation.batch.pf_run import FlowRun, free_name
-from evaluation.batch.watched import run_watched
+from evaluation.batch.watch import run_watched
 from evaluation.compare.notes import shorten
 from evaluation.compare.pairs import pair_rows
-from evaluation.run.evaluators import FLOWS
-from evaluation.run.judging import TEMPERATURE, WORKERS, JudgeConnection
-from evaluation.run.results import missing_verdicts
-from evaluation.runs import Row, RunFolder, Table, read_table
+from evaluation.results.folder import Row, RunFolder, Table, read_table
 from flows.evaluate_with_judge.judge_material import BASELINE_FIRST, CANDIDATE_FIRST, ORDERS
 from flows.evaluate_with_judge.judge_outputs import Line, outcomes
-from setup.errors import FixableError
-from setup.paths import read_json, write_private
+from setup.common.errors import FixableError
+from setup.common.paths import read_json, write_private
 
 METRIC = "judge_preferred"
 

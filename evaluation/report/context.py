@@ -10,13 +10,12 @@ from evaluation.compare.comparison import Comparison, Estimate
 from evaluation.compare.notes import notes_of, why_undecided
 from evaluation.gate import GateResult
 from evaluation.metrics import METRICS, Metric, deciding_metric, known_metric
-from evaluation.report.examples import AT_MOST, Example, examples, lowest
+from evaluation.report.examples import AT_MOST, Example, ReportSide, examples, lowest
 from evaluation.report.failures import ErrorGroup, Gap, error_groups, gaps
 from evaluation.report.figures import Figure, Latency, direction, figures, latency
-from evaluation.report.numbers import count, digits_for, interval, number
 from evaluation.report.provenance import Group, commands, provenance
-from evaluation.report.sides import ReportSide
 from evaluation.report.verdict import Headline, MetricRow, cell, few, headline, metric_rows
+from evaluation.report.wording import count, digits_for, interval, number
 
 _SEED, _RESAMPLES = 0, 2_000
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.compare.comparison import Comparison
-from evaluation.report.numbers import count
-from evaluation.report.sides import ReportSide
+from evaluation.report.examples import ReportSide
 from evaluation.report.text import one_line
-from evaluation.runs import NOT_EVALUATED, Row
+from evaluation.report.wording import count
+from evaluation.results.folder import NOT_EVALUATED, Row
 
 LISTED = 50
 _IDS = 20

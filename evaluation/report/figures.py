@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from evaluation.compare.comparison import Estimate
 from evaluation.metrics import METRICS, Metric
-from evaluation.report.numbers import count, number, share
-from evaluation.report.plots import Axis, distribution_plot, histogram_plot, rate_plot
-from evaluation.report.sides import ReportSide
-from evaluation.report.svg import nice_above
+from evaluation.report.examples import ReportSide
+from evaluation.report.plots import Axis, distribution_plot, histogram_plot, nice_above, rate_plot
+from evaluation.report.wording import count, number, share
 
 LATENCY = "latency_seconds"
 _NOT_DRAWN = {LATENCY, "prompt_tokens"}  # one has a plot of its own, the other is the data's

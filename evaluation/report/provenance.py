@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.report.numbers import NONE, duration
-from evaluation.report.sides import ReportSide
+from evaluation.report.examples import ReportSide
 from evaluation.report.text import compact, one_line
+from evaluation.report.wording import NONE, duration
 
 _GROUPS = {
     "run": ["name", "started", "limit", "seed", "workers", "evaluators"],

@@ -8,9 +8,9 @@ from io import TextIOWrapper
 from typing import Any, BinaryIO
 
 from evaluation.metrics import METRICS, within
-from evaluation.report.sides import ReportSide
+from evaluation.report.examples import ReportSide
 from evaluation.report.text import compact, csv_cell
-from evaluation.runs import Row
+from evaluation.results.folder import Row
 
 _SHARED = ["id", "line", "category", "question", "chat_history", "ground_truth", "facts"]
 _OWN = ["answer", "error_type", "error_message", "reasons"]

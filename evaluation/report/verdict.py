@@ -10,7 +10,8 @@ from markupsafe import Markup
 from evaluation.compare.comparison import FEW, Comparison, Estimate, MetricComparison
 from evaluation.metrics import METRICS, Metric, known_metric
 from evaluation.report.figures import direction
-from evaluation.report.numbers import (
+from evaluation.report.plots import interval_plot, nice_above
+from evaluation.report.wording import (
     NONE,
     count,
     digits_for,
@@ -20,8 +21,6 @@ from evaluation.report.numbers import (
     share,
     signed,
 )
-from evaluation.report.plots import interval_plot
-from evaluation.report.svg import nice_above
 
 _NO_PLOT = Markup()
 _SIGNS = {"better": "✓", "worse": "✗", "none": "○"}

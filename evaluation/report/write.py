@@ -12,12 +12,11 @@ from markupsafe import Markup
 from evaluation.compare.comparison import Comparison
 from evaluation.gate import GateResult
 from evaluation.report.context import Context, comparison_context, single_context
-from evaluation.report.examples import Example
+from evaluation.report.examples import Example, one_side, two_sides
 from evaluation.report.rows_csv import write_rows
-from evaluation.report.sides import one_side, two_sides
 from evaluation.report.text import markdown_block, markdown_text, one_line, visible
-from evaluation.runs import RunFolder
-from setup.data.files import replace_together
+from evaluation.results.folder import RunFolder
+from setup.common.files import replace_together
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 _BRIEF = 400

@@ -14,11 +14,11 @@ from promptflow.exceptions import ErrorTarget, UserErrorException
 # promptflow loads a flow's modules from the flow folder, others as flows.chat.*
 if TYPE_CHECKING or __package__:
     from .conversation import Window, build_messages
-    from .endpoint import Endpoint, EndpointError, Generation, Settings
+    from .scoring_client import Endpoint, EndpointError, Generation, Settings
     from .usage import measured
 else:
     from conversation import Window, build_messages
-    from endpoint import Endpoint, EndpointError, Generation, Settings
+    from scoring_client import Endpoint, EndpointError, Generation, Settings
     from usage import measured
 
 

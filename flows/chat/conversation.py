@@ -16,9 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 # promptflow loads a flow's modules from the flow folder, others as flows.chat.*
 if TYPE_CHECKING or __package__:
-    from .endpoint import ConfigurationError, InputError, Message, QuestionTooLargeError, TokenCount
+    from .scoring_client import (
+        ConfigurationError,
+        InputError,
+        Message,
+        QuestionTooLargeError,
+        TokenCount,
+    )
 else:
-    from endpoint import ConfigurationError, InputError, Message, QuestionTooLargeError, TokenCount
+    from scoring_client import (
+        ConfigurationError,
+        InputError,
+        Message,
+        QuestionTooLargeError,
+        TokenCount,
+    )
 
 MESSAGE_TOKENS = 8
 """Tokens a chat template puts around one message, on the safe side."""

@@ -10,7 +10,7 @@ prepared = prepare_data(plan)  # prepared.train, prepared.test, counts
 from .lint import LintReport, Problem, lint_files
 from .plan import DataPlan, Prepared, describe_data
 from .prepare import prepare_data
-from .prepared import AGAIN, PreparedSplit, prepared_split
+from .provenance import AGAIN, PreparedSplit, prepared_split
 
 __all__ = [
     "AGAIN",

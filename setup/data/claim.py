@@ -10,9 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from setup.errors import FixableError
+from setup.common.errors import FixableError
+from setup.common.files import drafts_beside, sha256_file
 
-from .files import drafts_beside, sha256_file
 from .manifest import owned, read_note
 from .plan import DataPlan, OutPaths
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from setup.errors import FixableError
-
-from .files import replace_together
+from setup.common.errors import FixableError
+from setup.common.files import replace_together
 
 if TYPE_CHECKING:
     import pyarrow as pa

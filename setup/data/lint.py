@@ -14,15 +14,15 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from setup.errors import FixableError
+from setup.common.errors import FixableError
+from setup.common.files import replace_together
+from setup.data.sources.any_source import open_file
+from setup.data.sources.records import Record, Source
 
 from .advice import advise
 from .convert import unpack_messages
-from .files import replace_together
-from .records import Record, Source
 from .rows import conversation_key
 from .seen import SeenKeys
-from .sources import open_file
 
 ROLES = ("system", "user", "assistant")
 TRAIN_COLUMNS = ("prompt", "prompt_id", "messages")

@@ -1,6 +1,6 @@
 """The note beside prepared files: what they were made from, and which of them are ours.
 
-Every later step reads it (setup/data/prepared.py), so that nothing is trained, registered or
+Every later step reads it (setup/data/provenance.py), so that nothing is trained, registered or
 evaluated under the name of other data; and `data` overwrites only what the note proves to be its
 own work.
 """
@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .files import draft_beside, sha256_file, sha256_folder
+from setup.common.files import draft_beside, sha256_file, sha256_folder
+
 from .plan import DataPlan, OutPaths, Prepared
 
 _FORMAT = 2

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from setup.errors import FixableError
+from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.local import Recipe
 
 ULTRACHAT = "HuggingFaceH4/ultrachat_200k"
 ULTRACHAT_SPLIT = "train_sft[:1%]"  # of recipes that name no other; few data sets have it
@@ -166,3 +168,8 @@ def _steps(plan: DataPlan) -> Iterator[str]:
     yield f"lint every row; rejected rows go to {paths.rejects}"
     yield f"split by how they open, seed {plan.seed}, about {plan.test_ratio:.0%} to the test file"
     yield f"write {paths.train} and {paths.test}"
+
+
+def data_plan(recipe: Recipe | AzureRecipe) -> DataPlan:
+    """The data part of ``recipe``, of either target, as the plan that carries it out."""
+    return DataPlan(**recipe.data.model_dump())

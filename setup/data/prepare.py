@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from setup.errors import FixableError
+from setup.common.errors import FixableError
+from setup.common.files import fixable_read, fixable_write, replace_together, sha256_file
+from setup.data.sources.any_source import open_file
+from setup.data.sources.folder import open_folder
+from setup.data.sources.hub import open_hub
+from setup.data.sources.records import Record, Source
 
 from .advice import advise
 from .claim import another_folder, refuse_overwriting, set_aside, sole_writer
 from .convert import Row, encode_row
-from .files import fixable_read, fixable_write, replace_together, sha256_file
-from .folder import open_folder
-from .hub import open_hub
 from .lint import (
     TEST_COLUMNS,
     TRAIN_COLUMNS,
@@ -27,9 +29,7 @@ from .lint import (
 )
 from .manifest import claim, read_manifest, result, write_manifest
 from .plan import DEFAULT_CONFIG, ULTRACHAT_SPLIT, DataPlan, OutPaths, Prepared
-from .records import Record, Source
 from .rows import conversation_id, first_prompt, flat_columns, learnt_part
-from .sources import open_file
 from .split import Splitter
 
 _CUT = "test rows end with answers of weight 0, and ask for the last one before"
@@ -69,7 +69,7 @@ def _check_sample(paths: OutPaths) -> Prepared:
     if report.rejected:
         raise FixableError(
             f"the committed sample has {report.rejected} bad rows, the first: {report.problems[0]}",
-            fix="python -m setup.sample",
+            fix="python -m setup.data.sample",
         )
     train = lint_files([paths.train]).rows
     return Prepared(
@@ -135,7 +135,7 @@ class _CommonOpeningError(Exception):
 def _write_once(
     plan: DataPlan, source: Source, splitter: Splitter, notes: Counter[str]
 ) -> dict[str, int]:
-    from setup.console import TASK, progress_bar  # noqa: PLC0415  (the package imports quickly)
+    from setup.common.console import TASK, progress_bar  # noqa: PLC0415  (the package imports quickly)
 
     paths, linter = plan.paths, Linter()
     sides = {"train_rows": 0, "test_rows": 0}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from setup.connections import keep_connections
+from setup.common.promptflow_store import keep_connections
 from setup.local.control import LocalEndpoint
 from setup.local.rollout import candidate_name
-from setup.recipe import Recipe
+from setup.recipe.local import Recipe
 
 
 def plan_connect(recipe: Recipe) -> list[str]:

@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 import requests
 
-from setup.console import progress_bar
-from setup.errors import FixableError
-from setup.local.endpoint.settings import LOG, PID, ensure_keys
-from setup.paths import REPOSITORY, endpoint_folder, read_json
+from setup.common.console import progress_bar
+from setup.common.errors import FixableError
+from setup.common.paths import REPOSITORY, endpoint_folder, read_json
+from setup.serve.settings import LOG, PID, ensure_keys
 
 _CALL_TIMEOUT = 10.0
 _START_TIMEOUT = 30.0
@@ -164,7 +164,7 @@ class LocalEndpoint:
             return False
 
     def _spawn(self, output: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "setup.local.endpoint", str(self.folder)]
+        command = [sys.executable, "-m", "setup.serve", str(self.folder)]
         options: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             detached = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS

@@ -9,18 +9,13 @@ from typing import Any
 
 from filelock import FileLock
 
-from setup.console import progress_bar
-from setup.errors import FixableError
+from setup.common.console import progress_bar
+from setup.common.errors import FixableError
 from setup.local.control import LocalEndpoint, refuse_held_port
-from setup.local.endpoint.settings import (
-    DeploymentSettings,
-    EndpointSettings,
-    load_settings,
-    save_settings,
-)
-from setup.local.model import is_kept_as_it_is, model_path, prepare_model, verify_model
 from setup.local.rollout import plan_rollout, roll_out, stamp_of, verify_tuned
-from setup.recipe import Recipe
+from setup.recipe.local import Recipe
+from setup.serve.settings import DeploymentSettings, EndpointSettings, load_settings, save_settings
+from setup.weights.fetch import is_kept_as_it_is, model_path, prepare_model, verify_model
 
 
 def plan_deploy(recipe: Recipe) -> list[str]:

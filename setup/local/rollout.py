@@ -26,14 +26,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from setup.console import progress_bar
-from setup.errors import FixableError
+from setup.common.console import progress_bar
+from setup.common.errors import FixableError
+from setup.common.paths import models_folder, read_json, write_private
 from setup.local.control import LocalEndpoint
-from setup.local.endpoint.settings import DeploymentSettings, load_settings
-from setup.local.model import verify_model
 from setup.local.tuned_model import find_version, prepare_version
-from setup.paths import models_folder, read_json, write_private
-from setup.recipe import Recipe
+from setup.recipe.local import Recipe
+from setup.serve.settings import DeploymentSettings, load_settings
+from setup.weights.fetch import verify_model
 
 if TYPE_CHECKING:
     from setup.local.registry import Version

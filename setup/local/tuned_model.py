@@ -6,14 +6,14 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setup.adapter_files import CONFIG, WEIGHTS
-from setup.console import TASK, progress_bar
-from setup.data.files import sha256_file
-from setup.errors import FixableError
-from setup.local.endpoint.engine_process import short_context, takes_long_factors
-from setup.local.model import build_cached, model_sha256
-from setup.paths import models_folder
-from setup.recipe import Recipe
+from setup.common.console import TASK, progress_bar
+from setup.common.errors import FixableError
+from setup.common.files import sha256_file
+from setup.common.paths import models_folder
+from setup.recipe.local import Recipe
+from setup.serve.engine_process import short_context, takes_long_factors
+from setup.weights.adapter import CONFIG, WEIGHTS
+from setup.weights.fetch import build_cached, model_sha256
 
 if TYPE_CHECKING:
     from setup.local.registry import Version
@@ -69,7 +69,7 @@ def _refuse_other_rope(recipe: Recipe, version: Version, base: Path) -> None:
 
     Hardly a file has two sets of them, of which the longest conversation decides.
     """
-    from setup.local.registry.finished import trained_window  # noqa: PLC0415 - may not be needed
+    from setup.local.registry.versions import trained_window  # noqa: PLC0415 - may not be needed
 
     window = recipe.model.context_window
     long = takes_long_factors(base, window)
@@ -98,8 +98,8 @@ def _digest(version: Version, what: str) -> str:
 
 
 def _merge(version: Version, what: str, base: Path, draft: Path) -> None:
-    from setup.local.export.adapter import read_adapter  # noqa: PLC0415 - seconds of import,
-    from setup.local.export.gguf_merge import merge_into_gguf  # noqa: PLC0415 - mostly not needed
+    from setup.weights.adapter import read_adapter  # noqa: PLC0415 - seconds of import,
+    from setup.weights.gguf_write import merge_into_gguf  # noqa: PLC0415 - mostly not needed
 
     with progress_bar(f"Merging {what} into {base.name}") as bar:
         merge_into_gguf(

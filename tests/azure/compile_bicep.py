@@ -1,4 +1,4 @@
-"""Compiles the part of Bicep that setup/azure/infra uses into an ARM template.
+"""Compiles the part of Bicep that setup/azure/provision/infra uses into an ARM template.
 
 The Bicep compiler is on no package index for Python, so main.json is written by this:
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from tree_sitter import Node
 
-from setup.azure.infra import FOLDER
+from setup.azure.provision.infra import FOLDER
 from tests.azure.bicep_expressions import Expressions, Resource
 from tests.azure.bicep_syntax import BicepError, literal, properties, referred, statements, token
 

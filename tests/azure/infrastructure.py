@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from setup.azure.infra import template, template_parameters
+from setup.azure.provision.infra import template, template_parameters
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.store import Id
 from tests.azure.fake.subscription import SUBSCRIPTION

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from setup.azure import flow_folder
-from setup.azure.names import derive_names
-from setup.azure.recipe import AzureRecipe, load_azure_recipe
+from setup.azure.client.names import derive_names
+from setup.common import flow_folder
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.load import load_azure_recipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.arm import write_resource
 from tests.azure.fake.file_share import FOLDER

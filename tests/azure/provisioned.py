@@ -9,12 +9,15 @@ import time
 
 import pytest
 
-from setup.azure import arm, provision, teardown, waiting
-from setup.azure.ask import answered
-from setup.azure.names import derive_names
-from setup.azure.recipe import AzureRecipe, load_azure_recipe
-from setup.errors import FixableError
-from setup.step import Result
+from setup.azure.client import arm, waiting
+from setup.azure.client.money import answered
+from setup.azure.client.names import derive_names
+from setup.azure.provision import step as provision
+from setup.azure.teardown import command as teardown
+from setup.common.errors import FixableError
+from setup.common.step import Result
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.load import load_azure_recipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.storage import Storage
 from tests.azure.fake.store import Store

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from setup.azure import arm, deploy, smoke, waiting
-from setup.azure.recipe import AzureRecipe, load_azure_recipe
-from setup.errors import FixableError
+from setup.azure.client import arm, waiting
+from setup.azure.deploy import smoke
+from setup.azure.deploy import step as deploy
+from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.load import load_azure_recipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.arm import write_resource
 from tests.azure.fake.messages import AzureError

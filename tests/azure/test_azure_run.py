@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from setup import console
-from setup.azure import flow_folder
-from setup.azure.ask import answered
-from setup.azure.names import derive_names
-from setup.azure.recipe import AzureRecipe
-from setup.azure.run import ProjectRun, run_in_project
-from setup.errors import FixableError
+from evaluation.in_project.run import ProjectRun, run_in_project
+from setup.azure.client.money import answered
+from setup.azure.client.names import derive_names
+from setup.common import console, flow_folder
+from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.flow_runs import echo
 from tests.azure.fake.flow_service import flow_service

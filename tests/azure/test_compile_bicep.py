@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from setup.azure.infra import FOLDER, template
+from setup.azure.provision.infra import FOLDER, template
 from tests.azure.bicep_syntax import BicepError
 from tests.azure.compile_bicep import Json, compile_file, compile_text
 

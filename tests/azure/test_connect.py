@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from flows.chat.endpoint import Endpoint, Settings
-from setup.azure import connect, deploy
-from setup.azure.ask import answered
-from setup.azure.recipe import AzureRecipe
-from setup.connections import keep_connections
-from setup.errors import FixableError
+from flows.chat.scoring_client import Endpoint, Settings
+from setup.azure.client.money import answered
+from setup.azure.deploy import step as deploy
+from setup.azure.project import connections as connect
+from setup.common.errors import FixableError
+from setup.common.promptflow_store import keep_connections
+from setup.recipe.azure import AzureRecipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.subscription import SUBSCRIPTION
 from tests.azure.serving import endpoint_of, hurry, make_workspace

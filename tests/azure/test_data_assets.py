@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from setup.azure import blobs, data
-from setup.azure.data import data_assets, data_plan
-from setup.azure.session import AzureSession
+from setup.azure.client.session import AzureSession
+from setup.azure.data import blobs
+from setup.azure.data import step as data
+from setup.azure.data.step import data_assets
+from setup.common.errors import FixableError
 from setup.data import prepare_data
-from setup.errors import FixableError
+from setup.data.plan import data_plan
 from tests.azure.trainable import ROWS, Trainable, trainable
 
 

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from setup.azure import arm
-from setup.azure.doctor import run_azure_checks
-from setup.azure.names import derive_names
-from setup.azure.recipe import load_azure_recipe
-from setup.doctor import Check
+from setup.azure.client import arm
+from setup.azure.client.names import derive_names
+from setup.azure.doctor.findings import run_azure_checks
+from setup.common.checks import Check
+from setup.recipe.load import load_azure_recipe
 from tests.azure.commands import run_setup
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.store import Id

@@ -22,11 +22,11 @@ from azure.identity import CredentialUnavailableError
 from azure.mgmt.core.exceptions import ARMErrorFormat
 from requests import Response
 
-from setup import console
-from setup.azure.ask import agree, answered, confirm
-from setup.azure.explain import azure_errors, explain
-from setup.azure.prices import Billable
-from setup.errors import FixableError
+from setup.azure.client.explain import azure_errors, explain
+from setup.azure.client.money import agree, answered, confirm
+from setup.azure.facts.prices import Billable
+from setup.common import console
+from setup.common.errors import FixableError
 
 GPU = Billable("cluster gpu", "Standard_NC24ads_A100_v4", 1, "$$$", "while the job runs")
 SIGNATURE = "sv=2024-01-01&sig=aGVsbG8lMkZ3b3JsZA%3D%3D&se=2026"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from setup.azure.infra import FOLDER, NAMES, template, template_parameters
-from setup.azure.names import derive_names
-from setup.azure.ours import MADE, TAG
-from setup.azure.recipe import load_azure_recipe
-from setup.paths import REPOSITORY
+from setup.azure.client.names import derive_names
+from setup.azure.client.ownership import MADE, TAG
+from setup.azure.provision.infra import FOLDER, NAMES, template, template_parameters
+from setup.common.paths import REPOSITORY
+from setup.recipe.load import load_azure_recipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.arm import write_resource
 from tests.azure.fake.contracts import Contracts

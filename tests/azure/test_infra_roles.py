@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from setup.azure.infra import template
+from setup.azure.provision.infra import template
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.arm import write_resource
 from tests.azure.fake.store import Id

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from setup.azure import lifecycle
-from setup.azure.prices import UNKNOWN, endpoint_costs, finetune_costs, legend, price_class
-from setup.azure.recipe import load_azure_recipe
-from setup.azure.session import AzureSession
-from setup.errors import FixableError
+from setup.azure.client.session import AzureSession
+from setup.azure.facts import lifecycle
+from setup.azure.facts.prices import UNKNOWN, endpoint_costs, finetune_costs, legend, price_class
+from setup.common.errors import FixableError
+from setup.recipe.load import load_azure_recipe
 from tests.azure.commands import run_setup
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.messages import Reply

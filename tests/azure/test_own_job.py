@@ -15,13 +15,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from setup.adapter_files import CONFIG, WEIGHTS
-from setup.azure import data, finetune, job_output, own_job, register
-from setup.errors import FixableError
-from setup.finetune.run import run_folder
-from setup.local.gguf_file import open_gguf
-from setup.local.model import model_sha256
-from setup.recipe import Recipe
+from setup.azure.data import step as data
+from setup.azure.deploy import registration as register
+from setup.azure.finetune import job_output, own_job
+from setup.azure.finetune import step as finetune
+from setup.common.errors import FixableError
+from setup.data.plan import data_plan
+from setup.finetune.run.run import run_folder
+from setup.recipe.local import Recipe
+from setup.weights.adapter import CONFIG, WEIGHTS
+from setup.weights.fetch import model_sha256
+from setup.weights.gguf_file import open_gguf
 from tests.azure.trainable import Trainable, trainable
 
 _SHAPE = (32, 64)  # of a matrix: out, in
@@ -148,7 +152,7 @@ def test_job_leaves_a_merged_model_and_its_losses(
     served = given.model.model_copy(
         update={"source": str(base), "file": "", "sha256": "", "precision": "keep"}
     )
-    train = data.data_plan(cloud.recipe(route="own")).paths.train
+    train = data_plan(cloud.recipe(route="own")).paths.train
     there = given.data.model_copy(update={"out": train.parent})
     recipe = given.model_copy(update={"model": served, "data": there})
     path = tmp_path / own_job.RECIPE

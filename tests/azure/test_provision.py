@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from setup.azure import provision, roles
-from setup.azure.inventory import find_all, wanted_resources
-from setup.azure.session import AzureSession
-from setup.errors import FixableError
+from setup.azure.client.session import AzureSession
+from setup.azure.provision import roles
+from setup.azure.provision import step as provision
+from setup.azure.provision.inventory import find_all, wanted_resources
+from setup.common.errors import FixableError
 from tests.azure.commands import run_setup
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.arm import remove

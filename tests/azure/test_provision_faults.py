@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from setup.azure import provision, roles
-from setup.azure.session import AzureSession
+from setup.azure.client.session import AzureSession
+from setup.azure.provision import roles
+from setup.azure.provision import step as provision
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.arm import remove
 from tests.azure.fake.ready import add_role

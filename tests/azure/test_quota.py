@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from setup.azure import quota
-from setup.azure.names import derive_names
-from setup.azure.quota import demands, endpoint_cores, region_sizes, request_quota
-from setup.azure.recipe import load_azure_recipe
-from setup.azure.session import AzureSession
-from setup.azure.usage import Usage
-from setup.errors import FixableError
+from setup.azure.client.names import derive_names
+from setup.azure.client.session import AzureSession
+from setup.azure.facts import quota
+from setup.azure.facts.quota import demands, endpoint_cores, region_sizes, request_quota
+from setup.azure.facts.usage import Usage
+from setup.common.errors import FixableError
+from setup.recipe.load import load_azure_recipe
 from tests.azure.commands import run_setup
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.store import Id

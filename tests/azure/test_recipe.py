@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 
-from setup import console
-from setup.azure.arm import HOST, Arm
-from setup.azure.command import in_azure
-from setup.azure.names import derive_names, role_assignment_name, unique_token
-from setup.azure.recipe import load_azure_recipe
-from setup.errors import FixableError
-from setup.options import as_typed, named_as_typed, show_result, typed_options
-from setup.recipe import load_any_recipe, load_recipe
-from setup.step import Result
+from setup.azure.client.arm import HOST, Arm
+from setup.azure.client.names import derive_names, role_assignment_name, unique_token
+from setup.cli.azure_only import in_azure
+from setup.cli.options import as_typed, named_as_typed, show_result, typed_options
+from setup.common import console
+from setup.common.errors import FixableError
+from setup.common.step import Result
+from setup.recipe.load import load_any_recipe, load_azure_recipe, load_recipe
 
 SUBSCRIPTION = "44444444-4444-4444-8444-444444444444"
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from setup.azure import data, finetune, register
-from setup.azure.session import AzureSession
-from setup.azure.version import find_version, need_version
-from setup.errors import FixableError
+from setup.azure.client.session import AzureSession
+from setup.azure.data import step as data
+from setup.azure.deploy import registration as register
+from setup.azure.deploy.version import find_version, need_version
+from setup.azure.finetune import step as finetune
+from setup.common.errors import FixableError
 from tests.azure.fake.store import Resource
 from tests.azure.trainable import Trainable, trainable
 

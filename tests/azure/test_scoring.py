@@ -16,9 +16,9 @@ import requests
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from flows.chat.endpoint import Endpoint, Generation, Settings
-from setup.azure.container import write_context
-from setup.azure.scoring.serve import settings_from
+from flows.chat.scoring_client import Endpoint, Generation, Settings
+from setup.azure.deploy.container import write_context
+from setup.serve.container.serve import settings_from
 from tests.home import ROOT, ask, ask_openai, free_port
 from tests.tiny import CONTEXT, make_tiny_llama
 

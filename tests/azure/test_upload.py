@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from setup.azure import flow_folder, upload
-from setup.azure.recipe import AzureRecipe, load_azure_recipe
-from setup.errors import FixableError
+from setup.azure.project import upload
+from setup.common import flow_folder
+from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.load import load_azure_recipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.contracts import Contracts
 from tests.azure.fake.flow_service import check_schema, flow_service

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from setup import console
-from setup.azure import arm, finetune, waiting
-from setup.azure.ask import answered
-from setup.azure.data import DataAsset, data_assets, data_plan
-from setup.azure.recipe import AzureRecipe, load_azure_recipe
-from setup.errors import FixableError
-from setup.step import Result
+from setup.azure.client import arm, waiting
+from setup.azure.client.money import answered
+from setup.azure.data.step import DataAsset, data_assets
+from setup.azure.finetune import step as finetune
+from setup.common import console
+from setup.common.errors import FixableError
+from setup.common.step import Result
+from setup.data.plan import data_plan
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.load import load_azure_recipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.ready import add_compute, add_workspace
 from tests.azure.fake.storage import Blob

@@ -173,7 +173,7 @@ def test_ctrl_c_in_the_foreground_finishes_what_was_accepted(make_home: MakeHome
     home = make_home()
     assert home.setup("deploy").returncode == 0
     assert home.setup("stop").returncode == 0
-    command = [sys.executable, "-m", "setup.local.endpoint", str(home.folder)]
+    command = [sys.executable, "-m", "setup.serve", str(home.folder)]
     with subprocess.Popen(command, env=home.env, start_new_session=True) as server:
         _until(_answers(home))
         with ThreadPoolExecutor(1) as pool:
@@ -188,7 +188,7 @@ def test_exit_code_after_sigterm_is_zero(make_home: MakeHome) -> None:
     home = make_home()
     assert home.setup("deploy").returncode == 0
     assert home.setup("stop").returncode == 0
-    command = [sys.executable, "-m", "setup.local.endpoint", str(home.folder)]
+    command = [sys.executable, "-m", "setup.serve", str(home.folder)]
     with subprocess.Popen(command, env=home.env) as server:
         _until(_answers(home))
         server.terminate()

@@ -17,7 +17,7 @@ from unittest import mock
 import orjson
 import pytest
 
-from setup import console
+from setup.common import console
 from tests.evaluation.chat import ChatServer, chatting
 from tests.home import ROOT
 from tests.scripted.pf_home import isolated_home

@@ -8,7 +8,7 @@ from pathlib import Path
 from evaluation.compare.compare import compare_runs
 from evaluation.gate import GateResult
 from evaluation.report import ReportFiles, write_report
-from evaluation.runs import Row, RunFolder
+from evaluation.results.folder import Row, RunFolder
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 
 _AS_IT_IS = {

@@ -1,4 +1,4 @@
-"""Run folders written by hand, by the contract of evaluation/runs.py."""
+"""Run folders written by hand, by the contract of evaluation/results/folder.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.runs import CONFIG, ROWS, SUMMARY, Row, RunFolder, open_run
+from evaluation.results.folder import CONFIG, ROWS, SUMMARY, Row, RunFolder, open_run
 
 LOST = {"type": "ThrottledError", "message": "429 from http://127.0.0.1:1: too many requests"}
 

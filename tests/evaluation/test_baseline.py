@@ -13,12 +13,12 @@ import yaml
 from typer.main import get_command
 
 import evaluation.cli
-import setup.cli
+import setup.cli.main
 from tests.evaluation.conftest import Machine
 from tests.home import ROOT
 
 BASELINE = ROOT / "evaluation" / "baseline"
-CLIS = {"setup": setup.cli, "evaluation": evaluation.cli}
+CLIS = {"setup": setup.cli.main, "evaluation": evaluation.cli}
 WORKFLOW = ROOT / ".github" / "workflows" / "evaluation.yml"
 
 

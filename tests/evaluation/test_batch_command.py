@@ -23,7 +23,7 @@ import pytest
 
 from evaluation.batch.command import repeat_options
 from evaluation.batch.watch import GIVE_UP_AFTER
-from setup import console
+from setup.common import console
 from tests.evaluation.chat import ChatServer, chatting, question_row
 from tests.evaluation.conftest import Done, Machine, connect, failed
 from tests.home import ROOT

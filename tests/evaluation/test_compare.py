@@ -11,8 +11,8 @@ import pytest
 
 from evaluation.compare.compare import compare_runs, estimate_scores
 from evaluation.compare.comparison import Comparison, MetricComparison
-from evaluation.runs import Row, read_table
-from setup.errors import FixableError
+from evaluation.results.folder import Row, read_table
+from setup.common.errors import FixableError
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 
 Compare = Callable[..., Comparison]

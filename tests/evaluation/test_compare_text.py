@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from evaluation.compare.compare import compare_runs
-from evaluation.compare.text import comparison_text, show_comparison, show_run
-from evaluation.runs import Row, RunFolder
-from setup import console
+from evaluation.report.terminal import comparison_text, show_comparison, show_run
+from evaluation.results.folder import Row, RunFolder
+from setup.common import console
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 
 

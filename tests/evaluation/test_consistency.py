@@ -11,9 +11,9 @@ import pytest
 
 from evaluation.compare.compare import compare_runs
 from evaluation.compare.comparison import Comparison, Estimate, MetricComparison
-from evaluation.compare.text import comparison_text, show_run, verdict_sentence
 from evaluation.metrics import METRICS, within
-from setup import console
+from evaluation.report.terminal import comparison_text, show_run, verdict_sentence
+from setup.common import console
 from tests.evaluation.made_reports import report_of
 from tests.evaluation.made_runs import made_row, made_run
 from tests.evaluation.read_reports import page, table

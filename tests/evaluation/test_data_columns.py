@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from evaluation.run.columns import parse_mapping
-from evaluation.run.data import RunData, read_data
-from setup.errors import FixableError
+from evaluation.ask.columns import parse_mapping
+from evaluation.ask.rows_in import RunData, read_data
+from setup.common.errors import FixableError
 from tests.evaluation.chat import ChatServer
 from tests.evaluation.conftest import Machine, failed
 

@@ -12,8 +12,8 @@ import yaml
 from evaluation.compare.compare import compare_runs
 from evaluation.gate import GATES, GateResult, check_gates, load_gates
 from evaluation.metrics import METRICS
-from evaluation.runs import Row
-from setup.errors import FixableError
+from evaluation.results.folder import Row
+from setup.common.errors import FixableError
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 
 Check = Callable[..., list[GateResult]]

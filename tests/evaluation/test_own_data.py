@@ -10,9 +10,9 @@ import pytest
 
 from evaluation.compare.compare import compare_runs
 from evaluation.compare.comparison import Comparison
-from evaluation.compare.text import show_run, verdict_sentence
 from evaluation.report import ReportFiles, write_single_report
-from setup import console
+from evaluation.report.terminal import show_run, verdict_sentence
+from setup.common import console
 from tests.evaluation.chat import ChatServer, question_row
 from tests.evaluation.conftest import Machine, connect
 from tests.evaluation.made_reports import report_of

@@ -8,7 +8,7 @@ import pytest
 
 from evaluation.report import ReportFiles, write_single_report
 from evaluation.report.text import csv_cell, csv_text, visible
-from evaluation.runs import RunFolder
+from evaluation.results.folder import RunFolder
 from tests.evaluation.made_reports import GATES, HOSTILE, hostile_runs, ordinary_runs, report_of
 from tests.evaluation.made_runs import made_row, made_run
 from tests.evaluation.read_reports import page, rendered, table

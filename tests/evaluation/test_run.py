@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from evaluation.ask.rows_in import read_data
 from evaluation.cli import app
-from evaluation.run.data import read_data
-from setup.errors import FixableError
+from setup.common.errors import FixableError
 from tests.evaluation.chat import ChatServer, question_row
 from tests.evaluation.conftest import KEY, Machine, connect, failed, metrics_of
 from tests.home import ROOT

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from setup.local.export.adapter import Adapter, read_adapter
+from setup.weights.adapter import Adapter, read_adapter
 from tests.export.tuned import Tuned, make_tuned
 from tests.tiny import make_tiny_llama, make_tiny_phi3
 

@@ -60,7 +60,7 @@ def serve(
     model: Path, lora: Path | None = None, context_window: int = 512, slots: int = 1
 ) -> Iterator[Served]:
     """Serve ``model`` with our own engine process; with an adapter beside it, with llama.cpp's."""
-    module = "tests.export.lora_engine" if lora else "setup.local.endpoint.engine_process"
+    module = "tests.export.lora_engine" if lora else "setup.serve.engine_process"
     order = {"model_path": str(model), "lora_path": str(lora), "name": "tuned", "key": _KEY}
     settings = {"context_window": context_window, "slots": slots, "threads": 1}
     pipe = subprocess.PIPE

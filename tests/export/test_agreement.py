@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from setup.local.export.adapter import Adapter, Pair, read_adapter
-from setup.local.export.gguf_adapter import write_adapter_gguf
-from setup.local.export.gguf_merge import merge_into_gguf
+from setup.weights.adapter import Adapter, Pair, read_adapter
+from setup.weights.gguf_write import merge_into_gguf, write_adapter_gguf
 from tests.export.served import serve
 from tests.export.tuned import QUESTIONS, Tuned, make_tuned, most_likely
 

@@ -17,13 +17,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from setup.errors import FixableError
-from setup.finetune.base import load_base
-from setup.local.export.adapter import Adapter, read_adapter
-from setup.local.export.gguf_adapter import write_adapter_gguf
-from setup.local.export.gguf_merge import merge_into_gguf
-from setup.local.export.safetensors_merge import write_merged_safetensors
-from setup.local.gguf_file import open_gguf
+from setup.common.errors import FixableError
+from setup.weights.adapter import Adapter, read_adapter
+from setup.weights.base import load_base
+from setup.weights.gguf_file import open_gguf
+from setup.weights.gguf_write import merge_into_gguf, write_adapter_gguf
+from setup.weights.transformers_write import write_merged_safetensors
 from tests.export.tuned import Tuned
 from tests.tiny import TEMPLATE, transformers_folder
 
@@ -187,7 +186,7 @@ def test_export_that_is_told_to_end_leaves_nothing(
     llama: Tuned, tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is written last: all of a file's data lies there, and nothing of it may stay."""
-    monkeypatch.setattr("setup.local.export.draft.use_umask", lambda _: os.kill(os.getpid(), 15))
+    monkeypatch.setattr("setup.common.files.use_umask", lambda _: os.kill(os.getpid(), 15))
     with pytest.raises(SystemExit) as ended:
         write(llama.base, read_adapter(llama.adapter), tmp_path / "out")
     assert ended.value.code == 128 + 15

@@ -13,12 +13,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from setup.adapter_files import CONFIG, WEIGHTS
-from setup.errors import FixableError
-from setup.local.export.adapter import read_adapter
-from setup.local.export.gguf_adapter import write_adapter_gguf
-from setup.local.export.gguf_merge import merge_into_gguf
-from setup.local.export.safetensors_merge import write_merged_safetensors
+from setup.common.errors import FixableError
+from setup.weights.adapter import CONFIG, WEIGHTS, read_adapter
+from setup.weights.gguf_write import merge_into_gguf, write_adapter_gguf
+from setup.weights.transformers_write import write_merged_safetensors
 from tests.export.tuned import Tuned, make_tuned
 
 Q = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"

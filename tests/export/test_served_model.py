@@ -11,10 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from setup.local.export.adapter import read_adapter
-from setup.local.export.gguf_adapter import write_adapter_gguf
-from setup.local.export.gguf_merge import merge_into_gguf
-from setup.local.export.safetensors_merge import write_merged_safetensors
+from setup.weights.adapter import read_adapter
+from setup.weights.gguf_write import merge_into_gguf, write_adapter_gguf
+from setup.weights.transformers_write import write_merged_safetensors
 from tests.export.served import serve
 from tests.export.tuned import QUESTIONS, Tuned, make_tuned
 from tests.tiny import alter_gguf, make_tiny_llama, make_tiny_phi3

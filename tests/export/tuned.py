@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from setup.finetune.base import TARGET_MODULES, load_base
+from setup.weights.base import TARGET_MODULES, load_base
 
 QUESTIONS = [
     "What does the Aurora lamp cost?",

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from setup import cli, console
-from setup.finetune.run import prepare_process
+from setup.cli import main as cli
+from setup.common import console
+from setup.finetune.run.run import prepare_process
 from tests.home import Home
 
 Done = subprocess.CompletedProcess[str]
@@ -57,7 +58,7 @@ def write_rows(path: Path, rows: list[Row]) -> Path:
 
 prepare_process()  # as the command does before it loads torch
 _FORKSERVER = multiprocessing.get_context("forkserver")
-_FORKSERVER.set_forkserver_preload(["tests.finetune.machine", "setup.finetune.session"])
+_FORKSERVER.set_forkserver_preload(["tests.finetune.machine", "setup.finetune.run.attempt"])
 
 
 def _main(env: dict[str, str], argv: list[str], log: Path, largest_file: int) -> None:

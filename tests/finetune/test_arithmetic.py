@@ -11,15 +11,15 @@ from unittest import mock
 import pytest
 import torch
 
-from setup.finetune import collate as layout
-from setup.finetune import lora
-from setup.finetune.base import load_base
-from setup.finetune.collate import collate
-from setup.finetune.examples import Example
-from setup.finetune.frozen import remember_frozen
-from setup.finetune.loss import mean_loss, use_answer_loss
-from setup.finetune.schedule import plan_batches
-from setup.recipe import Finetune
+from setup.finetune.compute import collate as layout
+from setup.finetune.compute import lora
+from setup.finetune.compute.collate import collate
+from setup.finetune.compute.frozen import remember_frozen
+from setup.finetune.compute.loss import mean_loss, use_answer_loss
+from setup.finetune.compute.schedule import plan_batches
+from setup.finetune.examples.mask import Example
+from setup.recipe.local import Finetune
+from setup.weights.base import load_base
 
 
 def _lengths(count: int) -> list[int]:

@@ -167,7 +167,7 @@ def test_sliding_window_that_llama_cpp_does_not_apply_is_not_trained_with(
 ) -> None:
     import torch  # noqa: PLC0415 - seconds of import
 
-    from setup.finetune.base import load_base  # noqa: PLC0415
+    from setup.weights.base import load_base  # noqa: PLC0415
 
     base = make_tiny_phi3(tmp_path)
     folder = transformers_folder(base)

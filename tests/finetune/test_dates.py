@@ -13,8 +13,9 @@ from unittest import mock
 
 import pytest
 
-from setup.finetune import begun, watch
-from setup.finetune.render import Renderer
+from setup.finetune.examples.render import Renderer
+from setup.finetune.run import checkpoints as begun
+from setup.finetune.run import watch
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import Done, Machine, conversation, difference, facts, result
 from tests.tiny import TEMPLATE, make_tiny_llama, transformers_folder

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from setup.finetune.collate import IGNORED, collate
-from setup.finetune.examples import Example, NotTrainableError, make_example
+from setup.finetune.compute.collate import IGNORED, collate
+from setup.finetune.examples.mask import Example, NotTrainableError, make_example
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import conversation, facts
 from tests.tiny import TEMPLATE, transformers_folder
@@ -135,7 +135,7 @@ def test_tuned_model_gives_the_answer_and_stops(
     import torch  # noqa: PLC0415 - loaded by the training anyway
     from peft import PeftModel  # noqa: PLC0415
 
-    from setup.finetune.base import load_base  # noqa: PLC0415
+    from setup.weights.base import load_base  # noqa: PLC0415
 
     rows = facts(3)
     machine = make_machine(rows * 4, base=tiny[base])

@@ -14,8 +14,8 @@ from unittest import mock
 
 import pytest
 
-from setup.finetune import session
-from setup.finetune.checkpoints import last_checkpoint
+from setup.finetune.run import attempt as session
+from setup.finetune.run.checkpoints import last_checkpoint
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import Done, Machine, difference, facts, history, result
 

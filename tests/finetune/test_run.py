@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from setup.data.files import sha256_file
-from setup.finetune.base import load_base
-from setup.finetune.dataset import read_split
+from setup.common.files import sha256_file
+from setup.finetune.examples.dataset import read_split
 from setup.local.registry.finished import read_finished
-from setup.recipe import load_recipe
+from setup.recipe.load import load_recipe
+from setup.weights.base import load_base
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import Machine, facts, history, result, write_rows
 from tests.home import failed

@@ -12,8 +12,8 @@ import yaml
 from safetensors.torch import load_file
 from transformers import get_cosine_schedule_with_warmup
 
-from setup.finetune.schedule import plan_run, rate_share
-from setup.recipe import Finetune
+from setup.finetune.compute.schedule import plan_run, rate_share
+from setup.recipe.local import Finetune
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import Machine, difference, facts, result
 from tests.home import failed

@@ -9,8 +9,8 @@ from unittest import mock
 
 import pytest
 
-from setup.finetune.examples import make_example
-from setup.finetune.render import NotTrainableError
+from setup.finetune.examples.mask import make_example
+from setup.finetune.examples.render import NotTrainableError
 from tests.finetune.machine import Row
 from tests.tiny import TEMPLATE, transformers_folder
 

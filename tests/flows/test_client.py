@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.chat.endpoint import (
+from flows.chat.scoring_client import (
     Endpoint,
     EndpointError,
     Generation,

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.chat.endpoint import ConfigurationError, Endpoint, Settings
+from flows.chat.scoring_client import ConfigurationError, Endpoint, Settings
 
 URL = "https://phi.westus3.inference.ml.azure.com/score"
 GOOD = {"endpoint": URL, "key": "s3cret"}

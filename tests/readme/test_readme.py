@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from setup.cli import app
-from setup.errors import FixableError
-from setup.recipe import DEFAULTS, load_any_recipe
+from setup.cli.main import app
+from setup.common.errors import FixableError
+from setup.recipe.load import DEFAULTS, load_any_recipe
 from tests.home import ROOT
 
 DOCUMENTS = [

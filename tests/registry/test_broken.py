@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from setup.errors import FixableError
+from setup.common.errors import FixableError
 from setup.local.registry import get_version, list_versions, promote, register_finetune
 from tests.registry.runs import make_run
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from setup.errors import FixableError
+from setup.common.errors import FixableError
 from setup.local.registry import Version, get_version, list_versions, register_finetune
 from setup.local.registry.store import open_registry
 from tests.registry.runs import ENDED, make_result, make_run, sha, write_result

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
-from setup.recipe import load_recipe
+from setup.recipe.load import load_recipe
 
 RANK = 2
 SHAPE = 576, 1536  # (out, in) of the matrices that are changed

@@ -18,12 +18,13 @@ import gguf
 import numpy as np
 import pytest
 
-from setup.data.files import sha256_file
+from setup.common.files import sha256_file
 from setup.local.deploy import deploy
-from setup.local.model import model_sha256, prepare_model
 from setup.local.registry import Version, get_version, register_finetune
 from setup.local.tuned_model import prepare_version
-from setup.recipe import Recipe, load_recipe
+from setup.recipe.load import load_recipe
+from setup.recipe.local import Recipe
+from setup.weights.fetch import model_sha256, prepare_model
 from tests.conftest import MakeHome
 from tests.home import Home, ask
 from tests.rollout.adapters import SHAPE, write_run

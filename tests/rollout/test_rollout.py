@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from setup.errors import FixableError
+from setup.common.errors import FixableError
 from tests.home import failed
 from tests.rollout.adapters import SHAPE, weights, write_weights
 from tests.rollout.conftest import Lab

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from setup import cli, console
+from setup.cli import main as cli
+from setup.common import console
 
 
 @dataclass(frozen=True)

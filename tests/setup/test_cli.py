@@ -7,19 +7,22 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from evaluation import cli as evaluation_cli
 from evaluation.batch.watch import Interrupted
-from setup import cli, console, steps
-from setup.azure import steps as azure_steps
-from setup.cli import app
-from setup.doctor import Check
-from setup.recipe import load_any_recipe, load_recipe
+from setup.azure import path as azure_steps
+from setup.cli import main as cli
+from setup.cli.main import app
+from setup.common import console
+from setup.common.checks import Check
+from setup.local import steps
+from setup.recipe.load import load_any_recipe, load_recipe
 from tests.conftest import MakeHome
 from tests.home import ROOT, Home, failed
 
@@ -147,13 +150,15 @@ def test_interrupt_says_how_to_go_on(make_home: MakeHome) -> None:
     assert errors.startswith("interrupted; run the same command again")
 
 
-def _end_of_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+def _end_of_main(
+    monkeypatch: pytest.MonkeyPatch, *arguments: str, main: Callable[[], None] = cli.main
+) -> object:
     """The exit code of the command, run in this process."""
     monkeypatch.setattr(console.err, "file", sys.stderr)
     monkeypatch.setattr(console.out, "file", sys.stdout)
     monkeypatch.setattr(sys, "argv", ["setup", *arguments])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main()
     return ended.value.code
 
 
@@ -163,10 +168,10 @@ def test_interrupted_demo_ends_in_one_way(
     def stop(*_: object) -> None:
         raise Interrupted
 
-    monkeypatch.setattr("setup.demo.run_demo", stop)
-    monkeypatch.setattr("setup.doctor.require_healthy", lambda _: None)
+    monkeypatch.setattr(evaluation_cli, "run_demo", stop)
+    monkeypatch.setattr(evaluation_cli, "require_healthy", lambda _: None)
     monkeypatch.setattr(steps, "STEPS", [])
-    assert _end_of_main(monkeypatch, "demo") == 130
+    assert _end_of_main(monkeypatch, "demo", main=evaluation_cli.main) == 130
     assert capsys.readouterr().err.splitlines() == [
         "an endpoint that was started goes on: python -m setup stop",
         "interrupted; go on with: python -m evaluation run --resume",
@@ -182,7 +187,7 @@ def test_doctor_and_plan_name_an_azure_recipe_as_it_was_typed(
     def plan(_: object) -> list[str]:
         return ["costs until python -m setup teardown --recipe phi-azure"]
 
-    monkeypatch.setattr("setup.azure.doctor.run_azure_checks", check)
+    monkeypatch.setattr("setup.azure.doctor.findings.run_azure_checks", check)
     monkeypatch.setattr(azure_steps, "STEPS", [replace(azure_steps.STEPS[0], plan=plan)])
     sets = "--set azure.resource_group=mine"
     assert _end_of_main(monkeypatch, "doctor", "--target", "azure", *sets.split()) == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from setup.common.errors import FixableError
 from setup.data.convert import convert_dataset, encode_row
-from setup.errors import FixableError
 
 datasets = pytest.importorskip("datasets")
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from setup.common.errors import FixableError
 from setup.data import DataPlan, Prepared, prepare_data
-from setup.errors import FixableError
 from tests.setup.command import lamps, prepare, prepared, write
 from tests.setup.test_data_prepare import prompts, rows, run_code
 

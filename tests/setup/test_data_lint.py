@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from setup.common.errors import FixableError
 from setup.data import lint_files
 from setup.data.rows import normalise
 from setup.data.seen import SeenKeys
-from setup.errors import FixableError
 
 
 def talk(*contents: Any, first: str = "user") -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from setup.common.errors import FixableError
 from setup.data import DataPlan, describe_data, lint_files, prepare_data
 from setup.data.lint import TEST_COLUMNS, TRAIN_COLUMNS
-from setup.errors import FixableError
 from tests.setup.test_data_lint import GOOD, row, write_lines
 
 ROOT = Path(__file__).parents[2]

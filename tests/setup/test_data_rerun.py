@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from setup.common.errors import FixableError
 from setup.data import DataPlan, lint_files, prepare_data
-from setup.errors import FixableError
 from tests.setup.test_data_lint import write_lines
 from tests.setup.test_data_prepare import file_plan, read, rows, run_code
 

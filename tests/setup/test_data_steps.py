@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from setup.data import DataPlan
-from setup.data.prepared import describe_copy, prepared_split
-from setup.recipe import load_recipe
-from setup.steps import data_plan
+from setup.data.plan import data_plan
+from setup.data.provenance import describe_copy, prepared_split
+from setup.recipe.load import load_recipe
 from tests.home import ROOT
 from tests.setup.command import Ended, lamps, options, prepare, prepared, run, write
 

@@ -61,7 +61,8 @@ def test_doctor_names_who_holds_the_port(bare: Home) -> None:
 
 def test_doctor_finds_too_little_disk(bare: Home, tmp_path: Path) -> None:
     """A quota cannot be set without root, so the need is raised above any disk instead."""
-    code = "import setup.doctor as d; d._DISK_NEEDED = 1 << 62; from setup.cli import main; main()"
+    code = "import setup.local.doctor as d; d._DISK_NEEDED = 1 << 62"
+    code += "; from setup.cli.main import main; main()"
     done = bare.run("-c", code, "doctor", "--json")
     # `python -c CODE doctor --json` leaves the arguments where typer reads them.
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}

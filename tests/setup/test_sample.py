@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from setup.data.rows import conversation_key, flat_columns, normalise
-from setup.sample.catalog import Split, load_catalog, load_general
-from setup.sample.generate import DEFAULT_SEED, Conversation, build
+from setup.data.sample.catalog import Split, load_catalog, load_general
+from setup.data.sample.generate import DEFAULT_SEED, Conversation, build
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "data" / "sample"
@@ -52,7 +52,7 @@ def built() -> dict[Split, list[Conversation]]:
 
 
 def run_sample(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "setup.sample", *arguments]
+    command = [sys.executable, "-m", "setup.data.sample", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -69,7 +69,7 @@ def test_check_fails_in_one_line_when_a_file_was_edited(tmp_path: Path) -> None:
     done = run_sample("--check", "--out", str(tmp_path))
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    assert "python -m setup.sample" in done.stderr
+    assert "python -m setup.data.sample" in done.stderr
     assert "train.jsonl" in done.stderr
 
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setup.local.registry.history import HELD_OUT_LOSS, LOSS, Point, curve, read_history
+from setup.finetune.run.history import HELD_OUT_LOSS, LOSS, Point, curve, read_history
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

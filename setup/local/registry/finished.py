@@ -6,18 +6,14 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from setup.adapter_files import CONFIG, WEIGHTS
-from setup.errors import FixableError
-from setup.local.registry.history import Entry, read_history
-from setup.local.registry.store import artifacts_folder
-
-if TYPE_CHECKING:
-    from setup.local.registry.versions import Version
+from setup.common.errors import FixableError
+from setup.finetune.run.history import Entry, read_history
+from setup.weights.adapter import CONFIG, WEIGHTS
 
 RESULT = "result.json"
 RECIPE = "recipe.yaml"
@@ -108,16 +104,6 @@ def read_finished(folder: Path) -> FinishedRun:
     return FinishedRun(folder, result, recipe, read_history(folder / HISTORY), ended)
 
 
-def trained_window(version: Version) -> int | None:
-    """The ``model.context_window`` of the run that became ``version``; None where it is lost."""
-    path = artifacts_folder() / version.model / version.run_id / "artifacts" / RECIPE
-    try:
-        window = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["context_window"]
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        return None
-    return window if isinstance(window, int) else None
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
@@ -140,7 +126,7 @@ def _check_losses(folder: Path, result: Result) -> None:
 def _check_adapter(folder: Path) -> None:
     from safetensors import SafetensorError  # noqa: PLC0415 - brings numpy, half a second
 
-    from setup.local.export.adapter import read_adapter  # noqa: PLC0415
+    from setup.weights.adapter import read_adapter  # noqa: PLC0415
 
     config, weights = folder / ADAPTER / CONFIG, folder / ADAPTER / WEIGHTS
     try:

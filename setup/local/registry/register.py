@@ -6,10 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setup.errors import FixableError
+from setup.common.errors import FixableError
 from setup.local.registry.champion import crown, judge, write_note
 from setup.local.registry.curve import draw_curve
-from setup.local.registry.files import check_copy, local_path, remove_files
 from setup.local.registry.finished import (
     ADAPTER,
     CURVE,
@@ -20,16 +19,22 @@ from setup.local.registry.finished import (
     FinishedRun,
     read_finished,
 )
-from setup.local.registry.mlmodel import describe_model
 from setup.local.registry.record import (
     data_inputs,
+    describe_model,
     metrics,
     milliseconds,
     parameters,
     run_tags,
     version_tags,
 )
-from setup.local.registry.store import artifacts_folder, change_registry
+from setup.local.registry.store import (
+    artifacts_folder,
+    change_registry,
+    check_copy,
+    local_path,
+    remove_files,
+)
 from setup.local.registry.versions import Version, find_version, list_versions, read_versions
 
 if TYPE_CHECKING:

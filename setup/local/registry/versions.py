@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from setup.adapter_files import WEIGHTS
-from setup.errors import FixableError
-from setup.local.registry.finished import ADAPTER, TOKENIZER
+from setup.common.errors import FixableError
+from setup.common.paths import read_json, registry_folder, write_private
+from setup.local.registry.finished import ADAPTER, RECIPE, TOKENIZER
 from setup.local.registry.store import artifacts_folder, database_path, open_registry
-from setup.paths import read_json, registry_folder, write_private
+from setup.weights.adapter import WEIGHTS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -188,3 +189,13 @@ def _kept_path() -> Path:
 
 _VERSION = TypeAdapter(Version)
 _KEPT = TypeAdapter(dict[str, list[Version]])
+
+
+def trained_window(version: Version) -> int | None:
+    """The ``model.context_window`` of the run that became ``version``; None where it is lost."""
+    path = artifacts_folder() / version.model / version.run_id / "artifacts" / RECIPE
+    try:
+        window = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["context_window"]
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return None
+    return window if isinstance(window, int) else None

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from setup.azure.ask import answered
-from setup.azure.recipe import AzureRecipe
+from setup.azure.client.money import answered
+from setup.recipe.azure import AzureRecipe
 from tests.azure.fake import FakeAzure
 from tests.azure.serving import hurry, make_workspace
 

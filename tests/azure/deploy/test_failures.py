@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from setup import console
-from setup.azure import deploy, waiting
-from setup.azure.causes import likely_cause
-from setup.azure.recipe import AzureRecipe
+from setup.azure.client import waiting
+from setup.azure.client.explain import likely_cause
+from setup.azure.deploy import step as deploy
+from setup.common import console
+from setup.recipe.azure import AzureRecipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.ready import add_compute
 from tests.azure.fake.supporting import ASSIGNMENT

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from setup.azure import deploy
-from setup.azure.deployment import describe_deployment
-from setup.azure.endpoint import ManagedEndpoint
-from setup.azure.recipe import AzureRecipe, load_azure_recipe
-from setup.azure.session import AzureSession
-from setup.azure.version import need_version
+from setup.azure.client.session import AzureSession
+from setup.azure.deploy import step as deploy
+from setup.azure.deploy.deployment import describe_deployment
+from setup.azure.deploy.online_endpoint import ManagedEndpoint
+from setup.azure.deploy.version import need_version
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.load import load_azure_recipe
 from tests.azure.fake import FakeAzure
 from tests.azure.serving import (
     add,

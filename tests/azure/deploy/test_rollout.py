@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from setup.azure import deploy
-from setup.azure.ask import answered
-from setup.azure.deployment import slot_names, versioned_name
-from setup.azure.endpoint import ManagedEndpoint
-from setup.azure.recipe import AzureRecipe
-from setup.azure.session import AzureSession
-from setup.azure.traffic import share_traffic
-from setup.errors import FixableError
+from setup.azure.client.money import answered
+from setup.azure.client.session import AzureSession
+from setup.azure.deploy import step as deploy
+from setup.azure.deploy.deployment import slot_names, versioned_name
+from setup.azure.deploy.online_endpoint import ManagedEndpoint
+from setup.azure.deploy.traffic import share_traffic
+from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.messages import AzureError
 from tests.azure.serving import (

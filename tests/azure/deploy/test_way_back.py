@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from flows.chat.endpoint import transport
-from setup.azure import deploy
-from setup.azure.recipe import AzureRecipe
-from setup.azure.traffic import Slots
-from setup.errors import FixableError
+from flows.chat.scoring_client import transport
+from setup.azure.deploy import step as deploy
+from setup.azure.deploy.traffic import Slots
+from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.messages import AzureError
 from tests.azure.serving import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from setup.azure import data
+from setup.azure.data import step as data
 from tests.azure.trainable import Trainable, trainable
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from setup.azure import data, finetune
-from setup.azure.attempts import job_name
-from setup.azure.catalog import component_inputs, find_component
-from setup.azure.session import AzureSession
+from setup.azure.client.session import AzureSession
+from setup.azure.finetune import step as finetune
+from setup.azure.finetune.attempts import job_name
+from setup.azure.finetune.catalog_pipeline import component_inputs, find_component
+from setup.common.errors import FixableError
 from setup.data import prepare_data
-from setup.errors import FixableError
+from setup.data.plan import data_plan
 from tests.azure.fake.contracts import Contracts
 from tests.azure.fake.store import Resource
 from tests.azure.trainable import PUT_JOB, Trainable, listen, only
@@ -135,11 +136,11 @@ def test_types_and_bounds_of_the_published_component(
 )
 def test_refused_before_anything_is_written(cloud: Trainable, given: str, says: str) -> None:
     recipe = cloud.recipe(given)
-    prepare_data(data.data_plan(recipe))
+    prepare_data(data_plan(recipe))
     try:
         assert says in str(cloud.refused(recipe))
     finally:
-        prepare_data(data.data_plan(cloud.recipe()))
+        prepare_data(data_plan(cloud.recipe()))
     assert cloud.azure.writes == []
 
 

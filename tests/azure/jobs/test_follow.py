@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from setup.azure import finetune, follow
-from setup.azure.attempts import job_name
-from setup.azure.follow import Follower
-from setup.azure.history import ENDED, Run
-from setup.azure.job_failure import explain_failure, what_went_wrong
-from setup.azure.session import AzureSession
-from setup.errors import FixableError
+from setup.azure.client.session import AzureSession
+from setup.azure.finetune import follow
+from setup.azure.finetune import step as finetune
+from setup.azure.finetune.attempts import job_name
+from setup.azure.finetune.follow import Follower
+from setup.azure.finetune.job_history import ENDED, Run
+from setup.azure.finetune.why_failed import explain_failure, what_went_wrong
+from setup.common.errors import FixableError
 from tests.azure.trainable import PUT_JOB, Trainable, listen, only
 
 DETAILS = r"GET .*/history/.*/details"
@@ -32,7 +33,7 @@ def test_closed_terminal_and_ctrl_c(cloud: Trainable, monkeypatch: pytest.Monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("setup.azure.waiting.sleep", interrupt)
+        patch.setattr("setup.azure.client.waiting.sleep", interrupt)
         with pytest.raises(KeyboardInterrupt):
             cloud.agreed(finetune.run, cloud.recipe())
     told = heard.getvalue()
@@ -161,7 +162,7 @@ def test_following_outlives_faults(cloud: Trainable, monkeypatch: pytest.MonkeyP
     for how, times in {"dropped": 5, "unavailable": 5, "throttled": 5, "token": 1}.items():
         cloud.azure.fail(DETAILS, times=times, how=how)
         cloud.azure.fail(r"GET .*/children", how=how)
-    monkeypatch.setattr("setup.azure.waiting.sleep", lambda _: cloud.azure.login.expire())
+    monkeypatch.setattr("setup.azure.client.waiting.sleep", lambda _: cloud.azure.login.expire())
     assert cloud.agreed(finetune.run, cloud.recipe()).changed
     assert len(cloud.jobs()) == 1
 
@@ -174,7 +175,7 @@ def test_sign_in_that_is_refused_is_not_asked_again(
     cloud.azure.login.expire()
     monkeypatch.setenv("AZURE_CLIENT_SECRET", "of-somebody-else")
     looks = list[float]()
-    monkeypatch.setattr("setup.azure.waiting.sleep", looks.append)
+    monkeypatch.setattr("setup.azure.client.waiting.sleep", looks.append)
     with pytest.raises(FixableError, match="AADSTS7000215") as caught:
         Follower(session, "job", "COMMAND", 6).follow()
     assert "az login" in caught.value.fix

@@ -1,0 +1,171 @@
+"""The records of a data file: JSON lines, a JSON array, or a table with a header (CSV, TSV)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from setup.common.errors import FixableError
+
+_TABLES = {".csv", ".tsv"}
+_SEPARATORS = ",;\t"
+_LARGEST_CELL = 2**31 - 1
+_ONE_A_LINE = "one JSON object a line, a JSON array of objects, or a table named .csv or .tsv"
+# How files begin that are no text, what they are, and the command that makes JSON lines of them.
+_BINARY = {
+    b"PAR1": (
+        "Parquet",
+        "python -c \"import pandas; pandas.read_parquet('{path}')"
+        ".to_json('{stem}.jsonl', orient='records', lines=True)\"",
+    ),
+    b"PK\x03\x04": ("a zip or Excel file", ""),
+    b"\x1f\x8b": ("compressed", "gunzip {path}"),
+    b"\xff\xfe": ("UTF-16", "iconv -f UTF-16 -t UTF-8 {path} > utf8-{name}"),
+    b"\xfe\xff": ("UTF-16", "iconv -f UTF-16 -t UTF-8 {path} > utf8-{name}"),
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One object of the file and ``where`` it stands; a table's values are text, or None."""
+
+    where: str
+    content: dict[str, Any]
+    is_text: bool = False
+
+
+def read_records(path: Path, content: bytes) -> list[Record]:
+    """The records in ``content``, which stands in ``path``.
+
+    Raises:
+        FixableError: It is in no form that is read, or a part of it is not, with its line.
+    """
+    text = _decode(path, content)
+    if path.suffix.lower() in _TABLES:
+        return list(_read_table(path, text))
+    whole = _whole_document(path, text)
+    if whole is None:
+        return list(_read_lines(path, text))
+    return [_record(f"{path}:{number}", item) for number, item in enumerate(whole, start=1)]
+
+
+def _decode(path: Path, content: bytes) -> str:
+    for start, (kind, command) in _BINARY.items():
+        if content.startswith(start):
+            fix = command.format(path=path, name=path.name, stem=path.with_suffix(""))
+            raise FixableError(f"{path} is {kind}", fix or "save it as CSV, in UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start} of {path}"
+        raise FixableError(f"{where} is not UTF-8", "save the file as UTF-8") from None
+
+
+def _whole_document(path: Path, text: str) -> list[Any] | None:
+    """The items of a file that is one JSON document; None where it is one a line."""
+    start = text.lstrip()[:1]
+    if start not in {"[", "{"}:
+        return None
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        if start == "[" and not error.msg.startswith("Extra data"):
+            problem = f"{path}:{error.lineno} is not JSON: {error}"
+            raise FixableError(problem, _ONE_A_LINE) from None
+        return None
+    except RecursionError:
+        raise FixableError(f"{path} is nested too deeply", _ONE_A_LINE) from None
+    if isinstance(found, list):
+        return found
+    if path.suffix.lower() == ".json":
+        _refuse_wrapped(path, found)
+    return [found]
+
+
+def _refuse_wrapped(path: Path, found: dict[str, Any]) -> None:
+    """Which list of an object holds the rows is the user's to say."""
+    lists = [
+        name
+        for name, value in found.items()
+        if isinstance(value, list)
+        and value
+        and isinstance(value[0], dict)
+        # A list of turns is a conversation: the object is itself a row.
+        and "role" not in value[0]
+    ]
+    if lists and "question" not in found:
+        name, rows = lists[0], path.with_suffix(".rows.json")
+        raise FixableError(
+            f"{path} is one object with {', '.join(found)}, not a list of rows",
+            f'python -c "import json; json.dump(json.load(open({str(path)!r}))[{name!r}], '
+            f"open({str(rows)!r}, 'w'))\", then --data {rows}",
+        )
+
+
+def _read_lines(path: Path, text: str) -> Iterator[Record]:
+    # Not splitlines: U+2028 and the like may stand in a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            problem = f"{path}:{number} is not JSON: {error}"
+            raise FixableError(problem, _ONE_A_LINE) from None
+        yield _record(f"{path}:{number}", row)
+
+
+def _record(where: str, row: Any) -> Record:
+    if not isinstance(row, dict):
+        raise FixableError(f"{where} is not a JSON object", _ONE_A_LINE)
+    return Record(where, row)
+
+
+def _read_table(path: Path, text: str) -> Iterator[Record]:
+    csv.field_size_limit(_LARGEST_CELL)
+    separator = _separator(text)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    header: list[str] = []
+    try:
+        for cells in lines:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not header:
+                header = [cell.strip() for cell in cells]
+                _check_header(path, header)
+                continue
+            if len(cells) != len(header):
+                raise FixableError(
+                    f"{path}:{lines.line_num} has {_cells(len(cells))}, the header has "
+                    f"{len(header)}",
+                    f"put a text that holds {separator!r} between double quotes",
+                )
+            named = [pair for pair in zip(header, cells, strict=True) if pair[0]]
+            row = {name: cell if cell.strip() else None for name, cell in named}
+            yield Record(f"{path}:{lines.line_num}", row, is_text=True)
+    except csv.Error as error:
+        problem = f"{path}:{lines.line_num} is not CSV: {error}"
+        raise FixableError(problem, 'a double quote inside of a text is written ""') from None
+
+
+def _separator(text: str) -> str:
+    """The one that makes most columns of the header: spreadsheets of some countries write ``;``."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    return max(_SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    twice = [name for name, count in Counter(header).items() if name and count > 1]
+    if twice:
+        what = f"{path}: column {twice[0]} stands twice in the header ({', '.join(header)})"
+        raise FixableError(what, "give every column a name of its own")
+
+
+def _cells(count: int) -> str:
+    return f"{count} cell" if count == 1 else f"{count} cells"

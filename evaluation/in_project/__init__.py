@@ -1,0 +1,1 @@
+"""A run of the flows in the Foundry project."""

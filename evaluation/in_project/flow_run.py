@@ -1,0 +1,252 @@
+"""One batch run in the project: found, submitted, followed, its lines counted."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from setup.azure.client.explain import AGAIN, one_line
+from setup.azure.client.money import confirm
+from setup.azure.client.session import AzureSession
+from setup.azure.facts.prices import UNKNOWN, Billable
+from setup.azure.project.client import azure_cause, flow_errors
+from setup.common import console
+from setup.common.errors import FixableError
+
+_ENDED = ("Completed", "Failed", "Canceled")
+_FINISHED = re.compile(r"Finished (\d+) / \d+ lines")
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 15.0  # seconds between two looks
+_SLOWER = 1.5  # the factor from one pause to the next
+_PATIENCE = 3  # looks in a row that may fail
+_PAGE = 25  # lines of a run that are read at a time, as the portal does
+_STUCK = 45 * 60.0  # seconds without news; a compute session takes 10 minutes to start
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run: ``columns`` maps the flow's inputs, ``over`` is the run whose outputs it evaluates.
+
+    ``rows`` are in the data, ``expected`` of them can have outputs: a row that failed in the run it
+    is over cannot be evaluated.
+    """
+
+    name: str
+    flow: Path
+    data: Path
+    columns: Mapping[str, str]
+    rows: int
+    expected: int
+    over: str = ""
+    connections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that has ended: ``ok`` of its lines have outputs; ``changed``: it ran just now."""
+
+    name: str
+    ok: int
+    link: str
+    changed: bool
+
+
+class FlowRuns:
+    """The runs of one project; ``max_error_rate`` of a run's lines may fail."""
+
+    def __init__(self, session: AzureSession, client: Any, max_error_rate: float) -> None:
+        self._session = session
+        self._client = client
+        self._max_error_rate = max_error_rate
+        self._agreed = False
+
+    def carry_out(self, wanted: Wanted) -> Done:
+        """The finished run: as it was found, else followed or made.
+
+        A run that failed is made again under the next number. One of which too many lines failed is
+        resumed, so that what was answered is not asked again.
+
+        Raises:
+            FixableError: It failed, or more of its lines did than may.
+        """
+        resumed, attempt = "", 1
+        while True:
+            name = wanted.name if attempt == 1 else f"{wanted.name}-{attempt}"
+            run = self._find(name)
+            if run is None or run.status not in _ENDED:
+                break
+            if run.status == "Completed":
+                lines = self._lines(name, wanted.rows)
+                if self._good(_ok(lines), wanted.expected):
+                    return Done(name, _ok(lines), _link(run), changed=False)
+                resumed = name
+            attempt += 1
+        if run is None:
+            self._submit(wanted, name, resumed)
+        return self._finish(wanted, name)
+
+    def metrics(self, name: str) -> dict[str, float]:
+        """What ``pfazure run show-metrics`` shows; call it in ``flow_errors``."""
+        return dict(self._client.get_metrics(name))
+
+    def node_outputs(self, name: str, node: str, rows: int) -> dict[int, Any]:
+        """What ``node`` put out for each line of a run, as far as the service has kept it.
+
+        Raises:
+            FixableError: The service does not tell.
+        """
+        runs, outputs = self._client.runs, dict[int, Any]()
+        for start in range(0, rows, _PAGE):
+            with self._errors(f"reading what node {node} of run {name} put out"):
+                page = runs._service_caller.caller.bulk_runs.get_flow_node_runs(
+                    subscription_id=runs._operation_scope.subscription_id,
+                    resource_group_name=runs._operation_scope.resource_group_name,
+                    workspace_name=runs._operation_scope.workspace_name,
+                    flow_run_id=name,
+                    node_name=node,
+                    start_index=start,
+                    end_index=start + _PAGE - 1,
+                    headers=runs._get_headers(),
+                )
+            outputs |= {one["index"]: one.get("output") for one in page or ()}
+        return outputs
+
+    def _find(self, name: str) -> Any:
+        from promptflow._sdk._errors import RunNotFoundError  # noqa: PLC0415 - slow
+
+        for attempt in count(1):  # the client asks the run history once, and waits for nothing
+            try:
+                with self._errors(f"reading run {name}"):
+                    try:
+                        return self._client.runs.get(name)
+                    except RunNotFoundError:
+                        return None
+            except FixableError:
+                if attempt == _PATIENCE:
+                    raise
+            time.sleep(_FIRST_PAUSE * attempt)
+        raise AssertionError("count never ends")
+
+    def _errors(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return flow_errors(self._session, doing)
+
+    def _submit(self, wanted: Wanted, name: str, resumed: str) -> None:
+        from promptflow._sdk._errors import RunNotFoundError  # noqa: PLC0415 - slow
+        from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+
+        self._agree()
+        with self._errors(f"submitting run {name}"):
+            try:
+                self._create(wanted, name, resumed)
+            except RunNotFoundError:
+                return  # submitted, and not yet in the run history, which is asked next
+            except PromptflowException as error:
+                # The client repeats what got no answer, and the service says that it is there.
+                if getattr(azure_cause(error), "status_code", 0) != 409:
+                    raise
+
+    def _create(self, wanted: Wanted, name: str, resumed: str) -> None:
+        if resumed:
+            self._client.run(resume_from=resumed, name=name)
+            return
+        self._client.run(
+            flow=str(wanted.flow),
+            data=str(wanted.data),
+            run=wanted.over or None,
+            column_mapping=dict(wanted.columns),
+            connections={node: dict(named) for node, named in wanted.connections.items()} or None,
+            name=name,
+            display_name=name,
+        )
+
+    def _agree(self) -> None:
+        if not self._agreed:
+            what = f"compute session of project {self._session.recipe.azure.project}"
+            until = "while runs last, and up to an hour after"
+            confirm([Billable(what, "serverless, size chosen by Azure", 1, UNKNOWN, until)])
+        self._agreed = True
+
+    def _finish(self, wanted: Wanted, name: str) -> Done:
+        run = self._follow(name, wanted.rows)
+        if run.status != "Completed":
+            said = ((run._error or {}).get("error") or {}).get("message") or "no reason given"
+            what = f"run {name} ended as {run.status}: {one_line(str(said))}"
+            raise FixableError(what, f"see {_link(run) or 'the portal'}; then {AGAIN}")
+        lines = self._lines(name, wanted.rows)
+        if not self._good(_ok(lines), wanted.expected):
+            raise self._too_many(name, lines, wanted.expected, _link(run))
+        return Done(name, _ok(lines), _link(run), changed=True)
+
+    def _follow(self, name: str, rows: int) -> Any:
+        """Look until it has ended, and say so when its status changes."""
+        status, news = "", (time.monotonic(), "")
+        with console.progress_bar(f"Run {name}", rows) as bar:
+            for pause in _pauses():
+                run = self._find(name)
+                now = run.status if run else "NotStarted"  # the run history lags behind
+                finished = self._finished(name) if now == "Running" else 0
+                if now != status:
+                    console.err.print(f"run {name}: {now}", markup=False)
+                    status = now
+                if run and now in _ENDED:
+                    return run
+                bar.update(console.TASK, completed=finished)
+                if f"{now} {finished}" != news[1]:
+                    news = (time.monotonic(), f"{now} {finished}")
+                self._refuse_stuck(name, now, time.monotonic() - news[0])
+                time.sleep(pause)
+        raise AssertionError("the pauses never end")
+
+    def _refuse_stuck(self, name: str, status: str, seconds: float) -> None:
+        if seconds > _STUCK:
+            what = f"run {name} is {status} without news for {seconds / 60:.0f} minutes"
+            raise FixableError(what, f"see it in the portal; to go on following it, {AGAIN}")
+
+    def _finished(self, name: str) -> int:
+        try:
+            with self._errors(f"reading the log of run {name}"):
+                log = str(self._client.runs._get_log(flow_run_id=name) or "")
+        except FixableError:
+            return 0  # only the bar needs it, and there is none before the session has started
+        found = _FINISHED.findall(log)
+        return int(found[-1]) if found else 0
+
+    def _lines(self, name: str, rows: int) -> list[dict[str, Any]]:
+        with self._errors(f"reading the lines of run {name}"):
+            return list(self._client.runs._get_flow_runs_pagination(name, max_results=rows))
+
+    def _good(self, ok: int, rows: int) -> bool:
+        return ok > 0 and rows - ok <= self._max_error_rate * rows
+
+    def _too_many(
+        self, name: str, lines: list[dict[str, Any]], rows: int, link: str
+    ) -> FixableError:
+        error = rows - _ok(lines)
+        said = [str((line.get("error") or {}).get("message") or "") for line in lines]
+        last = one_line(next((text for text in reversed(said) if text), "no reason given"))
+        return FixableError(
+            f"n={rows} ok={rows - error} error={error}: {error / rows:.1%} of the lines of run "
+            f"{name} failed, more than --max-error-rate {self._max_error_rate:.1%}, "
+            f"the last with {last}",
+            f"see {link or 'the portal'}; the same command asks the failed lines again",
+        )
+
+
+def _ok(lines: list[dict[str, Any]]) -> int:
+    return sum(line.get("status") == "Completed" for line in lines)
+
+
+def _link(run: Any) -> str:
+    return str(run._portal_url or "")
+
+
+def _pauses() -> Iterator[float]:
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * _SLOWER, _LONGEST_PAUSE)

@@ -1,0 +1,191 @@
+"""Ask the flow in the project the rows of a data file, and evaluate its answers there.
+
+Two batch runs of Prompt flow, the second over the first, each under a name that is derived from
+everything that decides its outcome. So the same command again finds what was run, follows what is
+running, and runs again what failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluation.ask.evaluators import COMPUTED
+from evaluation.ask.rows_in import read_data
+from evaluation.batch.journal import USAGE_NODE, write_lines
+from evaluation.in_project.flow_run import Done, FlowRuns, Wanted
+from evaluation.metrics import METRICS
+from setup.azure.client.names import derive_names
+from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.project.client import flow_errors, is_there, project_client, require_project
+from setup.common import console
+from setup.common.errors import FixableError
+from setup.common.flow_folder import CleanFlow, clean_flow
+from setup.data import AGAIN, DataPlan, prepared_split
+from setup.recipe.azure import AzureRecipe
+
+_ENDPOINTS = "2024-04-01"
+_EVALUATOR = COMPUTED["answers"]
+_ASKED = {"question": "${data.question}", "chat_history": "${data.chat_history}"}
+_COLUMNS = ("id", "question", "chat_history", "ground_truth", "facts", "must_decline")
+_DIGEST = 10  # characters of a hash in the name of a run
+
+
+@dataclass(frozen=True)
+class ProjectRun:
+    """What came of it: ``n`` rows asked, of which ``ok`` were answered and ``error`` failed.
+
+    ``chat`` and ``evaluation`` are the names of the runs, ``links`` where the portal shows them.
+    """
+
+    chat: str
+    evaluation: str
+    n: int
+    ok: int
+    error: int
+    changed: bool
+    metrics: dict[str, float] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """For people."""
+        counts = f"n={self.n} ok={self.ok} error={self.error}"
+        lines = [f"run {self.chat}: {counts}" + ("" if self.changed else " (unchanged)")]
+        for name, value in sorted(self.metrics.items()):
+            metric = METRICS.get(name)
+            lines.append(f"  {metric.label if metric else name}: {value:.3f}")
+        return "\n".join(lines + [f"{name}: {link}" for name, link in self.links.items()])
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+def run_in_project(
+    recipe: AzureRecipe,
+    data: Path | None = None,
+    limit: int | None = None,
+    max_error_rate: float = 0.05,
+) -> ProjectRun:
+    """Ask the chat flow the rows of ``data`` in the recipe's project, then evaluate the answers.
+
+    Args:
+        recipe: Whose project, connection and endpoint.
+        data: JSONL with the columns of data/README.md; None is the recipe's test split.
+        limit: So many rows of it, the same each time.
+        max_error_rate: The share of rows that may fail, 0 to 1.
+
+    Raises:
+        FixableError: Something that a step before leaves is missing, the user does not agree to
+            what it costs, Azure refuses, a run fails, or too many of its lines do.
+    """
+    if data is None:
+        again = f"{AGAIN} --recipe {recipe.name}"
+        split = prepared_split(DataPlan(**recipe.data.model_dump()), "test", again)
+        console.err.print(f"asking {split}", markup=False)
+        data = split.file
+    rows = read_data(data, limit).rows
+    lines = [{name: row[name] for name in _COLUMNS} for row in rows]
+    session = AzureSession(recipe)
+    with console.progress_bar(f"Opening project {recipe.azure.project}"):
+        served = _require_steps(session)
+        with flow_errors(session, f"running the flow in project {recipe.azure.project}"):
+            runs = FlowRuns(session, project_client(session), max_error_rate)
+    chat = clean_flow("chat", recipe.connection)
+    file = chat.folder.parent / "rows.jsonl"
+    write_lines(file, lines)
+    name = _name(recipe, "chat", [chat.sha256, lines, served, recipe.connection])
+    asked = runs.carry_out(_asking(recipe, name, chat, file, len(lines)))
+    usage = _usage(runs, asked, len(lines))
+    scored_file = file.with_name("answered.jsonl")
+    write_lines(scored_file, [{**line, "usage": usage.get(n, {})} for n, line in enumerate(lines)])
+    flow = clean_flow(_EVALUATOR.flow.name, recipe.connection)
+    name = _name(recipe, "scores", [flow.sha256, asked.name, *([] if usage else ["no usage"])])
+    scored = runs.carry_out(_evaluation(name, flow, scored_file, asked, len(lines)))
+    with flow_errors(session, f"reading the metrics of run {scored.name}"):
+        metrics = runs.metrics(scored.name)
+    return ProjectRun(
+        asked.name,
+        scored.name,
+        len(lines),
+        asked.ok,
+        len(lines) - asked.ok,
+        asked.changed or scored.changed,
+        metrics,
+        {name: link for name, link in (("answers", asked.link), ("scores", scored.link)) if link},
+    )
+
+
+def _asking(recipe: AzureRecipe, name: str, flow: CleanFlow, file: Path, rows: int) -> Wanted:
+    return Wanted(
+        name=name,
+        flow=flow.folder,
+        data=file,
+        columns=_ASKED,
+        rows=rows,
+        expected=rows,
+        connections={"chat": {"connection": recipe.connection}},
+    )
+
+
+def _usage(runs: FlowRuns, asked: Done, rows: int) -> dict[int, dict[str, Any]]:
+    """The tokens and seconds of each answer, out of the run's record: they are no output.
+
+    Where the service does not tell, the answers are scored without, which one line says.
+    """
+    try:
+        outputs = runs.node_outputs(asked.name, USAGE_NODE, rows)
+        why = "its record holds none"
+    except FixableError as error:
+        outputs, why = {}, error.what
+    usage = {line: output for line, output in outputs.items() if isinstance(output, dict)}
+    if not usage:
+        what = f"run {asked.name}: no latency and no tokens among the metrics, for {why}"
+        console.err.print(what, markup=False)
+    return usage
+
+
+def _evaluation(name: str, flow: CleanFlow, file: Path, over: Done, rows: int) -> Wanted:
+    return Wanted(
+        name=name,
+        flow=flow.folder,
+        data=file,
+        columns=dict(_EVALUATOR.columns),
+        rows=rows,
+        expected=over.ok,
+        over=over.name,
+    )
+
+
+def _name(recipe: AzureRecipe, part: str, decides: list[Any]) -> str:
+    content = json.dumps(decides, sort_keys=True).encode()
+    return f"{recipe.name}-{part}-{hashlib.sha256(content).hexdigest()[:_DIGEST]}"
+
+
+def _require_steps(session: AzureSession) -> dict[str, Any]:
+    """Which model answers: the endpoint's traffic and the model of each deployment that has some.
+
+    Raises:
+        FixableError: The project, its connection or the endpoint is missing, or without traffic.
+    """
+    recipe = session.recipe
+    require_project(session)
+    if not is_there(session, f"/connections/{recipe.connection}"):
+        what = f"project {recipe.azure.project} has no connection {recipe.connection}"
+        raise FixableError(what, f"python -m setup connect --recipe {recipe.name}")
+    name = derive_names(recipe, session.subscription_id).endpoint
+    path = f"{session.workspace_path()}/onlineEndpoints/{name}"
+    with azure_errors(f"reading endpoint {name}"):
+        endpoint = session.arm.find(path, _ENDPOINTS)
+        traffic = (endpoint or {}).get("properties", {}).get("traffic") or {}
+        deployments = session.arm.list(f"{path}/deployments", _ENDPOINTS) if endpoint else []
+    if not any(traffic.values()):
+        lacks = "has no traffic" if endpoint else "is not there"
+        raise FixableError(
+            f"endpoint {name} {lacks}", f"python -m setup deploy --recipe {recipe.name}"
+        )
+    models = {one["name"]: one["properties"].get("model") for one in deployments}
+    return {key: [share, models.get(key)] for key, share in traffic.items() if share}

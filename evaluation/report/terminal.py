@@ -1,0 +1,246 @@
+"""A comparison for the terminal: the verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from evaluation.compare.compare import estimate_scores, side_of
+from evaluation.compare.comparison import (
+    FEW,
+    FEWEST,
+    Comparison,
+    Estimate,
+    MetricComparison,
+    Side,
+    decimals,
+)
+from evaluation.compare.notes import notes_of, why_undecided
+from evaluation.metrics import METRICS, Metric, deciding_metric
+from evaluation.results.folder import RunFolder, read_table
+from setup.common import console
+
+NOTHING = "-"
+_NAMED = 5  # ids of a list that are named
+_DIGITS = {1.0: 2, 5.0: 2, 100.0: 1}
+_RIGHT = {"n", "won/same/lost", "p", "detectable"}
+_HEADER = ["metric", "baseline", "candidate", "difference", "n", "won/same/lost", "p"]
+_HEADER += ["detectable", ""]
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Print ``comparison_text``."""
+    console.out.print(comparison_text(comparison), markup=False)
+
+
+def show_run(run: RunFolder, *, seed: int = 0, resamples: int = 2000) -> None:
+    """Print the rows and the metrics of one run, with their intervals."""
+    table = read_table(run)
+    estimates = estimate_scores(table, seed=seed, resamples=resamples)
+    rows = [
+        [METRICS[name].label, show_estimate(found, METRICS[name]), _count(found)]
+        for name, found in estimates.items()
+    ]
+    deciding = deciding_metric({name: found.n for name, found in estimates.items()}, table.answered)
+    lines = [
+        _rows(side_of(table)),
+        _sentence_of_one(METRICS[deciding], estimates[deciding], table.answered)
+        if deciding
+        else why_undecided(table),
+        *(f"note: {note}" for note in [*notes_of(table), *_few(estimates.values())]),
+        "",
+        *_aligned([["metric", "mean", "n"], *rows]),
+    ]
+    console.out.print("\n".join(lines), markup=False)
+
+
+def _sentence_of_one(metric: Metric, found: Estimate, answered: int) -> str:
+    of = "" if found.n == answered else f" of {answered}"
+    few = " (few)" if found.few else ""
+    return f"{metric.label} {show_estimate(found, metric)} on {found.n}{of} rows{few}"
+
+
+def _count(found: Estimate) -> str:
+    """The rows that an estimate is of, marked where they are few."""
+    return f"few {found.n}" if found.few else str(found.n)
+
+
+def _few(estimates: Iterable[Estimate]) -> list[str]:
+    """The meaning of the mark, where one stands."""
+    if not any(found.few for found in estimates):
+        return []
+    return [
+        f"few: under {FEW} rows, whose intervals are rough; under {FEWEST} nothing can be better"
+    ]
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """What ``python -m evaluation compare`` prints: sentence, rows, table, gaps, regressions.
+
+    Plain lines of about 130 characters: a table that fits itself to the terminal would leave out
+    figures where there is none.
+    """
+    ordered = comparison.scored
+    lines = [
+        verdict_sentence(comparison),
+        f"  {_rows(comparison.baseline)}",
+        f"  {_rows(comparison.candidate)}",
+        "",
+        *_aligned([_HEADER, *(_cells(found) for found in ordered)]),
+        "",
+        *_not_scored(comparison),
+        *gap_lines(comparison),
+        *(f"note: {note}" for note in _few(found.difference for found in ordered)),
+        *_regressions(comparison),
+    ]
+    return "\n".join(lines).rstrip()
+
+
+def verdict_sentence(comparison: Comparison) -> str:
+    """The verdict on the primary metric in one line."""
+    names = comparison.candidate.name, comparison.baseline.name
+    found = comparison.metric(comparison.primary)
+    if found is None:
+        return f"{names[0]} against {names[1]}: {comparison.undecided}"
+    label = METRICS[found.metric].label
+    numbers = _headline_numbers(found, comparison.pairs)
+    if found.verdict == "unclear":
+        doubt = f"{numbers}: {found.doubt} (p={_p_value(found.p_value)})"
+        return f"unclear whether {names[0]} differs from {names[1]} on {label}: {doubt}"
+    if found.verdict != "no difference shown":
+        return f"{names[0]} is {found.verdict} than {names[1]} on {label}: {numbers}"
+    return f"no difference shown between {names[0]} and {names[1]} on {label}: {numbers}"
+
+
+def _headline_numbers(found: MetricComparison, pairs: int) -> str:
+    """Both values with their rows where these differ, the difference, the rows it is over."""
+    baseline, candidate, difference, _ = _numbers(found)
+    values = [text.partition(" [")[0] for text in (baseline, candidate)]
+    if found.baseline.n != found.difference.n or found.candidate.n != found.difference.n:
+        sides = (found.baseline, found.candidate)
+        values = [f"{v} (n={side.n})" for v, side in zip(values, sides, strict=True)]
+    of = "" if found.difference.n == pairs else f" of {pairs}"
+    few = " (few)" if found.difference.few else ""
+    return f"{' -> '.join(values)}, {difference}, n={found.difference.n}{of}{few}"
+
+
+def _not_scored(comparison: Comparison) -> list[str]:
+    labels = [METRICS[name].label for name in comparison.not_scored]
+    return [f"no row has a score of {', '.join(labels)}"] if labels else []
+
+
+def gap_lines(comparison: Comparison) -> list[str]:
+    """What the comparison does not cover, a line for each kind of it; nothing where it is whole."""
+    baseline, candidate = comparison.baseline.name, comparison.candidate.name
+    lists = {
+        f"only in {baseline}": comparison.only_baseline,
+        f"only in {candidate}": comparison.only_candidate,
+        f"failed in {baseline}": comparison.failed_baseline,
+        f"failed in {candidate}": comparison.failed_candidate,
+    }
+    lines = [f"not compared, {label}: {_named(ids)}" for label, ids in lists.items() if ids]
+    return [*lines, *(f"note: {note}" for note in comparison.notes)]
+
+
+def show_estimate(
+    estimate: Estimate, metric: Metric, digits: int | None = None, *, signed: bool = False
+) -> str:
+    """A value and its interval: ``0.88 [0.82, 0.92]``; with signs for a difference.
+
+    ``digits`` are as many as the metric's scale asks for unless told.
+    """
+    if digits is None:
+        digits = _digits(metric, estimate)
+    if estimate.value is None:
+        return NOTHING
+    text = _number(estimate.value, digits, signed) + (f" {metric.unit}" if metric.unit else "")
+    if estimate.low is None or estimate.high is None:
+        return text
+    low, high = (_number(end, digits, signed) for end in (estimate.low, estimate.high))
+    return f"{text} [{low}, {high}]"
+
+
+def _number(value: float, digits: int, signed: bool) -> str:
+    text = f"{value:{'+' if signed else ''},.{digits}f}"
+    return text if text.strip("+-0.,") else text.lstrip("+-")
+
+
+def _digits(metric: Metric, *estimates: Estimate, difference: Estimate | None = None) -> int:
+    """As many as the scale asks for, and more where the figures need them."""
+    largest = max(abs(estimate.value or 0.0) for estimate in estimates)
+    usual = _DIGITS.get(metric.scale or 0.0, 1 if largest >= 10 else 2)
+    return decimals(usual, *estimates, difference=difference)
+
+
+def _numbers(found: MetricComparison) -> tuple[str, str, str, str]:
+    """Baseline, candidate, difference and detectable difference, all with as many digits."""
+    metric = METRICS[found.metric]
+    digits = _digits(metric, found.baseline, found.candidate, difference=found.difference)
+    detectable = Estimate(found.detectable, None, None, found.difference.n)
+    return (
+        show_estimate(found.baseline, metric, digits),
+        show_estimate(found.candidate, metric, digits),
+        show_estimate(found.difference, metric, digits, signed=True),
+        show_estimate(detectable, metric, digits),
+    )
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Lines of columns as wide as their widest cell; the first row is the header."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(_placed(row, rows[0], widths)).rstrip() for row in rows]
+
+
+def _placed(cells: list[str], header: list[str], widths: list[int]) -> list[str]:
+    return [
+        cell.rjust(width) if title in _RIGHT else cell.ljust(width)
+        for cell, title, width in zip(cells, header, widths, strict=True)
+    ]
+
+
+def _cells(found: MetricComparison) -> list[str]:
+    baseline, candidate, difference, detectable = _numbers(found)
+    return [
+        METRICS[found.metric].label,
+        baseline,
+        candidate,
+        difference,
+        _count(found.difference),
+        NOTHING
+        if found.wins is None or not found.difference.n
+        else f"{found.wins}/{found.ties}/{found.losses}",
+        _p_value(found.p_value),
+        detectable,
+        "" if found.verdict == "no difference shown" else found.verdict,
+    ]
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _rows(side: Side) -> str:
+    counts = " ".join(f"{name}={count}" for name, count in side.counts.items())
+    return f"{side.name}: {counts}"
+
+
+def _regressions(comparison: Comparison) -> list[str]:
+    found = comparison.metric(comparison.primary)
+    if found is None or found.losses is None:
+        return []
+    named = f": {_named(comparison.worst, found.losses)}" if found.losses else ""
+    label = METRICS[found.metric].label
+    return [f"{found.losses} of {found.difference.n} rows worse on {label}{named}"]
+
+
+def _named(ids: list[str], count: int = 0) -> str:
+    count = count or len(ids)
+    rest = f", and {count - _NAMED:,} more" if count > _NAMED else ""
+    return ", ".join(_short(row_id) for row_id in ids[:_NAMED]) + rest
+
+
+def _short(row_id: str) -> str:
+    """Twelve digits of a hash are enough; a name of the user's own is shown whole."""
+    return f"{row_id[:12]}…" if re.fullmatch(r"[0-9a-f]{16,}", row_id) else row_id

@@ -1,0 +1,83 @@
+"""What endpoints turned out to take, kept for the process, so that each finds it out once.
+
+Fine-tunes of Azure's catalog without vLLM take contract A's request without ``max_tokens`` and
+answer as contract B does; MLflow deployments want contract B altogether. A connection whose
+settings are ``auto`` meets them with one refused request, which no model has worked on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+
+from .errors import EndpointError, RequestRefusedError
+from .settings import Settings, place
+
+_logger = logging.getLogger("flows.chat.scoring_client")
+_lock = threading.Lock()
+_dialects: dict[tuple[str, str], Dialect] = {}
+
+
+class Dialect:
+    """Of one endpoint; safe to share between threads."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self._limit = ""
+        self._contract = ""
+        self._settled = False
+        self._told: set[str] = set()
+
+    def apply(self, settings: Settings) -> Settings:
+        """``settings`` with what is known in the place of ``auto``."""
+        if self._limit and settings.answer_limit == "auto":
+            settings = replace(settings, answer_limit=self._limit)
+        if self._contract and settings.auto:
+            settings = replace(settings, contract=self._contract)
+        return settings
+
+    def alternative(self, settings: Settings, error: EndpointError) -> Settings | None:
+        """Other settings to ask with after a request was refused; None where there are none."""
+        if settings.contract != "score":
+            return None
+        if error.refused == "max_tokens" and settings.answer_limit == "auto":
+            with _lock:
+                self._limit = "max_new_tokens"
+            to_set = settings.how_to_set("answer_limit", self._limit)
+            self.tell(settings, f"does not take max_tokens, which is left out; {to_set}")
+            return replace(settings, answer_limit=self._limit)
+        # A 400 or 422 that does not say what it refuses: the request as a whole, perhaps.
+        refused = error.status in (400, 422) and type(error) is RequestRefusedError
+        if not refused or error.refused or not settings.auto or not self._settle():
+            return None
+        return replace(settings, contract="mlflow")
+
+    def answered(self, settings: Settings) -> None:
+        """Remember that the endpoint answered what was asked with ``settings``."""
+        self._settle()
+        if settings.auto and settings.contract == "mlflow" and not self._contract:
+            with _lock:
+                self._contract = settings.contract
+            to_set = settings.how_to_set("contract", settings.contract)
+            self.tell(settings, f"is asked by contract mlflow, which it takes; {to_set}")
+
+    def tell(self, settings: Settings, what: str) -> None:
+        """Say once in a process what is done from now on."""
+        with _lock:
+            if what in self._told:
+                return
+            self._told.add(what)
+        _logger.warning("%s %s", place(settings.endpoint), what)
+
+    def _settle(self) -> bool:
+        """Whether another contract may still be tried; it may once, and not after an answer."""
+        with _lock:
+            before, self._settled = self._settled, True
+        return not before
+
+
+def dialect_of(settings: Settings) -> Dialect:
+    """What is known of the endpoint, and of its deployment."""
+    with _lock:
+        return _dialects.setdefault((settings.endpoint, settings.deployment), Dialect())

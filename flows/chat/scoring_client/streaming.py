@@ -1,0 +1,129 @@
+"""Server-sent events of contract C: bytes to answer pieces.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .errors import BadPayloadError, CutOffError, ReasoningError
+from .reasoning import Thinking, lacks_opening
+from .reply import Reply, Said, bad_shape, engine_error, finished, read_message
+from .settings import Settings, place
+
+
+def stream_reply(pieces: Iterable[bytes], settings: Settings) -> Generator[str, None, Reply]:
+    """Yield the answer as it comes, without the thinking in front of it; returns the whole reply.
+
+    Raises:
+        CutOffError: the stream ended with neither a ``finish_reason`` nor ``[DONE]``.
+        EngineError: an event carries an error.
+        BadPayloadError, ContentBlockedError, EmptyReplyError, ToolCallError
+    """
+    stream, thinking, answer = _Stream(), Thinking(), ""
+    for name, data in _events(pieces, settings):
+        if data == "[DONE]":
+            stream.done = True
+            break
+        piece = thinking.feed(stream.take(_chunk(name, data, settings), settings))
+        answer += piece
+        if piece:
+            yield piece
+    if not stream.done and not stream.reason:
+        raise CutOffError(
+            f"the stream ended after {len(answer)} characters without saying it was complete",
+            place(settings.endpoint),
+            "ask again; if it stays, see the endpoint's log for a restart",
+        )
+    piece = thinking.end()
+    if piece:
+        yield piece
+    answer += piece
+    said = replace(stream.said, reasoning=stream.said.reasoning + thinking.text)
+    finished(answer, stream.reason, settings, said)
+    if not thinking.met and lacks_opening(answer):
+        raise ReasoningError(
+            "the model's thinking came without the tag that opens it, and was shown",
+            place(settings.endpoint),
+            "set the chat node's 'stream' to false in flow.dag.yaml, or let the server part it off",
+        )
+    reasoning = said.reasoning.strip()
+    return Reply(answer.strip(), stream.reason, stream.usage, stream.model, reasoning)
+
+
+@dataclass
+class _Stream:
+    """What the chunks so far say beside the text."""
+
+    said: Said = field(default_factory=Said)
+    reason: str = ""
+    usage: dict[str, int] = field(default_factory=dict)
+    model: str = ""
+    done: bool = False
+
+    def take(self, chunk: dict[str, Any], settings: Settings) -> str:
+        """The text of ``chunk``; one of usage alone has no choices."""
+        choices = chunk.get("choices") or [{}]
+        choice = choices[0] if isinstance(choices, list) else None
+        delta = (choice.get("delta") or {}) if isinstance(choice, dict) else None
+        if not isinstance(choice, dict) or not isinstance(delta, dict):
+            raise bad_shape(chunk, "a chunk with choices[0].delta", settings)
+        said = read_message(delta, "choices[0].delta", settings)
+        self.said = Said("", self.said.reasoning + said.reasoning, self.said.tools + said.tools)
+        self.reason = str(choice.get("finish_reason") or "") or self.reason
+        self.usage = chunk.get("usage") or self.usage
+        self.model = str(chunk.get("model") or self.model)
+        return said.text
+
+
+def _chunk(name: str, data: str, settings: Settings) -> dict[str, Any]:
+    try:
+        chunk = json.loads(data)
+    except (ValueError, RecursionError):
+        raise BadPayloadError(
+            "an event of the stream is not JSON", place(settings.endpoint), "see the endpoint's log"
+        ) from None
+    if not isinstance(chunk, dict):
+        raise bad_shape(chunk, "a chunk with choices[0].delta", settings)
+    if name == "error" or chunk.get("error"):
+        raise engine_error(chunk.get("error", chunk), settings)
+    return chunk
+
+
+def _events(pieces: Iterable[bytes], settings: Settings) -> Iterator[tuple[str, str]]:
+    """Name and data of each event; ids, comments and an unfinished last event are left out."""
+    name, data = "", list[str]()
+    for line in _lines(pieces, settings):
+        label, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            if data:
+                yield name, "\n".join(data)
+            name, data = "", list[str]()
+        elif label == "data":
+            data.append(value)
+        elif label == "event":
+            name = value
+
+
+def _lines(pieces: Iterable[bytes], settings: Settings) -> Iterator[str]:
+    """Lines without their end, LF or CRLF; characters may be split between pieces."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    rest: list[str] = []
+    for piece in pieces:
+        try:
+            text = decoder.decode(piece)
+        except UnicodeDecodeError:
+            raise BadPayloadError(
+                "the stream is not valid UTF-8", place(settings.endpoint), "see the endpoint's log"
+            ) from None
+        *lines, last = text.split("\n")
+        for line in lines:
+            yield ("".join(rest) + line).rstrip("\r")
+            rest = []
+        rest.append(last)

@@ -1,0 +1,219 @@
+"""One POST of JSON with a key: pooled connections, bounded retries, a total deadline, a size cap.
+
+:func:`post` hands back an open reply; everything that goes wrong on the way is one of the errors of
+``errors.py``, with the key removed from whatever the server said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import functools
+import http.cookiejar
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from .body import Answer, timed_out
+from .deadline import Deadline, WatchedAdapter, watching
+from .errors import EndpointError, UnavailableError
+from .settings import Settings, place
+from .status import failure
+
+RETRIED = frozenset({429, 502, 503, 504})
+ATTEMPTS = 4
+_BACKOFF = 0.5  # seconds; the wait before retry n is random in [0, _BACKOFF * 2**n]
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_ERROR_BYTES = 64 * 1024
+_ERROR_SECONDS = 2.0
+
+
+class _KeyAuth(requests.auth.AuthBase):
+    """Sets the key itself: with ``auth`` given, requests leaves a ``.netrc`` entry out of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Keep the key and its header."""
+        self._bearer = settings.key_header != "api-key"
+        self._key = settings.key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Hooked into requests when it prepares the request."""
+        if self._bearer:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        else:
+            request.headers["api-key"] = self._key
+        return request
+
+
+@contextlib.contextmanager
+def post(settings: Settings, url: str, body: Any, seconds: float) -> Iterator[Answer]:
+    """POST ``body`` as JSON and hand back the 200, within ``seconds`` for everything.
+
+    429, 502, 503, 504 and failed connections are tried again up to ``ATTEMPTS`` times in all, after
+    the wait the server asks for in ``Retry-After``, else after a random and growing one.
+
+    Raises:
+        EndpointError: the class of the tree in ``errors.py`` that the status stands for.
+    """
+    data = json.dumps(body, ensure_ascii=False).encode("utf-8", errors="replace")
+    with Deadline(seconds) as deadline:
+        response = _send_until_answered(settings, url, data, deadline)
+        try:
+            yield Answer(url, response, deadline)
+        finally:
+            deadline.close()
+            response.close()
+
+
+def _send_until_answered(
+    settings: Settings, url: str, data: bytes, deadline: Deadline
+) -> requests.Response:
+    for attempt in range(1, ATTEMPTS + 1):
+        outcome = _send(settings, url, data, deadline)
+        if isinstance(outcome, requests.Response):
+            if 200 <= outcome.status_code < 300:
+                return outcome
+            error = _error_of(outcome, settings, url, deadline)
+            retried = outcome.status_code in RETRIED
+            asked = _retry_after(outcome.headers.get("retry-after"))
+        else:
+            error, retried, asked = outcome, True, None
+        if not retried:
+            raise error
+        if attempt == ATTEMPTS:
+            raise type(error)(f"{error.what}; tried {ATTEMPTS} times", error.where, error.fix)
+        _wait(attempt, asked, error, url, deadline)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _send(
+    settings: Settings, url: str, data: bytes, deadline: Deadline
+) -> requests.Response | UnavailableError:
+    """One attempt: a response with its body unread, or why there is none."""
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    if settings.deployment:
+        headers["azureml-model-deployment"] = settings.deployment
+    left = deadline.remaining
+    try:
+        with watching(deadline):
+            return _session(os.getpid(), _origin(url)).post(
+                url,
+                data=data,
+                headers=headers,
+                auth=_KeyAuth(settings),
+                timeout=(min(settings.connect_timeout, left), left),
+                allow_redirects=False,
+                proxies=_proxies(url),
+                stream=True,
+            )
+    except requests.exceptions.ReadTimeout:
+        raise timed_out(url, deadline) from None
+    except requests.exceptions.ConnectTimeout:
+        return UnavailableError(
+            f"no connection within {min(settings.connect_timeout, left):.3g} s",
+            place(url),
+            "check the host, the network and the connection's 'connect_timeout'",
+        )
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+        if deadline.passed:
+            raise timed_out(url, deadline) from None
+        return _unreachable(error, url)
+
+
+def _unreachable(error: Exception, url: str) -> UnavailableError:
+    """Why a connection failed; raised instead where trying again cannot help."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        raise UnavailableError(
+            "the TLS certificate is not trusted",
+            place(url),
+            "check the host name, or name the CA's bundle in REQUESTS_CA_BUNDLE",
+        ) from None
+    if "refused" in str(error):
+        what, fix = "connection refused", "start the endpoint, or correct 'endpoint'"
+    else:
+        what = "no connection, or it was dropped before an answer"
+        fix = "check the host name, the network and that the endpoint runs"
+    return UnavailableError(what, place(url), fix)
+
+
+def _error_of(
+    response: requests.Response, settings: Settings, url: str, deadline: Deadline
+) -> EndpointError:
+    """The error a status stands for; reads at most a little of its body, for at most a moment."""
+    body = b""
+    with (
+        deadline.within(_ERROR_SECONDS) as rest,
+        contextlib.suppress(urllib3.exceptions.HTTPError, OSError),
+    ):
+        while len(body) < _ERROR_BYTES and not rest.passed:
+            piece = response.raw.read1(_ERROR_BYTES, decode_content=True)
+            if not piece:
+                break
+            body += piece
+    response.close()
+    return failure(response.status_code, response.headers, body, url, settings)
+
+
+def _wait(
+    attempt: int, asked: float | None, error: EndpointError, url: str, deadline: Deadline
+) -> None:
+    """Sleep before the next attempt, or raise when the deadline comes first."""
+    seconds = _BACKOFF * 2**attempt * random.random() if asked is None else asked  # noqa: S311
+    if seconds < deadline.remaining:
+        # Clients that were all told the same wait must not come back all at once.
+        time.sleep(min(seconds * random.uniform(1, 1.2), deadline.remaining))  # noqa: S311
+    elif asked is None:
+        raise error
+    else:
+        raise type(error)(
+            f"{error.what}; it asks to wait {asked:g} s, longer than what is left of the "
+            f"{deadline.seconds:g} s of 'timeout'",
+            place(url),
+            "ask again later, or raise the connection's 'timeout'",
+        )
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds of a ``Retry-After`` header, which is a number or a date (RFC 9110, 10.2.3)."""
+    seconds = _number(value)
+    if value and seconds is None:
+        with contextlib.suppress(ValueError):
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    return None if seconds is None else max(0.0, seconds)
+
+
+def _number(value: str | None) -> float | None:
+    return float(value) if value and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) else None
+
+
+def _proxies(url: str) -> dict[str, str] | None:
+    """None leaves the choice to the environment; loopback is never a proxy's business."""
+    local = urlsplit(url).hostname in _LOOPBACK
+    return {"no_proxy": ",".join(_LOOPBACK)} if local else None
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+@functools.lru_cache(maxsize=8)
+def _session(_pid: int, origin: str) -> requests.Session:
+    """One pool of connections per process and origin.
+
+    By process because ``pf run`` forks its workers, and two processes on one socket would read each
+    other's answers. Sessions are safe between threads as used here: nothing on them changes, no
+    cookie is kept.
+    """
+    session = requests.Session()
+    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    session.mount(f"{origin}/", WatchedAdapter(pool_connections=1, pool_maxsize=64))
+    return session

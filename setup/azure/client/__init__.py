@@ -1,0 +1,1 @@
+"""Azure asked: signed in, paced, its errors explained, nothing bought unasked."""

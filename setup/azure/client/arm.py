@@ -1,0 +1,173 @@
+"""Azure Resource Manager by path: one pipeline, one retry policy, one place for API versions."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from setup.azure.provision.infra import template
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+    from azure.core.polling import LROPoller
+    from azure.core.rest import HttpResponse
+    from azure.mgmt.core import ARMPipelineClient
+
+Resources = list[dict[str, Any]]
+HOST = "https://management.azure.com"
+SCOPE = f"{HOST}/.default"
+# Bounded: throttled for longer than this ends the command, which can be run again. A Retry-After
+# of the service counts instead of the back-off.
+RETRIES: dict[str, Any] = {
+    "retry_total": 4,
+    "retry_backoff_factor": 0.4,
+    "retry_backoff_max": 30,
+}
+# The same for azure-storage, which has names and a policy of its own.
+STORAGE_RETRIES: dict[str, Any] = {
+    "retry_total": 4,
+    "initial_backoff": 1,
+    "increment_base": 2,
+    "connection_timeout": 20,
+}
+_POLL = 5  # seconds between two looks at an operation, where Azure names no pace
+ROLES_VERSION = "2022-04-01"
+REGISTRY_VERSION = "2021-10-01-dataplanepreview"  # of a registry's own service
+# The API version by provider; what is not here is asked at the version that the template has it in.
+_VERSIONS = {
+    "": "2022-12-01",  # subscriptions
+    "microsoft.resources": "2021-04-01",  # groups and what they list
+    "microsoft.authorization": ROLES_VERSION,
+    "microsoft.machinelearningservices": "2024-04-01",
+    "microsoft.storage": "2023-05-01",
+    "microsoft.keyvault": "2023-07-01",
+    "microsoft.containerregistry": "2023-07-01",
+}
+
+
+@cache
+def version_of(path: str) -> str:
+    """Return the API version in which what is at ``path`` is asked for."""
+    rest = path.lower()
+    namespace = "microsoft.resources" if "/resourcegroups/" in rest else ""
+    if "/providers/" in rest:
+        namespace = rest.rpartition("/providers/")[2].partition("/")[0]
+    types = {entry["type"].lower(): entry["apiVersion"] for entry in template()["resources"]}
+    known = {kind.partition("/")[0]: version for kind, version in types.items()} | _VERSIONS
+    return str(known.get(namespace, _VERSIONS["microsoft.resources"]))
+
+
+class Arm:
+    """One pipeline of azure-core: signed in, retried, never following a page by itself.
+
+    An empty ``api_version`` is the one of ``version_of``. Every method raises azure-core's
+    HttpResponseError for a refusal, ServiceRequestError or ServiceResponseError where there is no
+    connection.
+    """
+
+    def __init__(self, credential: TokenCredential) -> None:
+        self._client = _pipeline(credential)
+
+    def get(self, path: str, api_version: str = "") -> dict[str, Any]:
+        """Return the resource, or the first page of the list, at ``path``, which starts with /."""
+        return self._send("GET", path, api_version)
+
+    def find(self, path: str, api_version: str = "") -> dict[str, Any] | None:
+        """Return the resource at ``path``, None where there is none."""
+        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
+
+        try:
+            return self.get(path, api_version)
+        except ResourceNotFoundError:
+            return None
+
+    def list(self, path: str, api_version: str = "") -> Resources:
+        """Return every item of the list at ``path``, page by page."""
+        page = self.get(path, api_version)
+        items: Resources = page.get("value", [])
+        while following := page.get("nextLink"):
+            page = self.ask(HOST + _path_of(following)).json()
+            items += page.get("value", [])
+        return items
+
+    def children(self, path: str) -> Resources:
+        """Return every item of the list at ``path``, none where what they lie in is gone."""
+        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
+
+        try:
+            return self.list(path)
+        except ResourceNotFoundError:
+            return []
+
+    def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Create or replace what is at ``path``; long-running operations are not waited for."""
+        return self._send("PUT", path, "", body)
+
+    def post(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        """Ask or do what ``path`` names."""
+        return self._send("POST", path, "", body)
+
+    def delete(self, path: str, **query: str) -> LROPoller[None]:
+        """Begin to delete what is at ``path``; the poller follows that to its end."""
+        from azure.core.polling import LROPoller  # noqa: PLC0415 - slow
+        from azure.mgmt.core.polling.arm_polling import ARMPolling  # noqa: PLC0415
+
+        begun = self._run("DELETE", HOST + path, {"api-version": version_of(path)} | query)
+        return LROPoller(self._client, begun, lambda *_: None, ARMPolling(timeout=_POLL))
+
+    def ask(self, url: str, **query: str) -> HttpResponse:
+        """Return what another service of Azure ML answers, asked with the same token."""
+        response: HttpResponse = self._run("GET", url, query).http_response
+        return response
+
+    def _send(self, method: str, path: str, api_version: str, body: Any = None) -> dict[str, Any]:
+        query = {"api-version": api_version or version_of(path)}
+        response = self._run(method, HOST + path, query, body).http_response
+        content = response.json() if response.content else {}
+        return content if isinstance(content, dict) else {"value": content}
+
+    def _run(self, method: str, url: str, query: dict[str, str], body: Any = None) -> Any:
+        from azure.core.rest import HttpRequest  # noqa: PLC0415 - slow
+
+        request = HttpRequest(method, url, params=query, json=body)
+        done: Any = self._client.send_request(request, _return_pipeline_response=True)
+        if done.http_response.status_code >= 400:
+            _raise(done.http_response)
+        return done
+
+
+def _path_of(link: str) -> str:
+    """Path and query of a next page: some services write host and port otherwise than we do."""
+    parts = urlsplit(link)
+    return f"{parts.path}?{parts.query}"
+
+
+def _raise(response: Any) -> None:
+    from azure.core import exceptions as core  # noqa: PLC0415 - slow
+    from azure.mgmt.core.exceptions import ARMErrorFormat  # noqa: PLC0415
+
+    kinds = {
+        401: core.ClientAuthenticationError,
+        404: core.ResourceNotFoundError,
+        409: core.ResourceExistsError,
+    }
+    core.map_error(status_code=response.status_code, response=response, error_map=kinds)
+    raise core.HttpResponseError(response=response, error_format=ARMErrorFormat)
+
+
+def _pipeline(credential: TokenCredential) -> ARMPipelineClient[Any, Any]:
+    from azure.core.pipeline import policies  # noqa: PLC0415
+    from azure.mgmt.core import ARMPipelineClient  # noqa: PLC0415
+    from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy  # noqa: PLC0415
+
+    chain = [
+        policies.RequestIdPolicy(),
+        policies.UserAgentPolicy("finetune-phi"),
+        policies.ProxyPolicy(),
+        policies.ContentDecodePolicy(),
+        policies.RetryPolicy(**RETRIES),
+        ARMChallengeAuthenticationPolicy(credential, SCOPE),
+        policies.SensitiveHeaderCleanupPolicy(),
+    ]
+    return ARMPipelineClient(HOST, policies=chain)

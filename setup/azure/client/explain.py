@@ -1,0 +1,244 @@
+"""Every exception of the Azure SDKs as one line: what Azure said, and the command that fixes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from setup.common.errors import FixableError
+
+if TYPE_CHECKING:
+    from azure.core.exceptions import AzureError
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import yaml
+
+AGAIN = "run the same command again: it finds what is done"
+_LOGIN = "az login, or correct AZURE_CLIENT_SECRET where the environment signs in"
+_NO_CLI = "install it (https://learn.microsoft.com/cli/azure/install-azure-cli), then az login"
+_SUBSCRIPTION = (
+    "az account list shows yours: --set azure.subscription=ID, or export AZURE_SUBSCRIPTION_ID=ID"
+)
+_DOCTOR = "python -m setup doctor --recipe NAME"
+UNAUTHORIZED, FORBIDDEN = 401, 403
+_LIMIT = 400  # characters of a service's message: some carry a page
+
+# What must never be printed, whoever put it into a message.
+_SECRETS = re.compile(
+    r"(?<=sig=)[^&\s]+|(?<=AccountKey=)[^;\s]+|(?<=Bearer )\S+|eyJ[\w-]+\.[\w-]+\.[\w-]*"
+    r"|[A-Za-z0-9+/]{86}==|(?<=client_secret=)[^&\s]+"
+)
+_ACTION = re.compile(r"action '([^']+)'")
+_SCOPE = re.compile(r"scope '([^']+)'")
+_OBJECT = re.compile(r"object id '([^']+)'")
+_NAMESPACE = re.compile(r"namespace '([^']+)'")
+_AADSTS = re.compile(r"AADSTS\d+: [^.\n]*")
+_TENANT = re.compile(r"https://login\.[\w.]+/([0-9a-fA-F-]{36})")
+# How a sign-in says that it reached nothing, each library in its own words.
+_UNREACHED = re.compile(
+    r"Unable to connect to proxy|Failed to (?:establish|resolve)|Max retries exceeded"
+    r"|Name or service not known|getaddrinfo failed|Network is unreachable|timed out"
+)
+
+# Code, or part of it, and the fix. The order matters: the first that is found in the code counts.
+_BY_CODE = [
+    (
+        "quota",
+        "python -m setup quota --request CORES --recipe NAME, which shows it without --request",
+    ),
+    ("SkuNotAvailable", "--set azure.location=REGION, one that offers the SKU"),
+    ("SkuNotSupported", "--set azure.location=REGION, one that offers the SKU"),
+    ("NoCapacity", "the region has no machine free: try later, or --set azure.location=REGION"),
+    (
+        "AllocationFailed",
+        "the region has no machine free: try later, or --set azure.location=REGION",
+    ),
+    ("SubscriptionNotFound", _SUBSCRIPTION),
+    ("InvalidSubscriptionId", _SUBSCRIPTION),
+    (
+        "RequestDisallowedByPolicy",
+        "ask who runs the subscription for an exemption from that policy",
+    ),
+    ("ReadOnlyDisabledSubscription", "enable the subscription: https://portal.azure.com, Billing"),
+    ("ScopeLocked", "az lock list shows the lock; delete it, or choose another resource group"),
+]
+_BY_STATUS = {
+    401: f"{_LOGIN}, and {AGAIN}",
+    404: "python -m setup provision --recipe NAME, and the steps after it",
+    409: f"wait a minute for the other operation, and {AGAIN}",
+    429: f"wait a few minutes, for Azure is throttling, and {AGAIN}",
+}
+# The least role that can do what an action asks for, by the start of the action.
+_ROLES = [
+    ("Microsoft.Authorization/", "Role Based Access Control Administrator"),
+    ("Microsoft.Quota/", "Quota Request Operator"),
+    ("Microsoft.Storage/storageAccounts/blobServices/", "Storage Blob Data Contributor"),
+    ("Microsoft.Storage/storageAccounts/fileServices/", "Storage File Data Privileged Contributor"),
+    ("", "Contributor"),
+]
+
+
+@contextmanager
+def azure_errors(doing: str = "") -> Iterator[None]:
+    """Turn what the Azure SDKs raise in the block into FixableError; ``doing`` starts its line."""
+    from azure.core.exceptions import AzureError  # noqa: PLC0415 - azure-core is slow to import
+
+    try:
+        yield
+    except AzureError as error:
+        raise explain(error, doing) from None
+
+
+def explain(error: AzureError, doing: str = "") -> FixableError:
+    """Say what ``error`` means for the user.
+
+    Never carries a token, a key or a signature, even where the service's message does.
+    """
+    from azure.core import exceptions as core  # noqa: PLC0415
+
+    if _is_login(error):
+        what, fix = _not_signed_in(error)
+    elif isinstance(error, core.HttpResponseError) and error.status_code:
+        what, fix = _refused(error)
+    elif isinstance(error, core.ServiceRequestError | core.ServiceResponseError):
+        what, fix = f"the connection to Azure failed: {one_line(error.message)}", AGAIN
+    else:
+        what, fix = one_line(error.message), _DOCTOR
+    return FixableError(f"{doing}: {what}" if doing else what, fix)
+
+
+def one_line(text: str) -> str:
+    """``text`` in one line, short, without anything that looks like a secret."""
+    line = " ".join(_SECRETS.sub("…", text).split()).rstrip(".")
+    return line if len(line) <= _LIMIT else line[: _LIMIT - 1] + "…"
+
+
+def code_and_message(error: AzureError) -> tuple[str, str]:
+    """The innermost code and message of a refusal: a failed template wraps the cause in several."""
+    cause = getattr(error, "error", None)
+    while cause is not None and getattr(cause, "details", None):
+        cause = cause.details[0]
+    code = str(getattr(cause, "code", "") or "")
+    message = getattr(cause, "message", "") or error.message
+    return code, one_line(str(message))
+
+
+def _refused(error: Any) -> tuple[str, str]:
+    code, message = code_and_message(error)
+    what = f"Azure answered {error.status_code}{f' {code}' if code else ''}: {message}"
+    fix = _fix_by_code(code, message) or _fix_by_status(error.status_code, message)
+    return what, fix
+
+
+def _fix_by_status(status: int, message: str) -> str:
+    if status == 403:
+        return _ask_for_role(message)
+    if status >= 500:
+        return AGAIN
+    return _BY_STATUS.get(status, _DOCTOR)
+
+
+def _fix_by_code(code: str, message: str) -> str:
+    if "MissingSubscriptionRegistration" in code:
+        namespace = _NAMESPACE.search(message)
+        return f"az provider register --wait --namespace {namespace[1] if namespace else 'NAME'}"
+    if "InvalidAuthenticationTokenTenant" in code and (tenant := _TENANT.search(message)):
+        return f"az login --tenant {tenant[1]}, and {AGAIN}"
+    said = code.lower() or message.lower()
+    return next((fix for part, fix in _BY_CODE if part.lower() in said), "")
+
+
+def _ask_for_role(message: str) -> str:
+    action, scope, who = (p.search(message) for p in (_ACTION, _SCOPE, _OBJECT))
+    if not action:
+        return "a role given a moment ago takes up to ten minutes to work: wait, and " + AGAIN
+    role = next(name for start, name in _ROLES if action[1].lower().startswith(start.lower()))
+    command = f'az role assignment create --role "{role}" --assignee {who[1] if who else "YOU"}'
+    return f"an owner runs: {command} --scope {scope[1] if scope else 'SCOPE'}"
+
+
+def _is_login(error: AzureError) -> bool:
+    """Tell whether it is the sign-in that failed, and not a service that refused its token."""
+    from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415
+
+    signing_in = "AADSTS" in error.message or not getattr(error, "status_code", None)
+    return isinstance(error, ClientAuthenticationError) and signing_in
+
+
+def is_signed_out(error: AzureError) -> bool:
+    """Tell whether signing in was refused, which the user must mend; not if it reached nobody."""
+    return _is_login(error) and not _reached_nobody(error)
+
+
+def _said_of_login(error: AzureError) -> list[str]:
+    """Return what the ways to sign in say: a managed identity is looked for in vain anyway."""
+    return [line for line in error.message.splitlines() if "ManagedIdentityCredential" not in line]
+
+
+def _reached_nobody(error: AzureError) -> str:
+    """Return how a sign-in says that there is no connection, empty where it was refused."""
+    sign = _UNREACHED.search("\n".join(_said_of_login(error)))
+    return sign[0] if sign and not _AADSTS.search(error.message) else ""
+
+
+def _not_signed_in(error: AzureError) -> tuple[str, str]:
+    said = _said_of_login(error)
+    if refusal := _AADSTS.search(error.message):
+        return f"not signed in to Azure: {one_line(refusal[0])}", _LOGIN
+    if reached := _reached_nobody(error):
+        what = f"the connection to Azure failed while signing in: {reached}"
+        return what, f"look at the network and HTTPS_PROXY, and {AGAIN}"
+    if "Azure CLI not found" in error.message:
+        return "not signed in to Azure, and there is no Azure CLI to do it with", _NO_CLI
+    of_cli = re.search(r"AzureCliCredential: (.+)", error.message)
+    # Alone, a managed identity is the way that was meant, and what it says is the reason.
+    reasons = [of_cli[1]] if of_cli else [*said, *error.message.splitlines(), "no reason given"]
+    reason = next(line for line in map(one_line, reasons) if line)
+    return f"not signed in to Azure: {reason}", _LOGIN
+
+
+def status_of(error: BaseException | None) -> int:
+    """Return what Azure answered where ``error`` comes of a refusal, such as 403; else 0."""
+    while error is not None:
+        if status := getattr(error, "status_code", None):
+            return int(status)
+        error = error.__context__
+    return 0
+
+
+Table = Literal["job", "deployment"]
+
+
+class Cause(NamedTuple):
+    """A probable cause, what helps, and the line that shows it."""
+
+    cause: str
+    fix: str
+    line: str = ""
+
+
+def likely_cause(table: Table, texts: Iterable[str], recipe: str = "NAME") -> Cause | None:
+    """The first cause of the table that has left a sign in a line, as the last such line shows it.
+
+    The line is cleared of secrets; ``recipe`` is what commands of the fix name. None where no sign
+    is known.
+    """
+    lines = [line for text in texts for line in text.splitlines()]
+    for row in _causes(table):
+        for line in reversed(lines):
+            if re.search(row["sign"], line, re.IGNORECASE):
+                fix = row["fix"].replace("--recipe NAME", f"--recipe {recipe}")
+                return Cause(row["cause"], fix, one_line(line))
+    return None
+
+
+@cache
+def _causes(table: Table) -> list[dict[str, Any]]:
+    path = Path(__file__).with_name(f"{table}_causes.yaml")
+    content: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content

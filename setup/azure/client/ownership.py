@@ -1,0 +1,67 @@
+"""The tag that tells what is ours in Azure: nothing without it is changed or deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from setup.azure.client.session import AzureSession, azure_errors
+from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
+
+TAG = "finetune-phi"
+MADE = "made"  # by us: a group, a resource
+SHARED = "shared"  # a group of somebody who agrees that we put our resources beside theirs
+_AGREE = {MADE: "give it to us", SHARED: "share it"}
+
+
+def tags_of(recipe: AzureRecipe) -> dict[str, str]:
+    """Return the tags of everything we make: the recipe's and our mark."""
+    return {**recipe.azure.tags, TAG: MADE}
+
+
+def mark_of(body: Mapping[str, Any]) -> str:
+    """Return our mark on a group or resource as Azure describes it, empty where there is none."""
+    return str((body.get("tags") or {}).get(TAG, ""))
+
+
+def find_group(session: AzureSession) -> dict[str, Any] | None:
+    """Return the recipe's resource group, None where there is none.
+
+    Raises:
+        FixableError: Azure cannot be asked.
+    """
+    with azure_errors(f"reading resource group {session.group}"):
+        return session.arm.find(session.group_id)
+
+
+def is_going(group: Mapping[str, Any]) -> bool:
+    """Tell whether somebody is deleting the group."""
+    state = str((group.get("properties") or {}).get("provisioningState"))
+    return state.lower() in ("deleting", "deprovisioning")
+
+
+def refuse_deleting(session: AzureSession, group: Mapping[str, Any]) -> None:
+    """Raise FixableError if somebody is deleting the group."""
+    if is_going(group):
+        raise FixableError(
+            f"resource group {session.group} is being deleted",
+            "run the same command again in a few minutes",
+        )
+
+
+def refuse_foreign_group(session: AzureSession, group: Mapping[str, Any]) -> None:
+    """Raise FixableError if the group is neither ours nor shared with us."""
+    if mark_of(group) != SHARED:
+        refuse_foreign(f"resource group {session.group}", group, "azure.resource_group", SHARED)
+
+
+def refuse_foreign(title: str, body: Mapping[str, Any], setting: str, mark: str = MADE) -> None:
+    """Raise FixableError if the resource that our name leads to is not of our making."""
+    if mark_of(body) != MADE:
+        tag_it = f"az tag update --operation merge --resource-id {body.get('id', 'ID')}"
+        tag_it += f" --tags {TAG}={mark}"
+        raise FixableError(
+            f"{title} is there already and not ours",
+            f"--set {setting}=NAME for one of its own; or, to {_AGREE[mark]}: {tag_it}",
+        )

@@ -1,0 +1,235 @@
+"""One login and every client of a run in Azure.
+
+``AzureSession(recipe)`` signs in when it is first used and makes each client once. Wrap calls of
+the clients in ``azure_errors("what you were doing")``: every exception of the SDKs becomes one
+FixableError. Nothing here keeps a secret anywhere but in memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from setup.azure.client.arm import RETRIES, ROLES_VERSION, SCOPE, Arm
+from setup.azure.client.explain import UNAUTHORIZED, azure_errors, explain, status_of
+from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+    from azure.core.credentials import TokenCredential
+    from azure.mgmt.authorization import AuthorizationManagementClient
+    from azure.mgmt.quota import QuotaMgmtClient
+    from azure.mgmt.resource.deployments import DeploymentsMgmtClient
+    from azure.mgmt.resource.resources import ResourceManagementClient
+
+__all__ = ["AzureSession", "Principal", "azure_errors", "explain"]
+
+T = TypeVar("T")
+
+
+class Principal(NamedTuple):
+    """Who is signed in: the object id in the tenant, and what role assignments call its kind."""
+
+    object_id: str
+    kind: str  # "User" or "ServicePrincipal"
+
+
+class AzureSession:
+    """The clients of one recipe's subscription.
+
+    Properties raise FixableError: not signed in, no subscription, or one of another tenant.
+    """
+
+    def __init__(self, recipe: AzureRecipe) -> None:
+        self.recipe = recipe
+        self._workspaces: dict[str, MLClient] = {}
+
+    @cached_property
+    def credential(self) -> TokenCredential:
+        """Environment, workload or managed identity, az or azd: whichever is signed in first.
+
+        Nothing that opens a browser, and no tool that stays signed in behind the user's back.
+        """
+        from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - azure is slow
+
+        _be_quiet()
+        return DefaultAzureCredential(
+            exclude_interactive_browser_credential=True,
+            exclude_shared_token_cache_credential=True,
+            exclude_visual_studio_code_credential=True,
+            exclude_powershell_credential=True,
+            exclude_broker_credential=True,
+            process_timeout=30,
+        )
+
+    @cached_property
+    def arm(self) -> Arm:
+        """Azure Resource Manager by path, for what no client below offers."""
+        return Arm(self.credential)
+
+    @cached_property
+    def subscription(self) -> dict[str, Any]:
+        """The subscription: ``subscriptionId``, ``displayName``, ``tenantId``, ``state``,
+        ``subscriptionPolicies.quotaId``; of the recipe, else AZURE_SUBSCRIPTION_ID, else the only
+        enabled one of the login.
+        """
+        id_ = self.recipe.azure.subscription or os.environ.get("AZURE_SUBSCRIPTION_ID", "")
+        with azure_errors("finding the subscription"):
+            if id_:
+                subscription = self.arm.get(f"/subscriptions/{id_}")
+            else:
+                subscription = _only_one(self.arm.list("/subscriptions"))
+        self._refuse_other_tenant(subscription)
+        return subscription
+
+    def _refuse_other_tenant(self, subscription: dict[str, Any]) -> None:
+        tenant = self.recipe.azure.tenant
+        if tenant and subscription.get("tenantId", "").lower() != tenant.lower():
+            raise FixableError(
+                f"subscription {subscription['subscriptionId']} is of tenant "
+                f"{subscription.get('tenantId')}, the recipe says {tenant}",
+                f"az login --tenant {tenant}, or correct azure.tenant",
+            )
+
+    @property
+    def subscription_id(self) -> str:
+        """The subscription's id."""
+        return str(self.subscription["subscriptionId"])
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant the subscription belongs to."""
+        return str(self.subscription["tenantId"])
+
+    @property
+    def group_id(self) -> str:
+        """The resource id of the recipe's group, whether there is one or not."""
+        return f"/subscriptions/{self.subscription_id}/resourceGroups/{self.group}"
+
+    def workspace_path(self, name: str = "") -> str:
+        """The resource id of the recipe's workspace, or of another: a hub, the project.
+
+        Whether there is one or not.
+        """
+        kind = "Microsoft.MachineLearningServices/workspaces"
+        return f"{self.group_id}/providers/{kind}/{name or self.recipe.azure.workspace}"
+
+    @property
+    def group(self) -> str:
+        """The recipe's resource group."""
+        return self.recipe.azure.resource_group
+
+    @cached_property
+    def principal(self) -> Principal:
+        """Who is signed in, read from the token that Azure gave."""
+        with azure_errors("signing in"):
+            token = self.credential.get_token(SCOPE).token
+        claims = _claims(token)
+        kind = "ServicePrincipal" if claims.get("idtyp") == "app" else "User"
+        return Principal(claims["oid"], kind)
+
+    @cached_property
+    def resources(self) -> ResourceManagementClient:
+        """Resource groups, resources of any type, provider registration."""
+        from azure.mgmt.resource.resources import ResourceManagementClient  # noqa: PLC0415
+
+        return ResourceManagementClient(self.credential, self.subscription_id, **RETRIES)
+
+    @cached_property
+    def deployments(self) -> DeploymentsMgmtClient:
+        """Deployments of templates."""
+        from azure.mgmt.resource.deployments import DeploymentsMgmtClient  # noqa: PLC0415
+
+        return DeploymentsMgmtClient(self.credential, self.subscription_id, **RETRIES)
+
+    @cached_property
+    def authorization(self) -> AuthorizationManagementClient:
+        """Role assignments, and what the login may do."""
+        from azure.mgmt.authorization import AuthorizationManagementClient  # noqa: PLC0415
+
+        return AuthorizationManagementClient(
+            self.credential, self.subscription_id, ROLES_VERSION, **RETRIES
+        )
+
+    @cached_property
+    def quota(self) -> QuotaMgmtClient:
+        """Quota requests."""
+        from azure.mgmt.quota import QuotaMgmtClient  # noqa: PLC0415
+
+        return QuotaMgmtClient(self.credential, self.subscription_id, **RETRIES)
+
+    def ml(self, workspace: str | None = None) -> MLClient:
+        """Azure ML in the recipe's group: of a workspace, hub or project, None for none."""
+        name = workspace or ""
+        if name not in self._workspaces:
+            place = {"resource_group_name": self.group, "workspace_name": workspace}
+            self._workspaces[name] = self._ml_client(**place)
+        return self._workspaces[name]
+
+    def ml_registry(self, registry: str) -> MLClient:
+        """Azure ML of a registry that many subscriptions share, such as the model catalog's."""
+        name = f"registry/{registry}"
+        if name not in self._workspaces:
+            self._workspaces[name] = self._ml_client(registry_name=registry)
+        return self._workspaces[name]
+
+    def _ml_client(self, **place: str | None) -> MLClient:
+        from azure.ai.ml import MLClient  # noqa: PLC0415 - takes seconds
+
+        _be_quiet()  # again: importing it sets up loggers of its own
+        return MLClient(
+            self.credential,
+            self.subscription_id,
+            show_progress=False,
+            enable_telemetry=False,
+            **place,
+            **RETRIES,
+        )
+
+
+def signed_in(recipe: AzureRecipe, work: Callable[[AzureSession], T]) -> T:
+    """Return what ``work`` returns, done once more from the start if its token was refused.
+
+    A credential gives out the token it has until that itself says it is over; a new session signs
+    in anew. ``work`` has to find what it did the first time.
+    """
+    try:
+        return work(AzureSession(recipe))
+    except FixableError as error:
+        if status_of(error) != UNAUTHORIZED:
+            raise
+    return work(AzureSession(recipe))
+
+
+def _be_quiet() -> None:
+    """Warnings of the SDKs would stand beside the one line that says what to do."""
+    for name in ("azure", "azure.ai.ml"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _only_one(listed: list[dict[str, Any]]) -> dict[str, Any]:
+    enabled = [subscription for subscription in listed if subscription.get("state") == "Enabled"]
+    if len(enabled) == 1:
+        return enabled[0]
+    if not enabled:
+        raise FixableError("the login has no enabled subscription", "az login, as another user")
+    names = ", ".join(
+        f"{subscription['displayName']} ({subscription['subscriptionId']})"
+        for subscription in enabled
+    )
+    raise FixableError(
+        f"the login has {len(enabled)} subscriptions: {names}",
+        "export AZURE_SUBSCRIPTION_ID=ID, or --set azure.subscription=ID",
+    )
+
+
+def _claims(token: str) -> dict[str, Any]:
+    body = token.split(".")[1]
+    decoded = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return dict(decoded)

@@ -1,0 +1,1 @@
+"""The splits as data assets of the workspace."""

@@ -1,0 +1,1 @@
+"""The version and the online endpoint that serves it, in two slots."""

@@ -1,0 +1,166 @@
+"""A roll-out that does not work: what happened, the likely cause, what to do, and what costs on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from setup.azure.client.explain import Cause, code_and_message, explain, likely_cause
+from setup.azure.client.session import AzureSession
+from setup.azure.deploy.online_endpoint import ManagedEndpoint
+from setup.azure.deploy.smoke import NoAnswerError
+from setup.azure.deploy.version import ModelVersion
+from setup.azure.facts.quota import demands, endpoint_cores, region_sizes
+from setup.common.errors import FixableError
+
+if TYPE_CHECKING:
+    from azure.core.exceptions import HttpResponseError
+from pathlib import Path
+from typing import NamedTuple
+
+from setup.azure.client.explain import one_line
+from setup.common import console
+from setup.common.paths import endpoint_folder
+
+_UNKNOWN = Cause("no cause that is known here", "read the log and correct what it says")
+
+
+def is_out_of_quota(error: Any) -> bool:
+    """Tell whether Azure refuses a deployment, or lets it fail, for want of cores."""
+    return "quota" in " ".join(code_and_message(error)).lower()
+
+
+class Diagnosis:
+    """The ways in which one deployment of one version fails, each as one line with its fix."""
+
+    def __init__(
+        self, session: AzureSession, endpoint: ManagedEndpoint, name: str, version: ModelVersion
+    ) -> None:
+        self._session = session
+        self._recipe = session.recipe
+        self._endpoint = endpoint
+        self._name = name
+        self._version = version
+        self.what = f"deployment {name} of endpoint {endpoint.name}"
+
+    def refused(self, error: HttpResponseError) -> Exception:
+        """Explain that Azure took no deployment at all; ``error`` itself if no cause is known."""
+        _, message = code_and_message(error)
+        if is_out_of_quota(error):
+            return self._out_of_quota(message)
+        cause = self._cause([message]) if error.status_code in (400, 403) else None
+        if cause:
+            return FixableError(f"{self.what}: {cause.cause} ({message})", cause.fix)
+        return error
+
+    def failed(self, error: Any) -> FixableError:
+        """Explain that it did not come up; ``error`` is None where another command began it."""
+        code, message = code_and_message(error) if error else ("", "")
+        if error and is_out_of_quota(error):
+            return self._out_of_quota(message)
+        log = fetch_log(self._endpoint, self._name)
+        cause = self._cause([*log.lines, message])
+        if cause is None:
+            cause = Cause("Azure refused it", explain(error).fix) if code else _UNKNOWN
+        said = f" ({': '.join(filter(None, (code, message)))})" if message else ""
+        fix = f"{cause.fix}; the same command again replaces it"
+        if self._endpoint.slots().is_idle(self._name):
+            fix += f". {self._billed}"
+        return FixableError(f"{self.what} failed: {cause.cause}{said}; its log: {log.path}", fix)
+
+    def no_answer(self, problem: NoAnswerError) -> FixableError:
+        """Explain that it came up and does not answer, or answers noise."""
+        log = fetch_log(self._endpoint, self._name)
+        cause = self._cause(log.lines)
+        told = f", probably because {cause.cause}" if cause else ""
+        way_out = self._billed
+        if self._endpoint.slots().live.get(self._name):
+            again = "the same command again, in a few minutes, asks it again"
+            rollback = f"python -m setup rollback --recipe {self._recipe.name} takes its traffic"
+            way_out = rollback if problem.wrong else again
+        version = self._version
+        return FixableError(
+            f"version {version.version} of {version.name} ({self.what}) {problem}{told}; the "
+            f"traffic is as it was; its log: {log.path}",
+            f"{self._endpoint.az('get-logs', self._name)} shows more. {way_out}",
+        )
+
+    @property
+    def _billed(self) -> str:
+        return f"It is billed until you run: {self._endpoint.az('delete', self._name)}"
+
+    def _cause(self, texts: list[str]) -> Cause | None:
+        return likely_cause("deployment", texts, self._recipe.name)
+
+    def _out_of_quota(self, message: str) -> FixableError:
+        """Explain what is enough; what answers keeps its cores until this one does."""
+        recipe = self._recipe.name
+        try:
+            sizes = region_sizes(self._session)
+            listed = demands(self._session, sizes)
+        except FixableError:  # must not hide what Azure said
+            return FixableError(
+                f"{self.what} was refused for want of quota ({message})",
+                f"python -m setup quota --recipe {recipe} shows it; or another endpoint.sku or "
+                "azure.location",
+            )
+        needs = next(demand for demand in listed if demand.purpose == "the endpoint")
+        there, limit = self._endpoint.deployment(self._name), needs.used + needs.needed
+        if there and there.provisioning_state == "Succeeded":  # it grows
+            cores = sizes[needs.sku.lower()].cores
+            limit -= endpoint_cores(needs.sku, cores, int(there.instance_count or 1))
+        slots = self._endpoint.slots()
+        idle = [name for name in self._endpoint.deployments() if slots.is_idle(name)]
+        free = [name for name in idle if name != self._name]
+        delete = self._endpoint.az("delete", free[0]) if free else ""
+        freed = f"{delete} frees what takes no traffic, or " if free else ""
+        return FixableError(
+            f"{self.what} was refused for want of quota: it needs {needs.needed} cores of "
+            f"{needs.family}, the endpoint's reserve included, and {needs.used} of {needs.limit} "
+            f"are in use ({message})",
+            f"{freed}python -m setup quota --request {limit} --recipe {recipe}, or another "
+            "endpoint.sku or azure.location",
+        )
+
+
+_LINES = 400  # of the container's log that are kept
+SHOWN = 15  # of them on the screen
+_CONTAINERS = ("inference-server", "storage-initializer")  # as the Azure CLI names them
+
+
+class Log(NamedTuple):
+    """The end of a container's log, without secrets, and the file it was written to."""
+
+    lines: list[str]
+    path: Path
+
+
+def fetch_log(endpoint: ManagedEndpoint, deployment: str) -> Log:
+    """Show the last lines that a deployment's containers printed, and keep more of them in a file.
+
+    Nothing that looks like a token or a key gets into either.
+    """
+    lines = [
+        one_line(line)
+        for container in reversed(_CONTAINERS)
+        for line in _read(endpoint, deployment, container).splitlines()
+        if line.strip()
+    ]
+    path = endpoint_folder(endpoint.name) / f"{deployment}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    for line in lines[-SHOWN:]:
+        console.err.print(f"  {deployment}: {line}", markup=False)
+    return Log(lines, path)
+
+
+def _read(endpoint: ManagedEndpoint, deployment: str, container: str) -> str:
+    from azure.core.exceptions import AzureError  # noqa: PLC0415 - azure is slow
+
+    try:
+        return str(
+            endpoint.ml.online_deployments.get_logs(
+                deployment, endpoint.name, lines=_LINES, container_type=container
+            )
+        )
+    except AzureError:  # there is no container yet, or none any more
+        return ""

@@ -1,0 +1,1 @@
+"""Everything that would fail in Azure, found by reading."""

@@ -1,0 +1,181 @@
+"""Doctor for target azure: what would fail or cost, found by reading only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from setup.azure.client.explain import FORBIDDEN, status_of
+from setup.azure.client.names import derive_names
+from setup.azure.client.session import AzureSession
+from setup.azure.doctor.offers import name_checks
+from setup.azure.doctor.rights import missing_rights
+from setup.azure.facts.lifecycle import checked_on, registry_says, retirements
+from setup.azure.facts.prices import base_costs, endpoint_costs, finetune_costs, price_lines
+from setup.azure.facts.quota import Size, demands, find_size, region_sizes
+from setup.azure.provision.providers import missing_providers
+from setup.common.checks import Check, environment_checks
+from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
+
+_PROVIDERS = (
+    "Microsoft.MachineLearningServices",
+    "Microsoft.Storage",
+    "Microsoft.KeyVault",
+    "Microsoft.ContainerRegistry",
+    "Microsoft.Insights",
+    "Microsoft.OperationalInsights",
+    "Microsoft.ManagedIdentity",
+    "Microsoft.Authorization",
+    "Microsoft.Quota",
+)
+# Offers that get no GPU and no larger quota, by the start of the subscription's quotaId:
+# https://learn.microsoft.com/azure/cost-management-billing/manage/understand-azure-offers
+_LIMITED = {
+    "FreeTrial": "a free trial",
+    "AzureForStudents": "Azure for Students",
+    "AzurePass": "an Azure Pass",
+    "DreamSpark": "DreamSpark",
+}
+_SPONSORED = "Sponsored"  # GPU on request, out of a credit that ends
+
+
+def run_azure_checks(recipe: AzureRecipe) -> Iterator[Check]:
+    """Every check in turn: first what needs no network, then login, then the rest if it works."""
+    environment = [*environment_checks()]
+    yield from environment
+    yield from _lifecycle(recipe)
+    if not all(check.ok for check in environment):
+        return
+    session = AzureSession(recipe)
+    login = _guard("login", lambda: _login(session))
+    yield login
+    if not login.ok:
+        return
+    sizes: dict[str, Size] = {}
+    yield _guard("region", lambda: _region(session, sizes))
+    yield _guard("subscription", lambda: _subscription(session, sizes))
+    yield _guard("providers", lambda: _providers(session))
+    yield _guard("rights", lambda: _rights(session))
+    yield from _quota(session, sizes)
+    yield _guard("model", lambda: _model(session))
+    yield from name_checks(session)
+    yield _guard("price", lambda: _price(session))
+
+
+def _guard(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except FixableError as error:
+        return Check(name, error.what, error.fix or "python -m setup doctor --recipe NAME")
+
+
+def _lifecycle(recipe: AzureRecipe) -> Iterator[Check]:
+    listed = retirements(recipe)
+    for retirement in listed:
+        yield Check("retirement", retirement.line(), retirement.fix if retirement.passed else "")
+    if not listed:
+        known = f"nothing of the recipe is retired as of {checked_on()}"
+        yield Check("retirement", f"{known} (setup/azure/facts/lifecycle.yaml)")
+
+
+def _login(session: AzureSession) -> Check:
+    who = session.principal
+    subscription = session.subscription
+    detail = (
+        f"{who.kind} {who.object_id} of tenant {session.tenant_id}, "
+        f"subscription {subscription.get('displayName')} ({session.subscription_id})"
+    )
+    return Check("login", detail)
+
+
+def _region(session: AzureSession, sizes: dict[str, Size]) -> Check:
+    """Also fills ``sizes``, which later checks read."""
+    sizes |= region_sizes(session)
+    recipe = session.recipe
+    skus = dict.fromkeys([recipe.finetune.compute.sku, recipe.endpoint.sku])
+    offers = [find_size(session, sizes, sku) for sku in skus]
+    offered = ", ".join(f"{size.name} ({size.cores} cores, {size.gpus} GPU)" for size in offers)
+    return Check("region", f"{recipe.azure.location} offers {offered}")
+
+
+def _subscription(session: AzureSession, sizes: dict[str, Size]) -> Check:
+    subscription = session.subscription
+    state = str(subscription.get("state"))
+    if state != "Enabled":
+        return Check("subscription", f"it is {state}", "https://portal.azure.com: enable or pay it")
+    offer = str((subscription.get("subscriptionPolicies") or {}).get("quotaId") or "")
+    limited = next((name for start, name in _LIMITED.items() if offer.startswith(start)), "")
+    if limited and _wants_gpu(session.recipe, sizes):
+        fix = "make it pay-as-you-go in the portal, or --recipe gguf-azure, which needs no GPU"
+        return Check("subscription", f"it is {limited}, which gets no GPU quota", fix)
+    detail = f"enabled, offer {offer or 'not told'}"
+    if offer.startswith(_SPONSORED):
+        detail += ": a GPU is paid out of the sponsorship's credit, and stops with it"
+    return Check("subscription", detail)
+
+
+def _wants_gpu(recipe: AzureRecipe, sizes: dict[str, Size]) -> bool:
+    skus = (recipe.finetune.compute.sku.lower(), recipe.endpoint.sku.lower())
+    return any(sizes[sku].gpus for sku in skus if sku in sizes)
+
+
+def _providers(session: AzureSession) -> Check:
+    try:
+        missing = missing_providers(session, _PROVIDERS)
+    except FixableError as error:
+        if status_of(error) != FORBIDDEN:
+            raise
+        # It takes a right on the subscription; with one on the group alone provision works too.
+        return Check("providers", "you may not list them, provision will find out")
+    if missing:
+        fix = " && ".join(f"az provider register --wait --namespace {name}" for name in missing)
+        return Check("providers", f"not registered: {', '.join(missing)}", fix)
+    return Check("providers", f"{len(_PROVIDERS)} are registered")
+
+
+def _rights(session: AzureSession) -> Check:
+    missing, scope = missing_rights(session)
+    if not missing:
+        return Check("rights", f"may make resources and assign roles in {scope}")
+    who = session.principal.object_id
+    give = f'az role assignment create --assignee {who} --scope {scope} --role "{{}}"'
+    roles = dict.fromkeys(missing.values())
+    fix = "an owner runs: " + " && ".join(give.format(role) for role in roles)
+    return Check("rights", f"may not {', '.join(missing)} in {scope}", fix)
+
+
+def _quota(session: AzureSession, sizes: dict[str, Size]) -> Iterator[Check]:
+    try:
+        listed = demands(session, sizes) if sizes else []
+    except FixableError as error:
+        yield Check("quota", error.what, error.fix)
+        return
+    recipe = session.recipe
+    where = f"--recipe {recipe.name} --set azure.location={recipe.azure.location}"
+    for demand in listed:
+        request = f"--family '{demand.family}' --request {demand.sufficient_limit}"
+        ask = "" if demand.enough else f"python -m setup quota {where} {request}"
+        yield Check("quota", demand.line(), ask)
+
+
+def _model(session: AzureSession) -> Check:
+    model = session.recipe.model
+    if model.asset is None:
+        return Check("model", f"{model.source}: no registry to ask")
+    name = f"{model.asset.name} version {model.asset.version}"
+    try:
+        said = registry_says(session)
+    except FixableError as error:
+        # Not being able to ask says nothing about the model: our own table was asked already.
+        return Check("model", f"{name}: the registry could not be asked ({error.what})")
+    if said:
+        fix = "--set model.source=azureml://registries/R/models/NAME/versions/N, one that it offers"
+        return Check("model", f"{name}: registry says {'; '.join(said)}", fix)
+    return Check("model", f"{name} is in registry {model.asset.registry}, with no end in sight")
+
+
+def _price(session: AzureSession) -> Check:
+    recipe = session.recipe
+    endpoint = derive_names(recipe, session.subscription_id).endpoint
+    items = [base_costs(recipe), finetune_costs(recipe), endpoint_costs(recipe, endpoint)]
+    return Check("price", "; ".join(price_lines(items)))

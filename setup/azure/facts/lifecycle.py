@@ -1,0 +1,202 @@
+"""Which models and SKUs Azure has retired: our own dated table, and what the registry says.
+
+Refusing early is cheap: a job with a retired model fails after twenty minutes of starting machines,
+one with a retired SKU waits for a quota that nobody can give.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from setup.azure.client.explain import azure_errors
+from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
+
+if TYPE_CHECKING:
+    from setup.azure.client.session import AzureSession
+from setup.azure.client.arm import REGISTRY_VERSION
+from setup.azure.client.session import AzureSession
+from setup.recipe.azure import RegistryAsset
+
+_TABLE = Path(__file__).with_name("lifecycle.yaml")
+_ENDS = re.compile(r"(finetune|inference)?_?retirement_?date", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """The end of a model or SKU, passed or announced.
+
+    ``field`` is where the recipe names it; ``use`` a value that works there.
+    """
+
+    field: str
+    name: str
+    on: date
+    replaced_by: str
+    use: str
+    source: str
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether the day has come."""
+        return self.on <= today()
+
+    def line(self) -> str:
+        """For people."""
+        when = "was retired on" if self.passed else "will be retired on"
+        by = f", replaced by {self.replaced_by}" if self.replaced_by else ""
+        return f"{self.name} {when} {self.on}{by} ({self.source})"
+
+    @property
+    def fix(self) -> str:
+        """Say what to write into the recipe instead."""
+        return f"--set {self.field}={self.use}" if self.use else f"choose another {self.field}"
+
+
+def today() -> date:
+    """The day, in UTC, as Microsoft's dates are."""
+    return datetime.now(UTC).date()
+
+
+def checked_on() -> date:
+    """Return the day on which the whole table was last compared with its sources."""
+    return _as_date(_table()["checked"])
+
+
+def retirements(recipe: AzureRecipe) -> list[Retirement]:
+    """List what the table says of the recipe's model and SKUs, passed or announced."""
+    named = [
+        ("skus", "finetune.compute.sku", recipe.finetune.compute.sku),
+        ("skus", "endpoint.sku", recipe.endpoint.sku),
+    ]
+    # Weights on the Hugging Face hub outlive the catalog's entry of the same name.
+    if recipe.model.asset:
+        named.insert(0, ("models", "model.source", recipe.model.asset.name))
+    return [
+        retirement for kind, field, name in named if (retirement := _look_up(kind, field, name))
+    ]
+
+
+def refuse_retired(recipe: AzureRecipe) -> None:
+    """Raise FixableError, naming the replacements, if the table has something as retired.
+
+    Asks nobody: call it before anything is written or paid for.
+    """
+    ended = [retirement for retirement in retirements(recipe) if retirement.passed]
+    if ended:
+        what = "; ".join(retirement.line() for retirement in ended)
+        raise FixableError(what, " ".join(dict.fromkeys(retirement.fix for retirement in ended)))
+
+
+def registry_says(session: AzureSession) -> list[str]:
+    """Return what the registry says against the recipe's model, empty where it says nothing.
+
+    Raises:
+        FixableError: The registry cannot be asked.
+    """
+    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
+
+    pass
+
+    asset = session.recipe.model.asset
+    if asset is None:
+        return []
+    with azure_errors(f"asking registry {asset.registry} for {asset.name} {asset.version}"):
+        try:
+            return [*objections(read_entry(session, asset))]
+        except ResourceNotFoundError:
+            return [f"not in registry {asset.registry}"]
+
+
+def refuse_objected(session: AzureSession) -> None:
+    """Raise FixableError if the registry says something against the recipe's model.
+
+    It knows what our own table does not yet; one that cannot be asked says nothing.
+    """
+    try:
+        said = registry_says(session)
+    except FixableError:
+        return
+    if said:
+        raise FixableError(
+            f"{session.recipe.model.source}: the registry says {'; '.join(said)}",
+            "--set model.source=azureml://registries/R/models/NAME/versions/N, one that it offers",
+        )
+
+
+def objections(said: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a registry's entry says against its model: retirement dates passed, archived.
+
+    ``said`` is a part of the entry (tags, properties, system metadata) with whatever is in it.
+    """
+    for key, value in said.items():
+        if isinstance(value, Mapping):
+            yield from objections(value)
+        elif _ENDS.search(key) and (when := _read_date(value)) and when <= today():
+            yield f"{key} {when}"
+        elif key.lower() in ("archived", "isarchived") and str(value).lower() == "true":
+            yield "archived"
+
+
+def _look_up(kind: str, field: str, name: str) -> Retirement | None:
+    for row in _table()[kind]:
+        if re.fullmatch(row["name"], name, re.IGNORECASE):
+            use = row.get("use", "" if kind == "models" else row["replaced_by"])
+            on = _as_date(row["retired"])
+            return Retirement(field, name, on, row["replaced_by"], use, row["source"])
+    return None
+
+
+@cache
+def _table() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
+    return content
+
+
+def _as_date(value: Any) -> date:
+    return value if isinstance(value, date) else date.fromisoformat(str(value))
+
+
+def _read_date(value: Any) -> date | None:
+    try:
+        return date.fromisoformat(str(value)[:10])
+    except ValueError:
+        return None
+
+
+_DISCOVERY = "https://eastus.api.azureml.ms/registrymanagement/v1.0/registries/{}/discovery"
+
+
+def read_entry(session: AzureSession, asset: RegistryAsset) -> dict[str, Any]:
+    """The ``properties`` of a model's version: ``isArchived``, ``tags``, system metadata.
+
+    Raises:
+        AzureError: Refused, ResourceNotFoundError where there is no such registry or version,
+            DecodeError where the answer is not of the shape that it has: no contract keeps it.
+    """
+    from azure.core.exceptions import DecodeError  # noqa: PLC0415 - slow
+
+    try:
+        place = session.arm.ask(_DISCOVERY.format(asset.registry)).json()
+        return dict(session.arm.ask(_url(place, asset)).json()["properties"])
+    except (KeyError, TypeError, ValueError) as error:
+        said = f"its answer has an unknown shape ({type(error).__name__}: {error})"
+        raise DecodeError(said) from None
+
+
+def _url(place: dict[str, Any], asset: RegistryAsset) -> str:
+    host = str(place["primaryRegionResourceProviderUri"]).rstrip("/")
+    path = (
+        f"/subscriptions/{place['subscriptionId']}/resourceGroups/{place['resourceGroup']}"
+        f"/providers/Microsoft.MachineLearningServices/registries/{asset.registry}"
+        f"/models/{asset.name}/versions/{asset.version}"
+    )
+    return f"{host}/mferp/managementfrontend{path}?api-version={REGISTRY_VERSION}"

@@ -1,0 +1,1 @@
+"""The fine-tuning job, by the catalog's pipeline or our own trainer."""

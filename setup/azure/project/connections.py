@@ -1,0 +1,169 @@
+"""The step ``connect`` in Azure: connections to the endpoint, in the project and on this machine.
+
+The key goes from the endpoint into the request that makes the project's connection, and into Prompt
+flow's encrypted store; it is in no file of ours, no message and no exception.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flows.chat.scoring_client import ConfigurationError, Settings
+from setup.azure.client.explain import one_line
+from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.deploy.online_endpoint import ManagedEndpoint
+from setup.azure.project.client import project_id
+from setup.common.errors import FixableError
+from setup.common.promptflow_store import drop_connections, keep_connections, keyring_name
+from setup.common.step import Result
+from setup.recipe.azure import AzureRecipe
+
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import OnlineEndpoint
+
+# What makes a custom connection one of Prompt flow: without these the portal does not list it.
+_OF_PROMPT_FLOW = {
+    "azureml.flow.connection_type": "Custom",
+    "azureml.flow.module": "promptflow.connections",
+}
+
+
+def plan(recipe: AzureRecipe) -> list[str]:
+    """List what ``run`` would do, a line each."""
+    session = AzureSession(recipe)
+    name, project = recipe.connection, recipe.azure.project
+    endpoint = ManagedEndpoint(session)
+    there = _find(session) is not None
+    also = [f"{name}-{deployment}" for deployment in sorted(endpoint.deployments())] or [
+        f"{name}-DEPLOYMENT"
+    ]
+    return [
+        f"{'check' if there else 'make'} connection {name} of project {project}: endpoint "
+        f"{endpoint.name} and its key",
+        f"connections {', '.join([name, *also])} on this machine, the same; there, those of "
+        "deployments that are gone are removed",
+    ]
+
+
+def run(recipe: AzureRecipe) -> Result:
+    """Make or correct the connections, and read the project's back as Prompt flow reads it.
+
+    Raises:
+        FixableError: No endpoint or no project, Azure refuses, or the keyring keeps no secrets.
+    """
+    session = AzureSession(recipe)
+    endpoint = ManagedEndpoint(session)
+    there = endpoint.need()
+    key, configs = endpoint.key(), connection_configs(recipe, there)
+    changed = connect_project(session, configs, key)
+    here = {recipe.connection: configs}
+    for deployment in sorted({*there.traffic, *there.mirror_traffic}):
+        here[f"{recipe.connection}-{deployment}"] = {**configs, "deployment": deployment}
+    changed = keep_connections(here, {"key": key}) or changed
+    gone = _forget_deleted(recipe, configs["endpoint"], {*endpoint.deployments(), *there.traffic})
+    detail = (
+        f"connection {recipe.connection} of project {recipe.azure.project} reaches endpoint "
+        f"{endpoint.name}, and so do {', '.join(here)} on this machine, the key kept by "
+        f"{keyring_name()}"
+    )
+    if gone:
+        detail += f"; removed {', '.join(gone)} from this machine, of a deployment that is gone"
+    following = f"python -m setup upload --recipe {recipe.name}"
+    return Result("connect", changed or bool(gone), detail, following)
+
+
+def connection_configs(recipe: AzureRecipe, endpoint: OnlineEndpoint) -> dict[str, str]:
+    """Return what the connection tells of the endpoint, without the key; it follows the traffic."""
+    settings = recipe.endpoint
+    return {
+        "endpoint": str(endpoint.scoring_uri),
+        "context_window": str(recipe.model.context_window),
+        "system_role": recipe.model.system_role,
+        "timeout": f"{settings.request_timeout_ms / 1000:g}",
+        "concurrency": str(settings.max_concurrent_requests * settings.instances),
+    }
+
+
+def connect_project(session: AzureSession, configs: dict[str, str], key: str) -> bool:
+    """Make or correct the project's connection; False when Prompt flow read the same already.
+
+    Raises:
+        FixableError: No such project, Azure refuses, or what was written cannot be read back.
+    """
+    settings = Settings.from_values({**configs, "key": key})
+    connection = _find(session)
+    if connection and _is_of_prompt_flow(connection) and _as_prompt_flow_reads(session) == settings:
+        return False
+    name = session.recipe.connection
+    properties = {
+        "category": "CustomKeys",
+        "authType": "CustomKeys",
+        "target": "_",
+        "isSharedToAll": False,
+        "credentials": {"keys": {"key": key}},
+        "metadata": {**configs, **_OF_PROMPT_FLOW},
+    }
+    with azure_errors(f"connection {name} of project {session.recipe.azure.project}"):
+        session.arm.put(_path(session), {"properties": properties})
+    if _as_prompt_flow_reads(session) != settings:
+        raise FixableError(
+            f"connection {name} of project {session.recipe.azure.project} was written, but Prompt "
+            "flow does not read the same back",
+            "wait a minute and run the same command again",
+        )
+    return True
+
+
+def _forget_deleted(recipe: AzureRecipe, uri: str, there: set[str]) -> list[str]:
+    """Remove this machine's connections that ``run`` made for deployments no longer ``there``."""
+
+    def is_stale(name: str, configs: dict[str, str]) -> bool:
+        deployment = configs.get("deployment", "")
+        ours = deployment and name == f"{recipe.connection}-{deployment}"
+        return bool(ours) and configs.get("endpoint") == uri and deployment not in there
+
+    return drop_connections(is_stale)
+
+
+def _path(session: AzureSession) -> str:
+    return f"{project_id(session)}/connections/{session.recipe.connection}"
+
+
+def _find(session: AzureSession) -> dict[str, Any] | None:
+    with azure_errors(f"reading connection {session.recipe.connection}"):
+        return session.arm.find(_path(session))
+
+
+def _is_of_prompt_flow(connection: dict[str, Any]) -> bool:
+    metadata = (connection.get("properties") or {}).get("metadata") or {}
+    return _OF_PROMPT_FLOW.items() <= metadata.items()
+
+
+def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:
+    """The settings that a flow in the project gets, None where it could not use them.
+
+    Raises:
+        FixableError: Prompt flow may not read the connection's secrets.
+    """
+    from promptflow.core._connection_provider import (  # noqa: PLC0415 - seconds of import
+        _workspace_connection_provider as reader,
+    )
+    from promptflow.core._errors import BuildConnectionError  # noqa: PLC0415
+    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+
+    recipe = session.recipe
+    place = (session.subscription_id, session.group, recipe.azure.project)
+    try:
+        connection = reader.WorkspaceConnectionProvider(*place, session.credential).get(
+            recipe.connection
+        )
+        return Settings.from_connection(connection)
+    except (BuildConnectionError, ConfigurationError):
+        return None
+    except PromptflowException as error:
+        raise FixableError(
+            f"Prompt flow cannot read connection {recipe.connection} of project "
+            f"{recipe.azure.project}: {one_line(str(error))}",
+            "a role given a moment ago takes up to ten minutes to work: wait, and run the same "
+            "command again",
+        ) from None

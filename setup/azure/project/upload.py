@@ -1,0 +1,137 @@
+"""Upload the flows to the project, so that they can be seen, chatted with and run in the portal.
+
+The service makes a new flow of every upload. What is there already is found by two tags that each
+upload carries, the flow's name and the SHA-256 of its files; an unchanged flow is left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from setup.azure.client.session import AzureSession
+from setup.azure.project.client import flow_errors, is_there, project_client, require_project
+from setup.common import console
+from setup.common.flow_folder import CleanFlow, clean_flow, flow_names
+from setup.common.step import Result
+from setup.recipe.azure import AzureRecipe
+
+NAME_TAG, HASH_TAG = "finetune-phi-flow", "finetune-phi-sha256"
+_SHORT = 8  # characters of a hash in a display name
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The flows in the project that an upload of ours made: the flow's name to (hash, id) each."""
+
+    uploads: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+
+    def current(self, flow: CleanFlow) -> str:
+        """The id of the upload with the very same files, empty if there is none."""
+        same = [id_ for digest, id_ in self.uploads.get(flow.name, ()) if digest == flow.sha256]
+        return same[-1] if same else ""
+
+    def older(self, flow: CleanFlow) -> list[str]:
+        """The ids of every other upload of that flow."""
+        current = self.current(flow)
+        return [id_ for _, id_ in self.uploads.get(flow.name, ()) if id_ != current]
+
+
+def plan(recipe: AzureRecipe) -> list[str]:
+    """List what ``run`` would upload; only reads."""
+    session = AzureSession(recipe)
+    project = recipe.azure.project
+    uploads = _Found()
+    if is_there(session):
+        with flow_errors(session, f"reading the flows of project {project}"):
+            uploads = _find_uploads(session, project_client(session))
+    lines = []
+    for flow in _flows(recipe):
+        done = " (unchanged)" if uploads.current(flow) else ""
+        lines.append(f"{flow.kind} flow {_display_name(flow)} to project {project}{done}")
+    return lines
+
+
+def run(recipe: AzureRecipe) -> Result:
+    """Upload every flow that is not in the project as it is here.
+
+    Raises:
+        FixableError: There is no project, or Azure refuses; where the storage account takes no keys
+            and the login has no role on its files, the role and the scope.
+    """
+    session = AzureSession(recipe)
+    project = recipe.azure.project
+    with console.progress_bar(f"Opening project {project}"):
+        require_project(session)
+        with flow_errors(session, f"reading the flows of project {project}"):
+            client = project_client(session)
+            uploads = _find_uploads(session, client)
+    changed, older, link = False, list[str](), ""
+    flows = _flows(recipe)
+    with console.progress_bar("Uploading the flows", len(flows)) as bar:
+        for number, flow in enumerate(flows, start=1):
+            id_ = uploads.current(flow)
+            with flow_errors(session, f"uploading flow {flow.name} to project {project}"):
+                uploaded = client.flows.get(id_) if id_ else _upload(client, flow)
+            changed |= not id_
+            link = link or str(uploaded.flow_portal_url or "")
+            older += [f"{flow.name} {before}" for before in uploads.older(flow)]
+            bar.update(console.TASK, completed=number)
+    names = ", ".join(_display_name(flow) for flow in flows)
+    detail = f"{names} are in project {project}; chat there: {link}{_about(older)}"
+    return Result("upload", changed, detail, f"python -m setup run --recipe {recipe.name}")
+
+
+def _flows(recipe: AzureRecipe) -> list[CleanFlow]:
+    return [clean_flow(name, recipe.connection) for name in flow_names()]
+
+
+def _display_name(flow: CleanFlow) -> str:
+    return f"{flow.name}-{flow.sha256[:_SHORT]}"
+
+
+def _about(older: Sequence[str]) -> str:
+    if not older:
+        return ""
+    how = "delete them in the portal: Prompt flow, select them, Delete"
+    return f"; older uploads are there as well ({', '.join(older)}); {how}"
+
+
+def _find_uploads(session: AzureSession, client: Any) -> _Found:
+    """Asks the flow service itself: ``flows.list`` asks an index, which lags behind an upload."""
+    listed = client.flows._service_caller.list_flows(
+        subscription_id=session.subscription_id,
+        resource_group_name=session.group,
+        workspace_name=session.recipe.azure.project,
+        list_view_type="ActiveOnly",
+    )
+    uploads: dict[str, list[tuple[str, str]]] = {}
+    for flow in sorted(listed or (), key=lambda flow: str(flow.created_date)):
+        tags = flow.tags or {}
+        if NAME_TAG in tags:
+            digest = str(tags.get(HASH_TAG, ""))
+            uploads.setdefault(tags[NAME_TAG], []).append((digest, str(flow.flow_id)))
+    return _Found(uploads)
+
+
+def _upload(client: Any, flow: CleanFlow) -> Any:
+    from promptflow._sdk._errors import FlowOperationError  # noqa: PLC0415 - slow
+
+    create = partial(
+        client.flows.create_or_update,
+        str(flow.folder),
+        display_name=_display_name(flow),
+        type=flow.kind,
+        description=f"flows/{flow.name} of finetune-phi, SHA-256 of its files {flow.sha256}",
+        tags={NAME_TAG: flow.name, HASH_TAG: flow.sha256},
+    )
+    try:
+        return create()
+    except FlowOperationError as error:
+        if "already exists" not in str(error):
+            raise
+        time.sleep(1)  # the client names the folder in the share by the second
+        return create()

@@ -1,0 +1,1 @@
+"""The resource group and everything in it that the path needs."""

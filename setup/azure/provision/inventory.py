@@ -1,0 +1,179 @@
+"""Resources of the template by name, and those that there are: read from Azure every time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from setup.azure.client.names import derive_names
+from setup.azure.client.ownership import refuse_foreign, tags_of
+from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.facts.prices import price_class
+from setup.azure.provision.infra import NAMES, template
+from setup.common.errors import FixableError
+
+WORKSPACES = "microsoft.machinelearningservices/workspaces"
+_PARAMETER = re.compile(r"parameters\('(\w+)'\)")
+_KEYS = {parameter: key for key, parameter in NAMES.items()}
+_TITLES = {
+    "storage": "storage account",
+    "key_vault": "key vault",
+    "registry": "container registry",
+    "logs": "log workspace",
+    "insights": "application insights",
+    "identity": "managed identity",
+    "workspace": "workspace",
+    "compute": "cluster",
+    "hub": "hub",
+    "project": "project",
+}
+# What one without use costs by the hour; setup/azure/provision/infra/README.md says more.
+_PRICES = {"storage": "$ an hour", "registry": "$ an hour", "logs": "nothing until written to"}
+_SETTINGS = {"compute": "finetune.compute.name", "identity": "azure.workspace"}
+_SETTINGS |= {"logs": "azure.workspace", "insights": "azure.workspace"}
+_DURATION = TypeAdapter(timedelta)  # reads ISO 8601: PT120S, PT2M
+_ENDED_BADLY = ("failed", "canceled")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A resource of the template: ``key`` of ``infra.NAMES``, ``path`` its id."""
+
+    key: str
+    kind: str
+    name: str
+    path: str
+    api_version: str
+    sku: str
+    price: str
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{_TITLES[self.key]} {self.name}"
+
+    @property
+    def setting(self) -> str:
+        """The field of the recipe that names it, or that its name is made of."""
+        return _SETTINGS.get(self.key, f"azure.{self.key}")
+
+    def line(self) -> str:
+        """For people, with SKU and price."""
+        return f"{self.title}{f', {self.sku}' if self.sku else ''}: {self.price}"
+
+
+def wanted_resources(session: AzureSession) -> list[Wanted]:
+    """List what the template makes for the session's recipe, in the template's order.
+
+    Raises:
+        FixableError: Azure does not say which subscription it is.
+    """
+    names = asdict(derive_names(session.recipe, session.subscription_id))
+    entries = (entry for entry in template()["resources"] if _PARAMETER.search(entry["name"]))
+    return [_wanted(session, entry, names) for entry in entries]
+
+
+def _wanted(session: AzureSession, entry: dict[str, Any], names: dict[str, str]) -> Wanted:
+    keys = [_KEYS[parameter] for parameter in _PARAMETER.findall(entry["name"])]
+    space, *kinds = entry["type"].split("/")
+    pairs = [f"{kind}/{names[key]}" for kind, key in zip(kinds, keys, strict=True)]
+    path = "/".join([session.group_id, "providers", space, *pairs])
+    sku, price = _sku_of(entry), _PRICES.get(keys[-1], "nothing")
+    if keys[-1] == "compute":
+        sku = session.recipe.finetune.compute.sku
+        price = f"{price_class(sku)} an hour and node while a job runs, else nothing"
+    return Wanted(keys[-1], entry["type"], names[keys[-1]], path, entry["apiVersion"], sku, price)
+
+
+def describe(resource: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the title of a resource as a group lists it, and what it costs unused."""
+    kind, word = str(resource["type"]).lower(), str(resource.get("kind")).lower()
+    types = {entry["type"].lower(): entry["name"] for entry in reversed(template()["resources"])}
+    named = _PARAMETER.findall(types.get(kind, ""))
+    key = word if kind == WORKSPACES and word in _TITLES else _KEYS[named[-1]] if named else ""
+    title = _TITLES.get(key, kind.rpartition("/")[2])
+    return f"{title} {resource['name']}", _PRICES.get(key, "nothing")
+
+
+def _sku_of(body: Mapping[str, Any]) -> str:
+    properties = body.get("properties") or {}
+    return str((body.get("sku") or properties.get("sku") or {}).get("name") or "")
+
+
+def find_all(session: AzureSession, resources: list[Wanted]) -> dict[str, dict[str, Any]]:
+    """Those of ``resources`` that there are, by key, as Azure describes them.
+
+    Raises:
+        FixableError: Azure cannot be asked.
+    """
+    bodies = {}
+    for resource in resources:
+        with azure_errors(f"reading {resource.title}"):
+            body = session.arm.find(resource.path, resource.api_version)
+        if body is not None:
+            bodies[resource.key] = body
+    return bodies
+
+
+def differences(
+    session: AzureSession, resource: Wanted, body: Mapping[str, Any] | None
+) -> list[str]:
+    """Say what a deployment would change about a resource, in words; empty if nothing.
+
+    Raises:
+        FixableError: It is not ours, or differs in what no deployment can change.
+    """
+    if body is None:
+        return ["missing"]
+    if resource.key == "compute":
+        return [*_failed(body), *_cluster(session, resource, body)]
+    refuse_foreign(resource.title, body, resource.setting)
+    _refuse_elsewhere(session, resource, body)
+    tags = (body.get("tags") or {}).items()
+    changes = [] if tags_of(session.recipe).items() <= tags else ["tags"]
+    if (sku := _sku_of(body)) and resource.sku and sku.lower() != resource.sku.lower():
+        changes.append(f"SKU {sku}")
+    return [*_failed(body), *changes]
+
+
+def has_failed(body: Mapping[str, Any]) -> bool:
+    """Tell whether the last operation on a resource left it failed."""
+    return bool([*_failed(body)])
+
+
+def _failed(body: Mapping[str, Any]) -> Iterator[str]:
+    state = str((body.get("properties") or {}).get("provisioningState")).lower()
+    if state in _ENDED_BADLY:
+        yield f"was left {state}"
+
+
+def _refuse_elsewhere(session: AzureSession, resource: Wanted, body: Mapping[str, Any]) -> None:
+    there = str(body.get("location", "")).replace(" ", "").lower()
+    region = session.recipe.azure.location
+    if there and there != region:
+        raise FixableError(
+            f"{resource.title} is in {there}, the recipe says {region}",
+            f"--set azure.location={there}, or --set azure.resource_group=NAME for another set",
+        )
+
+
+def _cluster(session: AzureSession, resource: Wanted, body: Mapping[str, Any]) -> Iterator[str]:
+    settings = session.recipe.finetune.compute
+    there = (body.get("properties") or {}).get("properties") or {}
+    if str(there.get("vmSize")).lower() != settings.sku.lower():
+        raise FixableError(
+            f"{resource.title} is of {there.get('vmSize')}, the recipe says {settings.sku}",
+            "--set finetune.compute.name=NAME, or "
+            f"python -m setup teardown --stage compute --recipe {session.recipe.name}",
+        )
+    scale = there.get("scaleSettings") or {}
+    if scale.get("maxNodeCount") != settings.nodes:
+        yield f"{scale.get('maxNodeCount')} nodes"
+    idle = _DURATION.validate_python(scale.get("nodeIdleTimeBeforeScaleDown") or "PT0S")
+    if idle.total_seconds() != settings.idle_seconds:
+        yield f"{idle.total_seconds():.0f} idle seconds"

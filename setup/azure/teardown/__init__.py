@@ -1,0 +1,1 @@
+"""The deletion of what costs, in stages, proved by reading."""

@@ -1,0 +1,147 @@
+"""Commands that only target azure has: quota, rollback, teardown; and what surrounds them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from setup.cli.options import (
+    AsJson,
+    DryRun,
+    RecipeName,
+    Sets,
+    Yes,
+    as_typed,
+    say_next,
+    show,
+    show_result,
+    typed_options,
+)
+from setup.common import console
+from setup.common.errors import FixableError
+from setup.recipe.load import DEFAULTS, load_azure_recipe
+
+if TYPE_CHECKING:
+    from setup.azure.facts.quota import Demand
+
+from setup.azure.client.money import answered
+from setup.cli.options import after_interrupt, named_as_typed
+from setup.recipe.azure import AzureRecipe
+
+app = typer.Typer()
+
+
+@contextmanager
+def _loaded(recipe: str, sets: list[str] | None, yes: bool = False) -> Iterator[AzureRecipe]:
+    found = load_azure_recipe(recipe, sets or [])
+    with in_azure(found, typed_options(recipe, sets or []), yes):
+        yield found
+
+
+@app.command(epilog="Example: python -m setup quota --request 24")
+def quota(  # noqa: PLR0913, PLR0917 - one for each option of the command line
+    recipe: RecipeName = DEFAULTS["azure"],
+    sets: Sets = None,
+    request: Annotated[int, typer.Option(min=0, help="Ask for a limit of so many cores.")] = 0,
+    family: Annotated[str, typer.Option(help="Of this VM family; else of the one in need.")] = "",
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """In Azure: show the cores that the recipe needs, and ask for more; exit 1 if too few."""
+    from setup.azure.client.money import agree  # noqa: PLC0415
+    from setup.azure.client.session import AzureSession  # noqa: PLC0415
+    from setup.azure.facts import quota as cores  # noqa: PLC0415 - azure is slow to import
+
+    with _loaded(recipe, sets) as loaded:
+        session = AzureSession(loaded)
+        with console.progress_bar("Reading the quota"):
+            found = cores.demands(session, cores.region_sizes(session))
+        if request:
+            wanted = family or _in_need(found)
+            what = f"{request} cores of {wanted} in {loaded.azure.location}"
+            agree("this asks Microsoft for a quota:", [what], yes)
+            came = cores.request_quota(session, wanted, request)
+            show({"request": came, "family": wanted, "limit": request}, f"quota: {came}", as_json)
+            return
+    _show_quota(found, typed_options(recipe, sets or []), as_json)
+    raise typer.Exit(0 if all(demand.enough for demand in found) else 1)
+
+
+def _in_need(found: list[Demand]) -> str:
+    """The one family that is short of cores, or the only one there is."""
+    short = {demand.family for demand in found if not demand.enough}
+    families = short or {demand.family for demand in found}
+    if len(families) == 1:
+        return families.pop()
+    raise FixableError(f"which family? {', '.join(sorted(families))}", "--family NAME")
+
+
+def _show_quota(found: list[Demand], options: str, as_json: bool) -> None:
+    if as_json:
+        show({"quota": [demand.as_dict() for demand in found]}, "", as_json)
+        return
+    for demand in found:
+        state = "ok  " if demand.enough else "FAIL"
+        console.out.print(f"{state}  {demand.line()}", markup=False)
+    for family, limit in _requests(found).items():
+        ask = f"quota {options} --family {shlex.quote(family)} --request {limit}"
+        say_next(f"python -m setup {ask}", as_json)
+
+
+def _requests(found: list[Demand]) -> dict[str, int]:
+    """The limit to ask for by family: one request for all that is short of it."""
+    limits: dict[str, int] = {}
+    for demand in found:
+        if not demand.enough:
+            limits[demand.family] = max(demand.sufficient_limit, limits.get(demand.family, 0))
+    return limits
+
+
+@app.command(epilog="Example: python -m setup rollback --recipe phi-azure")
+def rollback(
+    recipe: RecipeName = DEFAULTS["azure"], sets: Sets = None, as_json: AsJson = False
+) -> None:
+    """In Azure: give the traffic back to the version before, after it has answered."""
+    from setup.azure.deploy import step as deploy  # noqa: PLC0415 - azure is slow to import
+
+    with _loaded(recipe, sets) as loaded:
+        say_next(show_result(deploy.rollback(loaded), as_json), as_json)
+
+
+@app.command(epilog="Example: python -m setup teardown --stage endpoint")
+def teardown(  # noqa: PLR0913, PLR0917 - one for each option of the command line
+    recipe: RecipeName = DEFAULTS["azure"],
+    sets: Sets = None,
+    stage: Annotated[
+        Literal["endpoint", "compute", "all"],
+        typer.Option(help="The endpoint, the cluster, or everything and the group if it is ours."),
+    ] = "all",
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """In Azure: delete what costs, and prove that nothing billable is left."""
+    from setup.azure.teardown import command as down  # noqa: PLC0415 - azure is slow to import
+
+    with _loaded(recipe, sets) as loaded:
+        if dry_run:
+            plan = [as_typed(line) for line in down.plan_teardown(loaded, stage)]
+            show({"step": "teardown", "plan": plan}, "\n".join(plan), as_json)
+        else:
+            say_next(show_result(down.teardown(loaded, stage, yes), as_json), as_json)
+
+
+@contextmanager
+def in_azure(recipe: AzureRecipe, options: str, yes: bool = False) -> Iterator[None]:
+    """While the block runs: ``yes`` answers what is asked, ``options`` name the recipe.
+
+    Raises:
+        FixableError: As the block, its commands with ``options``.
+    """
+    stays = f"what there is in Azure stays, and may cost until: python -m setup teardown {options}"
+    with answered(yes), named_as_typed(recipe.name, options), after_interrupt(stays):
+        yield

@@ -1,0 +1,168 @@
+"""The command line: every step with the same options, results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from setup.azure import path as azure_steps
+from setup.cli import azure_only as cli_azure
+from setup.cli import endpoint as cli_endpoint
+from setup.cli import models as cli_models
+from setup.cli.azure_only import in_azure
+from setup.cli.options import (
+    ENDPOINT_STAYS,
+    AsJson,
+    DryRun,
+    RecipeName,
+    Sets,
+    Yes,
+    after_interrupt,
+    as_typed,
+    local_options,
+    make_app,
+    named_as_typed,
+    perform,
+    run_app,
+    say_next,
+    show,
+    typed_options,
+)
+from setup.common import console
+from setup.common.errors import FixableError
+from setup.common.step import R, Step
+from setup.local import steps
+from setup.recipe.load import DEFAULT, DEFAULTS, load_any_recipe, refuse
+from setup.recipe.local import Recipe
+
+if TYPE_CHECKING:
+    from setup.common.checks import Check
+
+app = make_app(
+    "Fine-tune a model on your data, deploy it, and connect the flows to it.",
+    "python -m setup up --set endpoint.port=8009",
+)
+_HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def _chosen(path: list[Step[R]], name: str, target: str) -> list[Step[R]]:
+    """The step ``name`` of a target's path, or all of it."""
+    chosen = [step for step in path if name in (step.name, "up")]
+    if not chosen:
+        other = next(default for known, default in DEFAULTS.items() if known != target)
+        raise FixableError(f"target {target} has no step {name}", f"--recipe {other}")
+    return chosen
+
+
+def _follow(path: list[Step[R]], recipe: R, dry_run: bool, as_json: bool) -> None:
+    following = [perform(step, recipe, dry_run, as_json) for step in path]
+    say_next(following[-1], as_json)
+
+
+def _add(name: str, text: str, default: str) -> None:
+    def command(
+        recipe: RecipeName = default,
+        sets: Sets = None,
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        as_json: AsJson = False,
+    ) -> None:
+        loaded = load_any_recipe(recipe, sets or [])
+        if isinstance(loaded, Recipe):
+            options = local_options(recipe, sets or [])
+            with after_interrupt(ENDPOINT_STAYS), named_as_typed(loaded.name, options):
+                _follow(_chosen(steps.STEPS, name, loaded.target), loaded, dry_run, as_json)
+        else:
+            with in_azure(loaded, typed_options(recipe, sets or []), yes):
+                path = _chosen(azure_steps.STEPS, name, loaded.target)
+                _follow(path, loaded, dry_run, as_json)
+
+    epilog = f"Example: python -m setup {name} --recipe {default}"
+    app.command(name, help=text, epilog=epilog)(command)
+
+
+_LOCAL = {step.name: step.help for step in steps.STEPS}
+for _step in azure_steps.STEPS:  # the longer path, in its order
+    if _step.name in _LOCAL:
+        _add(_step.name, _LOCAL[_step.name], DEFAULT)
+    else:
+        _add(_step.name, f"In Azure: {_step.help}", DEFAULTS["azure"])
+_add("up", f"Run the whole path: {', '.join(_LOCAL)}; in Azure also the steps around it.", DEFAULT)
+for _group in (cli_endpoint, cli_models, cli_azure):
+    app.add_typer(_group.app)
+
+
+@app.command(epilog="Example: python -m setup doctor --json")
+def doctor(
+    recipe: RecipeName = "",
+    sets: Sets = None,
+    target: Annotated[str, typer.Option(help="local or azure: its default recipe.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Find what would fail later; exit 1 with a fix for each finding."""
+    checks = []
+    for check in _checks(recipe, sets or [], target):
+        checks.append(check)
+        if not as_json:
+            show({}, check.line(), as_json)
+    ok = all(check.ok for check in checks)
+    if as_json:
+        show({"ok": ok, "checks": [check.as_dict() for check in checks]}, "", as_json)
+    raise typer.Exit(0 if ok else 1)
+
+
+def _checks(recipe: str, sets: list[str], target: str) -> Iterator[Check]:
+    if target and target not in DEFAULTS:
+        raise FixableError(f"no target {target!r}", f"--target {' or '.join(DEFAULTS)}")
+    recipe = recipe or DEFAULTS[target or "local"]
+    loaded = load_any_recipe(recipe, sets)
+    if target and loaded.target != target:
+        refuse(loaded, target)
+    if isinstance(loaded, Recipe):
+        from setup.local.doctor import run_checks  # noqa: PLC0415 - imports what only it checks
+
+        yield from run_checks(loaded)
+        return
+    from setup.azure.doctor.findings import run_azure_checks  # noqa: PLC0415
+
+    with in_azure(loaded, typed_options(recipe, sets)):
+        for check in run_azure_checks(loaded):
+            yield replace(check, detail=as_typed(check.detail), fix=as_typed(check.fix))
+
+
+@app.command(context_settings=_HANDED_ON, add_help_option=False)
+def demo(context: typer.Context) -> None:
+    """Run the whole path, evaluate base and tuned: hands on to python -m evaluation demo."""
+    _hand_on("demo", context.args)
+
+
+@app.command(context_settings=_HANDED_ON, add_help_option=False)
+def run(context: typer.Context) -> None:
+    """In Azure: ask and score rows in the project: hands on to python -m evaluation run."""
+    default = ["--recipe", DEFAULTS["azure"]]
+    chosen = any(argument.partition("=")[0] == default[0] for argument in context.args)
+    _hand_on("run", [*([] if chosen else default), *context.args])
+
+
+def _hand_on(command: str, arguments: list[str]) -> NoReturn:
+    """End as ``python -m evaluation``, which builds on this package and is never imported by it."""
+    console.err.print(f"python -m setup {command}: now python -m evaluation {command}")
+    whole = [sys.executable, "-m", "evaluation", command, *arguments]
+    if os.name == "posix":
+        os.execv(sys.executable, whole)  # noqa: S606 - our own program, no shell
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends in order
+    raise SystemExit(subprocess.run(whole, check=False).returncode)
+
+
+def main() -> None:
+    """Run the command; of the processes of ``torchrun`` the first one speaks for all."""
+    if os.environ.get("RANK", "0") != "0":
+        console.out.quiet = console.err.quiet = True
+    run_app(app)

@@ -1,0 +1,1 @@
+"""The tools that every room of ``setup`` may use: console, errors, paths, files, steps."""

@@ -1,0 +1,81 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from setup.common.paths import REPOSITORY
+
+_PYTHON = (3, 11), (3, 13)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: ``detail`` says what was looked at, ``fix`` is empty when all is well."""
+
+    name: str
+    detail: str
+    fix: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing has to be done."""
+        return not self.fix
+
+    def line(self) -> str:
+        """For people; the fix in a line of its own."""
+        if self.ok:
+            return f"ok    {self.name}: {self.detail}"
+        return f"FAIL  {self.name}: {self.detail}\n      fix: {self.fix}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {**asdict(self), "ok": self.ok}
+
+
+def environment_checks() -> Iterator[Check]:
+    """What every target needs: this Python, and the packages."""
+    yield _python()
+    yield _packages()
+
+
+def _python() -> Check:
+    low, high = _PYTHON
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if low <= sys.version_info[:2] <= high:
+        return Check("python", version)
+    wanted = f"{low[0]}.{low[1]} to {high[0]}.{high[1]}"
+    return Check("python", f"{version}, prompt flow needs {wanted}", f"use Python {wanted}")
+
+
+def _packages() -> Check:
+    wrong = [problem for need in _named_in("requirements.in") if (problem := _unmet(need))]
+    if wrong:
+        fix = f"{sys.executable} -m pip install --no-deps -r requirements.txt"
+        return Check("packages", "; ".join(wrong), fix)
+    return Check("packages", "as requirements.in names them")
+
+
+def _named_in(file: str) -> Iterator[Requirement]:
+    for line in (REPOSITORY / file).read_text(encoding="utf-8").splitlines():
+        requirement = line.split("#")[0].strip()
+        if requirement:
+            yield Requirement(requirement)
+
+
+def _unmet(need: Requirement) -> str:
+    if need.marker and not need.marker.evaluate():
+        return ""
+    try:
+        found = importlib.metadata.version(need.name)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{need.name} is missing"
+    met = need.specifier.contains(found, prereleases=True)
+    return "" if met else f"{need.name} is {found}, not {need.specifier}"

@@ -1,0 +1,159 @@
+"""Files that appear complete or not at all, and their digests."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from setup.common.errors import FixableError
+from setup.common.paths import use_umask
+
+_BLOCK = 1 << 20
+_DRAFT = ".partial"
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@contextmanager
+def replace_together(*paths: Path) -> Iterator[tuple[BinaryIO, ...]]:
+    """Files open for writing that take their names only when the block ends well.
+
+    When it does not, whatever stood at the paths before still stands there, and nothing is left.
+    The drafts have names of their own, so two commands at once never write into one file.
+    """
+    drafts = [draft_beside(path) for path in paths]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with ExitStack() as stack:
+            files = tuple(stack.enter_context(path.open("xb", buffering=_BLOCK)) for path in drafts)
+            yield files
+        for source, target in zip(drafts, paths, strict=True):
+            source.replace(target)
+    finally:
+        for path in drafts:
+            path.unlink(missing_ok=True)
+
+
+def draft_beside(path: Path) -> Path:
+    """A name for a draft of ``path`` that no other command has."""
+    return path.with_name(f".{path.name}.{uuid4().hex[:12]}{_DRAFT}")
+
+
+def drafts_beside(path: Path) -> list[Path]:
+    """The drafts of ``path`` that commands left which were killed."""
+    return list(path.parent.glob(f".{path.name}.*{_DRAFT}"))
+
+
+@contextmanager
+def fixable_write(folder: Path, elsewhere: str) -> Iterator[None]:
+    """Say what could not be written to ``folder``; ``elsewhere`` is the option that names another.
+
+    Raises:
+        FixableError: A full disk, a missing right, a file where a folder should be.
+    """
+    try:
+        yield
+    except OSError as error:
+        first = "free disk space there" if error.errno in _NO_ROOM else "make it a folder of yours"
+        raise FixableError(
+            f"cannot write to {folder}: {error.strerror or error}", f"{first}, or {elsewhere}"
+        ) from None
+
+
+@contextmanager
+def fixable_read(name: Path | str) -> Iterator[None]:
+    """Say what of the source ``name`` could not be read.
+
+    Raises:
+        FixableError: A missing right, a broken disk or file.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FixableError(
+            f"cannot read {error.filename or name}: {error.strerror or error}",
+            "make it readable, then the same command again",
+        ) from None
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_folder(folder: Path) -> str:
+    """SHA-256 (hex) of the names and bytes of a folder's files, those of hidden names left out."""
+    digest = hashlib.sha256()
+    for path in sorted(visible_files(folder)):
+        name = path.relative_to(folder).as_posix()
+        digest.update(f"{name}\0{sha256_file(path)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Every file under a folder but those whose name, or a folder's on the way, is hidden."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            path = Path(parent, name)
+            if not name.startswith(".") and path.is_file():
+                yield path
+
+
+@contextmanager
+def draft_of(target: Path) -> Iterator[Path]:
+    """A path to write a file or folder to, which becomes ``target`` when the block succeeds.
+
+    It lies beside ``target``, so that the move is a rename. When the block fails, nothing is left
+    and what was at ``target`` stays.
+
+    Raises:
+        FixableError: The block or the move failed with an OSError: disk full, not writable.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        room_for = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
+        with _cleaned_up_when_ended(), room_for as room:
+            draft = Path(room) / target.name
+            yield draft
+            use_umask(draft)
+            if target.is_dir():  # a folder with content cannot be renamed over
+                target.rename(Path(room) / "replaced")
+            draft.replace(target)
+    except OSError as error:
+        raise cannot_write(target, error.strerror or str(error)) from None
+
+
+@contextmanager
+def _cleaned_up_when_ended() -> Iterator[None]:
+    """Let SIGTERM, which `kill` and service managers send, end the block as an exception does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def cannot_write(target: Path, reason: str) -> FixableError:
+    """The failure of every export that finds no room or no permission."""
+    return FixableError(
+        f"cannot write {target}: {reason}",
+        f"free disk space, or make {target.parent} a folder you can write to",
+    )

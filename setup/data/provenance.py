@@ -1,0 +1,135 @@
+"""What every later step works on: a split that `data` made of the very source the recipe names."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from setup.common.errors import FixableError
+from setup.common.files import fixable_read, sha256_file
+
+from .claim import free_folder
+from .manifest import Note, describes, digests, read_note, source_sha256, write_note
+from .plan import SAMPLE, DataPlan
+
+AGAIN = "python -m setup data"
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """A train or test file, and what it was made from.
+
+    Attributes:
+        file: JSONL, one conversation a line.
+        source: What the recipe calls the source.
+        facts: The source for a record: its name, SHA-256 and commit.
+        remarks: What is not as one would expect.
+    """
+
+    file: Path
+    source: str
+    facts: dict[str, Any]
+    remarks: tuple[str, ...] = field(default=())
+
+    def __str__(self) -> str:
+        said = [f"{self.source}: {_rows(self.file)} rows of {self.file}", *self.remarks]
+        return "; ".join(said)
+
+
+def prepared_split(
+    plan: DataPlan, part: Literal["train", "test"], again: str = AGAIN, then: str = ""
+) -> PreparedSplit:
+    """The train or the test file of the plan, proved to be of its source and its options.
+
+    Args:
+        plan: What the recipe names.
+        part: Which file.
+        again: The command that prepares it anew.
+        then: What a fix says after that command, such as ", then python -m setup finetune".
+
+    Raises:
+        FixableError: There is none, or it was made of something else.
+    """
+    file = plan.paths.train if part == "train" else plan.paths.test
+    if not file.is_file():
+        raise FixableError(f"no {part} split at {file}", again + then)
+    if plan.kind == SAMPLE:
+        return PreparedSplit(file, SAMPLE, {"source": SAMPLE}, _beside_the_sample(plan))
+    note = read_note(plan.paths)
+    if note is None:
+        free = shlex.quote(str(free_folder(plan.out)))
+        raise FixableError(
+            f"nothing says what {file} was made from: `data` leaves {plan.paths.manifest.name} "
+            "beside its files",
+            f"{again} --set data.out={free}, and go on as it says",
+        )
+    if not describes(note, plan):
+        raise FixableError(f"{plan.out} holds {_difference(note, plan)}", again + then)
+    with fixable_read(plan.source):
+        remarks = _check_source(note, plan, file, again + then)
+    return PreparedSplit(file, str(note["source"]), _facts(note), remarks)
+
+
+def describe_copy(plan: DataPlan, split: PreparedSplit) -> None:
+    """Write the manifest for a copy of the train file, for another machine: no path of this one."""
+    facts = split.facts | {"source": split.facts["source"].rstrip("/").rpartition("/")[2]}
+    digests_of_copy = {plan.paths.train.name: sha256_file(split.file)}
+    plan.out.mkdir(parents=True, exist_ok=True)
+    write_note(plan, facts | {"sha256": digests_of_copy})
+
+
+def _check_source(note: Note, plan: DataPlan, file: Path, again: str) -> tuple[str, ...]:
+    remarks = []
+    is_local = os.path.isabs(str(note["path"]))  # noqa: PTH117 - a folder that is gone has no kind
+    if is_local and not os.path.lexists(plan.source):
+        remarks.append(f"{plan.source} itself is not there any more")
+    elif is_local and source_sha256(plan) != note.get("source_sha256"):
+        raise FixableError(f"{plan.source} was changed after {file} was made from it", again)
+    if digests(note).get(file.name) != sha256_file(file):
+        remarks.append("edited since `data` wrote it")
+    return tuple(remarks)
+
+
+def _facts(note: Note) -> dict[str, Any]:
+    names = ("source", "source_sha256", "revision")
+    return {name: note[name] for name in names if note.get(name)}
+
+
+def _difference(note: Note, plan: DataPlan) -> str:
+    """What the files were made from, and what the recipe says."""
+    source = note.get("source")
+    if source is None:
+        return "data that an earlier version prepared"
+    if source != plan.source:
+        return f"the data of {source}, the recipe says {plan.source}"
+    given = note.get("options")
+    made: dict[str, Any] = given if isinstance(given, dict) else {}
+    now = {name: getattr(plan, name) for name in made if hasattr(plan, name)}
+    other = [name for name in now if now[name] != made[name]]
+    if not other:
+        return f"the data of another {source} ({note.get('path')})"
+    said = ", ".join(f"data.{name}={made[name]}, the recipe says {now[name]}" for name in other)
+    return f"the data of {source} with {said}"
+
+
+def _beside_the_sample(plan: DataPlan) -> tuple[str, ...]:
+    """A word for one who prepared data of their own, and now does not name it."""
+    own = DataPlan(source="own", out=plan.out)
+    note = read_note(own.paths)
+    source = (note or {}).get("source")
+    if not source or not own.paths.train.is_file():
+        return ()
+    option = shlex.quote(f"data.source={source}")
+    return (f"not the data of {source} in {plan.out}, which --set {option} takes",)
+
+
+def _rows(file: Path) -> int:
+    rows, last = 0, b"\n"
+    with file.open("rb") as lines:
+        while block := lines.read(_BLOCK):
+            rows, last = rows + block.count(b"\n"), block[-1:]
+    return rows + (last != b"\n")

@@ -1,0 +1,1 @@
+"""Sources of rows: a file, a folder, a data set of the hub."""

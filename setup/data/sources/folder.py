@@ -1,0 +1,203 @@
+"""A folder as a data set: laid out as the hub has it, or left by `save_to_disk`.
+
+The layout alone is taken from `datasets`, which knows splits, configurations and the README's
+`configs`. Files of JSON and Parquet are read by our own readers, row by row and as they are:
+`datasets` would give all rows one type, and would keep a copy in the home folder.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from setup.common.errors import FixableError
+from setup.common.files import visible_files
+from setup.data.convert import iterate_dataset
+from setup.data.plan import DEFAULT_CONFIG, FILE_SUFFIXES
+
+from .any_source import open_file
+from .hub import SPLIT_NAME, choose_split, load_splits, no_slice, take
+from .lines import count_lines
+from .records import Record, Source, numbered, readable
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of one configuration by split; ``loaded`` instead where `datasets` reads them."""
+
+    path: Path
+    files: dict[str, list[Path]] = field(default_factory=dict)
+    loaded: dict[str, Dataset] = field(default_factory=dict)
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits."""
+        return list(self.files or self.loaded)
+
+
+def open_folder(path: Path, config: str | None, split: str) -> Source:
+    """A folder laid out like a data set of the hub, or left by ``save_to_disk``.
+
+    Raises:
+        FixableError: no data in it, or no such configuration or slice.
+    """
+    notes: Counter[str] = Counter()
+    folder = _saved(path) or _laid_out(path, config, notes)
+    chosen = choose_split(str(path), folder.splits, split, config)
+    named = dict.fromkeys(SPLIT_NAME.findall(chosen))
+    others = [name for name in folder.splits if name not in named]
+    beside = f", not {', '.join(others)}" if others and "all" not in named else ""
+    notes[f"read from {path}: {chosen}{beside}"] = 0
+    if folder.loaded:
+        dataset = take(folder.loaded, chosen)
+        batches = numbered(str(path), iterate_dataset(dataset))
+        return Source(readable(str(path), batches), len(dataset), notes=notes)
+    return Source(_chosen_rows(folder, chosen, notes), None, notes=notes)
+
+
+def _saved(path: Path) -> Folder | None:
+    """What ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` left, None of other folders."""
+    if not any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        return None
+    import datasets  # noqa: PLC0415
+
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FixableError(
+            f"{path} is not whole as save_to_disk leaves it ({error})", "save it again"
+        ) from None
+    if isinstance(loaded, datasets.DatasetDict):
+        return Folder(path, loaded={str(name): loaded[name] for name in loaded})
+    return Folder(path, loaded={str(loaded.split or "train"): loaded})
+
+
+def _laid_out(path: Path, config: str | None, notes: Counter[str]) -> Folder:
+    from datasets.load import LocalDatasetModuleFactory  # noqa: PLC0415
+
+    try:
+        module = LocalDatasetModuleFactory(str(path)).get_module()
+    except (OSError, ValueError, TypeError) as error:
+        raise FixableError(
+            f"no data set in folder {path} ({error})",
+            fix=f"put files there ({', '.join(FILE_SUFFIXES)}), or correct data.source",
+        ) from None
+    found = module.builder_configs_parameters
+    configs = {part.name: part for part in found.builder_configs or []}
+    name = _choose_config(path, list(configs), config, found.default_config_name)
+    others = ", ".join(other for other in configs if other != name)
+    if others:
+        notes[f"config of {path}: {name}, not {others}"] = 0
+    files = _files(path, configs[name])
+    suffixes = {file.suffix.lower() for split in files.values() for file in split}
+    if not suffixes <= set(FILE_SUFFIXES) or getattr(configs[name], "field", None):
+        return Folder(path, loaded=load_splits(str(path), name))
+    _note_unread(path, [file for split in files.values() for file in split], configs, notes)
+    return Folder(path, files)
+
+
+def _files(path: Path, config: Any) -> dict[str, list[Path]]:
+    """The files of a configuration, by split; the README has patterns for them."""
+    import datasets  # noqa: PLC0415
+
+    given = config.data_files or {}
+    if hasattr(given, "resolve"):
+        try:
+            given = given.resolve(str(path / (config.data_dir or "")), datasets.DownloadConfig())
+        except OSError as error:
+            fix = f"correct the configs in {path / 'README.md'}"
+            raise FixableError(f"config {config.name} of {path}: {error}", fix) from None
+    return {str(split): [Path(str(file)) for file in files] for split, files in given.items()}
+
+
+def _note_unread(
+    path: Path, read: list[Path], configs: dict[str, Any], notes: Counter[str]
+) -> None:
+    """Say which files that look like data belong to no split."""
+    if len(configs) > 1:
+        return
+    known = {file.resolve() for file in read}
+    unread = [
+        str(file.relative_to(path))
+        for file in visible_files(path)
+        if file.suffix.lower() in FILE_SUFFIXES and file.resolve() not in known
+    ]
+    if unread:
+        notes[f"not read, for no split has them: {', '.join(sorted(unread)[:5])}"] = 0
+
+
+def _choose_config(
+    source: Path | str, configs: Sequence[str], config: str | None, default: str | None
+) -> str:
+    if config in configs:
+        return str(config)
+    if config in {None, DEFAULT_CONFIG}:
+        if len(configs) == 1:
+            return configs[0]
+        if default in configs:
+            return str(default)
+    raise FixableError(
+        f"dataset {source} has nothing in config {config}, only: {', '.join(configs)}",
+        fix=f"--set data.config={next(iter(configs), DEFAULT_CONFIG)}",
+    )
+
+
+def _chosen_rows(folder: Folder, split: str, notes: Counter[str]) -> Iterator[list[Record]]:
+    """The rows of a slice, from the files of its splits."""
+    for name, begin, end in _ranges(folder, split):
+        yield from _between(_rows_of_split(folder, name, notes), begin, end)
+
+
+def _rows_of_split(folder: Folder, name: str, notes: Counter[str]) -> Iterator[list[Record]]:
+    for file in folder.files[name]:
+        source = open_file(file, _shown(folder.path, file))
+        yield from source.batches
+        notes.update(source.notes)
+
+
+def _shown(folder: Path, file: Path) -> str:
+    try:
+        return file.relative_to(folder.resolve()).as_posix()
+    except ValueError:
+        return file.name
+
+
+def _ranges(folder: Folder, split: str) -> list[tuple[str, int, int | None]]:
+    """Splits to read, each from row ``begin`` to before ``end``."""
+    import datasets  # noqa: PLC0415
+
+    if split.strip() == "all":
+        return [(name, 0, None) for name in folder.splits]
+    if "[" not in split:
+        return [(name, 0, None) for name in SPLIT_NAME.findall(split)]
+    lengths = {
+        name: sum(map(_length, folder.files[name]))
+        for name in dict.fromkeys(SPLIT_NAME.findall(split))
+    }
+    try:
+        absolute = datasets.ReadInstruction.from_spec(split).to_absolute(lengths)
+    except (ValueError, AssertionError) as error:
+        raise no_slice(str(folder.path), folder.splits, split, None, f"; {error}") from None
+    return [(part.splitname, part.from_, part.to) for part in absolute]
+
+
+def _length(file: Path) -> int:
+    total = open_file(file).total
+    return count_lines(file) if total is None else total
+
+
+def _between(
+    batches: Iterable[list[Record]], begin: int, end: int | None
+) -> Iterator[list[Record]]:
+    passed = 0
+    for batch in batches:
+        if end is not None and passed >= end:
+            return
+        yield batch[max(0, begin - passed) : None if end is None else max(0, end - passed)]
+        passed += len(batch)

@@ -1,0 +1,266 @@
+"""What is trained on, what is held out of it, and the general text nothing is trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from setup.common import console
+from setup.common.console import TASK
+from setup.common.errors import FixableError
+from setup.common.paths import REPOSITORY
+from setup.finetune.examples.mask import Example, TooLongError, render_example
+from setup.finetune.examples.render import (
+    Message,
+    NotTrainableError,
+    RefusedByTemplateError,
+    Renderer,
+)
+from setup.finetune.run.progress import say
+from setup.recipe.local import Finetune
+
+GENERAL_TEXT = REPOSITORY / "data" / "general" / "text.jsonl"
+_LARGEST_SHARE_HELD_OUT = 0.2
+_AGAIN = "python -m setup data"
+_ADD_ROWS = f"add conversations to data.source, then {_AGAIN}"
+_FOLD = "--set model.system_role=fold"
+# Any day: held-out rows of two runs are compared as they would have been rendered on this one.
+_SOME_DAY = datetime(2000, 1, 1)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Conversations of the train split: those trained on, and those held out of it.
+
+    ``context_only`` more were left out, for all their answers have weight 0.
+    """
+
+    train: list[list[Message]]
+    held_out: list[list[Message]]
+    context_only: int = 0
+
+    def remarks(self) -> Iterator[str]:
+        """Lines about what its reader would not expect."""
+        if self.context_only:
+            yield (
+                f"{_count(self.context_only)} left out, whose answers all have weight 0: nothing "
+                "in them is to be learnt"
+            )
+        known = {_canonical(row) for row in self.train}
+        if repeated := sum(_canonical(row) in known for row in self.held_out):
+            yield (
+                f"{repeated} of the {len(self.held_out)} held-out conversations are trained on as "
+                "well, for the train split repeats them: their loss tells nothing"
+            )
+
+
+def read_split(path: Path, settings: Finetune) -> Split:
+    """The train split with ``held_out_rows`` of it (a fifth at most) set aside.
+
+    Which ones follows from their own text and the seed, so that adding rows moves few others.
+
+    Raises:
+        FixableError: No file, a row that is no conversation, a weight other than 0 and 1, or fewer
+            than two different rows with something to learn.
+    """
+    everything = list(_read_rows(path))
+    rows = [row for row in everything if _teaches(row)]
+    if len(rows) < 2:
+        dropped = len(everything) - len(rows)
+        others = f", and {dropped} whose answers all have weight 0" if dropped else ""
+        what = f"{path} has {len(rows)} conversations{others}, needed are 2 or more"
+        raise FixableError(what, _ADD_ROWS)
+    if len({_canonical(row) for row in rows}) < 2:
+        what = f"{path} has the same conversation {len(rows)} times, needed are 2 different ones"
+        raise FixableError(what, _ADD_ROWS)
+    count = max(1, min(settings.held_out_rows, int(len(rows) * _LARGEST_SHARE_HELD_OUT)))
+    ranked = sorted(range(len(rows)), key=lambda row: _rank(rows[row], settings.seed))
+    chosen = set(ranked[:count])
+    return Split(
+        [row for number, row in enumerate(rows) if number not in chosen],
+        [rows[number] for number in sorted(chosen)],
+        len(everything) - len(rows),
+    )
+
+
+def _teaches(row: list[Message]) -> bool:
+    """Whether an answer is to be learnt; one without any answer is refused later, by name."""
+    weights = [turn.get("weight", 1) for turn in row if turn["role"] == "assistant"]
+    return any(weights) or not weights
+
+
+def _canonical(row: list[Message]) -> str:
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _count(conversations: int) -> str:
+    return f"{conversations} conversation" + ("s" if conversations > 1 else "")
+
+
+def _rank(messages: list[Message], seed: int) -> str:
+    text = json.dumps([seed, messages], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_rows(path: Path) -> Iterator[list[Message]]:
+    try:
+        # Not splitlines: U+2028 and its like, which a conversation may have, end no line of JSON.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise FixableError(f"no train split at {path}", _AGAIN) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FixableError(f"cannot read {path}: {error}", _AGAIN) from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _messages(f"{path}:{number}", line)
+
+
+def _messages(where: str, line: str) -> list[Message]:
+    try:
+        messages = json.loads(line)["messages"]
+        pairs = [(message["role"], message["content"]) for message in messages]
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise FixableError(f"{where} is no JSON object with messages", _AGAIN) from None
+    if not pairs or not all(isinstance(part, str) for pair in pairs for part in pair):
+        raise FixableError(f"{where} has a message whose role or content is no text", _AGAIN)
+    return [
+        {"role": message["role"], "content": message["content"]}
+        | _weight(f"{where}, message {number}", message)
+        for number, message in enumerate(messages, start=1)
+    ]
+
+
+def _weight(where: str, message: dict[str, Any]) -> dict[str, int]:
+    """The weight of a message where it is 0 on an answer: everything else is as without one."""
+    weight = message.get("weight")
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if weight is not None and not (is_number and weight in (0, 1)):
+        raise FixableError(
+            f"{where} has weight {json.dumps(weight)[:40]}, not 0 or 1",
+            f"give an answer weight 0 (not learnt) or 1 in data.source, then {_AGAIN}",
+        )
+    if message["role"] == "assistant":
+        return {"weight": 0} if weight == 0 else {}
+    if weight:
+        raise FixableError(
+            f"{where} has weight 1, but only answers are learnt and this is the "
+            f"{message['role']}'s",
+            f"take the weight away in data.source, then {_AGAIN}",
+        )
+    return {}
+
+
+def fold_system(rows: Sequence[list[Message]]) -> list[list[Message]]:
+    """``rows`` with each system message put before the first user turn, as the chat flow does it
+    for models without a system role.
+    """
+    folded = []
+    for row in rows:
+        if len(row) > 1 and row[0]["role"] == "system":
+            text = f"{row[0]['content']}\n\n{row[1]['content']}"
+            folded.append([{**row[1], "content": text}, *row[2:]])
+        else:
+            folded.append(row)
+    return folded
+
+
+def rows_sha256(
+    rows: Sequence[list[Message]], examples: Sequence[Example], renderer: Renderer, max_tokens: int
+) -> str:
+    """Of tokens and labels: the losses of two runs compare only where this is equal.
+
+    ``examples`` are what ``make_examples`` made of ``rows``. Where their template prints the date
+    they are rendered once more, of one day for all runs.
+    """
+    if renderer.prints_date:
+        examples, _ = _render_all(rows, renderer.at(_SOME_DAY), max_tokens)
+    content = json.dumps([[example.ids, example.labelled] for example in examples])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def make_examples(
+    rows: Sequence[list[Message]], renderer: Renderer, max_tokens: int, part: str
+) -> list[Example]:
+    """``rows`` as examples; what is left out, of rows or of a row, is counted in one line each.
+
+    Raises:
+        FixableError: None is left.
+    """
+    with console.progress_bar(f"Reading the {part} part", len(rows)) as bar:
+        examples, refusals = _render_all(
+            rows, renderer, max_tokens, lambda done: bar.update(TASK, completed=done)
+        )
+    if not examples:
+        raise _nothing_left(refusals, renderer, part)
+    of_part = f"of {len(rows)} conversations of the {part} part"
+    if refusals:
+        say(f"{len(refusals)} {of_part} left out; the first, {_explain(refusals[0])}")
+    if shortened := sum(example.shortened for example in examples):
+        say(f"{shortened} {of_part} lost their oldest turns: finetune.max_tokens={max_tokens}")
+    if unheard := sum(example.without_system for example in examples):
+        say(f"{unheard} {of_part} lost their system message: the template drops it; {_FOLD}")
+    return examples
+
+
+Refusal = tuple[list[Message], NotTrainableError]
+
+
+def _render_all(
+    rows: Sequence[list[Message]],
+    renderer: Renderer,
+    max_tokens: int,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> tuple[list[Example], list[Refusal]]:
+    examples, refusals = [], []
+    for number, row in enumerate(rows, start=1):
+        try:
+            examples.append(render_example(row, renderer, max_tokens))
+        except NotTrainableError as error:
+            refusals.append((row, error))
+        on_progress(number)
+    return examples, refusals
+
+
+def _explain(refusal: Refusal) -> str:
+    row, error = refusal
+    return f"{row[0]['content'][:40]!r}: {error}"
+
+
+def _nothing_left(refusals: list[Refusal], renderer: Renderer, part: str) -> FixableError:
+    """The error for rows that were all refused, with what helps against the commonest reason."""
+    (kind, _), *_ = Counter(type(error) for _, error in refusals).most_common(1)
+    alike = [refusal for refusal in refusals if type(refusal[1]) is kind]
+    row, error = alike[0]
+    fix = error.fix or f"prepare other data: {_AGAIN}"
+    lengths = [error.tokens for _, error in alike if isinstance(error, TooLongError)]
+    if lengths:
+        fix = f"raise finetune.max_tokens: {max(lengths)} is enough for all of them"
+    elif isinstance(error, RefusedByTemplateError) and _takes_folded(row, renderer):
+        fix = f"{_FOLD}: the system message goes before the first question"
+    return FixableError(
+        f"no conversation of the {part} part can be used ({_explain(alike[0])})", fix
+    )
+
+
+def _takes_folded(row: list[Message], renderer: Renderer) -> bool:
+    """Whether the template refuses ``row`` for its system message alone."""
+    try:
+        return row[0]["role"] == "system" and bool(renderer.text(fold_system([row])[0]))
+    except RefusedByTemplateError:
+        return False
+
+
+def general_examples(tokenizer: Any, max_tokens: int) -> list[Example]:
+    """Paragraphs of general prose, every token labelled: what a narrow run must not destroy."""
+    examples = []
+    for line in GENERAL_TEXT.read_text(encoding="utf-8").splitlines():
+        ids = tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"]
+        ids = list(ids)[:max_tokens]
+        examples.append(Example(ids, list(range(1, len(ids)))))
+    return examples

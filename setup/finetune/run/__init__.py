@@ -1,0 +1,1 @@
+"""A fine-tuning run: begun, watched, resumed, finished."""

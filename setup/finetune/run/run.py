@@ -1,0 +1,176 @@
+"""A fine-tuning run from recipe to adapter, resumed where it was left and finished only once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from setup.common import console
+from setup.common.errors import FixableError
+from setup.common.files import sha256_file
+from setup.common.paths import finetune_folder, read_json, use_umask, without_home
+from setup.data import PreparedSplit
+from setup.recipe.local import Recipe
+from setup.serve.engine_process import takes_long_factors
+from setup.weights.adapter import CONFIG, WEIGHTS
+from setup.weights.base import Base
+from setup.weights.fetch import model_path
+
+_FORMAT = 2  # raise it when a change of code makes other weights of the same recipe
+# How it is run, not what comes out.
+_NOT_IN_FINGERPRINT = {"threads", "save_every"}
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finished run; ``result`` is the content of its result.json."""
+
+    folder: Path
+    changed: bool
+    result: dict[str, Any]
+
+
+def run_folder(recipe: Recipe, base_sha256: str, train: Path) -> tuple[Path, str]:
+    """The folder of the run that ``recipe`` describes, and its fingerprint (64 hex digits).
+
+    Equal settings, base model and train split make the same run, which is therefore found again.
+    """
+    if not train.is_file():
+        raise FixableError(f"no train split at {train}", "python -m setup data")
+    content = {
+        "format": _FORMAT,
+        "finetune": recipe.finetune.model_dump(exclude=_NOT_IN_FINGERPRINT),
+        "system_role": recipe.model.system_role,
+        "base": base_sha256,
+        "train": sha256_file(train),
+    }
+    if takes_long_factors(model_path(recipe.model), recipe.model.context_window):
+        content["rope"] = "long"
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return finetune_folder(f"{recipe.name}-{digest[:12]}"), digest
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The result of a finished run whose adapter is still there."""
+    result = read_json(folder / "result.json")
+    return (
+        result
+        if result and all((folder / "adapter" / name).is_file() for name in (CONFIG, WEIGHTS))
+        else None
+    )
+
+
+def finetune(recipe: Recipe, base: Base, split: PreparedSplit) -> Finetuned:
+    """Fine-tune ``base`` on the train split as ``recipe.finetune`` says, or find it done.
+
+    Works alone and as one of several processes of ``torchrun``. A run that was stopped or killed
+    goes on from its last whole checkpoint.
+
+    Raises:
+        FixableError: No usable data or model, no room to write, a loss that is no number.
+        KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
+    """
+    folder, fingerprint = run_folder(recipe, base.sha256, split.file)
+    with _sole_owner(folder):
+        done = finished(folder)
+        if done:
+            return Finetuned(folder, False, done)
+        prepare_process()
+        from setup.finetune.compute.precision import enough_memory  # noqa: PLC0415 - seconds of import
+        from setup.finetune.run.attempt import Session  # noqa: PLC0415
+
+        with enough_memory():
+            session = Session(recipe, base, split.file, folder)
+            console.err.print(f"fine-tuning: on {split}", markup=False)
+            outcome = session.train()
+        outcome["data"] = split.facts | outcome["data"]
+        result = {"fingerprint": fingerprint, **outcome}
+        if session.is_first:
+            used = recipe.model_copy(update={"finetune": session.plan.settings})
+            _finish(folder, used, session.tokenizer, result)
+        return Finetuned(folder, True, result)
+
+
+def _sole_owner(folder: Path) -> AbstractContextManager[Any]:
+    """One process at a time, or the processes of one ``torchrun``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise FixableError(
+            f"cannot write to {folder}: {error.strerror}",
+            "set FINETUNE_PHI_HOME to a folder of your own",
+        ) from None
+    return nullcontext() if "RANK" in os.environ else _waiting_for(f"{folder}.lock")
+
+
+@contextmanager
+def _waiting_for(path: str) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.err.print(f"another process runs this; waiting for {path}", markup=False)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def prepare_process() -> None:
+    """What must be known before torch is loaded.
+
+    Threads that spin for long while they wait for each other make a step ten times slower as soon
+    as one other program wants a core; threads that never spin make it a fifth slower always.
+
+    One process uses one GPU: several need ``torchrun``. Without it the Trainer would copy the
+    model to all of them in every step, which fused layers do not survive.
+    """
+    if "RANK" not in os.environ:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def _finish(folder: Path, recipe: Recipe, tokenizer: Any, result: dict[str, Any]) -> None:
+    """Put adapter, tokenizer and recipe in their places; result.json comes last and says so.
+
+    ``recipe`` is with the settings that were used, where they are not those that were given.
+    """
+    if not math.isfinite(result["held_out_loss_after"]):
+        raise FixableError("the held-out loss is not a number", "lower finetune.learning_rate")
+    try:
+        shutil.rmtree(folder / "adapter", ignore_errors=True)
+        shutil.copytree(folder / "best", folder / "adapter")
+        use_umask(folder / "adapter")
+        tokenizer.save_pretrained(str(folder / "tokenizer"))
+        text = yaml.safe_dump(without_home(recipe.model_dump(mode="json")), sort_keys=False)
+        (folder / "recipe.yaml").write_text(text, encoding="utf-8", newline="\n")
+        draft = folder / "result.json.partial"
+        text = json.dumps(without_home(result), indent=2) + "\n"
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.replace(folder / "result.json")
+    except OSError as error:
+        raise FixableError(
+            f"cannot write the result to {folder}: {error.strerror or error}",
+            "free disk space, then the same command again",
+        ) from None
+    for path in [folder / "best", *folder.glob("checkpoint-*")]:
+        shutil.rmtree(path, ignore_errors=True)
+    (folder / "begun.json").unlink(missing_ok=True)

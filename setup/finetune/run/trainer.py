@@ -1,0 +1,139 @@
+"""transformers' Trainer with our batches, and checkpoints that are sealed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+
+from setup.common.errors import FixableError
+from setup.finetune.compute.collate import collate
+from setup.finetune.compute.schedule import rate_share
+from setup.finetune.examples.mask import Example
+from setup.finetune.run.checkpoints import seal_checkpoint
+from setup.recipe.local import Finetune
+
+
+class AnswerTrainer(Trainer):  # type: ignore[misc]
+    """Trains on ``batches`` of row numbers in their order; ``last_loss`` is the last step's.
+
+    Its public use is ``train(resume_from_checkpoint=…)``. Raises FixableError for a loss that is
+    no number and for a checkpoint that cannot be written.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        arguments: TrainingArguments,
+        examples: Sequence[Example],
+        batches: list[list[int]],
+    ) -> None:
+        self._rows = _Rows(examples)
+        super().__init__(model, arguments, data_collator=collate, train_dataset=self._rows)
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        self._batches = batches
+        self._schedule: LambdaLR | None = None
+        self.last_loss = math.nan
+        self._loss = torch.zeros(())
+
+    def get_train_dataloader(self) -> Any:
+        """The planned batches, dealt out in turn to the processes.
+
+        Not by accelerate, which leaves out batches of fewer rows than the others.
+        """
+        mine = self._batches[self.args.process_index :: self.args.world_size]
+        return DataLoader(self._rows, batch_sampler=mine, collate_fn=collate)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """The rate of ``rate_share`` in place of the library's, whose first step is at zero."""
+        if self._schedule is None:
+            share = partial(
+                rate_share, warmup_steps=int(self.args.warmup_steps), steps=num_training_steps
+            )
+            self._schedule = LambdaLR(optimizer or self.optimizer, share)
+        self.lr_scheduler = self._schedule
+        return self._schedule
+
+    def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        """One forward and backward pass; refuses to go on from a loss that is no number.
+
+        Each pass gives its share of the step's loss: over the accumulated ones they add up.
+        """
+        loss: torch.Tensor = super().training_step(*arguments, **options)
+        self._loss = self._loss.to(loss) + loss
+        if not self.accelerator.sync_gradients:
+            return loss
+        self.last_loss = float(self.accelerator.reduce(self._loss, "mean"))
+        self._loss = torch.zeros(())
+        if not math.isfinite(self.last_loss):
+            raise FixableError(
+                f"the loss is {self.last_loss} at step {self.state.global_step + 1}",
+                "a lower finetune.learning_rate, or finetune.precision=fp32; then run it again",
+            )
+        return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                seal_checkpoint(folder)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = str(error).strip().splitlines()[0]
+            if not isinstance(error, OSError):  # what torch says of a full disk is a riddle
+                reason = f"a file of it could not be written to its end ({reason})"
+            raise FixableError(
+                f"cannot write the checkpoint {folder}: {reason}",
+                "free disk space or set FINETUNE_PHI_HOME to a folder with room, and run it again",
+            ) from None
+
+
+def trainer_arguments(settings: Finetune, folder: Path, steps: int) -> TrainingArguments:
+    """The Trainer's arguments for ``steps`` steps of ``settings``, quiet and with no reporters."""
+    # Left to itself, accelerate takes processes without a GPU for strangers to each other.
+    several_cpus = "RANK" in os.environ and not torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_rows,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.clip,
+        optim="adamw_torch_fused",
+        activation_checkpointing=settings.checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        seed=settings.seed,
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        logging_strategy="no",
+        disable_tqdm=True,
+        report_to=[],
+        remove_unused_columns=False,
+        use_cpu=several_cpus,
+        ddp_backend="gloo" if several_cpus else None,
+        ddp_find_unused_parameters=False,
+    )
+
+
+class _Rows(Dataset):  # type: ignore[type-arg]
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._examples = examples
+
+    def __getitem__(self, row: int) -> Example:
+        return self._examples[row]
+
+    def __len__(self) -> int:
+        return len(self._examples)

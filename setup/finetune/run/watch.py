@@ -1,0 +1,151 @@
+"""What happens between steps: the curve, held-out loss, the best adapter, stopping, Ctrl-C."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from setup.common.errors import FixableError
+from setup.finetune.run.history import History
+from setup.finetune.run.progress import Progress
+from setup.recipe.local import Finetune
+
+if TYPE_CHECKING:
+    from setup.finetune.run.trainer import AnswerTrainer
+
+_LOG_EVERY = 5  # steps
+
+
+@dataclass
+class Interruption:
+    """Set by the first Ctrl-C or SIGTERM: the step ends, a checkpoint is kept. One more kills."""
+
+    asked: bool = False
+
+    @contextmanager
+    def listening(self, alone: bool) -> Iterator[None]:
+        """Take both signals while the block runs; one of several processes leaves them be."""
+        if not alone or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {sign: signal.signal(sign, self._ask) for sign in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sign, handler in before.items():
+                signal.signal(sign, handler)
+
+    def _ask(self, *_: int | FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@dataclass
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """``tokens`` are those of each step, prompt and answer, ``epochs`` those seen after it.
+
+    ``measure`` gives a step's losses.
+    """
+
+    settings: Finetune
+    folder: Path
+    history: History
+    progress: Progress
+    tokens: list[int]
+    epochs: list[float]
+    measure: Callable[[int], dict[str, float]]
+    interruption: Interruption
+    trainer: AnswerTrainer
+    prepared: float
+    ended: bool = False
+    _started: float = 0.0
+
+    def on_train_begin(
+        self, _: TrainingArguments, state: TrainerState, __: TrainerControl, **___: Any
+    ) -> None:
+        """The held-out loss before the first step, and the clock of a resumed run set back."""
+        self._started = time.monotonic() - (self.history.last("seconds") or self.prepared)
+        if not self.history.evaluations:
+            self._evaluate(state.global_step)
+
+    def on_step_end(
+        self, _: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any
+    ) -> None:
+        """Write the curve; evaluate and stop when it is time."""
+        step = state.global_step
+        # In the state, for a run that goes on from between two rows of the curve.
+        state.log_history.append({"loss": self.trainer.last_loss})
+        last = step == len(self.tokens)
+        if step % _LOG_EVERY == 0 or last:
+            losses = [entry["loss"] for entry in state.log_history]
+            self._add(step, loss=sum(losses) / len(losses))
+            state.log_history.clear()
+        self.progress.show(step, self.trainer.last_loss, self._rate(step))
+        if step % self.settings.evaluate_every == 0 or last:
+            self._evaluate(step)
+        self.ended = self.is_enough(step)
+        if self.ended or self.interruption.asked:
+            control.should_save = control.should_training_stop = True
+
+    def is_enough(self, step: int) -> bool:
+        """Whether the run ends with ``step``: the last one, or nothing got better for long."""
+        patience = self.settings.patience
+        return step >= len(self.tokens) or 0 < patience <= self.history.without_improvement
+
+    def _rate(self, step: int) -> float:
+        return self._tokens(step) / max(1e-9, time.monotonic() - self._started)
+
+    def _tokens(self, step: int) -> int:
+        return sum(self.tokens[:step])
+
+    def _add(self, step: int, **values: float) -> None:
+        self.history.add(
+            {
+                "step": step,
+                "epoch": round(self.epochs[step - 1], 4) if step else 0.0,
+                "seconds": round(time.monotonic() - self._started, 3),
+                "tokens": self._tokens(step),
+                **values,
+            }
+        )
+
+    def _evaluate(self, step: int) -> None:
+        with self.progress.evaluating():
+            losses = self.measure(step)
+        loss = losses["held_out_loss"]
+        if not math.isfinite(loss):
+            lower = "a lower finetune.learning_rate, or " if step else ""
+            raise FixableError(
+                f"the held-out loss is {loss} "
+                + (f"at step {step}" if step else "before training"),
+                f"{lower}finetune.precision=fp32; then run it again",
+            )
+        self._add(step, **losses)
+        self.progress.evaluated(step, loss, self._rate(step))
+        if step and self.history.best[0] == step and self._is_first:
+            self._keep_best()
+
+    @property
+    def _is_first(self) -> bool:
+        return os.environ.get("RANK", "0") == "0"
+
+    def _keep_best(self) -> None:
+        """Put this step's adapter in the place of the best one so far."""
+        draft, best = self.folder / "best.partial", self.folder / "best"
+        shutil.rmtree(draft, ignore_errors=True)
+        self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(str(draft))
+        shutil.rmtree(best, ignore_errors=True)
+        draft.rename(best)

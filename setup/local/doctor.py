@@ -1,0 +1,130 @@
+"""Doctor: everything that would fail later, found now, each with its fix."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from setup.common.checks import Check, _named_in, _unmet, environment_checks
+from setup.common.errors import FixableError
+from setup.common.paths import finetune_folder, models_folder
+from setup.common.promptflow_store import check_keyring
+from setup.local.control import LocalEndpoint, refuse_held_port
+from setup.recipe.local import Recipe
+from setup.weights.fetch import is_kept_as_it_is, model_path, verify_model
+
+_GIB = 1 << 30
+_DISK_NEEDED = 3 * _GIB  # the served model, the fine-tuned one, and checkpoints
+_MEMORY_NEEDED = 3 * _GIB  # while the recipe's model is fine-tuned; serving takes 1
+
+
+def run_checks(recipe: Recipe) -> Iterator[Check]:
+    """Every check in turn, the quick ones first."""
+    yield from environment_checks()
+    checks: list[Callable[[Recipe], Check]] = [
+        _torch,
+        _disk,
+        _memory,
+        _port,
+        _model,
+        _llama,
+        _keyring,
+    ]
+    for check in checks:
+        yield check(recipe)
+
+
+def require_healthy(recipe: Recipe) -> None:
+    """Raise FixableError, naming what is wrong, unless every check is passed."""
+    wrong = [check for check in run_checks(recipe) if not check.ok]
+    if wrong:
+        what = "; ".join(f"{check.name}: {check.detail}" for check in wrong)
+        raise FixableError(what, wrong[0].fix if len(wrong) == 1 else "python -m setup doctor")
+
+
+def _torch(_: Recipe) -> Check:
+    """By itself, for it is installed by itself: a build of the named version, whichever."""
+    wrong = [problem for need in _named_in("requirements-torch.txt") if (problem := _unmet(need))]
+    if wrong:
+        return Check("torch", "; ".join(wrong), f"{sys.executable} -m setup.install_torch")
+    return Check("torch", importlib.metadata.version("torch"))
+
+
+def _disk(recipe: Recipe) -> Check:
+    folders = models_folder(), finetune_folder(recipe.name).parent
+    free, folder = min((_free_space(folder), folder) for folder in folders)
+    detail = f"{free / _GIB:.1f} GiB free for models and checkpoints in {folder}"
+    if free >= _DISK_NEEDED:
+        return Check("disk", detail)
+    fix = f"free {_DISK_NEEDED / _GIB:.0f} GiB, or set FINETUNE_PHI_HOME to a folder with room"
+    return Check("disk", detail, fix)
+
+
+def _free_space(folder: Path) -> int:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _memory(_: Recipe) -> Check:
+    available = psutil.virtual_memory().available
+    detail = f"{available / _GIB:.1f} GiB available"
+    if available >= _MEMORY_NEEDED:
+        return Check("memory", detail)
+    return Check("memory", detail, f"close other programs, {_MEMORY_NEEDED / _GIB:.0f} GiB needed")
+
+
+def _port(recipe: Recipe) -> Check:
+    port, endpoint = recipe.endpoint.port, LocalEndpoint(recipe.endpoint.name)
+    process = endpoint.process()
+    if process:
+        running = endpoint.url.rpartition(":")[2]
+        detail = f"{running} is served by endpoint {endpoint.name} (pid {process.pid})"
+        fix = (
+            ""
+            if running == str(port)
+            else f"python -m setup stop, or --set endpoint.port={running}"
+        )
+        return Check("port", detail + (f", the recipe says {port}" if fix else ""), fix)
+    try:
+        refuse_held_port(port)
+    except FixableError as error:
+        return Check("port", error.what, error.fix)
+    return Check("port", f"{port} is free")
+
+
+def _model(recipe: Recipe) -> Check:
+    path = model_path(recipe.model)
+    if not path.is_file() and not is_kept_as_it_is(recipe.model):
+        return Check("model", f"not fetched yet: {recipe.model.source}; deploy does it")
+    try:
+        verify_model(path)
+    except FixableError as error:
+        return Check("model", error.what, error.fix)
+    return Check("model", str(path))
+
+
+def _llama(_: Recipe) -> Check:
+    try:
+        module = importlib.import_module("xllamacpp")
+    except ImportError as error:
+        needs_openmp = "libgomp" in str(error)
+        fix = (
+            "apt-get install libgomp1"
+            if needs_openmp
+            else "pip install --no-deps -r requirements.txt"
+        )
+        return Check("llama.cpp", f"cannot be loaded: {error}", fix)
+    return Check("llama.cpp", f"xllamacpp {module.__version__}")
+
+
+def _keyring(_: Recipe) -> Check:
+    try:
+        return Check("keyring", check_keyring())
+    except FixableError as error:
+        return Check("keyring", error.what, error.fix)

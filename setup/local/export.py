@@ -1,0 +1,75 @@
+"""A registered version written in the form its next reader wants."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from setup.common.console import TASK, progress_bar
+from setup.common.errors import FixableError
+from setup.common.paths import without_home
+from setup.recipe.local import Recipe
+from setup.weights.fetch import prepare_model
+
+if TYPE_CHECKING:
+    from setup.local.registry import Version
+
+
+def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
+    """Write version ``which`` ("champion" or a number) to ``out``; returns it.
+
+    ``form`` is "gguf" (base and adapter merged), "adapter" (a GGUF adapter to load beside the
+    base) or "transformers" (a folder with merged safetensors and the tokenizer).
+
+    Raises:
+        FixableError: No such version, another base, or no room.
+    """
+    os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports it: there is a bar here
+    from setup.local.registry import get_version  # noqa: PLC0415
+    from setup.local.tuned_model import refuse_other_base  # noqa: PLC0415
+    from setup.weights.adapter import read_adapter  # noqa: PLC0415 - what only this needs
+    from setup.weights.gguf_write import merge_into_gguf, write_adapter_gguf  # noqa: PLC0415
+    from setup.weights.transformers_write import write_merged_safetensors  # noqa: PLC0415
+
+    version = get_version(recipe.registry.model, which)
+    _refuse_folder(form, out)
+    base = prepare_model(recipe.model)
+    refuse_other_base(recipe, version, base)
+    adapter, target = read_adapter(version.adapter), out.expanduser().resolve()
+    with progress_bar(f"Writing version {version.number}") as bar:
+        if form == "gguf":
+            merge_into_gguf(
+                base,
+                adapter,
+                target,
+                lambda done, total: bar.update(TASK, completed=done, total=total),
+            )
+        elif form == "adapter":
+            write_adapter_gguf(base, adapter, target)
+        else:
+            _refuse_other_source(recipe, version)
+            source = recipe.finetune.base
+            served = base if source else None
+            window = recipe.model.context_window
+            write_merged_safetensors(source or base, adapter, target, served, window)
+    return version
+
+
+def _refuse_folder(form: str, out: Path) -> None:
+    """A folder is replaced only by a folder, and only one that holds a model or nothing."""
+    target = out.expanduser().resolve()
+    if not target.is_dir():
+        return
+    is_model = (target / "config.json").is_file() or not any(target.iterdir())
+    if form != "transformers" or not is_model or Path.cwd().is_relative_to(target):
+        raise FixableError(f"{target} is a folder, which would be replaced", "--out a new name")
+
+
+def _refuse_other_source(recipe: Recipe, version: Version) -> None:
+    named = recipe.finetune.base or recipe.model.source
+    if without_home(version.base_source) != without_home(named):
+        raise FixableError(
+            f"version {version.number} was trained from {version.base_source}, not {named}",
+            f"--set finetune.base={version.base_source}",
+        )

@@ -1,0 +1,186 @@
+"""The recipe of a run in Azure: ``target: azure`` in a file of ``setup/recipes``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from setup.recipe.local import Data, Finetune, Model, Name, Registry, Section
+
+# What Azure takes as names. Endpoints and deployments: a letter, then letters, digits and single
+# dashes, 3 to 32 in all: https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas
+_ASSET = re.compile(r"azureml://registries/([^/]+)/models/([^/]+)/versions/([^/]+)")
+_HUGGINGFACE = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)")
+_GUID = r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$"
+_WORKSPACE = r"^[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}$"
+_ENDPOINT = r"^([a-z][a-z0-9-]{1,30}[a-z0-9])?$"
+
+Guid = Annotated[str, Field(pattern=_GUID)]
+Workspace = Annotated[str, Field(pattern=_WORKSPACE)]
+Sku = Annotated[str, Field(pattern=r"^Standard_\w+$")]
+
+
+class RegistryAsset(NamedTuple):
+    """A version of a model in a registry of Azure ML."""
+
+    registry: str
+    name: str
+    version: str
+
+
+class Azure(Section):
+    """A place in Azure: an empty id is taken from the login, an empty name is derived.
+
+    Derived names (setup/azure/client/names.py) depend on subscription and group only, so that every
+    run finds what the one before made. ``roles`` is what the identity of endpoint and cluster may
+    do: the narrow roles that reading the model needs, or Contributor on the group as in the
+    tutorial.
+    """
+
+    subscription: Guid = ""
+    tenant: Guid = ""
+    resource_group: str = Field(pattern=r"^[\w().-]{0,89}[\w()-]$")
+    location: str = Field(pattern=r"^[a-z0-9]+$")
+    workspace: Workspace
+    hub: Workspace
+    project: Workspace
+    storage: str = Field(default="", pattern=r"^([a-z0-9]{3,24})?$")
+    key_vault: str = Field(default="", pattern=r"^([a-zA-Z][a-zA-Z0-9-]{1,22}[a-zA-Z0-9])?$")
+    registry: str = Field(default="", pattern=r"^([a-zA-Z0-9]{5,50})?$")
+    tags: dict[str, str] = Field(default_factory=dict)
+    roles: Literal["narrow", "contributor"] = "narrow"
+
+
+class AzureModel(Model):
+    """The model that is fine-tuned.
+
+    ``source`` is ``azureml://registries/R/models/NAME/versions/N``, or a Hugging Face id
+    (``OWNER/NAME``, also ``hf:OWNER/NAME``); the route ``own`` also takes what the local target
+    takes, with ``file``, ``sha256`` and ``precision`` as there.
+    """
+
+    @property
+    def asset(self) -> RegistryAsset | None:
+        """The registry's model, None where the source is something else."""
+        match = _ASSET.fullmatch(self.source)
+        return RegistryAsset(*match.groups()) if match else None
+
+    @property
+    def huggingface_id(self) -> str:
+        """OWNER/NAME on the Hugging Face hub, empty where the source is something else."""
+        match = _HUGGINGFACE.fullmatch(self.source)
+        return match[1] if match else ""
+
+    @property
+    def name(self) -> str:
+        """The model without where it comes from and which version, as lifecycle tables name it."""
+        return self.asset.name if self.asset else self.source.rpartition("/")[2]
+
+
+class Compute(Section):
+    """The cluster that fine-tunes: 0 to ``nodes`` machines, gone after ``idle_seconds``."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{1,30}[a-z0-9]$")
+    sku: Sku
+    nodes: int = Field(default=1, ge=1, le=100)
+    idle_seconds: int = Field(default=120, ge=60)
+
+
+class AzureFinetune(Section):
+    """The fine-tuning of the model.
+
+    ``route: catalog`` runs the pipeline component of the model catalog, ``inputs`` by the names of
+    the component's own inputs; ``route: own`` runs our trainer as a command job, with the values
+    of the local target in ``trainer``. A job that runs longer than ``max_hours`` is cancelled.
+    """
+
+    route: Literal["catalog", "own"]
+    component_registry: str = ""
+    component: str = ""
+    component_version: str = ""
+    compute: Compute
+    max_hours: float = Field(gt=0, le=500)
+    inputs: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    trainer: Finetune | None = None
+
+    @model_validator(mode="after")
+    def _route_is_complete(self) -> AzureFinetune:
+        component = (self.component_registry, self.component, self.component_version)
+        if self.route == "catalog" and not all(component):
+            raise ValueError("route catalog needs component_registry, component, component_version")
+        if self.route == "own" and self.trainer is None:
+            raise ValueError("route own needs trainer, the finetune section of a local recipe")
+        return self
+
+    def component_inputs(self) -> dict[str, int | float | str]:
+        """``inputs`` as the component takes them: its booleans are the strings true and false."""
+        return {
+            name: str(value).lower() if isinstance(value, bool) else value
+            for name, value in self.inputs.items()
+        }
+
+
+class Probe(Section):
+    """A probe of a container, alive or ready; times in seconds.
+
+    Large models take minutes to load; Azure's own defaults kill such a container with a 502.
+    """
+
+    initial_delay: int = Field(ge=0)
+    period: int = Field(ge=1)
+    timeout: int = Field(default=10, ge=1)
+    failure_threshold: int = Field(ge=1)
+    success_threshold: int = Field(default=1, ge=1)
+
+
+class AzureEndpoint(Section):
+    """The managed online endpoint; its name is unique in the region, empty derives one.
+
+    ``deployment`` begins the names of its two deployments, such as tuned-blue and tuned-green.
+    ``canary`` is the share of the traffic, in per cent, that a new version of the model takes
+    beside the one before it; 100 replaces at once. ``keep_previous`` leaves the deployment before
+    as what a rollback goes back to in seconds, at the price of a second one; false deletes it when
+    the new one has all the traffic and answers.
+    """
+
+    name: str = Field(default="", pattern=_ENDPOINT)
+    deployment: str = Field(pattern=_ENDPOINT, min_length=3)
+    kind: Literal["mlflow", "gguf"]
+    sku: Sku
+    instances: int = Field(default=1, ge=1, le=50)
+    request_timeout_ms: int = Field(ge=1000, le=180_000)
+    max_concurrent_requests: int = Field(default=1, ge=1)
+    liveness: Probe
+    readiness: Probe
+    canary: int = Field(default=100, ge=1, le=100)
+    keep_previous: bool = True
+
+
+class AzureRecipe(Section):
+    """One run from data through fine-tuning to connection and flow, in Azure."""
+
+    name: Name
+    target: Literal["azure"]
+    data: Data
+    azure: Azure
+    model: AzureModel
+    finetune: AzureFinetune
+    registry: Registry
+    endpoint: AzureEndpoint
+    connection: Name
+
+    @model_validator(mode="after")
+    def _source_fits_the_route(self) -> AzureRecipe:
+        known = self.model.asset or self.model.huggingface_id
+        if self.finetune.route == "catalog" and not known:
+            raise ValueError(
+                "model.source is neither azureml://registries/R/models/NAME/versions/N "
+                f"nor OWNER/NAME of Hugging Face: {self.model.source!r}"
+            )
+        if self.endpoint.kind == "gguf" and self.finetune.route == "catalog":
+            raise ValueError(
+                "endpoint.kind gguf needs finetune.route own: the catalog writes mlflow"
+            )
+        return self

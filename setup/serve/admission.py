@@ -1,0 +1,85 @@
+"""Who may be answered now, who waits, who is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from setup.serve.contract.error_reply import ApiError
+
+_SMOOTHING = 0.2
+
+
+class Admission:
+    """As many requests at a time as the engine has slots, a bounded queue behind them."""
+
+    def __init__(self, slots: int, queue: int) -> None:
+        self._slots = slots
+        self._queue = queue
+        self._free = asyncio.Semaphore(slots)
+        self._seconds_each = 1.0
+        self._guests = 0
+        self._holding = 0
+        self.admitted = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that hold no slot yet: they are being read, or stand in the queue."""
+        return self.admitted - self._holding
+
+    @property
+    def room(self) -> int:
+        """How many more requests would be admitted now."""
+        return self._slots + self._queue - self.admitted
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Be admitted for the block; taken before a request is read, so that it needs no slot.
+
+        Raises:
+            ApiError: 429 with ``Retry-After`` when slots and queue are full.
+        """
+        if self.room <= 0:
+            raise ApiError(429, "all slots and the queue are full", retry_after=self._wait())
+        self.admitted += 1
+        try:
+            yield
+        finally:
+            self.admitted -= 1
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[float]:
+        """Hold a slot for the block, having a place; yields the seconds spent waiting for it."""
+        asked = time.monotonic()
+        async with self._free:
+            started = time.monotonic()
+            self._holding += 1
+            try:
+                yield started - asked
+                self._note(time.monotonic() - started)
+            finally:
+                self._holding -= 1
+
+    @contextmanager
+    def guest(self) -> Iterator[None]:
+        """For requests that need no slot, but must be waited for."""
+        self._guests += 1
+        try:
+            yield
+        finally:
+            self._guests -= 1
+
+    async def idle(self) -> None:
+        """Wait until nobody holds or waits for a slot, and no guest is left."""
+        while self.admitted or self._guests:
+            await asyncio.sleep(0.05)
+
+    def _note(self, seconds: float) -> None:
+        self._seconds_each += _SMOOTHING * (seconds - self._seconds_each)
+
+    def _wait(self) -> int:
+        """Whole seconds until about one place in the queue is free."""
+        return max(1, math.ceil(self._seconds_each / self._slots))

@@ -1,0 +1,1 @@
+"""The scoring contracts that the endpoint keeps: fields, schemas, replies, errors."""

@@ -1,0 +1,180 @@
+"""The two scoring contracts as types: what a request may hold, what a reply looks like.
+
+``/score`` is the chat contract of catalog fine-tunes on Azure ML managed endpoints, and
+``/v1/chat/completions`` is OpenAI's. With ``fields`` these classes are the one table of fields:
+requests are checked by them and ``/swagger.json`` is made from them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from setup.serve.contract.error_reply import ApiError
+from setup.serve.contract.fields import Message, NewTokens, No, One, Part, Sampling
+
+
+def _agreed(**spellings: int | None) -> int | None:
+    values = {value for value in spellings.values() if value is not None}
+    if len(values) > 1:
+        raise ValueError(f"{' and '.join(spellings)} differ")
+    return values.pop() if values else None
+
+
+class Parameters(Sampling):
+    """Generation settings of ``/score``; both spellings of the token limit are in use."""
+
+    max_new_tokens: NewTokens | None = None
+    do_sample: bool = True
+    return_full_text: No = False
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Parameters:
+        _agreed(max_new_tokens=self.max_new_tokens, max_tokens=self.max_tokens)
+        return self
+
+
+class InputData(Part):
+    """``input_string`` is a flat list of messages."""
+
+    input_string: list[Message] = Field(min_length=1)
+    parameters: Parameters = Parameters()
+
+
+class ScoreRequest(Part):
+    """The body of ``/score``."""
+
+    input_data: InputData
+
+    def engine_body(self) -> dict[str, Any]:
+        """The same request as the engine takes it."""
+        given = self.input_data.parameters
+        body = given.sampling_body(given.max_new_tokens or given.max_tokens)
+        if not given.do_sample:
+            body["temperature"] = 0.0
+        return {"messages": [turn.as_sent() for turn in self.input_data.input_string], **body}
+
+
+class StreamOptions(Part):
+    """What a stream holds beside the answer."""
+
+    include_usage: bool = False
+    include_obfuscation: No = False
+
+
+class ChatRequest(Sampling):
+    """The body of ``/v1/chat/completions``.
+
+    Below ``top_logprobs`` are labels, which change nothing, and fields of which only the value
+    that changes nothing is accepted.
+    """
+
+    messages: list[Message] = Field(min_length=1)
+    model: str | None = None
+    max_completion_tokens: NewTokens | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    user: str = ""
+    metadata: dict[str, Any] = Field(default={})
+    safety_identifier: str = ""
+    prompt_cache_key: str = ""
+    n: One = 1
+    best_of: One = 1
+    echo: No = False
+    store: No = False
+    service_tier: Literal["auto", "default"] = "auto"
+    modalities: list[Literal["text"]] = Field(default=["text"])
+    tool_choice: Literal["none", "auto"] = "auto"
+    function_call: Literal["none", "auto"] = "auto"
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> ChatRequest:
+        _agreed(max_completion_tokens=self.max_completion_tokens, max_tokens=self.max_tokens)
+        return self
+
+    @model_validator(mode="after")
+    def _logprobs_for_top_logprobs(self) -> ChatRequest:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs: set logprobs to true as well")
+        return self
+
+    def engine_body(self) -> dict[str, Any]:
+        """The same request as the engine takes it."""
+        body = self.sampling_body(self.max_completion_tokens or self.max_tokens)
+        body |= {"messages": [turn.as_sent() for turn in self.messages], "stream": self.stream}
+        if self.stream_options:
+            body["stream_options"] = {"include_usage": self.stream_options.include_usage}
+        if self.logprobs:
+            body |= {"logprobs": True, "top_logprobs": self.top_logprobs or 0}
+        return body
+
+
+class TokenizeRequest(Part):
+    """The body of ``/tokenize``, in vLLM's shape: a conversation or a bare text."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["messages"], "properties": {"messages": {"type": "array"}}},
+                {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
+            ]
+        }
+    )
+
+    messages: list[Message] | None = Field(default=None, min_length=1)
+    prompt: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> TokenizeRequest:
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("give either messages or prompt")
+        return self
+
+
+def parse_body(schema: type[BaseModel], raw: bytes) -> Any:
+    """``raw`` as an instance of ``schema``.
+
+    Raises:
+        ApiError: 400 when it is not JSON, 422 naming the field that is not as expected.
+    """
+    try:
+        content = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"the body is not JSON: {error}") from None
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it has no {name}")
+
+
+def _refusal(error: ValidationError) -> ApiError:
+    """The fields that are not honoured, else the first one that is not as expected."""
+    problems = error.errors(include_input=False, include_url=False)
+    unsupported = [one for one in problems if one["type"] == "extra_forbidden"]
+    names = [".".join(map(str, one["loc"])) for one in unsupported or problems[:1]]
+    message = problems[0]["msg"].removeprefix("Value error, ")
+    if unsupported:
+        message = "not supported, and refused rather than ignored (docs/operations.md: Fields)"
+    where = ", ".join(names) or "body"
+    return ApiError(422, f"{where}: {message}", param=names[0] or None)
+
+
+def score_reply(completion: dict[str, Any], deployment: str) -> dict[str, Any]:
+    """A chat completion in the shape ``/score`` answers with."""
+    choice = completion["choices"][0]
+    return {
+        "output": choice["message"]["content"],
+        "message": {"role": "assistant", "content": choice["message"]["content"]},
+        "finish_reason": choice["finish_reason"],
+        "usage": completion["usage"],
+        "model": deployment,
+        "id": completion["id"],
+    }

@@ -1,0 +1,210 @@
+"""The fields of a request that both contracts share: turns, sampling, constraints.
+
+What these classes do not declare is refused by name. llama.cpp accepts nearly anything in silence
+(unknown roles, negative temperatures, tools that its template has no place for), so everything is
+checked here before it is asked.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+from setup.serve.contract.schemas import check_size, grammar_for
+
+DEFAULT_NEW_TOKENS = 256
+LARGEST_WINDOW = 131_072  # tokens
+MOST_GROUPS = 1000  # of a grammar; many more, one in another, crash llama.cpp
+# What asks for nothing, in a field that nobody reads.
+NOTHING: tuple[Any, ...] = (None, [], {})
+
+Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=-1, le=2**32 - 1)]
+NewTokens = Annotated[int, Field(ge=1, le=LARGEST_WINDOW)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Repetition = Annotated[float, Field(ge=0.01, le=10)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+One = Annotated[int, Field(ge=1, le=1)]
+TokenId = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
+
+
+def _no(value: bool) -> bool:
+    if value:
+        raise ValueError("true is not supported")
+    return value
+
+
+# A literal would take 0 for false.
+No = Annotated[bool, AfterValidator(_no), WithJsonSchema({"const": False})]
+
+
+class Part(BaseModel):
+    """A part of a request: null is as absent, and what it does not declare is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nothing(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        return {
+            name: content
+            for name, content in value.items()
+            if content is not None and (name in known or content not in NOTHING)
+        }
+
+
+class TextPart(Part):
+    """A piece of a turn's text."""
+
+    type: Literal["text"]
+    text: str
+
+
+def _join_text_parts(value: Any) -> Any:
+    if not isinstance(value, list) or not value:
+        return value
+    for number, part in enumerate(value):
+        kind = part.get("type") if isinstance(part, dict) else part
+        if kind != "text":
+            raise ValueError(f"part {number} is {kind!r}, and the model reads text alone")
+    return "".join(TextPart.model_validate(part).text for part in value)
+
+
+def _known_role(value: Any) -> Any:
+    if value in ("tool", "function"):
+        raise ValueError(f"a turn of role {value!r} is refused: tools are not supported")
+    return "system" if value == "developer" else value
+
+
+Role = Literal["system", "user", "assistant"]
+AnyRole = Literal["system", "developer", "user", "assistant"]
+
+
+class Message(Part):
+    """One turn of a conversation."""
+
+    role: Annotated[Role, BeforeValidator(_known_role, json_schema_input_type=AnyRole)]
+    content: Annotated[
+        str,
+        BeforeValidator(
+            _join_text_parts,
+            json_schema_input_type=str | Annotated[list[TextPart], Field(min_length=1)],
+        ),
+    ]
+    reasoning_content: str | None = None
+
+    def as_sent(self) -> dict[str, Any]:
+        """The turn as the engine takes it."""
+        return self.model_dump(exclude_none=True)
+
+
+class TextFormat(Part):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class ObjectFormat(Part):
+    """A JSON object."""
+
+    type: Literal["json_object"]
+    schema_: dict[str, Any] = Field(default={"type": "object"}, alias="schema")
+
+
+class NamedSchema(Part):
+    """A JSON schema as OpenAI wraps it; every schema is obeyed, ``strict`` or not."""
+
+    name: str = ""
+    description: str = ""
+    strict: bool = True
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class SchemaFormat(Part):
+    """JSON of a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+ResponseFormat = Annotated[TextFormat | ObjectFormat | SchemaFormat, Field(discriminator="type")]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Stop = Annotated[str, Field(min_length=1)]
+
+
+class Sampling(Part):
+    """How the next token is chosen, and what the answer is held to."""
+
+    max_tokens: NewTokens | None = None
+    temperature: Temperature = 0.7
+    top_p: Share = 1.0
+    top_k: Annotated[int, Field(ge=-1)] = 40
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.05
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    repetition_penalty: Repetition = 1.0
+    seed: Seed | None = None
+    stop: Annotated[
+        list[Stop], BeforeValidator(_as_list, json_schema_input_type=Stop | list[Stop])
+    ] = []
+    logit_bias: dict[TokenId, Bias] = Field(
+        default={}, json_schema_extra={"additionalProperties": False}
+    )
+    response_format: ResponseFormat | None = None
+    json_schema: dict[str, Any] | None = None
+    grammar: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
+
+    @model_validator(mode="after")
+    def _one_constraint(self) -> Sampling:
+        formatted = self.response_format is not None and self.response_format.type != "text"
+        constraints = [formatted, self.json_schema is not None, self.grammar is not None]
+        if sum(constraints) > 1:
+            raise ValueError("give one of response_format, json_schema and grammar")
+        if self.grammar and self.grammar.startswith("%"):
+            raise ValueError("grammar: llama.cpp's GBNF is honoured, no other notation")
+        if self.grammar and self.grammar.count("(") > MOST_GROUPS:
+            raise ValueError(f"grammar: more than {MOST_GROUPS} groups")
+        check_size(self.schema_asked)
+        return self
+
+    def sampling_body(self, new_tokens: int | None) -> dict[str, Any]:
+        """These fields as the engine takes them."""
+        copied = {"temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty"}
+        body = self.model_dump(include=copied)
+        body["max_tokens"] = new_tokens or DEFAULT_NEW_TOKENS
+        body["top_k"] = max(0, self.top_k)
+        if self.repetition_penalty != 1:
+            # Over the whole conversation, as elsewhere; llama.cpp looks back 64 tokens.
+            body |= {"repeat_penalty": self.repetition_penalty, "repeat_last_n": LARGEST_WINDOW}
+        rest = {"seed": self.seed, "stop": self.stop, "logit_bias": self.logit_bias}
+        body |= {name: value for name, value in rest.items() if value not in NOTHING}
+        grammar = self.grammar or (grammar_for(self.schema_asked) if self.schema_asked else None)
+        return body | ({"grammar": grammar} if grammar else {})
+
+    @property
+    def schema_asked(self) -> dict[str, Any] | None:
+        """The JSON schema that the answer must have, None where it may be any text."""
+        match self.response_format:
+            case ObjectFormat(schema_=schema):
+                return schema
+            case SchemaFormat(json_schema=named):
+                return named.schema_
+        return self.json_schema

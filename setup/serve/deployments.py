@@ -1,0 +1,222 @@
+"""The deployments of a running endpoint: added, replaced, removed, and given their traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from pathlib import Path
+
+from setup.serve.admission import Admission
+from setup.serve.contract.error_reply import ApiError, EngineError
+from setup.serve.engine import Engine
+from setup.serve.settings import DeploymentSettings, EndpointSettings, save_settings
+
+log = logging.getLogger("endpoint")
+
+_RESTART_PAUSES = (0.5, 2.0, 5.0, 15.0)
+_STEADY = 60.0  # seconds an engine must live for its next crash to count as the first
+
+
+class Deployment:
+    """A named model behind the endpoint, with its queue and, unless it is down, its engine."""
+
+    def __init__(self, name: str, settings: DeploymentSettings, folder: Path) -> None:
+        self.name = name
+        self.settings = settings
+        self.admission = Admission(settings.slots, settings.queue)
+        self.failure = ""
+        self._folder = folder
+        self._engine: Engine | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The running engine.
+
+        Raises:
+            EngineError: There is none at present.
+        """
+        if self._engine is None:
+            raise EngineError(503, f"deployment {self.name!r} is down")
+        return self._engine
+
+    @property
+    def healthy(self) -> bool:
+        """Whether requests can be answered now."""
+        return self._engine is not None and self._engine.alive
+
+    async def start(self) -> None:
+        """Load the model.
+
+        Raises:
+            EngineError: It did not load; ``failure`` keeps the reason.
+        """
+        try:
+            self._engine = await Engine.start(self.name, self.settings, self._folder)
+            self.failure = ""
+        except OSError as error:
+            self.failure = f"no engine process could be started: {error}"
+            raise EngineError(424, self.failure) from None
+        except EngineError as error:
+            self.failure = str(error)
+            raise
+
+    def keep_alive(self) -> None:
+        """From now on, start the engine again whenever it is down, ever more patiently."""
+        self._watch = asyncio.create_task(self._restart_for_ever())
+
+    async def retire(self) -> None:
+        """Let accepted requests finish, then stop the engine."""
+        if self._watch:
+            self._watch.cancel()
+        await self.admission.idle()
+        if self._engine:
+            await self._engine.stop()
+
+    async def _restart_for_ever(self) -> None:
+        failures = 0
+        while True:
+            if self._engine:
+                lived = await self._until_it_dies(self._engine)
+                failures = 0 if lived > _STEADY else failures
+                self._engine = None
+            await asyncio.sleep(_RESTART_PAUSES[min(failures, len(_RESTART_PAUSES) - 1)])
+            failures += 1
+            try:
+                await self.start()
+            except EngineError as error:
+                log.error("restart failed", extra={"deployment": self.name, "reason": str(error)})
+
+    async def _until_it_dies(self, engine: Engine) -> float:
+        started = time.monotonic()
+        self.failure = await engine.wait()
+        log.error("engine died", extra={"deployment": self.name, "reason": self.failure})
+        await engine.stop()
+        return time.monotonic() - started
+
+
+class Deployments:
+    """The table the endpoint routes by; every change is saved before it is acknowledged."""
+
+    def __init__(self, settings: EndpointSettings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._change = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._table = {
+            name: Deployment(name, given, folder) for name, given in settings.deployments.items()
+        }
+
+    @property
+    def table(self) -> dict[str, Deployment]:
+        """The deployments by name, those that are down too."""
+        return self._table
+
+    @property
+    def traffic(self) -> dict[str, int]:
+        """Percent of the requests that name no deployment, by deployment."""
+        return self._settings.traffic
+
+    async def start_all(self) -> None:
+        """Start every deployment of the settings; one that fails is tried again later."""
+        for name, deployment in list(self._table.items()):
+            async with self._change:
+                if self._table.get(name) is not deployment or deployment.healthy:
+                    continue
+                try:
+                    await deployment.start()
+                except EngineError as error:
+                    extra = {"deployment": name, "reason": str(error)}
+                    log.error("deployment failed", extra=extra)
+                deployment.keep_alive()
+        log.info("ready")
+
+    async def put(self, name: str, settings: DeploymentSettings) -> bool:
+        """Add or replace a deployment; the old one answers until the new one is healthy.
+
+        Returns False when exactly this was already running.
+
+        Raises:
+            ApiError: 424 when the new one does not start; the old one stays.
+        """
+        async with self._change:
+            old = self._table.get(name)
+            if old and old.healthy and old.settings == settings:
+                return False
+            new = Deployment(name, settings, self._folder)
+            try:
+                await new.start()
+            except EngineError as error:
+                raise ApiError(424, str(error)) from None
+            new.keep_alive()
+            self._table[name] = new
+            self._settings.deployments[name] = settings
+            if not any(self._settings.traffic.values()):
+                self._settings.traffic = {name: 100}
+            save_settings(self._folder, self._settings)
+            if old:
+                self._retire(old)
+            return True
+
+    async def delete(self, name: str) -> None:
+        """Remove a deployment after its accepted requests; 404 unknown, 409 takes traffic."""
+        async with self._change:
+            if name not in self._settings.deployments:
+                there = ", ".join(self._table)
+                raise ApiError(404, f"no deployment {name!r}; there are: {there}")
+            if self._settings.traffic.get(name):
+                raise ApiError(409, f"deployment {name!r} takes traffic: shift it away first")
+            del self._settings.deployments[name]
+            self._settings.traffic.pop(name, None)
+            save_settings(self._folder, self._settings)
+            # Shielded: a client that does not wait must not keep the engine from being stopped.
+            retiring = self._retire(self._table.pop(name))
+        await asyncio.shield(retiring)
+
+    async def shift(self, traffic: dict[str, int]) -> None:
+        """Set the traffic table; 422 unless it names deployments and sums to 0 or 100."""
+        async with self._change:
+            unknown = sorted(set(traffic) - set(self._table))
+            if unknown:
+                raise ApiError(422, f"traffic names no deployment: {', '.join(unknown)}")
+            if min(traffic.values(), default=0) < 0 or sum(traffic.values()) not in (0, 100):
+                raise ApiError(422, f"traffic must sum to 0 or 100, got {sum(traffic.values())}")
+            self._settings.traffic = traffic
+            save_settings(self._folder, self._settings)
+
+    def pick(self, name: str | None) -> Deployment:
+        """The deployment a request goes to: the one it names, else by the traffic table.
+
+        Raises:
+            ApiError: 404 for an unknown name or no traffic, 503 when its engine is down.
+        """
+        if name is None:
+            taking = {key: share for key, share in self.traffic.items() if share}
+            if not taking:
+                raise ApiError(404, "no deployment takes traffic")
+            # Routing, not a secret: ordinary randomness is right.
+            name = random.choices(list(taking), list(taking.values()))[0]  # noqa: S311
+        deployment = self._table.get(name)
+        if deployment is None:
+            message = f"no deployment {name!r}; there are: {', '.join(self._table)}"
+            raise ApiError(404, message, code="deployment_not_found")
+        if not deployment.healthy:
+            raise ApiError(503, f"deployment {name!r} is down", retry_after=2)
+        return deployment
+
+    def roomiest(self) -> Deployment | None:
+        """The deployment that would admit most requests, while it is not known who is asked."""
+        return max(self._table.values(), key=lambda one: one.admission.room, default=None)
+
+    async def stop_all(self) -> None:
+        """Stop every engine; the settings stay as they are."""
+        await asyncio.gather(*(deployment.retire() for deployment in self._table.values()))
+        await asyncio.gather(*self._retiring)
+
+    def _retire(self, deployment: Deployment) -> asyncio.Task[None]:
+        task = asyncio.create_task(deployment.retire())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        return task

@@ -1,0 +1,212 @@
+"""A deployment's engine process seen from the endpoint: start, ask, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from setup.common.paths import REPOSITORY
+from setup.serve.contract.error_reply import EngineError
+from setup.serve.settings import DeploymentSettings
+
+# Seconds; llama.cpp closes an idle connection after five.
+_KEEP_ALIVE = 3.0
+_COMPLETIONS = "/v1/chat/completions"
+
+
+class Engine:
+    """One running llama.cpp process that speaks HTTP on a loopback port with a key of its own."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, session: aiohttp.ClientSession, log: Path
+    ) -> None:
+        self._process = process
+        self._session = session
+        self._log = log
+        self._vocabulary = 0
+        self.tried: dict[str, str] = {}
+        self.trying = asyncio.Lock()
+
+    @classmethod
+    async def start(cls, name: str, settings: DeploymentSettings, folder: Path) -> Engine:
+        """Load the model; returns when it is ready to answer.
+
+        Raises:
+            EngineError: It did not come up within ``settings.start_timeout`` seconds.
+        """
+        key = secrets.token_urlsafe(24)
+        log = folder / f"engine-{name}.log"
+        process = await _spawn(log)
+        try:
+            url = await _hand_over(
+                process, engine_order(name, settings, key), settings.start_timeout
+            )
+        except BaseException as error:
+            # Also when the one who asked for it has gone: no half-started engine stays behind.
+            await _end(process)
+            if not isinstance(error, (asyncio.TimeoutError, ValueError, ConnectionError)):
+                raise
+            slow = isinstance(error, asyncio.TimeoutError)
+            reason = f"not ready after {settings.start_timeout:g} s" if slow else _last_line(log)
+            raise EngineError(424, f"{settings.model_path} did not load: {reason}") from None
+        return cls(process, open_session(url, key), log)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.returncode is None
+
+    @property
+    def log_size(self) -> int:
+        """Bytes of its log."""
+        return self._log.stat().st_size
+
+    def log_since(self, size: int) -> str:
+        """What was written to its log after the first ``size`` bytes."""
+        with self._log.open("rb") as file:
+            file.seek(size)
+            return file.read().decode("utf-8", "replace")
+
+    async def wait(self) -> str:
+        """Wait for the process to end; returns the last line it left in its log."""
+        await self._process.wait()
+        return _last_line(self._log)
+
+    async def post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask the engine and return its reply.
+
+        Raises:
+            EngineError: It answered with an error, or died while answering.
+        """
+        async with self._ask(route, body) as response:
+            reply = await response.json(content_type=None)
+            return dict(reply)
+
+    async def vocabulary(self) -> int:
+        """The number of tokens that the model knows; their ids are those below it.
+
+        Raises:
+            EngineError: As post.
+        """
+        if not self._vocabulary:
+            async with self._ask("/v1/models", None) as response:
+                reply = await response.json(content_type=None)
+                self._vocabulary = int(reply["data"][0]["meta"]["n_vocab"])
+        return self._vocabulary
+
+    async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A whole chat completion; cancelling the call frees the engine's slot."""
+        return await self.post(_COMPLETIONS, {**body, "stream": False})
+
+    @asynccontextmanager
+    async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The server-sent events of a chat completion as the engine writes them."""
+        async with self._ask(_COMPLETIONS, {**body, "stream": True}) as response:
+            yield response.content.iter_any()
+
+    async def stop(self) -> None:
+        """End the process; whoever still waits for an answer gets an EngineError."""
+        await self._session.close()
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), 5)
+        except TimeoutError:
+            await _end(self._process)
+
+    @asynccontextmanager
+    async def _ask(
+        self, route: str, body: dict[str, Any] | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            async with await self._open(route, body) as response:
+                if response.status != 200:
+                    raise _refusal(response.status, await response.read())
+                yield response
+        except (aiohttp.ClientError, ValueError, RuntimeError) as error:
+            raise EngineError(502, f"the engine failed ({type(error).__name__})") from error
+
+    async def _open(self, route: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
+        """Ask over a kept connection; over a fresh one if that was closed in the meantime."""
+        method = "GET" if body is None else "POST"
+        try:
+            return await self._session.request(method, route, json=body)
+        except aiohttp.ServerDisconnectedError:
+            closing = {"Connection": "close"}
+            return await self._session.request(method, route, json=body, headers=closing)
+
+
+def open_session(url: str, key: str) -> aiohttp.ClientSession:
+    """Connections to the engine at ``url``, without limits of their own."""
+    return aiohttp.ClientSession(
+        url,
+        headers={"Authorization": f"Bearer {key}"},
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
+        timeout=aiohttp.ClientTimeout(total=None),
+    )
+
+
+async def _spawn(log: Path) -> asyncio.subprocess.Process:
+    with log.open("ab") as stderr:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "setup.serve.engine_process",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            cwd=REPOSITORY,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # it exists on Windows
+        )
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+async def _hand_over(
+    process: asyncio.subprocess.Process, order: dict[str, Any], timeout: float
+) -> str:
+    stdin, stdout = process.stdin, process.stdout
+    if stdin is None or stdout is None:
+        raise ValueError("the engine process has no pipes")
+    stdin.write(json.dumps(order).encode() + b"\n")
+    await stdin.drain()
+    answer = json.loads(await asyncio.wait_for(stdout.readline(), timeout))
+    return str(answer["url"])
+
+
+def engine_order(name: str, settings: DeploymentSettings, key: str) -> dict[str, Any]:
+    """What an engine process is told on its stdin, see ``engine_process.start_engine``."""
+    return {
+        "name": name,
+        "key": key,
+        "model_path": settings.model_path,
+        "context_window": settings.context_window,
+        "slots": settings.slots,
+        "threads": settings.engine_threads,
+    }
+
+
+def _refusal(status: int, body: bytes) -> EngineError:
+    try:
+        error = json.loads(body)["error"]
+        return EngineError(status, str(error["message"]), str(error.get("type", "")))
+    except (ValueError, KeyError, TypeError):
+        return EngineError(status, f"the engine answered {status}")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,1 @@
+"""Model files: fetched, read, merged with an adapter, written in the forms that others load."""

@@ -1,0 +1,178 @@
+"""The base model and its tokenizer, from the very file that is served or from the hub."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from setup.common.errors import FixableError
+from setup.common.paths import MAKE_ROOM, models_folder
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from setup.weights.gguf_file import Header
+from dataclasses import dataclass
+
+# What LoRA is put on, by the architecture's own names for its linear layers.
+TARGET_MODULES = {
+    "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "phi3": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
+}
+
+
+_COPIED_BELOW = 2 << 30  # bytes of a model file
+_LONGEST_REASON = 300  # characters of an error of transformers
+_COPY_FORMAT = 2  # raise it when a copy is made otherwise than before
+
+
+def transformers_copy(path: Path, sha256: str) -> str:
+    """``path``, a .gguf file, as a folder that loads in two seconds instead of twenty.
+
+    The copy is made once, in half precision as the file is served, beside the cached models.
+    Files above 2 GiB are not copied, nor is any where nothing may be written; then this is ``path``
+    itself.
+    """
+    if path.stat().st_size > _COPIED_BELOW:
+        return str(path)
+    folder = models_folder() / f"{path.stem}-{sha256[:8]}-transformers-{_COPY_FORMAT}"
+    if folder.is_dir():
+        return str(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                _copy(path, folder)
+    except OSError:
+        return str(path)
+    return str(folder)
+
+
+def _copy(path: Path, folder: Path) -> None:
+    import torch  # noqa: PLC0415
+    from safetensors import SafetensorError  # noqa: PLC0415
+
+    model, tokenizer = load_base(str(path), torch.float16)
+    draft = folder.with_name(f"{folder.name}.partial")
+    try:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        draft.rename(folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FixableError(
+            f"cannot write the model to {folder.parent}: {reason}",
+            MAKE_ROOM,
+        ) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def load_base(
+    source: str, dtype: torch.dtype, served: Path | None = None, context_window: int = 0
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model in evaluation mode on the CPU, in ``dtype``, and its tokenizer.
+
+    ``source`` is a .gguf file, a folder of a Hugging Face model, or its id on the hub. With
+    ``served`` and ``context_window`` it computes what llama.cpp does with that .gguf file for
+    conversations of so many tokens.
+
+    Raises:
+        FixableError: It cannot be read, is no Llama or Phi-3, has no chat template, or is another
+            model than the one served.
+    """
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the caller has a bar of its own
+    import transformers  # noqa: PLC0415 - seconds of import that most commands never need
+    from huggingface_hub.errors import StrictDataclassError  # noqa: PLC0415
+
+    from setup.weights.gguf_config import refuse_other_model, refuse_other_tensors  # noqa: PLC0415
+    from setup.weights.gguf_file import open_header  # noqa: PLC0415
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    where, options = _location(source)
+    header = open_header(Path(where) / options["gguf_file"]) if options else None
+    try:
+        config = _configuration(where, header, context_window)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            where, dtype=dtype, config=config, **options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise FixableError(
+            f"cannot load the base model {source}: {reason}",
+            "name a .gguf file, a model folder or a Hugging Face id in the recipe",
+        ) from None
+    _forget_quantisation(model)
+    _require_supported(source, model, tokenizer)
+    if header:
+        refuse_other_tensors(header, model)
+    elif served:
+        refuse_other_model(open_header(served), model, source, context_window)
+    return model, tokenizer
+
+
+def _configuration(where: str, header: Header | None, context_window: int) -> Any:
+    """What the model in ``where`` is built from, with nothing that llama.cpp does not compute."""
+    import transformers  # noqa: PLC0415
+
+    from setup.weights.gguf_config import read_config, refuse_unknown_keys  # noqa: PLC0415
+    from setup.weights.rope import as_served  # noqa: PLC0415
+
+    config: Any = read_config(header) if header else None
+    if header and config:
+        refuse_unknown_keys(header)
+    elif header:
+        options = {"gguf_file": header.path.name}
+        config = transformers.AutoConfig.from_pretrained(where, **options)
+    else:
+        config = transformers.AutoConfig.from_pretrained(where)
+    if context_window and getattr(config, "rope_parameters", None):
+        config.rope_parameters = as_served(config.rope_parameters, context_window)
+        if getattr(config, "sliding_window", None):
+            config.sliding_window = None  # llama.cpp has none for these architectures
+    return config
+
+
+def _location(source: str) -> tuple[str, dict[str, Any]]:
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf":
+        return str(path.parent), {"gguf_file": path.name}
+    return (str(path) if path.is_dir() else source), {}
+
+
+def _forget_quantisation(model: Any) -> None:
+    """Transformers calls a model from GGUF quantised, though its weights are not any more."""
+    if getattr(model, "hf_quantizer", None) is not None:
+        model.hf_quantizer = None
+        model.is_quantized = False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+
+
+def _require_supported(source: str, model: Any, tokenizer: Any) -> None:
+    architecture = model.config.model_type
+    if architecture not in TARGET_MODULES:
+        known = ", ".join(TARGET_MODULES)
+        raise FixableError(f"{source} is a {architecture} model, not one of: {known}", "name one")
+    if not tokenizer.chat_template:
+        raise FixableError(f"{source} has no chat template", "use an instruct model")
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that is served: its file, that file's sha256, and where to train it from.
+
+    ``source`` is empty where that is the file itself; ``named`` is what the recipe calls it.
+    """
+
+    file: Path
+    sha256: str
+    source: str
+    named: str = ""

