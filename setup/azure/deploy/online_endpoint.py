@@ -233,10 +233,10 @@ class ManagedEndpoint:
             f"{self._place}"
         )
 
-    def az_traffic(self, traffic: dict[str, int]) -> str:
-        """The Azure CLI's command that shares the traffic so."""
+    def az_traffic(self, traffic: dict[str, int], kind: str = "traffic") -> str:
+        """Return the Azure CLI's command that shares the traffic so, or the ``mirror-traffic``."""
         shares = " ".join(f"{name}={share}" for name, share in traffic.items())
-        return f'az ml online-endpoint update --name {self.name} --traffic "{shares}" {self._place}'
+        return f'az ml online-endpoint update --name {self.name} --{kind} "{shares}" {self._place}'
 
     @property
     def _place(self) -> str:

@@ -60,13 +60,17 @@ class Rollout:
     def _place(self, slots: Slots) -> str:
         if name := slots.place(self.version.version):
             return name
-        shares = ", ".join(f"{name} {share} %" for name, share in slots.live.items())
+        shares = [f"{name} {share} %" for name, share in slots.live.items()]
+        shares += [f"{name} copies of {share} %" for name, share in slots.mirrors.items()]
         newest = self.endpoint.az_traffic({slots.current(): 100})
+        fix = f"python -m setup rollback --recipe {self.recipe.name} ends the canary, or {newest} "
+        fix += "gives it everything"
+        if slots.mirrors:
+            fix = self.endpoint.az_traffic(dict.fromkeys(slots.mirrors, 0), "mirror-traffic")
         raise FixableError(
             f"no slot of endpoint {self.endpoint.name} is free for version {self.version.version} "
-            f"of {self.version.name}: {shares}",
-            f"python -m setup rollback --recipe {self.recipe.name} ends the canary, or {newest} "
-            "gives it everything; then the same command again",
+            f"of {self.version.name}: {', '.join(shares)}",
+            f"{fix}; then the same command again",
         )
 
     def is_right(self, deployment: ManagedOnlineDeployment | None) -> bool:

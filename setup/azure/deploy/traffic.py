@@ -51,6 +51,7 @@ class Slots:
 
     Attributes:
         live: The share of each deployment that is sent requests.
+        mirrors: The share of each that is sent copies of them.
         ours: Those in a slot, or named after the version of the recipe's model that they serve.
     """
 
@@ -63,7 +64,8 @@ class Slots:
         self._recipe = recipe
         self._all = deployments
         self._tags: Mapping[str, str] = (endpoint.tags if endpoint else None) or {}
-        self._mirrors = (endpoint.mirror_traffic if endpoint else None) or {}
+        mirrors = (endpoint.mirror_traffic if endpoint else None) or {}
+        self.mirrors = {name: share for name, share in mirrors.items() if share}
         self.live = live_traffic(endpoint)
         self.ours = {
             name: deployment for name, deployment in deployments.items() if self._is_ours(name)
@@ -77,7 +79,7 @@ class Slots:
 
     def is_idle(self, name: str) -> bool:
         """Tell whether a deployment is sent neither requests nor, as a mirror, copies of them."""
-        return not self.live.get(name) and not self._mirrors.get(name)
+        return not self.live.get(name) and not self.mirrors.get(name)
 
     def place(self, version: str) -> str:
         """Return where ``version`` is, or else the slot it goes to; empty if neither is free.
@@ -85,12 +87,11 @@ class Slots:
         It is where it is served on the recipe's SKU, which cannot be changed, unless that ended
         badly and takes no traffic: https://github.com/Azure/AML-Kubernetes/issues/247
         """
-        sku = self._recipe.endpoint.sku.lower()
         serving = [
             name
             for name, deployment in self.ours.items()
             if self.version(name) == version
-            and str(deployment.instance_type).lower() == sku
+            and self._has_sku(name)
             and not self.must_go_first(name)
             and deployment.provisioning_state != "Deleting"
         ]
@@ -106,8 +107,7 @@ class Slots:
         deployment = self.ours.get(name)
         if deployment is None or not self.is_idle(name):
             return False
-        other_sku = str(deployment.instance_type).lower() != self._recipe.endpoint.sku.lower()
-        return other_sku or deployment.provisioning_state in ENDED_BADLY
+        return not self._has_sku(name) or deployment.provisioning_state in ENDED_BADLY
 
     def crowded_out(self, name: str) -> list[str]:
         """Return those that go before ``name`` is made: at most two of ours are billed."""
@@ -120,7 +120,7 @@ class Slots:
         With ``endpoint.keep_previous`` the one that a rollback goes back to stays.
         """
         kept = self.way_back(name) if self._recipe.endpoint.keep_previous else ""
-        going = [other for other in self.ours if not self._mirrors.get(other)]
+        going = [other for other in self.ours if not self.mirrors.get(other)]
         return sorted(other for other in going if other not in (name, kept))
 
     def _rest(self, name: str) -> list[str]:
@@ -144,7 +144,15 @@ class Slots:
         """Return the newest deployment with traffic, one of ours if any has some; else empty."""
         taking = [name for name in self._all if self.live.get(name)]
         ours = [name for name in taking if name in self.ours]
-        return max(ours or taking, key=self._age, default="")
+        return max(ours or taking, key=self._newness, default="")
+
+    def _newness(self, name: str) -> tuple[tuple[int, str], bool, int]:
+        """Order by version; two slots serve the same one while another SKU takes over."""
+        return self._age(name), self._has_sku(name), -self.live.get(name, 0)
+
+    def _has_sku(self, name: str) -> bool:
+        sku = str(self._all[name].instance_type)
+        return sku.lower() == self._recipe.endpoint.sku.lower()
 
     def way_back(self, current: str) -> str:
         """Return what a rollback from ``current`` goes back to, empty where there is nothing.

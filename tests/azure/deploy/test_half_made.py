@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from setup.azure.client.session import AzureSession
 from setup.azure.deploy import step as deploy
 from setup.azure.deploy.deployment import describe_deployment
@@ -90,6 +92,11 @@ def test_mirror_becomes_the_one_that_answers(azure: FakeAzure, recipe: AzureReci
     fails(recipe)
     azure.answer = lambda *_: "Paris."
     endpoint_of(azure).properties["mirrorTraffic"] = {"tuned-green": 10}
+    register(azure, recipe, "3")
+    error = fails(recipe)
+    assert "tuned-blue 100 %, tuned-green copies of 10 %" in error.what
+    assert '--mirror-traffic "tuned-green=0"' in error.fix
+    azure.store.delete(f"{workspace_id(azure, recipe)}/models/phi-azure/versions/3")
     azure.clear()
     assert deploy.run(endpoint_with(recipe, canary=20)).changed
     assert traffic_of(azure) == {"tuned-blue": 80, "tuned-green": 20}
@@ -138,6 +145,19 @@ def test_another_sku_goes_into_the_other_slot(azure: FakeAzure, recipe: AzureRec
     assert traffic_of(azure) == {"tuned-blue": 100}
     assert deploy.rollback(larger).changed
     assert traffic_of(azure) == {"tuned-green": 100}
+
+
+@pytest.mark.parametrize("canary", [10, 60])
+def test_canary_of_another_sku_is_rolled_back(
+    azure: FakeAzure, recipe: AzureRecipe, canary: int
+) -> None:
+    """Both slots then serve the same version, and only one of them is new."""
+    deploy.run(recipe)
+    larger = endpoint_with(recipe, sku="Standard_NC48ads_A100_v4", canary=canary)
+    deploy.run(larger)
+    assert traffic_of(azure) == {"tuned-blue": 100 - canary, "tuned-green": canary}
+    assert deploy.rollback(larger).changed
+    assert traffic_of(azure) == {"tuned-blue": 100}
 
 
 def test_slot_whose_change_was_cut_off(azure: FakeAzure, recipe: AzureRecipe) -> None:
