@@ -19,8 +19,8 @@ import numpy as np
 
 from evaluation.compare.compare import compare_runs
 from evaluation.metrics import METRICS
-from evaluation.report import write_report
 from evaluation.report.terminal import verdict_sentence
+from evaluation.report.write import write_report
 from evaluation.results.folder import Row, RunFolder, open_run
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from evaluation.compare.compare import compare_runs
 from evaluation.compare.comparison import Comparison
 from evaluation.gate import GATES, NO_SCORE, GateResult, check_gates
-from evaluation.report import ReportFiles, write_report, write_single_report
 from evaluation.report.terminal import show_comparison, show_run
+from evaluation.report.write import ReportFiles, write_report, write_single_report
 from evaluation.results.folder import RunFolder
 from setup.cli.options import show
 from setup.common import console

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from evaluation.report import write_single_report
+from evaluation.report.write import write_single_report
 from tests.browser.chromium import find_chromium
 from tests.evaluation.made_reports import (
     GATES,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evaluation.compare.compare import compare_runs
 from evaluation.gate import GateResult
-from evaluation.report import ReportFiles, write_report
+from evaluation.report.write import ReportFiles, write_report
 from evaluation.results.folder import Row, RunFolder
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from evaluation.report import ReportFiles
+from evaluation.report.write import ReportFiles
 
 
 class Page(HTMLParser):

@@ -10,8 +10,8 @@ import pytest
 
 from evaluation.compare.compare import compare_runs
 from evaluation.compare.comparison import Comparison
-from evaluation.report import ReportFiles, write_single_report
 from evaluation.report.terminal import show_run, verdict_sentence
+from evaluation.report.write import ReportFiles, write_single_report
 from setup.common import console
 from tests.evaluation.chat import ChatServer, question_row
 from tests.evaluation.conftest import Machine, connect

@@ -11,9 +11,9 @@ import pytest
 from evaluation.compare.compare import compare_runs
 from evaluation.compare.comparison import Comparison, Estimate, MetricComparison, Side, Verdict
 from evaluation.metrics import METRICS
-from evaluation.report import ReportFiles, write_report, write_single_report
 from evaluation.report.verdict import headline
 from evaluation.report.wording import number, probability, signed
+from evaluation.report.write import ReportFiles, write_report, write_single_report
 from evaluation.results.folder import Row, RunFolder
 from tests.evaluation.made_reports import GATES, ordinary_runs, report_of
 from tests.evaluation.made_runs import lost_row, made_row, made_run

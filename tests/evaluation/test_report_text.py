@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.report import ReportFiles, write_single_report
 from evaluation.report.text import csv_cell, csv_text, visible
+from evaluation.report.write import ReportFiles, write_single_report
 from evaluation.results.folder import RunFolder
 from tests.evaluation.made_reports import GATES, HOSTILE, hostile_runs, ordinary_runs, report_of
 from tests.evaluation.made_runs import made_row, made_run

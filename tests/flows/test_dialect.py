@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Contract ``auto``: what an endpoint turns out to take is found out once and remembered."""
-=======
-"""Contract ``auto``: what an endpoint turns out to take is found out, said and kept once."""
->>>>>>> fix-flows
 
 from __future__ import annotations
 
@@ -12,11 +8,7 @@ from typing import Any
 import pytest
 from promptflow.exceptions import UserErrorException
 
-<<<<<<< HEAD
 from flows.chat.scoring_client import Endpoint, Settings
-=======
-from flows.chat.endpoint import Endpoint, Settings
->>>>>>> fix-flows
 from tests.flows.conftest import Ask, Connect
 from tests.flows.test_failures import fails
 from tests.flows.test_manners import GOOD, follow
@@ -72,11 +64,7 @@ def test_a_catalog_fine_tune_is_met_once(
     assert [ask(f"Number {number}?") for number in range(5)] == ["Hi."] * 5
     assert catalog.refused == 1
     assert len(server.received) == 6
-<<<<<<< HEAD
     told = [line.message for line in caplog.records if line.name == "flows.chat.scoring_client"]
-=======
-    told = [line.message for line in caplog.records if line.name == "flows.chat.endpoint"]
->>>>>>> fix-flows
     [refusal] = [line for line in told if "does not take max_tokens" in line]
     follow(refusal)
     assert len([line for line in told if "answers as contract" in line]) == (case not in _A_STAYS)
@@ -130,11 +118,7 @@ def test_an_mlflow_deployment_is_met_once(
     server.play(step)
     assert [ask() for _ in range(3)] == ["Hi."] * 3
     assert len(server.received) == 4
-<<<<<<< HEAD
     [told] = [line.message for line in caplog.records if line.name == "flows.chat.scoring_client"]
-=======
-    [told] = [line.message for line in caplog.records if line.name == "flows.chat.endpoint"]
->>>>>>> fix-flows
     follow(told)
     assert ask() == "Hi."
     assert len(server.received) == 5
