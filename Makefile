@@ -19,7 +19,7 @@ help:            ## list the targets; RECIPE=, SET="endpoint.port=8009 …" and 
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 demo: $(VENV)/.installed            ## set up, fine-tune, deploy beside the base model, compare on 80 test rows
-	$(RUN) -m setup demo $(OPTIONS)
+	$(RUN) -m evaluation demo $(OPTIONS)
 
 finetune: $(VENV)/.installed        ## fine-tune and register a version; RECIPE=phi-gpu for a larger model
 	$(RUN) -m setup data $(OPTIONS)
@@ -48,11 +48,12 @@ test: $(VENV)/.installed-dev        ## set up and pass the tests
 slow: $(VENV)/.installed-dev        ## the tests that take minutes each: kills, resumes, load, real answers
 	$(PYTEST) -n 2 -m slow
 
-check: $(VENV)/.installed-dev       ## lint, format, types, and Python 3.9 for what is uploaded
+check: $(VENV)/.installed-dev       ## lint, format, types, Python 3.9 for what is uploaded, direction of imports
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/vermin --quiet --target=3.9- --no-tips --violations flows
+	$(VENV)/bin/lint-imports
 
 bench: $(VENV)/.installed-dev       ## the ratios of benchmarks/README.md (an idle machine, twenty minutes)
 	$(RUN) -m benchmarks.endpoint

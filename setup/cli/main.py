@@ -137,15 +137,18 @@ def _checks(recipe: str, sets: list[str], target: str) -> Iterator[Check]:
             yield replace(check, detail=as_typed(check.detail), fix=as_typed(check.fix))
 
 
-@app.command(context_settings=_HANDED_ON, add_help_option=False)
+@app.command(context_settings=_HANDED_ON, epilog="Example: python -m setup demo --limit 20")
 def demo(context: typer.Context) -> None:
-    """Run the whole path, evaluate base and tuned: hands on to python -m evaluation demo."""
+    """Run the whole path and evaluate: hands on to python -m evaluation demo (see its --help)."""
     _hand_on("demo", context.args)
 
 
-@app.command(context_settings=_HANDED_ON, add_help_option=False)
+@app.command(
+    context_settings=_HANDED_ON,
+    epilog="Example: python -m setup run --limit 40 --yes",
+)
 def run(context: typer.Context) -> None:
-    """In Azure: ask and score rows in the project: hands on to python -m evaluation run."""
+    """In Azure: hand on to python -m evaluation run (see its --help), with a recipe for Azure."""
     default = ["--recipe", DEFAULTS["azure"]]
     chosen = any(argument.partition("=")[0] == default[0] for argument in context.args)
     _hand_on("run", [*([] if chosen else default), *context.args])
