@@ -101,10 +101,10 @@ assert summarize([Line("", 0, "", line)])["judge_unparsed"] == 1
 """,
     "chat": """
 from conversation import Window, build_messages
-from endpoint.contracts import CONTRACTS, Generation
-from endpoint.dialect import dialect_of
-from endpoint.refusals import refusal
-from endpoint.settings import Settings
+from scoring_client.contracts import CONTRACTS, Generation
+from scoring_client.dialect import dialect_of
+from scoring_client.refusals import refusal
+from scoring_client.settings import Settings
 values = {"endpoint": "http://h/score", "key": "k"}
 settings = dialect_of(Settings.from_values(values)).apply(Settings.from_values(values))
 messages = build_messages("Hello?", None, "", Window(4096, 256))
