@@ -67,7 +67,7 @@ def stored_connection(name: str, fix: str) -> Any:
 
 
 def _shown(settings: Settings) -> dict[str, str]:
-    """What may be kept of a connection: never the key, nor the query of a URL, which can be one.
+    """Return what may be kept of a connection: never the key, nor a URL's query, which can be one.
 
     Foundry's custom keys put everything among the secrets, so where a value stood says nothing.
     """

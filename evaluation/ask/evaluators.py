@@ -44,7 +44,7 @@ class Evaluator:
     def collect(
         self, lines: Sequence[Row] | None, found: Mapping[int, Outcome]
     ) -> dict[int, Outcome]:
-        """What was found of each row of the data, out of what was found of each line."""
+        """Return the outcome of each row of the data, made of the outcomes of the lines."""
         del lines
         return dict(found)
 

@@ -147,7 +147,7 @@ class _Side:
 
 
 def _is_finished(plan: Plan, mode: Mode) -> bool:
-    """Whether summary and rows are there; an answer without a score is one more to retry."""
+    """Tell whether summary and rows are there; an answer without a score is one more to retry."""
     summary, rows = read_json(plan.folder / SUMMARY), plan.folder / ROWS
     if summary is None or not rows.is_file():
         return False

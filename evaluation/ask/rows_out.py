@@ -1,4 +1,4 @@
-"""What a run's folder says in the end: its rows and its summary."""
+"""The content of a run's folder in the end: its rows and its summary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FLOW_COLUMNS = ("ground_truth", "facts", "must_decline", "category")
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation flow found: an outcome for each answered line, and its metrics."""
+    """The result of an evaluation flow: an outcome for each answered line, and its metrics."""
 
     name: str
     lines: Mapping[int, Outcome]
