@@ -34,7 +34,7 @@ _INTERRUPTED = 130
 
 @dataclass
 class Tally:
-    """How the lines of a run ended; ``last_error`` is the newest failure's class and line."""
+    """A count of lines by how they ended; ``last_error`` is the newest failure's class and line."""
 
     ok: int = 0
     error: int = 0

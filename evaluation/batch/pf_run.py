@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FlowRun:
-    """What ``pf run create`` takes: the flow, the data, the mapping, and over which run.
+    """The arguments of ``pf run create``: the flow, the data, the mapping, and over which run.
 
     ``connections`` maps ``node.input`` (or a node, whose input is then ``connection``) to the
     connection to use there instead of the flow's own. ``data`` may be None beside a ``run``.
@@ -107,7 +107,7 @@ def nodes_of(run: str, node: str) -> dict[int, Any]:
 
 
 def is_completed(name: str) -> bool:
-    """Whether promptflow has a run ``name`` that came to its end."""
+    """Tell whether promptflow has a run ``name`` that came to its end."""
     from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 
     try:
@@ -138,7 +138,7 @@ def _client() -> Any:
 
 
 def _reason(folder: Path) -> str:
-    """What promptflow wrote down as the cause of a failed run."""
+    """Read what promptflow wrote down as the cause of a failed run."""
     content = read_json(folder / "error.json") or {}
     message = content.get("message") or (content.get("batchError") or {}).get("message")
     return str(message or json.dumps(content)[:500])

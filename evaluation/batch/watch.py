@@ -1,4 +1,4 @@
-"""What is seen of a batch run while it runs, and when it is given up."""
+"""The view of a batch run while it runs, and the rule for giving it up."""
 
 from __future__ import annotations
 
