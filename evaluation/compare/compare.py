@@ -170,7 +170,7 @@ def _names(*tables: Table) -> list[str]:
 
 
 def _only_shares(metric: Metric, *columns: Values) -> bool:
-    """Whether the scores are all 0 or 1, of a metric that ends there.
+    """Tell whether the scores are all 0 or 1, of a metric that ends there.
 
     Its name does not decide: recall of one fact a row is a share of rows as well.
     """
@@ -204,7 +204,7 @@ def _differences(scores: Mapping[str, _Scores], seed: int, resamples: int) -> di
 
 
 def _counts(differences: Values) -> tuple[int, int]:
-    """How many are above and how many below zero."""
+    """Count how many are above and how many below zero."""
     return int((differences > 0).sum()), int((differences < 0).sum())
 
 

@@ -1,4 +1,4 @@
-"""What comparing two runs finds; ``compare`` makes it, the report and the gate read it."""
+"""The findings of comparing two runs; ``compare`` makes them, the report and the gate read them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class MetricComparison:
 
     @property
     def doubt(self) -> str:
-        """Why the verdict is unclear; nothing where it is not."""
+        """The reason why the verdict is unclear; nothing where it is not."""
         if self.verdict != "unclear":
             return ""
         if self.difference.n < FEWEST:

@@ -47,7 +47,7 @@ def notes_of(*tables: Table) -> list[str]:
 
 
 def why_undecided(*tables: Table) -> str:
-    """Why no metric of these runs, one or two, tells which answers are right."""
+    """Say why no metric of these runs, one or two, tells which answers are right."""
     if not all(table.answered for table in tables):
         return "no row has a score" + (" in both" if len(tables) == 2 else "")
     scored = [
