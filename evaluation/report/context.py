@@ -54,12 +54,12 @@ class Context:
 
     @property
     def compared(self) -> bool:
-        """Whether there are two sides."""
+        """Tell whether there are two sides."""
         return len(self.sides) == 2
 
     @property
     def gates_failed(self) -> int:
-        """How many gates do not hold."""
+        """The number of gates that do not hold."""
         return sum(not gate.passed for gate in self.gates)
 
 

@@ -23,7 +23,7 @@ AT_MOST = 20
 
 @dataclass(frozen=True)
 class Answer:
-    """What one side made of a question: an answer or an error, and why the judge scored it so."""
+    """A side's reply to a question: an answer or an error, and why the judge scored it so."""
 
     key: str
     label: str
@@ -141,7 +141,7 @@ class ReportSide:
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """Where the row of an id stands."""
+        """The position of the row of each id."""
         return {row_id: index for index, row_id in enumerate(self.table.ids)}
 
     @property
@@ -170,7 +170,7 @@ class ReportSide:
         return None if index is None else next(self.table.rows([index]))
 
     def values(self, metric: str) -> NDArray[np.float64]:
-        """What rows scored on ``metric``, without those that have no number."""
+        """Return what rows scored on ``metric``, without those that have no number."""
         column = self.table.scores.get(metric)
         return np.empty(0) if column is None else column[np.isfinite(column)]
 

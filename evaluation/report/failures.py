@@ -1,4 +1,4 @@
-"""What is missing from the numbers: rows that failed, and rows that one run does not have."""
+"""The gaps in the numbers: rows that failed, and rows that one run does not have."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _rest(left: int) -> str:
 
 
 def gaps(comparison: Comparison, baseline: str, candidate: str) -> list[Gap]:
-    """Why there are fewer pairs than rows; nothing where every row is paired and answered."""
+    """Say why there are fewer pairs than rows; nothing where every row is paired and answered."""
     found = [
         (comparison.only_baseline, f"only {baseline} has"),
         (comparison.only_candidate, f"only {candidate} has"),

@@ -120,7 +120,7 @@ def _from_zero(high: float, unit: str = "") -> Axis:
 
 
 def latency(sides: Sequence[ReportSide]) -> Latency | None:
-    """How long answers took; None where nothing was timed."""
+    """Show how long answers took; None where nothing was timed."""
     timed = [(side, side.values(LATENCY)) for side in sides]
     timed = [(side, values) for side, values in timed if values.size]
     if not timed:

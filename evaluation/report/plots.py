@@ -18,7 +18,7 @@ _GRID = "grid"
 
 @dataclass(frozen=True)
 class Axis:
-    """Where a plot's values lie: ``low`` to ``high``, written at ``ticks`` (value, text)."""
+    """The range of a plot's values: ``low`` to ``high``, written at ``ticks`` (value, text)."""
 
     low: float
     high: float

@@ -1,4 +1,4 @@
-"""Where the numbers come from: both runs' settings side by side, and how to look closer."""
+"""The origin of the numbers: both runs' settings side by side, and how to look closer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def same(self) -> bool:
-        """Whether the sides share the value."""
+        """Tell whether the sides share the value."""
         return len(set(self.values)) == 1
 
 
@@ -45,7 +45,7 @@ class Group:
 
     @property
     def differing(self) -> int:
-        """How many are not the same on both sides."""
+        """The number of settings that are not the same on both sides."""
         return sum(setting.differs for setting in self.settings)
 
 

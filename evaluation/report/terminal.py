@@ -75,7 +75,7 @@ def _few(estimates: Iterable[Estimate]) -> list[str]:
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """What ``python -m evaluation compare`` prints: sentence, rows, table, gaps, regressions.
+    """Write what ``python -m evaluation compare`` prints: sentence, rows, table, gaps, regressions.
 
     Plain lines of about 130 characters: a table that fits itself to the terminal would leave out
     figures where there is none.
@@ -130,7 +130,7 @@ def _not_scored(comparison: Comparison) -> list[str]:
 
 
 def gap_lines(comparison: Comparison) -> list[str]:
-    """What the comparison does not cover, a line for each kind of it; nothing where it is whole."""
+    """List what the comparison does not cover, a line for each kind; nothing where it is whole."""
     baseline, candidate = comparison.baseline.name, comparison.candidate.name
     lists = {
         f"only in {baseline}": comparison.only_baseline,

@@ -1,4 +1,4 @@
-"""What a model wrote, made safe to show: as text in HTML, in Markdown and in a CSV cell.
+"""The text that a model wrote, made safe to show: in HTML, in Markdown and in a CSV cell.
 
 HTML itself is escaped by the template (autoescape); here is what escaping leaves: characters that
 are invisible, reorder their neighbours or cannot be written at all.
@@ -37,12 +37,12 @@ class Excerpt:
 
     @property
     def cut(self) -> bool:
-        """Whether the text goes on."""
+        """Tell whether the text goes on."""
         return self.length > LIMIT
 
     @property
     def note(self) -> str:
-        """What stands below a text that was cut, else nothing."""
+        """The line that stands below a text that was cut, else nothing."""
         shown = f"the first {LIMIT} of {self.length} characters" if self.cut else ""
         return f"{shown}; all of it is in rows.csv" if shown else ""
 

@@ -1,4 +1,4 @@
-"""What the comparison says, in sentences, and as the rows of the metric table."""
+"""The comparison in sentences, and as the rows of the metric table."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def _digits(found: MetricComparison, metric: Metric) -> int:
 
 
 def _scale(found: MetricComparison, metric: Metric) -> float:
-    """What a difference is drawn as a share of: the metric's range, else the baseline's mean."""
+    """The whole that a drawn difference is a share of: the metric's range, else the baseline's mean."""
     return metric.scale or abs(found.baseline.value or 0.0) or 1.0
 
 
@@ -228,7 +228,7 @@ def _scaled(found: Estimate, scale: float) -> Estimate:
 
 
 def _shared_limit(found: Sequence[MetricComparison]) -> float:
-    """Where the table's axis ends: it holds all metrics that have a range; others may reach out."""
+    """The end of the table's axis: it holds all metrics that have a range; others may reach out."""
     ends = [0.02]
     for each in found:
         metric = METRICS[each.metric]

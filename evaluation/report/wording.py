@@ -13,7 +13,7 @@ _DIGITS = {1.0: 3, 5.0: 2, 100.0: 1}
 
 
 def digits_for(metric: Metric, *estimates: Estimate, difference: Estimate | None = None) -> int:
-    """How many decimals values of ``metric`` are written with.
+    """Return how many decimals values of ``metric`` are written with.
 
     About three digits that count, and more where the figures need them.
     """
@@ -33,7 +33,7 @@ def number(value: float | None, digits: int, unit: str = "") -> str:
 
 
 def signed(value: float | None, digits: int, unit: str = "") -> str:
-    """The same with a plus sign where it is above zero as written."""
+    """Write ``value`` with its sign, a plus where it is above zero as written; a dash for none."""
     text = number(value, digits, unit)
     above = text[0] not in (_MINUS, NONE) and text.strip(f"0.{_SPACE}{unit}")
     return f"+{text}" if above else text

@@ -24,7 +24,7 @@ _BRIEF = 400
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where a report is."""
+    """The files of a report."""
 
     html: Path
     markdown: Path
