@@ -257,7 +257,7 @@ def _too_many_errors(done: Run, limit: float) -> FixableError | None:
 
 
 def _report_folder(sides: list[RunFolder]) -> Path:
-    """Where ``run`` put it; beside somebody else's folder nothing is written unasked."""
+    """Return where ``run`` put it; beside somebody else's folder nothing is written unasked."""
     folder = sides[-1].path.parent
     if folder.parent != runs_folder().absolute():
         raise FixableError(f"{sides[-1].path} is not in {runs_folder()}", "--out FOLDER")
@@ -265,7 +265,7 @@ def _report_folder(sides: list[RunFolder]) -> Path:
 
 
 def _check_names(primary: str, gates: Path | None) -> None:
-    """What would be refused after the last row is refused before the first."""
+    """Refuse before the first row what would be refused after the last."""
     if primary:
         known_metric(primary)
     if gates:

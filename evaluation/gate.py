@@ -74,7 +74,7 @@ class Gate(BaseModel):
 
     @property
     def compares(self) -> bool:
-        """Whether it needs a baseline."""
+        """Tell whether it needs a baseline."""
         return self.condition.startswith("difference") or self.condition == "not_worse_by"
 
     @property

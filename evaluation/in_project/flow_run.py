@@ -91,11 +91,11 @@ class FlowRuns:
         return self._finish(wanted, name)
 
     def metrics(self, name: str) -> dict[str, float]:
-        """What ``pfazure run show-metrics`` shows; call it in ``flow_errors``."""
+        """Return what ``pfazure run show-metrics`` shows; call it in ``flow_errors``."""
         return dict(self._client.get_metrics(name))
 
     def node_outputs(self, name: str, node: str, rows: int) -> dict[int, Any]:
-        """What ``node`` put out for each line of a run, as far as the service has kept it.
+        """Return what ``node`` put out for each line of a run, as far as the service has kept it.
 
         Raises:
             FixableError: The service does not tell.

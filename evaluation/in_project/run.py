@@ -36,7 +36,7 @@ _DIGEST = 10  # characters of a hash in the name of a run
 
 @dataclass(frozen=True)
 class ProjectRun:
-    """What came of it: ``n`` rows asked, of which ``ok`` were answered and ``error`` failed.
+    """The outcome: ``n`` rows asked, of which ``ok`` were answered and ``error`` failed.
 
     ``chat`` and ``evaluation`` are the names of the runs, ``links`` where the portal shows them.
     """

@@ -1,4 +1,4 @@
-"""Where runs are found: by name, by folder, or the newest."""
+"""The search for runs: by name, by folder, or the newest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run was asked for: kept in its folder, so that going on with it needs no option again."""
+"""The request for a run: kept in its folder, so that going on with it needs no option again."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def save_request(name: str, request: Request) -> None:
 
 
 def load_request(name: str) -> Request:
-    """What the run ``name`` was asked for.
+    """Read what the run ``name`` was asked for.
 
     Raises:
         FixableError: There is no such run.
