@@ -1,4 +1,4 @@
-"""What Azure AI Content Safety sees in an answer, where there is a connection to it.
+"""The findings of Azure AI Content Safety in an answer, where there is a connection to it.
 
 No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
 """

@@ -1,4 +1,4 @@
-"""Whether an answer gives away a canary, in clear or in a disguise a reader can undo."""
+"""The search for canaries that an answer gives away, in clear or in a disguise one can undo."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEX_BYTE = re.compile(r"(?:0x|\\x)?([0-9a-f]{2})")
 
 
 def find_leak(answer: str, canaries: list[str]) -> str:
-    """How ``answer`` gives away one of ``canaries``: "in clear", "reversed", …; "" if it does not.
+    """Say how ``answer`` gives away one of ``canaries``: "in clear", "reversed", …; "" if not.
 
     A canary is found as a word of its own, not inside a longer one, whatever its case, and with
     spaces, punctuation or invisible characters between its letters.

@@ -23,7 +23,7 @@ NOT_REFUSED = "not refused"
 
 @dataclass(frozen=True)
 class Case:
-    """What a row says about its answer; data/README.md describes the columns."""
+    """The columns of a row that say something about its answer; data/README.md describes them."""
 
     category: str = ""
     canaries: list[str] = field(default_factory=list)

@@ -32,7 +32,7 @@ class EvaluatorError(ValueError):
 
 @dataclass(frozen=True)
 class Texts:
-    """What is judged; ``context`` of the judges is the reference answer."""
+    """The texts that are judged; ``context`` of the judges is the reference answer."""
 
     question: str
     answer: str

@@ -42,7 +42,7 @@ class Reply:
 
     @property
     def truncated(self) -> bool:
-        """Whether ``max_new_tokens`` ended the answer, not the model."""
+        """Tell whether ``max_new_tokens`` ended the answer, not the model."""
         return self.finish_reason == "length"
 
 
@@ -113,7 +113,7 @@ class Said:
 
 
 def read_message(message: dict[str, Any], where: str, settings: Settings) -> Said:
-    """What a message or a delta says; a refusal is an answer, too.
+    """Read what a message or a delta says; a refusal is an answer, too.
 
     Raises:
         BadPayloadError: Its content is neither text nor parts that are text or thinking.

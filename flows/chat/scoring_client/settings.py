@@ -37,7 +37,7 @@ _KEYS = {
 
 
 class ConnectionLike(Protocol):
-    """What a promptflow ``CustomConnection`` has."""
+    """The attributes of a promptflow ``CustomConnection``."""
 
     configs: Mapping[str, str]
     secrets: Mapping[str, str]
@@ -45,7 +45,7 @@ class ConnectionLike(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how to ask; the key stays out of the repr.
+    """The settings of a connection: where and how to ask; the key stays out of the repr.
 
     ``timeout`` is the total per request in seconds, retries and their waits included;
     ``connect_timeout`` bounds each attempt to connect; ``context_window`` is in tokens;

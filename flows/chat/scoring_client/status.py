@@ -1,4 +1,4 @@
-"""What a status that is not 200 means, and what to do about it.
+"""The meaning of a status that is not 200, and what to do about it.
 
 Azure ML managed endpoints:
 https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints

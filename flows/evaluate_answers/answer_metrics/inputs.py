@@ -1,4 +1,4 @@
-"""What a line brings, checked: promptflow checks little, and turns null into the text "None"."""
+"""The check of a line's inputs: promptflow checks little, and turns null into the text "None"."""
 
 from __future__ import annotations
 

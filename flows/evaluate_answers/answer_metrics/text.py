@@ -1,4 +1,4 @@
-"""How much of the ground truth's text an answer shares: F1, ROUGE, BLEU, chrF."""
+"""The overlap of an answer with the ground truth's text: F1, ROUGE, BLEU, chrF."""
 
 from __future__ import annotations
 
