@@ -49,7 +49,7 @@ _HOUR = 3600
 
 
 def job_recipe(recipe: AzureRecipe) -> Recipe:
-    """What the job's ``python -m setup finetune`` is given: the same run as a local recipe.
+    """Make the recipe for the job's ``python -m setup finetune``: the same run as a local recipe.
 
     Raises:
         FixableError: The model is not one that the local target can fetch.
@@ -77,7 +77,7 @@ def job_recipe(recipe: AzureRecipe) -> Recipe:
 
 
 def job_command(nodes: int, gpus: int) -> str:
-    """What every machine of the job runs, in bash: the trainer once for each of its GPUs, or once.
+    """Write what every machine of the job runs, in bash: the trainer once for each GPU, or once.
 
     Azure ML's PyTorch distribution says in the environment who is who, torchrun starts the
     processes. Several machines need one folder for the run: the first writes what all read.
@@ -177,7 +177,7 @@ def _make_environment(environments: Any, name: str, version: str, files: list[Pa
 
 
 def gpus_each(session: AzureSession) -> int:
-    """How many GPUs each machine of the cluster has.
+    """Look up how many GPUs each machine of the cluster has.
 
     Raises:
         FixableError: The region does not offer the cluster's SKU.
