@@ -216,7 +216,7 @@ def _digits(found: MetricComparison, metric: Metric) -> int:
 
 
 def _scale(found: MetricComparison, metric: Metric) -> float:
-    """The whole that a drawn difference is a share of: the metric's range, else the baseline's mean."""
+    """The whole of a difference drawn as a share: the metric's range, else the baseline's mean."""
     return metric.scale or abs(found.baseline.value or 0.0) or 1.0
 
 

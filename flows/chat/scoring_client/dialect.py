@@ -71,7 +71,7 @@ class Dialect:
         _logger.warning("%s %s", place(settings.endpoint), what)
 
     def _settle(self) -> bool:
-        """Tell whether another contract may still be tried; it may once, and not after an answer."""
+        """Tell whether another contract may still be tried; once, and not after an answer."""
         with _lock:
             before, self._settled = self._settled, True
         return not before
