@@ -140,8 +140,8 @@ _PACKAGES = ("promptflow", "promptflow-tools", "promptflow-evals", "sacrebleu", 
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that the scores depend on, and of Python."""
-    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version()} | found
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version()} | versions
 
 
 def served_model(recipe: Recipe, configs: dict[str, str]) -> dict[str, Any]:
