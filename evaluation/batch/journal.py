@@ -79,8 +79,8 @@ def recall(journal: Journal, keys: Sequence[str]) -> dict[int, Outcome]:
     Failed ones are not among them: what failed is run again.
     """
     known = journal.read_by_key()
-    found = {line: known[key] for line, key in enumerate(keys) if key in known}
-    return {line: replace(o, line=line) for line, o in found.items() if o.error is None}
+    outcomes = {line: known[key] for line, key in enumerate(keys) if key in known}
+    return {line: replace(o, line=line) for line, o in outcomes.items() if o.error is None}
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
