@@ -187,5 +187,7 @@ def _require_steps(session: AzureSession) -> dict[str, Any]:
         raise FixableError(
             f"endpoint {name} {lacks}", f"python -m setup deploy --recipe {recipe.name}"
         )
-    models = {one["name"]: one["properties"].get("model") for one in deployments}
+    models = {
+        deployment["name"]: deployment["properties"].get("model") for deployment in deployments
+    }
     return {key: [share, models.get(key)] for key, share in traffic.items() if share}
