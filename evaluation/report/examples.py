@@ -52,12 +52,12 @@ class Example:
 
 def examples(sides: Sequence[ReportSide], ids: Sequence[str], metric: Metric) -> list[Example]:
     """The rows with these ids, in this order; those that a side does not have are left out."""
-    found = []
+    shown = []
     for row_id in ids:
         rows = [row for side in sides if (row := side.row(row_id)) is not None]
         if len(rows) == len(sides):
-            found.append(_example(sides, rows, metric))
-    return found
+            shown.append(_example(sides, rows, metric))
+    return shown
 
 
 def lowest(side: ReportSide, metric: Metric) -> list[str]:
@@ -79,14 +79,14 @@ def _example(sides: Sequence[ReportSide], rows: list[Row], metric: Metric) -> Ex
         id=one_line(str(row["id"])),
         line=str(row.get("line", "")),
         category=one_line(str(row.get("category") or "")),
-        change=_change(metric, [found["scores"].get(metric.name) for found in rows]),
+        change=_change(metric, [side_row["scores"].get(metric.name) for side_row in rows]),
         history_left_out=max(len(history) - _TURNS, 0),
         history=[_turn(turn) for turn in history[-_TURNS:]],
         question=excerpt(inputs.get("question", "")),
         ground_truth=excerpt(row.get("ground_truth") or ""),
         facts=[one_line(str(fact)) for fact in facts[:_FACTS]] + more,
         must_decline=bool(row.get("must_decline")),
-        answers=[_answer(side, found) for side, found in zip(sides, rows, strict=True)],
+        answers=[_answer(side, side_row) for side, side_row in zip(sides, rows, strict=True)],
         scores=_scores(rows),
     )
 

@@ -95,14 +95,14 @@ def _setting(name: str, values: list[str]) -> Setting:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, part in value.items():
         name = f"{prefix}{key}"
         if isinstance(part, Mapping) and part:
-            found |= _flat(part, f"{name}.")
+            flat |= _flat(part, f"{name}.")
         else:
-            found[name] = one_line(_plain(part), limit=400)
-    return found
+            flat[name] = one_line(_plain(part), limit=400)
+    return flat
 
 
 def _plain(value: Any) -> str:

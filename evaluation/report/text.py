@@ -109,13 +109,13 @@ def csv_text(cell: str) -> str:
     return cell.removeprefix("'")
 
 
-def _entity(found: re.Match[str]) -> str:
-    entity = f"&#{ord(found.group())};"
-    return f"{entity}&#8203;" if found.group() in "@#" else entity
+def _entity(match: re.Match[str]) -> str:
+    entity = f"&#{ord(match.group())};"
+    return f"{entity}&#8203;" if match.group() in "@#" else entity
 
 
-def _name(found: re.Match[str]) -> str:
-    code = ord(found.group())
+def _name(match: re.Match[str]) -> str:
+    code = ord(match.group())
     if code < 0x20:
         return chr(0x2400 + code)
     return "␡" if code == 0x7F else f"[U+{code:04X}]"

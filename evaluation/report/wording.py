@@ -17,7 +17,9 @@ def digits_for(metric: Metric, *estimates: Estimate, difference: Estimate | None
 
     About three digits that count, and more where the figures need them.
     """
-    largest = max((abs(found.value) for found in estimates if found.value is not None), default=0.0)
+    largest = max(
+        (abs(estimate.value) for estimate in estimates if estimate.value is not None), default=0.0
+    )
     digits = next((digits for bound, digits in ((1, 3), (10, 2), (100, 1)) if largest < bound), 0)
     return decimals(_DIGITS.get(metric.scale or 0.0, digits), *estimates, difference=difference)
 
@@ -39,18 +41,20 @@ def signed(value: float | None, digits: int, unit: str = "") -> str:
     return f"+{text}" if above else text
 
 
-def interval(found: Estimate, digits: int, *, signs: bool = False) -> str:
+def interval(estimate: Estimate, digits: int, *, signs: bool = False) -> str:
     """The interval of an estimate: ``0.812 to 0.934``; a dash where there is none."""
-    if found.low is None or found.high is None:
+    if estimate.low is None or estimate.high is None:
         return NONE
     write = signed if signs else number
-    return f"{write(found.low, digits)} to {write(found.high, digits)}"
+    return f"{write(estimate.low, digits)} to {write(estimate.high, digits)}"
 
 
-def share(found: Estimate) -> str:
+def share(estimate: Estimate) -> str:
     """A rate as a count of rows: ``13 of 16``; nothing without rows."""
     return (
-        "" if found.value is None else f"{count(round(found.value * found.n))} of {count(found.n)}"
+        ""
+        if estimate.value is None
+        else f"{count(round(estimate.value * estimate.n))} of {count(estimate.n)}"
     )
 
 
