@@ -62,7 +62,7 @@ def load_request(name: str) -> Request:
         ) from None
 
 
-def go_on(name: str, given: Mapping[str, Any]) -> Request:
+def go_on(name: str, values: Mapping[str, Any]) -> Request:
     """The request of the run ``name``, with what was given anew in its place.
 
     A value that would make it another run is refused later, by name.
@@ -70,4 +70,4 @@ def go_on(name: str, given: Mapping[str, Any]) -> Request:
     Raises:
         FixableError: There is no such run.
     """
-    return load_request(name).model_copy(update=dict(given))
+    return load_request(name).model_copy(update=dict(values))
