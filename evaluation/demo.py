@@ -61,14 +61,14 @@ def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) 
 
 
 def _deployments(recipe: Recipe) -> list[str]:
-    given = recipe.endpoint
-    if given.tuned not in deployments_of(recipe, LocalEndpoint(given.name)):
+    endpoint = recipe.endpoint
+    if endpoint.tuned not in deployments_of(recipe, LocalEndpoint(endpoint.name)):
         raise FixableError(
-            f"endpoint {given.name} has no deployment {given.tuned}: no version is champion, or "
-            f"endpoint.version is {given.version}",
+            f"endpoint {endpoint.name} has no deployment {endpoint.tuned}: no version is champion, "
+            f"or endpoint.version is {endpoint.version}",
             "python -m setup models, and python -m setup promote NUMBER",
         )
-    return [given.deployment, given.tuned]
+    return [endpoint.deployment, endpoint.tuned]
 
 
 def _ask_one(row: Row, connections: Sequence[str]) -> None:
