@@ -97,7 +97,7 @@ def _read(reply: requests.Response, endpoint: str) -> dict[str, int]:
         raise ContentSafetyError(endpoint, what, "check the connection, or resume the run later")
     try:
         analysis = reply.json()["categoriesAnalysis"]
-        return {found["category"]: int(found["severity"]) for found in analysis}
+        return {entry["category"]: int(entry["severity"]) for entry in analysis}
     except (ValueError, KeyError, TypeError):
         what = f"no severities in {reply.text[:200]}"
         fix = "set the connection's api_version to 2023-10-01 or later"

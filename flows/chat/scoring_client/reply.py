@@ -141,7 +141,11 @@ def _tools(message: dict[str, Any]) -> tuple[str, ...]:
     calls = message.get("tool_calls")
     calls = calls if isinstance(calls, list) else []
     called = [call.get("function") for call in calls if isinstance(call, dict)]
-    functions = [one for one in (*called, message.get("function_call")) if isinstance(one, dict)]
+    functions = [
+        function
+        for function in (*called, message.get("function_call"))
+        if isinstance(function, dict)
+    ]
     return tuple(str(function.get("name") or "") for function in functions)
 
 
