@@ -223,10 +223,10 @@ def gate(
 @app.command("list", epilog="Example: python -m evaluation list --json")
 def list_runs(as_json: AsJson = False) -> None:
     """List the runs, the newest first."""
-    found = folders.list_sides()
+    sides = folders.list_sides()
     fixed = [Column(name, no_wrap=True, overflow="fold") for name in ("run", "started", "n", "ok")]
     table = Table(*fixed, "error", "score")
-    for side in found:
+    for side in sides:
         counts = side["summary"] or {}
         numbers = [str(counts[key]) for key in ("n", "ok")] if counts else ["unfinished"]
         if counts:
@@ -234,7 +234,7 @@ def list_runs(as_json: AsJson = False) -> None:
         started = str(side["started"])[: len("2026-11-22T12:00")].replace("T", " ")
         table.add_row(side["name"], started, *numbers)
     if as_json:
-        show({"runs": found}, "", as_json)
+        show({"runs": sides}, "", as_json)
     else:
         console.out.print(table)
 
@@ -257,7 +257,7 @@ def _too_many_errors(done: Run, limit: float) -> FixableError | None:
 
 
 def _report_folder(sides: list[RunFolder]) -> Path:
-    """Where ``run`` put it; beside somebody else's folder nothing is written unasked."""
+    """Return where ``run`` put it; beside somebody else's folder nothing is written unasked."""
     folder = sides[-1].path.parent
     if folder.parent != runs_folder().absolute():
         raise FixableError(f"{sides[-1].path} is not in {runs_folder()}", "--out FOLDER")
@@ -265,7 +265,7 @@ def _report_folder(sides: list[RunFolder]) -> Path:
 
 
 def _check_names(primary: str, gates: Path | None) -> None:
-    """What would be refused after the last row is refused before the first."""
+    """Refuse before the first row what would be refused after the last."""
     if primary:
         known_metric(primary)
     if gates:

@@ -61,14 +61,14 @@ def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) 
 
 
 def _deployments(recipe: Recipe) -> list[str]:
-    given = recipe.endpoint
-    if given.tuned not in deployments_of(recipe, LocalEndpoint(given.name)):
+    endpoint = recipe.endpoint
+    if endpoint.tuned not in deployments_of(recipe, LocalEndpoint(endpoint.name)):
         raise FixableError(
-            f"endpoint {given.name} has no deployment {given.tuned}: no version is champion, or "
-            f"endpoint.version is {given.version}",
+            f"endpoint {endpoint.name} has no deployment {endpoint.tuned}: no version is champion, "
+            f"or endpoint.version is {endpoint.version}",
             "python -m setup models, and python -m setup promote NUMBER",
         )
-    return [given.deployment, given.tuned]
+    return [endpoint.deployment, endpoint.tuned]
 
 
 def _ask_one(row: Row, connections: Sequence[str]) -> None:
@@ -80,7 +80,7 @@ def _ask_one(row: Row, connections: Sequence[str]) -> None:
 
 
 def _general_right(recipe: Recipe, name: str) -> int:
-    """How many of the general questions the deployment still answers."""
+    """Count how many of the general questions the deployment still answers."""
     endpoint = LocalEndpoint(recipe.endpoint.name)
     parameters = {"temperature": 0, "max_new_tokens": 64}
 
@@ -131,7 +131,7 @@ def _shorten(text: str) -> Text:
 def _show_losses(
     names: Sequence[str], losses: list[tuple[str, str, str]], general: Sequence[int]
 ) -> None:
-    """What the registry measured, and what no row of the test split asks."""
+    """Print what the registry measured, and what no row of the test split asks."""
     table = Table("", *names)
     for label, *values in losses:
         table.add_row(label, *values)

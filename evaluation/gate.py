@@ -48,9 +48,11 @@ class Gate(BaseModel):
 
     @model_validator(mode="after")
     def _is_one_condition(self) -> Gate:
-        given = [name for name in (*_OF_METRIC, *_OF_RUN) if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"one condition is needed, here are {' and '.join(given) or 'none'}")
+        conditions = [name for name in (*_OF_METRIC, *_OF_RUN) if getattr(self, name) is not None]
+        if len(conditions) != 1:
+            raise ValueError(
+                f"one condition is needed, here are {' and '.join(conditions) or 'none'}"
+            )
         if self.metric and self.condition in _OF_RUN:
             raise ValueError(f"{self.condition} is of the run, not of a metric")
         if not self.metric and self.condition in _OF_METRIC:
@@ -74,7 +76,7 @@ class Gate(BaseModel):
 
     @property
     def compares(self) -> bool:
-        """Whether it needs a baseline."""
+        """Tell whether it needs a baseline."""
         return self.condition.startswith("difference") or self.condition == "not_worse_by"
 
     @property
@@ -109,8 +111,8 @@ def load_gates(path: Path = GATES) -> list[Gate]:
             value, or it has no gates.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        gates = _Gates.model_validate(found).gates
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        gates = _Gates.model_validate(content).gates
     except OSError as error:
         raise FixableError(f"no gates in {path}", f"name a file like {GATES}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -178,11 +180,11 @@ def _of_run(gate: Gate, table: Table, comparison: Comparison | None) -> GateResu
 def _of_difference(gate: Gate, comparison: Comparison | None) -> GateResult:
     if comparison is None:
         return GateResult(gate.name, False, "no baseline to compare with")
-    found = comparison.metric(gate.metric)
-    if found is None or found.difference.n == 0:
+    metric_comparison = comparison.metric(gate.metric)
+    if metric_comparison is None or metric_comparison.difference.n == 0:
         reason = f"no row has a score of it in this run and in {comparison.baseline.name}"
         return GateResult(gate.name, False, reason)
-    return _judged(gate, found.difference, gate.threshold)
+    return _judged(gate, metric_comparison.difference, gate.threshold)
 
 
 def _judged(gate: Gate, estimate: Estimate, threshold: float) -> GateResult:

@@ -1,4 +1,4 @@
-"""What is read out of finished runs: comparison, gates and report, found together and printed."""
+"""The reading of finished runs: comparison, gates and report, found together and printed."""
 
 from __future__ import annotations
 

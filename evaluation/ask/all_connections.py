@@ -141,13 +141,13 @@ def _evaluators(request: Request) -> tuple[tuple[Evaluator, ...], JudgeConnectio
     names = list(dict.fromkeys(request.evaluators))
     judged = set(names) & JUDGES.keys()
     judge = read_judge(request.judge, request.judge_model) if judged else None
-    found = [
+    evaluators = [
         make_judge(name, judge, request.judge_repeats)
         if judge and name in JUDGES
         else computed_evaluator(name)
         for name in names
     ]
-    return tuple(found), judge
+    return tuple(evaluators), judge
 
 
 def _check_columns(request: Request, data: RunData) -> None:

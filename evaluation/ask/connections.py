@@ -36,9 +36,11 @@ def read_connection(name: str) -> KnownConnection:
     Raises:
         FixableError: There is none, it is of another kind, or a value of it is wrong.
     """
-    found = stored_connection(name, "python -m setup connect, or name one of pf connection list")
-    secrets = dict(getattr(found, "secrets", {}) or {})
-    configs = dict(getattr(found, "configs", {}) or {})
+    connection = stored_connection(
+        name, "python -m setup connect, or name one of pf connection list"
+    )
+    secrets = dict(getattr(connection, "secrets", {}) or {})
+    configs = dict(getattr(connection, "configs", {}) or {})
     try:
         settings = replace(Settings.from_values({**configs, **secrets}), name=name)
     except EndpointError as error:
@@ -67,7 +69,7 @@ def stored_connection(name: str, fix: str) -> Any:
 
 
 def _shown(settings: Settings) -> dict[str, str]:
-    """What may be kept of a connection: never the key, nor the query of a URL, which can be one.
+    """Return what may be kept of a connection: never the key, nor a URL's query, which can be one.
 
     Foundry's custom keys put everything among the secrets, so where a value stood says nothing.
     """

@@ -42,13 +42,13 @@ class Evaluator:
         return None
 
     def collect(
-        self, lines: Sequence[Row] | None, found: Mapping[int, Outcome]
+        self, lines: Sequence[Row] | None, outcomes: Mapping[int, Outcome]
     ) -> dict[int, Outcome]:
-        """What was found of each row of the data, out of what was found of each line."""
+        """Return the outcome of each row of the data, made of the outcomes of the lines."""
         del lines
-        return dict(found)
+        return dict(outcomes)
 
-    def is_whole(self, found: Outcome) -> bool:  # noqa: ARG002 - a judge may say anything
+    def is_whole(self, outcome: Outcome) -> bool:  # noqa: ARG002 - a judge may say anything
         """True where a line that was evaluated has all its scores."""
         return True
 

@@ -54,18 +54,18 @@ class JudgeEvaluator(Evaluator):
         ]
 
     def collect(
-        self, lines: Sequence[Row] | None, found: Mapping[int, Outcome]
+        self, lines: Sequence[Row] | None, outcomes: Mapping[int, Outcome]
     ) -> dict[int, Outcome]:
         """Means over a row's repeats; a row whose every repeat failed keeps the last error."""
         by_row: dict[int, list[Outcome]] = {}
         for number, line in enumerate(lines or ()):
             failed = Outcome(number, error=LineError("NotRun", "the judge was not asked"))
-            by_row.setdefault(line["row"], []).append(found.get(number, failed))
-        return {row: _combine(row, outcomes) for row, outcomes in by_row.items()}
+            by_row.setdefault(line["row"], []).append(outcomes.get(number, failed))
+        return {row: _combine(row, repeats) for row, repeats in by_row.items()}
 
-    def is_whole(self, found: Outcome) -> bool:
+    def is_whole(self, outcome: Outcome) -> bool:
         """True where every reply to the line was a verdict."""
-        return not missing_verdicts(found)
+        return not missing_verdicts(outcome)
 
 
 def make_judge(name: str, connection: JudgeConnection, repeats: int) -> JudgeEvaluator:
@@ -94,15 +94,15 @@ def read_judge(name: str, model: str) -> JudgeConnection:
     """
     from openai import OpenAIError  # noqa: PLC0415 - half a second
 
-    found = stored_connection(name, _CONNECT)
+    connection = stored_connection(name, _CONNECT)
     if not model:
         raise FixableError("the judge has no model", "--judge-model NAME (Azure: the deployment)")
-    kind = type(found).__name__
+    kind = type(connection).__name__
     if kind not in ("OpenAIConnection", "AzureOpenAIConnection"):
         raise FixableError(f"connection {name} is a {kind}, no judge speaks through it", _CONNECT)
     try:
-        _place(_address(found))
-        return JudgeConnection(name, model, _address(found), _client(found, kind))
+        _place(_address(connection))
+        return JudgeConnection(name, model, _address(connection), _client(connection, kind))
     except (OpenAIError, ValueError) as error:
         raise FixableError(f"connection {name} is no use for a judge: {error}", _CONNECT) from None
 
@@ -128,28 +128,28 @@ def refuse_self_judging(judge: JudgeConnection, tested: Sequence[KnownConnection
             )
 
 
-def _client(found: Any, kind: str) -> Any:
+def _client(connection: Any, kind: str) -> Any:
     from openai import AzureOpenAI, OpenAI  # noqa: PLC0415 - half a second
 
     if kind == "OpenAIConnection":
         return OpenAI(
-            api_key=found.api_key,
-            base_url=found.base_url,
-            organization=found.organization or None,
+            api_key=connection.api_key,
+            base_url=connection.base_url,
+            organization=connection.organization or None,
             timeout=60,
         )
     return AzureOpenAI(
-        api_key=found.api_key,
-        azure_endpoint=found.api_base,
-        api_version=found.api_version,
+        api_key=connection.api_key,
+        azure_endpoint=connection.api_base,
+        api_version=connection.api_version,
         timeout=60,
     )
 
 
-def _address(found: Any) -> str:
+def _address(connection: Any) -> str:
     return str(
-        getattr(found, "base_url", None)
-        or getattr(found, "api_base", None)
+        getattr(connection, "base_url", None)
+        or getattr(connection, "api_base", None)
         or "https://api.openai.com/v1"
     )
 

@@ -79,7 +79,7 @@ class _Side:
         if not missing and is_completed(self.pf_runs.get("chat", "")):
             return 0.0
         connection = self.plan.connection.name
-        wanted = FlowRun(
+        flow_run = FlowRun(
             self._name("chat"),
             CHAT,
             self.data,
@@ -89,7 +89,7 @@ class _Side:
         )
         label, journal, started = f"Asking {connection}", self.journal, time.monotonic()
         with journal.writing():
-            run_watched(wanted, label, missing, self.plan.workers, known, [journal.append])
+            run_watched(flow_run, label, missing, self.plan.workers, known, [journal.append])
         return time.monotonic() - started
 
     def evaluate(self, evaluator: Evaluator, mode: Mode) -> Evaluated:
@@ -102,9 +102,11 @@ class _Side:
         keys = [line_key(line) for line in lines or ()]
         known = recall(journal, keys)
         if mode == "retry":
-            known = {line: found for line, found in known.items() if evaluator.is_whole(found)}
+            known = {
+                line: outcome for line, outcome in known.items() if evaluator.is_whole(outcome)
+            }
         total = len(keys) or sum(outcome.error is None for outcome in asked.values())
-        wanted = self._evaluation(evaluator, lines, asked)
+        flow_run = self._evaluation(evaluator, lines, asked)
 
         def keep(outcome: Outcome) -> None:
             journal.append(replace(outcome, key=keys[outcome.line]) if keys else outcome)
@@ -112,10 +114,10 @@ class _Side:
         label = f"Evaluating {self.plan.connection.name}: {evaluator.name}"
         with journal.writing():
             metrics = run_watched(
-                wanted, label, total - len(known), evaluator.workers, known, [keep]
+                flow_run, label, total - len(known), evaluator.workers, known, [keep]
             )
-        found = recall(journal, keys) if keys else journal.read()
-        return Evaluated(evaluator.name, evaluator.collect(lines, found), metrics)
+        outcomes = recall(journal, keys) if keys else journal.read()
+        return Evaluated(evaluator.name, evaluator.collect(lines, outcomes), metrics)
 
     def _evaluation(
         self, evaluator: Evaluator, lines: Sequence[Row] | None, asked: Mapping[int, Outcome]
@@ -147,7 +149,7 @@ class _Side:
 
 
 def _is_finished(plan: Plan, mode: Mode) -> bool:
-    """Whether summary and rows are there; an answer without a score is one more to retry."""
+    """Tell whether summary and rows are there; an answer without a score is one more to retry."""
     summary, rows = read_json(plan.folder / SUMMARY), plan.folder / ROWS
     if summary is None or not rows.is_file():
         return False

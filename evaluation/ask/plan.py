@@ -1,4 +1,4 @@
-"""What a run is going to be: everything that decides its numbers, resolved before row 1."""
+"""The plan of a run: everything that decides its numbers, resolved before row 1."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where the run is kept."""
+        """The folder that keeps the run."""
         return runs_folder() / self.name / self.connection.name
 
     def config(self) -> dict[str, Any]:
@@ -139,9 +139,9 @@ _PACKAGES = ("promptflow", "promptflow-tools", "promptflow-evals", "sacrebleu", 
 
 
 def package_versions() -> dict[str, str]:
-    """What the scores depend on, and Python."""
-    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version()} | found
+    """Return the versions of the packages that the scores depend on, and of Python."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version()} | versions
 
 
 def served_model(recipe: Recipe, configs: dict[str, str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run's folder says in the end: its rows and its summary."""
+"""The content of a run's folder in the end: its rows and its summary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FLOW_COLUMNS = ("ground_truth", "facts", "must_decline", "category")
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation flow found: an outcome for each answered line, and its metrics."""
+    """The result of an evaluation flow: an outcome for each answered line, and its metrics."""
 
     name: str
     lines: Mapping[int, Outcome]
@@ -38,8 +38,8 @@ def as_row(line: int, row: Row, asked: Outcome, evaluated: Sequence[Evaluated]) 
         "scores": {},
         "reasons": {},
     }
-    for found in evaluated if asked.error is None else ():
-        _add_scores(content, found.name, found.lines.get(line))
+    for result in evaluated if asked.error is None else ():
+        _add_scores(content, result.name, result.lines.get(line))
     return content
 
 
@@ -58,12 +58,16 @@ def replies_of(line: Outcome) -> int:
     return grades + missing_verdicts(line)
 
 
-def _add_scores(content: dict[str, Any], evaluator: str, found: Outcome | None) -> None:
-    if found is None or found.error:
-        why = f"{found.error.type}: {found.error.message}" if found and found.error else "not run"
+def _add_scores(content: dict[str, Any], evaluator: str, outcome: Outcome | None) -> None:
+    if outcome is None or outcome.error:
+        why = (
+            f"{outcome.error.type}: {outcome.error.message}"
+            if outcome and outcome.error
+            else "not run"
+        )
         content["reasons"][evaluator] = f"{NOT_EVALUATED}{why}"
         return
-    outputs = found.outputs or {}
+    outputs = outcome.outputs or {}
     for name, value in {**outputs, **outputs.get("scores", {})}.items():
         if name in {"scores", FAILED}:
             continue
@@ -75,8 +79,8 @@ def _add_scores(content: dict[str, Any], evaluator: str, found: Outcome | None) 
             content["reasons"][name] = value
 
 
-def _has_failed(found: Outcome | None) -> bool:
-    return found is None or found.error is not None or bool((found.outputs or {}).get(FAILED))
+def _has_failed(outcome: Outcome | None) -> bool:
+    return outcome is None or outcome.error is not None or bool((outcome.outputs or {}).get(FAILED))
 
 
 def summarise(
@@ -95,11 +99,11 @@ def summarise(
     answered = len(outcomes) - failed
     unscored = {
         line
-        for found in evaluated
+        for result in evaluated
         for line, outcome in outcomes.items()
-        if outcome.error is None and _has_failed(found.lines.get(line))
+        if outcome.error is None and _has_failed(result.lines.get(line))
     }
-    lines = [(n, o.outputs or {}) for found in evaluated for n, o in found.lines.items()]
+    lines = [(n, o.outputs or {}) for result in evaluated for n, o in result.lines.items()]
     silent = {line for line, outputs in lines if outputs.get(UNPARSED)}
     scored = Counter(
         name
@@ -114,7 +118,7 @@ def summarise(
         "unscored": len(unscored),
         "no_verdict": len(silent - unscored),
         "scored": dict(scored),
-        "metrics": {name: value for found in evaluated for name, value in found.metrics.items()},
+        "metrics": {name: value for result in evaluated for name, value in result.metrics.items()},
         "pf_runs": dict(pf_runs),
         "workers": workers,
     }

@@ -34,7 +34,7 @@ _INTERRUPTED = 130
 
 @dataclass
 class Tally:
-    """How the lines of a run ended; ``last_error`` is the newest failure's class and line."""
+    """A count of lines by how they ended; ``last_error`` is the newest failure's class and line."""
 
     ok: int = 0
     error: int = 0
@@ -94,7 +94,7 @@ def create(  # noqa: PLR0913, PLR0917  # the options of a command are its parame
     if data is None and not run:
         raise FixableError("there is nothing to run the flow over", "name --data, --run or both")
     _refuse_other_flows(flow)
-    wanted = FlowRun(
+    flow_run = FlowRun(
         name or free_name(f"{flow.resolve().name}-{datetime.now():%Y%m%d-%H%M%S}"),
         flow,
         data,
@@ -103,37 +103,37 @@ def create(  # noqa: PLR0913, PLR0917  # the options of a command are its parame
         variant=variant,
         connections=_pairs("--connections", connections),
     )
-    show_result(wanted, workers, max_error_rate, as_json)
+    show_result(flow_run, workers, max_error_rate, as_json)
 
 
-def show_result(wanted: FlowRun, workers: int, max_error_rate: float, as_json: bool) -> None:
-    """Run ``wanted`` and print how its lines ended.
+def show_result(flow_run: FlowRun, workers: int, max_error_rate: float, as_json: bool) -> None:
+    """Run ``flow_run`` and print how its lines ended.
 
     Raises:
         FixableError: promptflow refused it, or more lines failed than ``max_error_rate``.
         Interrupted: Ctrl-C.
     """
-    wanted, total = prepare(wanted)
+    flow_run, total = prepare(flow_run)
     tally, started = Tally(), time.monotonic()
-    details = f"pf run show-details --name {wanted.name}"
+    details = f"pf run show-details --name {flow_run.name}"
     again = f"{details}, python -m setup doctor"
     metrics = run_watched(
-        wanted, f"Running {wanted.name}", total, workers, {}, [tally.see], again=again
+        flow_run, f"Running {flow_run.name}", total, workers, {}, [tally.see], again=again
     )
     seconds = time.monotonic() - started
     lines = tally.ok + tally.error
-    _refuse_nothing_ran(wanted, tally, again)
+    _refuse_nothing_ran(flow_run, tally, again)
     counts: dict[str, Any] = {"n": lines, "ok": tally.ok, "error": tally.error}
     rate = lines / seconds
-    content = {"name": wanted.name, **counts, "seconds": seconds, "lines_per_second": rate}
+    content = {"name": flow_run.name, **counts, "seconds": seconds, "lines_per_second": rate}
     told = " ".join(f"{key}={value}" for key, value in counts.items())
-    text = f"run {wanted.name}: {told} {rate:.1f} lines/s"
+    text = f"run {flow_run.name}: {told} {rate:.1f} lines/s"
     show({**content, "metrics": metrics}, text, as_json)
     if tally.error > max_error_rate * lines:
         raise FixableError(
-            f"{tally.error / lines:.1%} of the lines of run {wanted.name} failed, more than "
+            f"{tally.error / lines:.1%} of the lines of run {flow_run.name} failed, more than "
             f"--max-error-rate {max_error_rate:.1%}, the last with {tally.last_error}",
-            f"{details}; pf run create --resume-from {wanted.name} runs those lines again",
+            f"{details}; pf run create --resume-from {flow_run.name} runs those lines again",
         )
     console.err.print(details, markup=False)
 
@@ -149,15 +149,15 @@ def _refuse_other_flows(flow: Path) -> None:
         raise FixableError(f"{path} is no flow with nodes", "name one, or use pf run create")
 
 
-def _refuse_nothing_ran(wanted: FlowRun, tally: Tally, fix: str) -> None:
+def _refuse_nothing_ran(flow_run: FlowRun, tally: Tally, fix: str) -> None:
     if not tally.ok:
-        what = f"every line of run {wanted.name} failed ({tally.error} of {tally.error})"
+        what = f"every line of run {flow_run.name} failed ({tally.error} of {tally.error})"
         raise FixableError(f"{what}, the last with {tally.last_error}", fix)
 
 
-def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
+def _pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
     pairs = {}
-    for text in given or ():
+    for text in texts or ():
         key, equals, value = text.partition("=")
         if not (key and equals and value):
             raise FixableError(f"{option} {text!r} is not NAME=VALUE", f"see {option} in --help")

@@ -26,7 +26,7 @@ class Journal:
         return {outcome.line: outcome for outcome in self._outcomes()}
 
     def read_by_key(self) -> dict[str, Outcome]:
-        """The same by key."""
+        """The outcomes so far by key; what a kill cut off in the middle is not there."""
         return {outcome.key: outcome for outcome in self._outcomes()}
 
     def _outcomes(self) -> Iterator[Outcome]:
@@ -79,8 +79,8 @@ def recall(journal: Journal, keys: Sequence[str]) -> dict[int, Outcome]:
     Failed ones are not among them: what failed is run again.
     """
     known = journal.read_by_key()
-    found = {line: known[key] for line, key in enumerate(keys) if key in known}
-    return {line: replace(o, line=line) for line, o in found.items() if o.error is None}
+    outcomes = {line: known[key] for line, key in enumerate(keys) if key in known}
+    return {line: replace(o, line=line) for line, o in outcomes.items() if o.error is None}
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -101,7 +101,7 @@ USAGE_NODE = "usage"
 
 @dataclass(frozen=True)
 class LineError:
-    """Why a line failed: the exception's class and its one line."""
+    """The cause of a line's failure: the exception's class and its one line."""
 
     type: str
     message: str
@@ -129,7 +129,7 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Outcome:
-        """What :meth:`as_dict` made, now or when ``usage`` was an output of the chat flow.
+        """Read what :meth:`as_dict` made, now or when ``usage`` was an output of the chat flow.
 
         Raises:
             KeyError, TypeError: It is something else.

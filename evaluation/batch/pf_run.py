@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FlowRun:
-    """What ``pf run create`` takes: the flow, the data, the mapping, and over which run.
+    """The arguments of ``pf run create``: the flow, the data, the mapping, and over which run.
 
     ``connections`` maps ``node.input`` (or a node, whose input is then ``connection``) to the
     connection to use there instead of the flow's own. ``data`` may be None beside a ``run``.
@@ -35,7 +35,7 @@ class FlowRun:
     connections: dict[str, str] = field(default_factory=dict)
 
 
-def run_flow(wanted: FlowRun, lines: Lines) -> dict[str, float]:
+def run_flow(flow_run: FlowRun, lines: Lines) -> dict[str, float]:
     """Run it and return its metrics, as ``pf run show-metrics`` has them.
 
     Raises:
@@ -49,19 +49,19 @@ def run_flow(wanted: FlowRun, lines: Lines) -> dict[str, float]:
     try:
         with on_threads(lines), read_exactly():
             run = client.run(
-                flow=str(wanted.flow),
-                data=str(wanted.data) if wanted.data else None,
-                run=wanted.run or None,
-                column_mapping=wanted.columns or None,
-                variant=wanted.variant or None,
-                connections=_by_node(wanted.connections) or None,
-                name=wanted.name,
+                flow=str(flow_run.flow),
+                data=str(flow_run.data) if flow_run.data else None,
+                run=flow_run.run or None,
+                column_mapping=flow_run.columns or None,
+                variant=flow_run.variant or None,
+                connections=_by_node(flow_run.connections) or None,
+                name=flow_run.name,
             )
     except PromptflowException as error:
-        raise _refused(wanted, str(error)) from None
+        raise _refused(flow_run, str(error)) from None
     if run.status != "Completed":
-        raise _refused(wanted, _reason(Path(run.properties["output_path"])))
-    return dict(client.get_metrics(wanted.name))
+        raise _refused(flow_run, _reason(Path(run.properties["output_path"])))
+    return dict(client.get_metrics(flow_run.name))
 
 
 def _by_node(connections: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -76,14 +76,14 @@ def free_name(name: str) -> str:
     """``name``, or with the first number behind it that no run has yet."""
     from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 
-    client, attempt, wanted = _client(), 1, name
+    client, attempt, candidate = _client(), 1, name
     while True:
         try:
-            client.runs.get(wanted)
+            client.runs.get(candidate)
         except PromptflowException:
-            return wanted
+            return candidate
         attempt += 1
-        wanted = f"{name}-{attempt}"
+        candidate = f"{name}-{attempt}"
 
 
 def nodes_of(run: str, node: str) -> dict[int, Any]:
@@ -107,7 +107,7 @@ def nodes_of(run: str, node: str) -> dict[int, Any]:
 
 
 def is_completed(name: str) -> bool:
-    """Whether promptflow has a run ``name`` that came to its end."""
+    """Tell whether promptflow has a run ``name`` that came to its end."""
     from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 
     try:
@@ -138,15 +138,15 @@ def _client() -> Any:
 
 
 def _reason(folder: Path) -> str:
-    """What promptflow wrote down as the cause of a failed run."""
+    """Read what promptflow wrote down as the cause of a failed run."""
     content = read_json(folder / "error.json") or {}
     message = content.get("message") or (content.get("batchError") or {}).get("message")
     return str(message or json.dumps(content)[:500])
 
 
-def _refused(wanted: FlowRun, reason: str) -> FixableError:
+def _refused(flow_run: FlowRun, reason: str) -> FixableError:
     lines = reason.strip().splitlines() or ["no reason given"]
     return FixableError(
-        f"run {wanted.name} of {wanted.flow.name} failed: {lines[0].rstrip('.')}",
-        f"pf run show --name {wanted.name}, python -m setup doctor",
+        f"run {flow_run.name} of {flow_run.flow.name} failed: {lines[0].rstrip('.')}",
+        f"pf run show --name {flow_run.name}, python -m setup doctor",
     )

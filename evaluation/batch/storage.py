@@ -82,9 +82,9 @@ def _plain(value: Any, images: dict[type, Any]) -> Any:
     if kind in _PLAIN:
         return value
     if kind is dict:
-        return {key: _plain(one, images) for key, one in value.items()}
+        return {key: _plain(item, images) for key, item in value.items()}
     if kind is list:
-        return [_plain(one, images) for one in value]
+        return [_plain(item, images) for item in value]
     return serialize(value, serialization_funcs=images)
 
 

@@ -42,7 +42,7 @@ class StoppedError(UserErrorException):  # type: ignore[misc]
 
 @dataclass
 class Lines:
-    """How the lines of one run are worked off.
+    """The rules for working off the lines of one run, and the switch that stops it.
 
     ``known`` are outcomes of an earlier attempt: these lines are not run again. ``on_line`` is
     called from the threads, once for each line that was run. After :attr:`stopping` is set no

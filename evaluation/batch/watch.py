@@ -1,4 +1,4 @@
-"""What is seen of a batch run while it runs, and when it is given up."""
+"""The view of a batch run while it runs, and the rule for giving it up."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _bar() -> Progress:
 
 
 def run_watched(  # noqa: PLR0913, PLR0917  # one batch run has so many sides
-    wanted: FlowRun,
+    flow_run: FlowRun,
     label: str,
     total: int | None,
     workers: int,
@@ -120,7 +120,7 @@ def run_watched(  # noqa: PLR0913, PLR0917  # one batch run has so many sides
     tell: Iterable[Callable[[Outcome], None]],
     again: str = "python -m setup doctor, then the same command with --retry-errors",
 ) -> dict[str, float]:
-    """Run ``wanted`` with a bar of ``total`` lines (None: not known) and return its metrics.
+    """Run ``flow_run`` with a bar of ``total`` lines (None: not known) and return its metrics.
 
     ``known`` lines are not run; ``tell`` hears of each of the others, one at a time. ``again`` is
     the fix to name when the run is given up.
@@ -143,10 +143,10 @@ def run_watched(  # noqa: PLR0913, PLR0917  # one batch run has so many sides
 
     try:
         with watch.watching():
-            metrics = run_flow(wanted, Lines(workers, known, on_line, stopping))
+            metrics = run_flow(flow_run, Lines(workers, known, on_line, stopping))
     except FixableError:
         if watch.interrupted:
-            raise Interrupted(wanted.name) from None
+            raise Interrupted(flow_run.name) from None
         if watch.given_up:
             raise FixableError(
                 f"{GIVE_UP_AFTER} lines failed one after another, the last with {watch.last_error}",
@@ -154,5 +154,5 @@ def run_watched(  # noqa: PLR0913, PLR0917  # one batch run has so many sides
             ) from None
         raise
     if watch.interrupted:  # the lines in flight were the last ones
-        raise Interrupted(wanted.name)
+        raise Interrupted(flow_run.name)
     return metrics

@@ -93,10 +93,10 @@ def _metrics(
     after = estimate_scores(right, seed=seed, resamples=resamples)
     differences = _differences(scores, seed, resamples)
     compared = []
-    for name, found in scores.items():
+    for name, metric_scores in scores.items():
         sides = before.get(name, NONE), after.get(name, NONE)
         difference = within_sides(differences[name], *sides)
-        compared.append(_compared(name, *sides, difference, found))
+        compared.append(_compared(name, *sides, difference, metric_scores))
     return compared
 
 
@@ -109,25 +109,27 @@ def estimate_scores(table: Table, *, seed: int = 0, resamples: int = 2000) -> di
     names = _names(table)
     means = [name for name in names if not _only_shares(METRICS[name], table.scores[name])]
     columns = [table.scores[name] for name in means]
-    found = dict(zip(means, mean_estimates(columns, seed=seed, resamples=resamples), strict=True))
+    estimates = dict(
+        zip(means, mean_estimates(columns, seed=seed, resamples=resamples), strict=True)
+    )
     return {
-        name: _possible(found[name], METRICS[name].lowest, METRICS[name].scale)
-        if name in found
+        name: _possible(estimates[name], METRICS[name].lowest, METRICS[name].scale)
+        if name in estimates
         else rate_estimate(table.scores[name])
         for name in names
     }
 
 
-def _possible(found: Estimate, lowest: float | None, highest: float | None) -> Estimate:
-    """``found`` with an interval that ends where the values end: no mean of counts is negative.
+def _possible(estimate: Estimate, lowest: float | None, highest: float | None) -> Estimate:
+    """``estimate`` with an interval that ends where the values end: no mean of counts is negative.
 
     What is cut off holds no true value, so the interval covers as often as before.
     """
-    if found.low is None or found.high is None:
-        return found
-    low = found.low if lowest is None else max(found.low, lowest)
-    high = found.high if highest is None else min(found.high, highest)
-    return replace(found, low=low, high=high)
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    low = estimate.low if lowest is None else max(estimate.low, lowest)
+    high = estimate.high if highest is None else min(estimate.high, highest)
+    return replace(estimate, low=low, high=high)
 
 
 def within_sides(difference: Estimate, before: Estimate, after: Estimate) -> Estimate:
@@ -157,9 +159,9 @@ class _Scores:
 
     @property
     def difference(self) -> Values:
-        found = self.candidate - self.baseline
-        found[np.abs(found) < _SAME] = 0.0
-        return found
+        difference = self.candidate - self.baseline
+        difference[np.abs(difference) < _SAME] = 0.0
+        return difference
 
 
 def _names(*tables: Table) -> list[str]:
@@ -170,7 +172,7 @@ def _names(*tables: Table) -> list[str]:
 
 
 def _only_shares(metric: Metric, *columns: Values) -> bool:
-    """Whether the scores are all 0 or 1, of a metric that ends there.
+    """Tell whether the scores are all 0 or 1, of a metric that ends there.
 
     Its name does not decide: recall of one fact a row is a share of rows as well.
     """
@@ -189,22 +191,22 @@ def _paired(name: str, left: Table, right: Table, pairs: Pairs) -> _Scores:
 
 
 def _differences(scores: Mapping[str, _Scores], seed: int, resamples: int) -> dict[str, Estimate]:
-    means = [name for name, found in scores.items() if not found.shares]
+    means = [name for name, metric_scores in scores.items() if not metric_scores.shares]
     columns = [scores[name].difference for name in means]
     estimates = mean_estimates(columns, seed=seed, resamples=resamples)
     rates = {
-        name: paired_rate_estimate(*_counts(found.difference), len(found.at))
-        for name, found in scores.items()
-        if found.shares
+        name: paired_rate_estimate(*_counts(metric_scores.difference), len(metric_scores.at))
+        for name, metric_scores in scores.items()
+        if metric_scores.shares
     }
-    for name, found in zip(means, estimates, strict=True):
+    for name, estimate in zip(means, estimates, strict=True):
         widest = METRICS[name].widest
-        rates[name] = _possible(found, None if widest is None else -widest, widest)
+        rates[name] = _possible(estimate, None if widest is None else -widest, widest)
     return rates
 
 
 def _counts(differences: Values) -> tuple[int, int]:
-    """How many are above and how many below zero."""
+    """Count how many are above and how many below zero."""
     return int((differences > 0).sum()), int((differences < 0).sum())
 
 
@@ -235,8 +237,8 @@ def _detectable(metric: Metric, scores: _Scores) -> float | None:
     """None where only a difference beyond the metric's range would show."""
     if scores.shares:
         return detectable_rate(sum(_counts(scores.difference)), len(scores.at))
-    found = detectable_mean(scores.difference)
-    return found if found is None or found <= (metric.widest or found) else None
+    smallest = detectable_mean(scores.difference)
+    return smallest if smallest is None or smallest <= (metric.widest or smallest) else None
 
 
 def _verdict(metric: Metric, difference: Estimate, won: int, p_value: float | None) -> Verdict:
@@ -252,12 +254,12 @@ def _verdict(metric: Metric, difference: Estimate, won: int, p_value: float | No
 
 def _primary(metrics: list[MetricComparison], asked: str, rows: int) -> str:
     """The metric that decides; empty when none was asked for and none can."""
-    compared = [found.metric for found in metrics if found.difference.n]
+    compared = [comparison.metric for comparison in metrics if comparison.difference.n]
     if asked and asked not in compared:
         known_metric(asked)
         there = f"name one of: {', '.join(compared)}" if compared else "look at the errors"
         raise FixableError(f"no row has a score of {asked} in both runs", there)
-    counts = {found.metric: found.difference.n for found in metrics}
+    counts = {comparison.metric: comparison.difference.n for comparison in metrics}
     return asked or deciding_metric(counts, rows)
 
 
@@ -267,15 +269,19 @@ def _extremes(
     """The ids that won and lost most on ``primary``; equals in the order of the data."""
     if not primary:
         return [], []
-    found = scores[primary]
-    gain = -found.difference if METRICS[primary].better == "lower" else found.difference
+    metric_scores = scores[primary]
+    gain = (
+        -metric_scores.difference
+        if METRICS[primary].better == "lower"
+        else metric_scores.difference
+    )
     order = np.argsort(-gain, kind="stable")
     best = [index for index in order[:LISTED] if gain[index] > 0]
     order = np.argsort(gain, kind="stable")
     worst = [index for index in order[:LISTED] if gain[index] < 0]
     return (
-        [pairs.ids[found.at[index]] for index in best],
-        [pairs.ids[found.at[index]] for index in worst],
+        [pairs.ids[metric_scores.at[index]] for index in best],
+        [pairs.ids[metric_scores.at[index]] for index in worst],
     )
 
 

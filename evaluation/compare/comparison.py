@@ -1,4 +1,4 @@
-"""What comparing two runs finds; ``compare`` makes it, the report and the gate read it."""
+"""The findings of comparing two runs; ``compare`` makes them, the report and the gate read them."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def decimals(usual: int, *estimates: Estimate, difference: Estimate | None = Non
     whose interval excludes zero does not read as zero.
     """
     sizes = []
-    for found in (*estimates, *([difference] if difference else [])):
-        if found.low is not None and found.high is not None:
-            sizes.append(found.high - found.low)
-            if found is difference and found.excludes_zero:
-                sizes += [abs(found.low), abs(found.high)]
+    for estimate in (*estimates, *([difference] if difference else [])):
+        if estimate.low is not None and estimate.high is not None:
+            sizes.append(estimate.high - estimate.low)
+            if estimate is difference and estimate.excludes_zero:
+                sizes += [abs(estimate.low), abs(estimate.high)]
     needed = [-math.floor(math.log10(size)) for size in sizes if size > _NO_WIDTH]
     return min(max([usual, *needed]), _MOST_DIGITS)
 
@@ -79,7 +79,7 @@ class MetricComparison:
 
     @property
     def doubt(self) -> str:
-        """Why the verdict is unclear; nothing where it is not."""
+        """The reason why the verdict is unclear; nothing where it is not."""
         if self.verdict != "unclear":
             return ""
         if self.difference.n < FEWEST:
@@ -149,8 +149,8 @@ class Comparison:
     @property
     def scored(self) -> list[MetricComparison]:
         """The metrics that a row of either run has, the primary first."""
-        found = [each for each in self.metrics if each.baseline.n or each.candidate.n]
-        return sorted(found, key=lambda each: each.metric != self.primary)
+        scored = [each for each in self.metrics if each.baseline.n or each.candidate.n]
+        return sorted(scored, key=lambda each: each.metric != self.primary)
 
     @property
     def not_scored(self) -> list[str]:
@@ -159,4 +159,4 @@ class Comparison:
 
     def metric(self, name: str) -> MetricComparison | None:
         """The comparison of one metric, None where it was not compared."""
-        return next((found for found in self.metrics if found.metric == name), None)
+        return next((each for each in self.metrics if each.metric == name), None)

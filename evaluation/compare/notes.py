@@ -47,7 +47,7 @@ def notes_of(*tables: Table) -> list[str]:
 
 
 def why_undecided(*tables: Table) -> str:
-    """Why no metric of these runs, one or two, tells which answers are right."""
+    """Say why no metric of these runs, one or two, tells which answers are right."""
     if not all(table.answered for table in tables):
         return "no row has a score" + (" in both" if len(tables) == 2 else "")
     scored = [
@@ -94,15 +94,15 @@ def _same_grades(table: Table) -> list[str]:
     """A judge that has one grade for everything tells nothing apart."""
     grades: dict[tuple[float, int], list[str]] = {}
     for name, values in table.scores.items():
-        given = values[~np.isnan(values)]
+        scores = values[~np.isnan(values)]
         if (
             name.startswith(_JUDGED)
             and METRICS[name].lowest == 1.0
-            and len(given) >= _SAME_GRADE_FROM
-            and np.ptp(given) == 0
+            and len(scores) >= _SAME_GRADE_FROM
+            and np.ptp(scores) == 0
         ):
             label = METRICS[name].label.partition(",")[0]
-            grades.setdefault((float(given[0]), len(given)), []).append(label)
+            grades.setdefault((float(scores[0]), len(scores)), []).append(label)
     return [
         f"the judge gave {grade:g} to all {rows:,} rows of {table.run.name}: {', '.join(labels)}"
         for (grade, rows), labels in grades.items()

@@ -93,7 +93,7 @@ def prefer(
     known = recall(journal, keys)
     if retry:
         known = {line: o for line, o in known.items() if not missing_verdicts(o)}
-    wanted = FlowRun(
+    flow_run = FlowRun(
         free_name(f"{candidate.name.replace('/', '-')}-preferred"),
         FLOWS / "evaluate_with_judge",
         data,
@@ -108,14 +108,14 @@ def prefer(
     with journal.writing():
         total = len(lines) - len(known)
         again = "python -m setup doctor, then the same command"
-        metrics = run_watched(wanted, "Judging pairs", total, WORKERS, known, [keep], again)
+        metrics = run_watched(flow_run, "Judging pairs", total, WORKERS, known, [keep], again)
     verdicts = recall(journal, keys)
     preferred = _preferences(lines, verdicts)
     result = _result(verdicts, len(preferred))
-    found = {"judge": judge.model, "pf_run": wanted.name, "metrics": metrics}
-    found |= {"answers": _digest(baseline, candidate), "rows": preferred}
-    found |= {"notes": _notes(result, lines, verdicts)}
-    write_private(folder / _FOUND, found)
+    record = {"judge": judge.model, "pf_run": flow_run.name, "metrics": metrics}
+    record |= {"answers": _digest(baseline, candidate), "rows": preferred}
+    record |= {"notes": _notes(result, lines, verdicts)}
+    write_private(folder / _FOUND, record)
     if len(verdicts) < len(lines):
         raise FixableError(
             f"the judge failed on {len(lines) - len(verdicts)} of {len(lines)} lines",
@@ -129,13 +129,15 @@ def add_preferences(baseline: Table, candidate: Table) -> list[str]:
 
     Returns sentences on how the judge went about it.
     """
-    found = read_json(_folder(baseline.run, candidate.run) / _FOUND)
-    if found is None or found["answers"] != _digest(baseline.run, candidate.run):
+    record = read_json(_folder(baseline.run, candidate.run) / _FOUND)
+    if record is None or record["answers"] != _digest(baseline.run, candidate.run):
         return []
     for table, sign in ((baseline, -1.0), (candidate, 1.0)):
-        values = np.array([found["rows"].get(name, np.nan) for name in table.ids], dtype=np.float64)
+        values = np.array(
+            [record["rows"].get(name, np.nan) for name in table.ids], dtype=np.float64
+        )
         table.scores[METRIC] = 0.5 + sign * (values - 0.5)
-    return list(found.get("notes", []))
+    return list(record.get("notes", []))
 
 
 def _digest(*runs: RunFolder) -> str:
@@ -209,10 +211,10 @@ def _notes(result: Preferences, lines: Sequence[Row], verdicts: Mapping[int, Out
     ]
 
 
-def _preferences(lines: Sequence[Row], found: Mapping[int, Outcome]) -> dict[str, float]:
+def _preferences(lines: Sequence[Row], verdicts: Mapping[int, Outcome]) -> dict[str, float]:
     by_row: dict[str, list[Line]] = {}
     for number, line in enumerate(lines):
-        outputs: dict[str, Any] | None = found[number].outputs if number in found else None
+        outputs: dict[str, Any] | None = verdicts[number].outputs if number in verdicts else None
         if outputs is not None:
             judged = Line(line["row_id"], line["repeat"], line["order"], outputs)
             by_row.setdefault(line["row_id"], []).append(judged)

@@ -65,7 +65,7 @@ class FlowRuns:
         self._max_error_rate = max_error_rate
         self._agreed = False
 
-    def carry_out(self, wanted: Wanted) -> Done:
+    def carry_out(self, flow_run: Wanted) -> Done:
         """The finished run: as it was found, else followed or made.
 
         A run that failed is made again under the next number. One of which too many lines failed is
@@ -76,26 +76,26 @@ class FlowRuns:
         """
         resumed, attempt = "", 1
         while True:
-            name = wanted.name if attempt == 1 else f"{wanted.name}-{attempt}"
+            name = flow_run.name if attempt == 1 else f"{flow_run.name}-{attempt}"
             run = self._find(name)
             if run is None or run.status not in _ENDED:
                 break
             if run.status == "Completed":
-                lines = self._lines(name, wanted.rows)
-                if self._good(_ok(lines), wanted.expected):
+                lines = self._lines(name, flow_run.rows)
+                if self._good(_ok(lines), flow_run.expected):
                     return Done(name, _ok(lines), _link(run), changed=False)
                 resumed = name
             attempt += 1
         if run is None:
-            self._submit(wanted, name, resumed)
-        return self._finish(wanted, name)
+            self._submit(flow_run, name, resumed)
+        return self._finish(flow_run, name)
 
     def metrics(self, name: str) -> dict[str, float]:
-        """What ``pfazure run show-metrics`` shows; call it in ``flow_errors``."""
+        """Return what ``pfazure run show-metrics`` shows; call it in ``flow_errors``."""
         return dict(self._client.get_metrics(name))
 
     def node_outputs(self, name: str, node: str, rows: int) -> dict[int, Any]:
-        """What ``node`` put out for each line of a run, as far as the service has kept it.
+        """Return what ``node`` put out for each line of a run, as far as the service has kept it.
 
         Raises:
             FixableError: The service does not tell.
@@ -113,7 +113,7 @@ class FlowRuns:
                     end_index=start + _PAGE - 1,
                     headers=runs._get_headers(),
                 )
-            outputs |= {one["index"]: one.get("output") for one in page or ()}
+            outputs |= {line["index"]: line.get("output") for line in page or ()}
         return outputs
 
     def _find(self, name: str) -> Any:
@@ -135,14 +135,14 @@ class FlowRuns:
     def _errors(self, doing: str) -> contextlib.AbstractContextManager[None]:
         return flow_errors(self._session, doing)
 
-    def _submit(self, wanted: Wanted, name: str, resumed: str) -> None:
+    def _submit(self, flow_run: Wanted, name: str, resumed: str) -> None:
         from promptflow._sdk._errors import RunNotFoundError  # noqa: PLC0415 - slow
         from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 
         self._agree()
         with self._errors(f"submitting run {name}"):
             try:
-                self._create(wanted, name, resumed)
+                self._create(flow_run, name, resumed)
             except RunNotFoundError:
                 return  # submitted, and not yet in the run history, which is asked next
             except PromptflowException as error:
@@ -150,16 +150,16 @@ class FlowRuns:
                 if getattr(azure_cause(error), "status_code", 0) != 409:
                     raise
 
-    def _create(self, wanted: Wanted, name: str, resumed: str) -> None:
+    def _create(self, flow_run: Wanted, name: str, resumed: str) -> None:
         if resumed:
             self._client.run(resume_from=resumed, name=name)
             return
         self._client.run(
-            flow=str(wanted.flow),
-            data=str(wanted.data),
-            run=wanted.over or None,
-            column_mapping=dict(wanted.columns),
-            connections={node: dict(named) for node, named in wanted.connections.items()} or None,
+            flow=str(flow_run.flow),
+            data=str(flow_run.data),
+            run=flow_run.over or None,
+            column_mapping=dict(flow_run.columns),
+            connections={node: dict(named) for node, named in flow_run.connections.items()} or None,
             name=name,
             display_name=name,
         )
@@ -171,15 +171,15 @@ class FlowRuns:
             confirm([Billable(what, "serverless, size chosen by Azure", 1, UNKNOWN, until)])
         self._agreed = True
 
-    def _finish(self, wanted: Wanted, name: str) -> Done:
-        run = self._follow(name, wanted.rows)
+    def _finish(self, flow_run: Wanted, name: str) -> Done:
+        run = self._follow(name, flow_run.rows)
         if run.status != "Completed":
             said = ((run._error or {}).get("error") or {}).get("message") or "no reason given"
             what = f"run {name} ended as {run.status}: {one_line(str(said))}"
             raise FixableError(what, f"see {_link(run) or 'the portal'}; then {AGAIN}")
-        lines = self._lines(name, wanted.rows)
-        if not self._good(_ok(lines), wanted.expected):
-            raise self._too_many(name, lines, wanted.expected, _link(run))
+        lines = self._lines(name, flow_run.rows)
+        if not self._good(_ok(lines), flow_run.expected):
+            raise self._too_many(name, lines, flow_run.expected, _link(run))
         return Done(name, _ok(lines), _link(run), changed=True)
 
     def _follow(self, name: str, rows: int) -> Any:
@@ -213,8 +213,8 @@ class FlowRuns:
                 log = str(self._client.runs._get_log(flow_run_id=name) or "")
         except FixableError:
             return 0  # only the bar needs it, and there is none before the session has started
-        found = _FINISHED.findall(log)
-        return int(found[-1]) if found else 0
+        counts = _FINISHED.findall(log)
+        return int(counts[-1]) if counts else 0
 
     def _lines(self, name: str, rows: int) -> list[dict[str, Any]]:
         with self._errors(f"reading the lines of run {name}"):

@@ -36,7 +36,7 @@ _DIGEST = 10  # characters of a hash in the name of a run
 
 @dataclass(frozen=True)
 class ProjectRun:
-    """What came of it: ``n`` rows asked, of which ``ok`` were answered and ``error`` failed.
+    """The outcome: ``n`` rows asked, of which ``ok`` were answered and ``error`` failed.
 
     ``chat`` and ``evaluation`` are the names of the runs, ``links`` where the portal shows them.
     """
@@ -187,5 +187,7 @@ def _require_steps(session: AzureSession) -> dict[str, Any]:
         raise FixableError(
             f"endpoint {name} {lacks}", f"python -m setup deploy --recipe {recipe.name}"
         )
-    models = {one["name"]: one["properties"].get("model") for one in deployments}
+    models = {
+        deployment["name"]: deployment["properties"].get("model") for deployment in deployments
+    }
     return {key: [share, models.get(key)] for key, share in traffic.items() if share}

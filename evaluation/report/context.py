@@ -54,12 +54,12 @@ class Context:
 
     @property
     def compared(self) -> bool:
-        """Whether there are two sides."""
+        """Tell whether there are two sides."""
         return len(self.sides) == 2
 
     @property
     def gates_failed(self) -> int:
-        """How many gates do not hold."""
+        """The number of gates that do not hold."""
         return sum(not gate.passed for gate in self.gates)
 
 
@@ -70,7 +70,7 @@ def comparison_context(
     sides = [baseline, candidate]
     labels = [side.label for side in sides]
     estimates = {
-        found.metric: {"a": found.baseline, "b": found.candidate} for found in comparison.metrics
+        each.metric: {"a": each.baseline, "b": each.candidate} for each in comparison.metrics
     }
     return Context(
         title=f"{labels[1]} against {labels[0]}",
@@ -94,7 +94,7 @@ def comparison_context(
 
 def _changes(comparison: Comparison, sides: list[ReportSide]) -> list[Section]:
     metric, name = known_metric(comparison.primary), sides[-1].label
-    found = [
+    changes = [
         ("wins", "Biggest wins", "gained", comparison.best),
         ("losses", "Biggest losses", "lost", comparison.worst),
     ]
@@ -106,28 +106,30 @@ def _changes(comparison: Comparison, sides: list[ReportSide]) -> list[Section]:
             metric.label,
             examples(sides, ids, metric),
         )
-        for anchor, title, words, ids in found
+        for anchor, title, words, ids in changes
     ]
 
 
 def single_context(side: ReportSide, gates: Sequence[GateResult]) -> Context:
     """The report of one run by itself."""
     estimates = estimate_scores(side.table, seed=_SEED, resamples=_RESAMPLES)
-    rows = [_single_row(METRICS[name], found) for name, found in estimates.items() if found.n]
-    counts = {name: found.n for name, found in estimates.items()}
+    rows = [
+        _single_row(METRICS[name], estimate) for name, estimate in estimates.items() if estimate.n
+    ]
+    counts = {name: estimate.n for name, estimate in estimates.items()}
     deciding = METRICS.get(deciding_metric(counts, side.ok))
     sections = []
     if deciding:
         words = "highest" if deciding.better == "lower" else "lowest"
-        found = examples([side], lowest(side, deciding), deciding)
+        worst = examples([side], lowest(side, deciding), deciding)
         about = f"The {words} {deciding.label}, at most {AT_MOST} rows"
-        sections.append(Section("worst", "Worst rows", about, deciding.label, found))
+        sections.append(Section("worst", "Worst rows", about, deciding.label, worst))
     return Context(
         title=side.label,
         headline=_single_headline(side, deciding, estimates),
         sides=[side],
         metrics=rows,
-        figures=figures([side], {name: {"b": found} for name, found in estimates.items()}),
+        figures=figures([side], {name: {"b": estimate} for name, estimate in estimates.items()}),
         latency=latency([side]),
         sections=sections,
         errors=error_groups([side]),
@@ -140,9 +142,9 @@ def single_context(side: ReportSide, gates: Sequence[GateResult]) -> Context:
     )
 
 
-def _single_row(metric: Metric, found: Estimate) -> MetricRow:
-    digits = digits_for(metric, found)
-    cells = [cell(metric, found, digits)]
+def _single_row(metric: Metric, estimate: Estimate) -> MetricRow:
+    digits = digits_for(metric, estimate)
+    cells = [cell(metric, estimate, digits)]
     return MetricRow(metric.name, metric.label, metric.about, direction(metric), cells)
 
 
@@ -156,13 +158,17 @@ def _single_headline(
             f"{name} has no scores",
             f"{why[0].upper()}{why[1:]}; {count(side.ok)} of {count(side.n)} rows answered.",
         )
-    found = estimates[metric.name]
-    digits = digits_for(metric, found)
-    of = "" if found.n == side.ok else f" of {count(side.ok)}"
-    ends = "One row has no interval" if found.n == 1 else f"95 % interval {interval(found, digits)}"
+    estimate = estimates[metric.name]
+    digits = digits_for(metric, estimate)
+    of = "" if estimate.n == side.ok else f" of {count(side.ok)}"
+    ends = (
+        "One row has no interval"
+        if estimate.n == 1
+        else f"95 % interval {interval(estimate, digits)}"
+    )
     return Headline(
-        f"{name}: {metric.label} {number(found.value, digits, metric.unit)}",
-        f"{ends}, on {count(found.n)}{of} rows{few(found)}.",
+        f"{name}: {metric.label} {number(estimate.value, digits, metric.unit)}",
+        f"{ends}, on {count(estimate.n)}{of} rows{few(estimate)}.",
     )
 
 

@@ -23,7 +23,7 @@ AT_MOST = 20
 
 @dataclass(frozen=True)
 class Answer:
-    """What one side made of a question: an answer or an error, and why the judge scored it so."""
+    """A side's reply to a question: an answer or an error, and why the judge scored it so."""
 
     key: str
     label: str
@@ -52,12 +52,12 @@ class Example:
 
 def examples(sides: Sequence[ReportSide], ids: Sequence[str], metric: Metric) -> list[Example]:
     """The rows with these ids, in this order; those that a side does not have are left out."""
-    found = []
+    shown = []
     for row_id in ids:
         rows = [row for side in sides if (row := side.row(row_id)) is not None]
         if len(rows) == len(sides):
-            found.append(_example(sides, rows, metric))
-    return found
+            shown.append(_example(sides, rows, metric))
+    return shown
 
 
 def lowest(side: ReportSide, metric: Metric) -> list[str]:
@@ -79,14 +79,14 @@ def _example(sides: Sequence[ReportSide], rows: list[Row], metric: Metric) -> Ex
         id=one_line(str(row["id"])),
         line=str(row.get("line", "")),
         category=one_line(str(row.get("category") or "")),
-        change=_change(metric, [found["scores"].get(metric.name) for found in rows]),
+        change=_change(metric, [side_row["scores"].get(metric.name) for side_row in rows]),
         history_left_out=max(len(history) - _TURNS, 0),
         history=[_turn(turn) for turn in history[-_TURNS:]],
         question=excerpt(inputs.get("question", "")),
         ground_truth=excerpt(row.get("ground_truth") or ""),
         facts=[one_line(str(fact)) for fact in facts[:_FACTS]] + more,
         must_decline=bool(row.get("must_decline")),
-        answers=[_answer(side, found) for side, found in zip(sides, rows, strict=True)],
+        answers=[_answer(side, side_row) for side, side_row in zip(sides, rows, strict=True)],
         scores=_scores(rows),
     )
 
@@ -141,7 +141,7 @@ class ReportSide:
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """Where the row of an id stands."""
+        """The position of the row of each id."""
         return {row_id: index for index, row_id in enumerate(self.table.ids)}
 
     @property
@@ -170,7 +170,7 @@ class ReportSide:
         return None if index is None else next(self.table.rows([index]))
 
     def values(self, metric: str) -> NDArray[np.float64]:
-        """What rows scored on ``metric``, without those that have no number."""
+        """Return what rows scored on ``metric``, without those that have no number."""
         column = self.table.scores.get(metric)
         return np.empty(0) if column is None else column[np.isfinite(column)]
 

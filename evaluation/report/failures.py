@@ -1,4 +1,4 @@
-"""What is missing from the numbers: rows that failed, and rows that one run does not have."""
+"""The gaps in the numbers: rows that failed, and rows that one run does not have."""
 
 from __future__ import annotations
 
@@ -85,15 +85,15 @@ def _problems(side: ReportSide) -> Iterator[tuple[Row, str, str]]:
         yield row, "no verdict of the judge", str(said)
 
 
-def _shares(wanted: list[int]) -> list[int]:
+def _shares(sizes: list[int]) -> list[int]:
     """``LISTED`` places dealt in turn, so that a frequent error does not hide a rare one."""
-    given, left = [0] * len(wanted), LISTED
-    while left and given != wanted:
-        for index, most in enumerate(wanted):
-            if left and given[index] < most:
-                given[index] += 1
+    shares, left = [0] * len(sizes), LISTED
+    while left and shares != sizes:
+        for index, most in enumerate(sizes):
+            if left and shares[index] < most:
+                shares[index] += 1
                 left -= 1
-    return given
+    return shares
 
 
 def _rest(left: int) -> str:
@@ -101,8 +101,8 @@ def _rest(left: int) -> str:
 
 
 def gaps(comparison: Comparison, baseline: str, candidate: str) -> list[Gap]:
-    """Why there are fewer pairs than rows; nothing where every row is paired and answered."""
-    found = [
+    """Say why there are fewer pairs than rows; nothing where every row is paired and answered."""
+    missing = [
         (comparison.only_baseline, f"only {baseline} has"),
         (comparison.only_candidate, f"only {candidate} has"),
         (comparison.failed_baseline, f"failed for {baseline}"),
@@ -114,6 +114,6 @@ def gaps(comparison: Comparison, baseline: str, candidate: str) -> list[Gap]:
             [one_line(row_id) for row_id in ids[:_IDS]],
             _rest(len(ids) - _IDS),
         )
-        for ids, words in found
+        for ids, words in missing
         if ids
     ]

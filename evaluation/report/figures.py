@@ -49,15 +49,15 @@ def figures(sides: Sequence[ReportSide], estimates: Estimates) -> list[Figure]:
 
     ``estimates`` are by metric, then by the side's key; rates are drawn from them.
     """
-    found = []
+    charts = []
     for name, metric in METRICS.items():
         if name in _NOT_DRAWN or not any(side.values(name).size for side in sides):
             continue
         if metric.kind == "rate":
-            found.append(_rate(metric, sides, estimates.get(name, {})))
+            charts.append(_rate(metric, sides, estimates.get(name, {})))
         else:
-            found.append(_histogram(metric, sides))
-    return found
+            charts.append(_histogram(metric, sides))
+    return charts
 
 
 def direction(metric: Metric) -> str:
@@ -69,8 +69,8 @@ def _rate(metric: Metric, sides: Sequence[ReportSide], estimates: Mapping[str, E
     none = Estimate(None, None, None, 0)
     drawn = [(side.key, estimates.get(side.key, none)) for side in sides]
     captions = [
-        (side.key, side.label, share(found) or "no rows")
-        for side, (_, found) in zip(sides, drawn, strict=True)
+        (side.key, side.label, share(estimate) or "no rows")
+        for side, (_, estimate) in zip(sides, drawn, strict=True)
     ]
     title = f"{metric.label}: {_aloud(captions)}"
     return Figure(metric.label, direction(metric), rate_plot(drawn, title), captions)
@@ -111,7 +111,9 @@ def _axis(metric: Metric, columns: list[Numbers]) -> tuple[Axis, Numbers]:
 
 
 def _reach(columns: list[Numbers], quantile: float = 0.995) -> float:
-    return nice_above(max(float(np.quantile(found, quantile)) for found in columns if found.size))
+    return nice_above(
+        max(float(np.quantile(column, quantile)) for column in columns if column.size)
+    )
 
 
 def _from_zero(high: float, unit: str = "") -> Axis:
@@ -120,7 +122,7 @@ def _from_zero(high: float, unit: str = "") -> Axis:
 
 
 def latency(sides: Sequence[ReportSide]) -> Latency | None:
-    """How long answers took; None where nothing was timed."""
+    """Show how long answers took; None where nothing was timed."""
     timed = [(side, side.values(LATENCY)) for side in sides]
     timed = [(side, values) for side, values in timed if values.size]
     if not timed:
@@ -137,5 +139,5 @@ def latency(sides: Sequence[ReportSide]) -> Latency | None:
 
 
 def _percentiles(values: Numbers) -> list[str]:
-    found = np.quantile(values, list(_PERCENTILES.values()), method="inverted_cdf")
-    return [number(float(value), 2 if found[-1] >= 1 else 3, "s") for value in found]
+    percentiles = np.quantile(values, list(_PERCENTILES.values()), method="inverted_cdf")
+    return [number(float(value), 2 if percentiles[-1] >= 1 else 3, "s") for value in percentiles]

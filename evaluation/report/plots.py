@@ -18,7 +18,7 @@ _GRID = "grid"
 
 @dataclass(frozen=True)
 class Axis:
-    """Where a plot's values lie: ``low`` to ``high``, written at ``ticks`` (value, text)."""
+    """The range of a plot's values: ``low`` to ``high``, written at ``ticks`` (value, text)."""
 
     low: float
     high: float
@@ -31,7 +31,7 @@ class Axis:
 
 
 def interval_plot(
-    found: Estimate, limit: float, tone: str, title: str, size: tuple[int, int] = (136, 28)
+    estimate: Estimate, limit: float, tone: str, title: str, size: tuple[int, int] = (136, 28)
 ) -> Markup:
     """An interval against zero on an axis from ``-limit`` to ``limit``; arrows where it goes on."""
     width, height = size
@@ -43,13 +43,13 @@ def interval_plot(
         for x in (axis.place(side * limit, start, length) for side in (-1, -0.5, 0.5, 1))
     ]
     shapes.append(line(width / 2, 2, width / 2, height - 2, "zero"))
-    if found.low is not None and found.high is not None:
-        low, high = (axis.place(end, start, length) for end in (found.low, found.high))
+    if estimate.low is not None and estimate.high is not None:
+        low, high = (axis.place(end, start, length) for end in (estimate.low, estimate.high))
         shapes.append(line(low, middle, high, middle, f"range {tone}"))
-        shapes += _end(low, middle, -1, tone, beyond=found.low < -limit)
-        shapes += _end(high, middle, 1, tone, beyond=found.high > limit)
-    if found.value is not None and abs(found.value) <= limit:
-        shapes.append(dot(axis.place(found.value, start, length), middle, 4, f"dot {tone}"))
+        shapes += _end(low, middle, -1, tone, beyond=estimate.low < -limit)
+        shapes += _end(high, middle, 1, tone, beyond=estimate.high > limit)
+    if estimate.value is not None and abs(estimate.value) <= limit:
+        shapes.append(dot(axis.place(estimate.value, start, length), middle, 4, f"dot {tone}"))
     return picture(width, height, title, shapes, "interval")
 
 
@@ -65,13 +65,15 @@ def rate_plot(estimates: list[tuple[str, Estimate]], title: str) -> Markup:
     axis, start, length = Axis(0.0, 1.0, [(0.0, "0"), (0.5, "0.5"), (1.0, "1")]), 10.0, 300.0
     bottom = 14.0 + 34.0 * len(estimates)
     shapes = _ticks(axis, start, length, 8.0, bottom)
-    for index, (side, found) in enumerate(estimates):
+    for index, (side, estimate) in enumerate(estimates):
         top, middle = 14.0 + 34.0 * index, 25.0 + 34.0 * index
-        if found.value is not None:
-            end = axis.place(found.value, start, length)
+        if estimate.value is not None:
+            end = axis.place(estimate.value, start, length)
             shapes.append(box(start, top, max(end - start, 1.5), 22, f"fill {side}"))
-        if found.low is not None and found.high is not None:
-            low, high = (axis.place(value, start, length) for value in (found.low, found.high))
+        if estimate.low is not None and estimate.high is not None:
+            low, high = (
+                axis.place(value, start, length) for value in (estimate.low, estimate.high)
+            )
             shapes.append(line(low, middle, high, middle, "whisker"))
             shapes += [line(x, middle - 5, x, middle + 5, "whisker") for x in (low, high)]
     return picture(320, int(bottom) + 20, title, shapes, "plot")
@@ -136,10 +138,10 @@ def distribution_plot(sides: list[tuple[str, Numbers]], axis: Axis, title: str) 
         shapes.append(label(start - 6, y + 4, text, "end"))
     for side, values in sides:
         steps = np.linspace(0.0, 1.0, 201)
-        found = np.quantile(values, steps, method="inverted_cdf")
+        quantiles = np.quantile(values, steps, method="inverted_cdf")
         points = [
             (axis.place(float(value), start, length), top + (1 - share) * tall)
-            for value, share in zip(found, steps, strict=True)
+            for value, share in zip(quantiles, steps, strict=True)
         ]
         shapes.append(path(points, f"curve {side}"))
         shapes += [dot(*points[index], 4.5, f"dot {side}") for index in (100, 190)]

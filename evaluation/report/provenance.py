@@ -1,4 +1,4 @@
-"""Where the numbers come from: both runs' settings side by side, and how to look closer."""
+"""The origin of the numbers: both runs' settings side by side, and how to look closer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def same(self) -> bool:
-        """Whether the sides share the value."""
+        """Tell whether the sides share the value."""
         return len(set(self.values)) == 1
 
 
@@ -45,7 +45,7 @@ class Group:
 
     @property
     def differing(self) -> int:
-        """How many are not the same on both sides."""
+        """The number of settings that are not the same on both sides."""
         return sum(setting.differs for setting in self.settings)
 
 
@@ -95,14 +95,14 @@ def _setting(name: str, values: list[str]) -> Setting:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, part in value.items():
         name = f"{prefix}{key}"
         if isinstance(part, Mapping) and part:
-            found |= _flat(part, f"{name}.")
+            flat |= _flat(part, f"{name}.")
         else:
-            found[name] = one_line(_plain(part), limit=400)
-    return found
+            flat[name] = one_line(_plain(part), limit=400)
+    return flat
 
 
 def _plain(value: Any) -> str:

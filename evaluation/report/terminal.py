@@ -38,10 +38,12 @@ def show_run(run: RunFolder, *, seed: int = 0, resamples: int = 2000) -> None:
     table = read_table(run)
     estimates = estimate_scores(table, seed=seed, resamples=resamples)
     rows = [
-        [METRICS[name].label, show_estimate(found, METRICS[name]), _count(found)]
-        for name, found in estimates.items()
+        [METRICS[name].label, show_estimate(estimate, METRICS[name]), _count(estimate)]
+        for name, estimate in estimates.items()
     ]
-    deciding = deciding_metric({name: found.n for name, found in estimates.items()}, table.answered)
+    deciding = deciding_metric(
+        {name: estimate.n for name, estimate in estimates.items()}, table.answered
+    )
     lines = [
         _rows(side_of(table)),
         _sentence_of_one(METRICS[deciding], estimates[deciding], table.answered)
@@ -54,20 +56,20 @@ def show_run(run: RunFolder, *, seed: int = 0, resamples: int = 2000) -> None:
     console.out.print("\n".join(lines), markup=False)
 
 
-def _sentence_of_one(metric: Metric, found: Estimate, answered: int) -> str:
-    of = "" if found.n == answered else f" of {answered}"
-    few = " (few)" if found.few else ""
-    return f"{metric.label} {show_estimate(found, metric)} on {found.n}{of} rows{few}"
+def _sentence_of_one(metric: Metric, estimate: Estimate, answered: int) -> str:
+    of = "" if estimate.n == answered else f" of {answered}"
+    few = " (few)" if estimate.few else ""
+    return f"{metric.label} {show_estimate(estimate, metric)} on {estimate.n}{of} rows{few}"
 
 
-def _count(found: Estimate) -> str:
+def _count(estimate: Estimate) -> str:
     """The rows that an estimate is of, marked where they are few."""
-    return f"few {found.n}" if found.few else str(found.n)
+    return f"few {estimate.n}" if estimate.few else str(estimate.n)
 
 
 def _few(estimates: Iterable[Estimate]) -> list[str]:
     """The meaning of the mark, where one stands."""
-    if not any(found.few for found in estimates):
+    if not any(estimate.few for estimate in estimates):
         return []
     return [
         f"few: under {FEW} rows, whose intervals are rough; under {FEWEST} nothing can be better"
@@ -75,7 +77,7 @@ def _few(estimates: Iterable[Estimate]) -> list[str]:
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """What ``python -m evaluation compare`` prints: sentence, rows, table, gaps, regressions.
+    """Write what ``python -m evaluation compare`` prints: sentence, rows, table, gaps, regressions.
 
     Plain lines of about 130 characters: a table that fits itself to the terminal would leave out
     figures where there is none.
@@ -86,11 +88,11 @@ def comparison_text(comparison: Comparison) -> str:
         f"  {_rows(comparison.baseline)}",
         f"  {_rows(comparison.candidate)}",
         "",
-        *_aligned([_HEADER, *(_cells(found) for found in ordered)]),
+        *_aligned([_HEADER, *(_cells(each) for each in ordered)]),
         "",
         *_not_scored(comparison),
         *gap_lines(comparison),
-        *(f"note: {note}" for note in _few(found.difference for found in ordered)),
+        *(f"note: {note}" for note in _few(each.difference for each in ordered)),
         *_regressions(comparison),
     ]
     return "\n".join(lines).rstrip()
@@ -99,29 +101,32 @@ def comparison_text(comparison: Comparison) -> str:
 def verdict_sentence(comparison: Comparison) -> str:
     """The verdict on the primary metric in one line."""
     names = comparison.candidate.name, comparison.baseline.name
-    found = comparison.metric(comparison.primary)
-    if found is None:
+    primary = comparison.metric(comparison.primary)
+    if primary is None:
         return f"{names[0]} against {names[1]}: {comparison.undecided}"
-    label = METRICS[found.metric].label
-    numbers = _headline_numbers(found, comparison.pairs)
-    if found.verdict == "unclear":
-        doubt = f"{numbers}: {found.doubt} (p={_p_value(found.p_value)})"
+    label = METRICS[primary.metric].label
+    numbers = _headline_numbers(primary, comparison.pairs)
+    if primary.verdict == "unclear":
+        doubt = f"{numbers}: {primary.doubt} (p={_p_value(primary.p_value)})"
         return f"unclear whether {names[0]} differs from {names[1]} on {label}: {doubt}"
-    if found.verdict != "no difference shown":
-        return f"{names[0]} is {found.verdict} than {names[1]} on {label}: {numbers}"
+    if primary.verdict != "no difference shown":
+        return f"{names[0]} is {primary.verdict} than {names[1]} on {label}: {numbers}"
     return f"no difference shown between {names[0]} and {names[1]} on {label}: {numbers}"
 
 
-def _headline_numbers(found: MetricComparison, pairs: int) -> str:
+def _headline_numbers(comparison: MetricComparison, pairs: int) -> str:
     """Both values with their rows where these differ, the difference, the rows it is over."""
-    baseline, candidate, difference, _ = _numbers(found)
+    baseline, candidate, difference, _ = _numbers(comparison)
     values = [text.partition(" [")[0] for text in (baseline, candidate)]
-    if found.baseline.n != found.difference.n or found.candidate.n != found.difference.n:
-        sides = (found.baseline, found.candidate)
+    if (
+        comparison.baseline.n != comparison.difference.n
+        or comparison.candidate.n != comparison.difference.n
+    ):
+        sides = (comparison.baseline, comparison.candidate)
         values = [f"{v} (n={side.n})" for v, side in zip(values, sides, strict=True)]
-    of = "" if found.difference.n == pairs else f" of {pairs}"
-    few = " (few)" if found.difference.few else ""
-    return f"{' -> '.join(values)}, {difference}, n={found.difference.n}{of}{few}"
+    of = "" if comparison.difference.n == pairs else f" of {pairs}"
+    few = " (few)" if comparison.difference.few else ""
+    return f"{' -> '.join(values)}, {difference}, n={comparison.difference.n}{of}{few}"
 
 
 def _not_scored(comparison: Comparison) -> list[str]:
@@ -130,7 +135,7 @@ def _not_scored(comparison: Comparison) -> list[str]:
 
 
 def gap_lines(comparison: Comparison) -> list[str]:
-    """What the comparison does not cover, a line for each kind of it; nothing where it is whole."""
+    """List what the comparison does not cover, a line for each kind; nothing where it is whole."""
     baseline, candidate = comparison.baseline.name, comparison.candidate.name
     lists = {
         f"only in {baseline}": comparison.only_baseline,
@@ -172,15 +177,17 @@ def _digits(metric: Metric, *estimates: Estimate, difference: Estimate | None = 
     return decimals(usual, *estimates, difference=difference)
 
 
-def _numbers(found: MetricComparison) -> tuple[str, str, str, str]:
+def _numbers(comparison: MetricComparison) -> tuple[str, str, str, str]:
     """Baseline, candidate, difference and detectable difference, all with as many digits."""
-    metric = METRICS[found.metric]
-    digits = _digits(metric, found.baseline, found.candidate, difference=found.difference)
-    detectable = Estimate(found.detectable, None, None, found.difference.n)
+    metric = METRICS[comparison.metric]
+    digits = _digits(
+        metric, comparison.baseline, comparison.candidate, difference=comparison.difference
+    )
+    detectable = Estimate(comparison.detectable, None, None, comparison.difference.n)
     return (
-        show_estimate(found.baseline, metric, digits),
-        show_estimate(found.candidate, metric, digits),
-        show_estimate(found.difference, metric, digits, signed=True),
+        show_estimate(comparison.baseline, metric, digits),
+        show_estimate(comparison.candidate, metric, digits),
+        show_estimate(comparison.difference, metric, digits, signed=True),
         show_estimate(detectable, metric, digits),
     )
 
@@ -198,20 +205,20 @@ def _placed(cells: list[str], header: list[str], widths: list[int]) -> list[str]
     ]
 
 
-def _cells(found: MetricComparison) -> list[str]:
-    baseline, candidate, difference, detectable = _numbers(found)
+def _cells(comparison: MetricComparison) -> list[str]:
+    baseline, candidate, difference, detectable = _numbers(comparison)
     return [
-        METRICS[found.metric].label,
+        METRICS[comparison.metric].label,
         baseline,
         candidate,
         difference,
-        _count(found.difference),
+        _count(comparison.difference),
         NOTHING
-        if found.wins is None or not found.difference.n
-        else f"{found.wins}/{found.ties}/{found.losses}",
-        _p_value(found.p_value),
+        if comparison.wins is None or not comparison.difference.n
+        else f"{comparison.wins}/{comparison.ties}/{comparison.losses}",
+        _p_value(comparison.p_value),
         detectable,
-        "" if found.verdict == "no difference shown" else found.verdict,
+        "" if comparison.verdict == "no difference shown" else comparison.verdict,
     ]
 
 
@@ -227,12 +234,12 @@ def _rows(side: Side) -> str:
 
 
 def _regressions(comparison: Comparison) -> list[str]:
-    found = comparison.metric(comparison.primary)
-    if found is None or found.losses is None:
+    primary = comparison.metric(comparison.primary)
+    if primary is None or primary.losses is None:
         return []
-    named = f": {_named(comparison.worst, found.losses)}" if found.losses else ""
-    label = METRICS[found.metric].label
-    return [f"{found.losses} of {found.difference.n} rows worse on {label}{named}"]
+    named = f": {_named(comparison.worst, primary.losses)}" if primary.losses else ""
+    label = METRICS[primary.metric].label
+    return [f"{primary.losses} of {primary.difference.n} rows worse on {label}{named}"]
 
 
 def _named(ids: list[str], count: int = 0) -> str:

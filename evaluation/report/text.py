@@ -1,4 +1,4 @@
-"""What a model wrote, made safe to show: as text in HTML, in Markdown and in a CSV cell.
+"""The text that a model wrote, made safe to show: in HTML, in Markdown and in a CSV cell.
 
 HTML itself is escaped by the template (autoescape); here is what escaping leaves: characters that
 are invisible, reorder their neighbours or cannot be written at all.
@@ -37,12 +37,12 @@ class Excerpt:
 
     @property
     def cut(self) -> bool:
-        """Whether the text goes on."""
+        """Tell whether the text goes on."""
         return self.length > LIMIT
 
     @property
     def note(self) -> str:
-        """What stands below a text that was cut, else nothing."""
+        """The line that stands below a text that was cut, else nothing."""
         shown = f"the first {LIMIT} of {self.length} characters" if self.cut else ""
         return f"{shown}; all of it is in rows.csv" if shown else ""
 
@@ -109,13 +109,13 @@ def csv_text(cell: str) -> str:
     return cell.removeprefix("'")
 
 
-def _entity(found: re.Match[str]) -> str:
-    entity = f"&#{ord(found.group())};"
-    return f"{entity}&#8203;" if found.group() in "@#" else entity
+def _entity(match: re.Match[str]) -> str:
+    entity = f"&#{ord(match.group())};"
+    return f"{entity}&#8203;" if match.group() in "@#" else entity
 
 
-def _name(found: re.Match[str]) -> str:
-    code = ord(found.group())
+def _name(match: re.Match[str]) -> str:
+    code = ord(match.group())
     if code < 0x20:
         return chr(0x2400 + code)
     return "␡" if code == 0x7F else f"[U+{code:04X}]"

@@ -13,11 +13,13 @@ _DIGITS = {1.0: 3, 5.0: 2, 100.0: 1}
 
 
 def digits_for(metric: Metric, *estimates: Estimate, difference: Estimate | None = None) -> int:
-    """How many decimals values of ``metric`` are written with.
+    """Return how many decimals values of ``metric`` are written with.
 
     About three digits that count, and more where the figures need them.
     """
-    largest = max((abs(found.value) for found in estimates if found.value is not None), default=0.0)
+    largest = max(
+        (abs(estimate.value) for estimate in estimates if estimate.value is not None), default=0.0
+    )
     digits = next((digits for bound, digits in ((1, 3), (10, 2), (100, 1)) if largest < bound), 0)
     return decimals(_DIGITS.get(metric.scale or 0.0, digits), *estimates, difference=difference)
 
@@ -33,24 +35,26 @@ def number(value: float | None, digits: int, unit: str = "") -> str:
 
 
 def signed(value: float | None, digits: int, unit: str = "") -> str:
-    """The same with a plus sign where it is above zero as written."""
+    """Write ``value`` with its sign, a plus where it is above zero as written; a dash for none."""
     text = number(value, digits, unit)
     above = text[0] not in (_MINUS, NONE) and text.strip(f"0.{_SPACE}{unit}")
     return f"+{text}" if above else text
 
 
-def interval(found: Estimate, digits: int, *, signs: bool = False) -> str:
+def interval(estimate: Estimate, digits: int, *, signs: bool = False) -> str:
     """The interval of an estimate: ``0.812 to 0.934``; a dash where there is none."""
-    if found.low is None or found.high is None:
+    if estimate.low is None or estimate.high is None:
         return NONE
     write = signed if signs else number
-    return f"{write(found.low, digits)} to {write(found.high, digits)}"
+    return f"{write(estimate.low, digits)} to {write(estimate.high, digits)}"
 
 
-def share(found: Estimate) -> str:
+def share(estimate: Estimate) -> str:
     """A rate as a count of rows: ``13 of 16``; nothing without rows."""
     return (
-        "" if found.value is None else f"{count(round(found.value * found.n))} of {count(found.n)}"
+        ""
+        if estimate.value is None
+        else f"{count(round(estimate.value * estimate.n))} of {count(estimate.n)}"
     )
 
 

@@ -24,7 +24,7 @@ _BRIEF = 400
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where a report is."""
+    """The files of a report."""
 
     html: Path
     markdown: Path
@@ -98,5 +98,5 @@ def _block(example: Example) -> Markup:
     texts = [*turns, ("question", example.question), ("truth", example.ground_truth)]
     texts += [(answer.label, answer.text) for answer in example.answers]
     lines = [("score", example.change), ("row", example.id)]
-    lines += [(label, one_line(found.text, _BRIEF)) for label, found in texts]
+    lines += [(label, one_line(excerpt.text, _BRIEF)) for label, excerpt in texts]
     return Markup(markdown_block(lines))  # noqa: S704 - escaped: that is what it does

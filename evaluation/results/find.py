@@ -1,4 +1,4 @@
-"""Where runs are found: by name, by folder, or the newest."""
+"""The search for runs: by name, by folder, or the newest."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def latest_name() -> str:
     Raises:
         FixableError: There is none.
     """
-    found = [path for path in runs_folder().glob(f"*/{FILE}") if path.is_file()]
-    if not found:
+    paths = [path for path in runs_folder().glob(f"*/{FILE}") if path.is_file()]
+    if not paths:
         raise FixableError(f"no run in {runs_folder()}", _START)
-    return max(found, key=lambda path: path.stat().st_mtime).parent.name
+    return max(paths, key=lambda path: path.stat().st_mtime).parent.name
 
 
 def sides_of(name: str) -> list[str]:
@@ -55,8 +55,8 @@ def sides_of(name: str) -> list[str]:
         FixableError: There is no such run.
     """
     load_request(name)
-    found = sorted((runs_folder() / name).glob(f"*/{CONFIG}"), key=_started)
-    return [path.parent.name for path in found]
+    paths = sorted((runs_folder() / name).glob(f"*/{CONFIG}"), key=_started)
+    return [path.parent.name for path in paths]
 
 
 def open_sides(references: list[str]) -> list[RunFolder]:
@@ -67,10 +67,10 @@ def open_sides(references: list[str]) -> list[RunFolder]:
     Raises:
         FixableError: One of them is missing or not finished.
     """
-    found: list[RunFolder] = []
+    folders: list[RunFolder] = []
     for reference in references or [latest_name()]:
-        found += [open_run(side) for side in _sides_named(reference)]
-    return found
+        folders += [open_run(side) for side in _sides_named(reference)]
+    return folders
 
 
 def _sides_named(reference: str) -> list[str]:
@@ -84,12 +84,12 @@ def _sides_named(reference: str) -> list[str]:
 
 def list_sides() -> list[dict[str, Any]]:
     """Every side of every run, newest run first, finished or not."""
-    found = []
+    sides = []
     for path in sorted(runs_folder().glob(f"*/*/{CONFIG}"), key=_started, reverse=True):
         config, summary = read_json(path) or {}, read_json(path.parent / "summary.json")
         name = f"{path.parent.parent.name}/{path.parent.name}"
-        found.append({"name": name, "started": config.get("started"), "summary": summary})
-    return found
+        sides.append({"name": name, "started": config.get("started"), "summary": summary})
+    return sides
 
 
 def deciding_score(summary: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a run was asked for: kept in its folder, so that going on with it needs no option again."""
+"""The request for a run: kept in its folder, so that going on with it needs no option again."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def save_request(name: str, request: Request) -> None:
 
 
 def load_request(name: str) -> Request:
-    """What the run ``name`` was asked for.
+    """Read what the run ``name`` was asked for.
 
     Raises:
         FixableError: There is no such run.
@@ -62,7 +62,7 @@ def load_request(name: str) -> Request:
         ) from None
 
 
-def go_on(name: str, given: Mapping[str, Any]) -> Request:
+def go_on(name: str, values: Mapping[str, Any]) -> Request:
     """The request of the run ``name``, with what was given anew in its place.
 
     A value that would make it another run is refused later, by name.
@@ -70,4 +70,4 @@ def go_on(name: str, given: Mapping[str, Any]) -> Request:
     Raises:
         FixableError: There is no such run.
     """
-    return load_request(name).model_copy(update=dict(given))
+    return load_request(name).model_copy(update=dict(values))

@@ -41,7 +41,7 @@ class ChatError(UserErrorException):  # type: ignore[misc]
 
     @property
     def additional_info(self) -> dict[str, dict[str, str]]:
-        """Where ``pf`` looks for the class to name in front of the line."""
+        """The place where ``pf`` looks for the class to name in front of the line."""
         return {"ToolExecutionErrorDetails": {"type": self._kind, "message": self.message}}
 
 

@@ -180,7 +180,7 @@ def _messages(question: str, turns: list[Turn], system: str, system_role: str) -
 
 
 def _turns_that_fit(keep: Callable[[int], list[Message]], turns: list[Turn], window: Window) -> int:
-    """How many of the newest turns to keep."""
+    """Return how many of the newest turns to keep."""
     budget = window.budget()
     alone = TEMPLATE_TOKENS + sum(_size(message["content"]) for message in keep(0))
     newest_first = (_size(asked) + _size(answered) for asked, answered in reversed(turns))

@@ -1,4 +1,4 @@
-"""What an answer cost, kept in the record of a run beside it.
+"""The cost of an answer, kept in the record of a run beside it.
 
 No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
 """

@@ -1,4 +1,4 @@
-"""What Azure AI Content Safety sees in an answer, where there is a connection to it.
+"""The findings of Azure AI Content Safety in an answer, where there is a connection to it.
 
 No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
 """
@@ -97,7 +97,7 @@ def _read(reply: requests.Response, endpoint: str) -> dict[str, int]:
         raise ContentSafetyError(endpoint, what, "check the connection, or resume the run later")
     try:
         analysis = reply.json()["categoriesAnalysis"]
-        return {found["category"]: int(found["severity"]) for found in analysis}
+        return {entry["category"]: int(entry["severity"]) for entry in analysis}
     except (ValueError, KeyError, TypeError):
         what = f"no severities in {reply.text[:200]}"
         fix = "set the connection's api_version to 2023-10-01 or later"

@@ -1,4 +1,4 @@
-"""What a reader would take for the same text, folded to the same characters."""
+"""The folding of what a reader would take for the same text to the same characters."""
 
 from __future__ import annotations
 

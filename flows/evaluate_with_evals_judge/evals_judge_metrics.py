@@ -17,7 +17,7 @@ else:
 @tool  # type: ignore[untyped-decorator]
 def metrics(scores: list[dict[str, Any]]) -> dict[str, float]:
     """Log and return the metrics over all lines that were judged."""
-    found = summarize(scores)
-    for name, value in found.items():
+    summary = summarize(scores)
+    for name, value in summary.items():
         log_metric(name, value)
-    return found
+    return summary

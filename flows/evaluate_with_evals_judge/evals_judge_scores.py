@@ -32,7 +32,7 @@ class EvaluatorError(ValueError):
 
 @dataclass(frozen=True)
 class Texts:
-    """What is judged; ``context`` of the judges is the reference answer."""
+    """The texts that are judged; ``context`` of the judges is the reference answer."""
 
     question: str
     answer: str
@@ -45,14 +45,14 @@ class Texts:
             EvaluatorError: One of them is blank, which promptflow-evals refuses.
         """
         mine = vars(self) | {"context": self.ground_truth}
-        given = {field: mine[field] for field in INPUTS[name]}
-        blank = [field for field, text in given.items() if not text.strip()]
+        inputs = {field: mine[field] for field in INPUTS[name]}
+        blank = [field for field, text in inputs.items() if not text.strip()]
         if blank:
             raise EvaluatorError(
                 f"{name} needs {blank[0]}, which is blank. Fix: the data line, or leave {name} "
                 "out of evaluators"
             )
-        return given
+        return inputs
 
 
 def chosen(evaluators: str) -> list[str]:
@@ -78,8 +78,8 @@ async def ask_all(names: Sequence[str], texts: Texts, model: Any) -> dict[str, f
         EvaluatorError: A text is blank, or the answers took longer than ``SECONDS``.
         UserErrorException: The judge's endpoint failed, as promptflow reports it.
     """
-    given = {name: texts.given_to(name) for name in names}
-    asked = [_load(name)(model)._to_async()(**given[name]) for name in names]
+    inputs = {name: texts.given_to(name) for name in names}
+    asked = [_load(name)(model)._to_async()(**inputs[name]) for name in names]
     try:
         results = await asyncio.wait_for(asyncio.gather(*asked), SECONDS)
     except asyncio.TimeoutError:  # no TimeoutError before Python 3.11

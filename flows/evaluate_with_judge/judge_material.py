@@ -1,4 +1,4 @@
-"""What the judge is shown: one JSON object on one line, which no text in it can leave."""
+"""The material shown to the judge: one JSON object on one line, which no text in it can leave."""
 
 from __future__ import annotations
 

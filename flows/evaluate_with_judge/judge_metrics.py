@@ -24,7 +24,7 @@ def metrics(
     """Log and return the metrics over all lines that were judged."""
     if {len(row_id), len(repeat), len(order)} != {len(verdict)}:
         raise ValueError("the columns of the lines differ in length")
-    found = summarize([Line(*line) for line in zip(row_id, repeat, order, verdict)])
-    for name, value in found.items():
+    summary = summarize([Line(*line) for line in zip(row_id, repeat, order, verdict)])
+    for name, value in summary.items():
         log_metric(name, value)
-    return found
+    return summary

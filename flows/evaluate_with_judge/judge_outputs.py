@@ -70,7 +70,7 @@ def combine_repeats(repeats: Sequence[Outputs]) -> RowScores:
     judged = [line for line in repeats if not line["judge_unparsed"]]
     values = {name: [float(line[name]) for line in judged] for name in SCORE_NAMES}
     return RowScores(
-        scores={name: fmean(found) if found else None for name, found in values.items()},
+        scores={name: fmean(numbers) if numbers else None for name, numbers in values.items()},
         spread=fmean(map(stdev, values.values())) if len(judged) > 1 else None,
         judged=len(judged),
         unparsed=len(repeats) - len(judged),
@@ -121,11 +121,11 @@ def outcomes(lines: Iterable[Line]) -> list[Outcome]:
     pairs: dict[int, dict[str, Winner | None]] = {}
     for line in lines:
         pairs.setdefault(line.repeat, {})[line.order] = line.outputs["judge_better"]
-    found = [
+    results = [
         combine_orders(pair.get(BASELINE_FIRST), pair.get(CANDIDATE_FIRST))
         for pair in pairs.values()
     ]
-    return [outcome for outcome in found if outcome]
+    return [outcome for outcome in results if outcome]
 
 
 def _by_row(lines: Sequence[Line]) -> list[list[Line]]:
@@ -136,9 +136,9 @@ def _by_row(lines: Sequence[Line]) -> list[list[Line]]:
 
 
 def _score_metrics(rows: Sequence[RowScores]) -> dict[str, float]:
-    found = {name: [row.scores[name] for row in rows] for name in SCORE_NAMES}
-    found["judge_spread"] = [row.spread for row in rows]
-    known = {name: [value for value in row if value is not None] for name, row in found.items()}
+    columns = {name: [row.scores[name] for row in rows] for name in SCORE_NAMES}
+    columns["judge_spread"] = [row.spread for row in rows]
+    known = {name: [v for v in column if v is not None] for name, column in columns.items()}
     return {name: fmean(values) for name, values in known.items() if values}
 
 

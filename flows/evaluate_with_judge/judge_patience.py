@@ -1,4 +1,4 @@
-"""How long a judge that fails is tried; promptflow has no setting for it.
+"""The time and the tries that a failing judge is given; promptflow has no setting for it.
 
 promptflow-tools waits up to 600 s for each reply of an LLM node and repeats a failing call up to
 100 times, as much as a minute apart: more than an hour for one line. The OpenAI client underneath

@@ -1,4 +1,4 @@
-"""What a judge's reply must be to count as a verdict."""
+"""The rules that a judge's reply must keep to count as a verdict."""
 
 from __future__ import annotations
 

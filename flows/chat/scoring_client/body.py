@@ -28,7 +28,7 @@ class Answer:
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether the server streams server-sent events."""
+        """Tell whether the server streams server-sent events."""
         return self.response.headers.get("content-type", "").startswith("text/event-stream")
 
     def pieces(self) -> Iterator[bytes]:

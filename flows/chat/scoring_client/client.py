@@ -89,7 +89,7 @@ class Endpoint:
         return reply
 
     def count_tokens(self, messages: list[Message]) -> TokenCount:
-        """What the connection's ``tokenizer`` counts for ``messages``, in vLLM's shape.
+        """Count ``messages`` by the connection's ``tokenizer``, asked in vLLM's shape.
 
         https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#tokenizer-api
         """

@@ -39,7 +39,7 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        """Whether the time is up (10 ms early: timers and sockets round)."""
+        """Tell whether the time is up (10 ms early: timers and sockets round)."""
         return time.monotonic() >= self._end - 0.01
 
     def within(self, seconds: float) -> Deadline:

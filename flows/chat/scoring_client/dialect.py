@@ -1,4 +1,4 @@
-"""What endpoints turned out to take, kept for the process, so that each finds it out once.
+"""The dialects that endpoints turned out to take, kept for the process: each is found out once.
 
 Fine-tunes of Azure's catalog without vLLM take contract A's request without ``max_tokens`` and
 answer as contract B does; MLflow deployments want contract B altogether. A connection whose
@@ -71,13 +71,13 @@ class Dialect:
         _logger.warning("%s %s", place(settings.endpoint), what)
 
     def _settle(self) -> bool:
-        """Whether another contract may still be tried; it may once, and not after an answer."""
+        """Tell whether another contract may still be tried; once, and not after an answer."""
         with _lock:
             before, self._settled = self._settled, True
         return not before
 
 
 def dialect_of(settings: Settings) -> Dialect:
-    """What is known of the endpoint, and of its deployment."""
+    """Return what is known of the endpoint, and of its deployment."""
     with _lock:
         return _dialects.setdefault((settings.endpoint, settings.deployment), Dialect())

@@ -39,7 +39,7 @@ class Thinking:
         return answer
 
     def end(self) -> str:
-        """What was held back to the end and is no thinking."""
+        """Return what was held back to the end and is no thinking."""
         if self._closing:
             self.text += self._held
             return ""
@@ -82,7 +82,7 @@ def split_reasoning(text: str) -> tuple[str, str]:
 
 
 def lacks_opening(text: str) -> bool:
-    """Whether thinking ends in a tag that nothing opened: too late to tell in a stream."""
+    """Tell whether thinking ends in a tag that nothing opened: too late to tell in a stream."""
     thinking = Thinking()
     thinking.feed(text)
     return not thinking.met and _orphan(text) is not None

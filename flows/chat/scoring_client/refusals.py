@@ -83,7 +83,7 @@ def limit_hint(settings: Settings) -> str:
 
 
 def wants_api_key_header(text: str, settings: Settings) -> bool:
-    """Whether a refused key should have come in the header ``api-key``, as at Azure OpenAI."""
+    """Tell whether a refused key should have come in the header ``api-key``, as at Azure OpenAI."""
     said = re.search(r"api[-_]key|subscription key", text.lower()) is not None
     return said and settings.key_header != "api-key"
 
@@ -95,7 +95,7 @@ def _other_limit(field: str, settings: Settings) -> str:
 
 
 def _lacks_model(text: str) -> bool:
-    """Whether it is pydantic's ``{"detail": [{"loc": ["body", "model"], …}]}``."""
+    """Tell whether it is pydantic's ``{"detail": [{"loc": ["body", "model"], …}]}``."""
     detail = _load(text).get("detail")
     entries = detail if isinstance(detail, list) else []
     return any("model" in (e.get("loc") or ()) for e in entries if isinstance(e, dict))

@@ -42,7 +42,7 @@ class Reply:
 
     @property
     def truncated(self) -> bool:
-        """Whether ``max_new_tokens`` ended the answer, not the model."""
+        """Tell whether ``max_new_tokens`` ended the answer, not the model."""
         return self.finish_reason == "length"
 
 
@@ -113,7 +113,7 @@ class Said:
 
 
 def read_message(message: dict[str, Any], where: str, settings: Settings) -> Said:
-    """What a message or a delta says; a refusal is an answer, too.
+    """Read what a message or a delta says; a refusal is an answer, too.
 
     Raises:
         BadPayloadError: Its content is neither text nor parts that are text or thinking.
@@ -141,7 +141,11 @@ def _tools(message: dict[str, Any]) -> tuple[str, ...]:
     calls = message.get("tool_calls")
     calls = calls if isinstance(calls, list) else []
     called = [call.get("function") for call in calls if isinstance(call, dict)]
-    functions = [one for one in (*called, message.get("function_call")) if isinstance(one, dict)]
+    functions = [
+        function
+        for function in (*called, message.get("function_call"))
+        if isinstance(function, dict)
+    ]
     return tuple(str(function.get("name") or "") for function in functions)
 
 

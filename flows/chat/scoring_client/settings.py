@@ -37,7 +37,7 @@ _KEYS = {
 
 
 class ConnectionLike(Protocol):
-    """What a promptflow ``CustomConnection`` has."""
+    """The attributes of a promptflow ``CustomConnection``."""
 
     configs: Mapping[str, str]
     secrets: Mapping[str, str]
@@ -45,7 +45,7 @@ class ConnectionLike(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how to ask; the key stays out of the repr.
+    """The settings of a connection: where and how to ask; the key stays out of the repr.
 
     ``timeout`` is the total per request in seconds, retries and their waits included;
     ``connect_timeout`` bounds each attempt to connect; ``context_window`` is in tokens;
@@ -88,29 +88,29 @@ class Settings:
             ConfigurationError: naming the first key that is missing, malformed, misspelt or
                 still a placeholder. A secret is never quoted.
         """
-        given = {name.lower(): str(value or "").strip() for name, value in values.items()}
-        _refuse_misspelt(given)
-        given = {name: value for name, value in given.items() if name in _KEYS and value}
-        for name, value in given.items():
+        entries = {name.lower(): str(value or "").strip() for name, value in values.items()}
+        _refuse_misspelt(entries)
+        entries = {name: value for name, value in entries.items() if name in _KEYS and value}
+        for name, value in entries.items():
             _refuse_placeholder(name, value)
-        endpoint = _url(given, "endpoint")
-        said = _choice(given, "contract", CONTRACTS)
+        endpoint = _url(entries, "endpoint")
+        said = _choice(entries, "contract", CONTRACTS)
         contract = _contract_of(endpoint) if said == "auto" else said
         return cls(
             endpoint=_with_openai_path(endpoint) if contract == "openai" else endpoint.geturl(),
-            key=_key(given),
+            key=_key(entries),
             contract=contract,
-            deployment=_header_value(given, "deployment"),
-            model=given.get("model", ""),
-            context_window=_positive_int(given, "context_window", 4096),
-            tokenizer=_url(given, "tokenizer").geturl() if "tokenizer" in given else "",
-            system_role=_choice(given, "system_role", SYSTEM_ROLES),
-            connect_timeout=_seconds(given, "connect_timeout", 5.0),
-            timeout=_seconds(given, "timeout", 120.0),
-            concurrency=_positive_int(given, "concurrency", 4),
-            answer_limit=_choice(given, "answer_limit", ANSWER_LIMITS),
-            sampling=_choice(given, "sampling", SAMPLING),
-            key_header=_key_header(given, endpoint),
+            deployment=_header_value(entries, "deployment"),
+            model=entries.get("model", ""),
+            context_window=_positive_int(entries, "context_window", 4096),
+            tokenizer=_url(entries, "tokenizer").geturl() if "tokenizer" in entries else "",
+            system_role=_choice(entries, "system_role", SYSTEM_ROLES),
+            connect_timeout=_seconds(entries, "connect_timeout", 5.0),
+            timeout=_seconds(entries, "timeout", 120.0),
+            concurrency=_positive_int(entries, "concurrency", 4),
+            answer_limit=_choice(entries, "answer_limit", ANSWER_LIMITS),
+            sampling=_choice(entries, "sampling", SAMPLING),
+            key_header=_key_header(entries, endpoint),
             auto=said == "auto",
         )
 
@@ -138,8 +138,8 @@ def _wrong(name: str, what: str) -> ConfigurationError:
     )
 
 
-def _refuse_misspelt(given: Mapping[str, str]) -> None:
-    for name in given:
+def _refuse_misspelt(entries: Mapping[str, str]) -> None:
+    for name in entries:
         close = difflib.get_close_matches(name, _KEYS, n=1, cutoff=0.8)
         if name not in _KEYS and close:
             raise ConfigurationError(
@@ -158,60 +158,60 @@ def _refuse_placeholder(name: str, value: str) -> None:
         raise _wrong(name, "still holds its placeholder")
 
 
-def _key(given: Mapping[str, str]) -> str:
-    if "key" not in given:
+def _key(entries: Mapping[str, str]) -> str:
+    if "key" not in entries:
         raise _wrong("key", "is missing")
-    if not re.fullmatch(r"[\x21-\x7e]+", given["key"]):
+    if not re.fullmatch(r"[\x21-\x7e]+", entries["key"]):
         raise _wrong("key", "holds a character no HTTP header may carry")
-    return given["key"]
+    return entries["key"]
 
 
-def _key_header(given: Mapping[str, str], endpoint: SplitResult) -> str:
-    header = _choice(given, "key_header", KEY_HEADERS)
+def _key_header(entries: Mapping[str, str], endpoint: SplitResult) -> str:
+    header = _choice(entries, "key_header", KEY_HEADERS)
     if header != "auto":
         return header
     azure_openai = (endpoint.hostname or "").endswith(_API_KEY_HOSTS)
     return "api-key" if azure_openai else "authorization"
 
 
-def _header_value(given: Mapping[str, str], name: str) -> str:
-    value = given.get(name, "")
+def _header_value(entries: Mapping[str, str], name: str) -> str:
+    value = entries.get(name, "")
     if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", value):
         raise _wrong(name, "is not a deployment name (letters, digits and . _ - only)")
     return value
 
 
-def _url(given: Mapping[str, str], name: str) -> SplitResult:
-    if name not in given:
+def _url(entries: Mapping[str, str], name: str) -> SplitResult:
+    if name not in entries:
         raise _wrong(name, "is missing")
     try:
-        parts = urlsplit(given[name])
+        parts = urlsplit(entries[name])
         parts.port  # noqa: B018  # urllib.parse checks the port only when it is read
     except ValueError:
         raise _wrong(name, "is not a URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _wrong(name, "is not an http or https URL")
-    if parts.username or parts.password or re.search(r"[\s\x00-\x1f\x7f]", given[name]):
+    if parts.username or parts.password or re.search(r"[\s\x00-\x1f\x7f]", entries[name]):
         raise _wrong(name, "holds a user, a space or a control character")
     return parts._replace(fragment="")
 
 
-def _choice(given: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
-    value = given.get(name, choices[0]).lower()
+def _choice(entries: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    value = entries.get(name, choices[0]).lower()
     if value not in choices:
         raise _wrong(name, "has a value nothing knows")
     return value
 
 
-def _positive_int(given: Mapping[str, str], name: str, default: int) -> int:
-    value = given.get(name, str(default))
+def _positive_int(entries: Mapping[str, str], name: str, default: int) -> int:
+    value = entries.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < 1:
         raise _wrong(name, "is not a whole number above 0")
     return int(value)
 
 
-def _seconds(given: Mapping[str, str], name: str, default: float) -> float:
-    value = given.get(name, str(default))
+def _seconds(entries: Mapping[str, str], name: str, default: float) -> float:
+    value = entries.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", value) or float(value) <= 0:
         raise _wrong(name, "is not a number of seconds above 0 and below 100000")
     return float(value)

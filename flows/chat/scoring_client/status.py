@@ -1,4 +1,4 @@
-"""What a status that is not 200 means, and what to do about it.
+"""The meaning of a status that is not 200, and what to do about it.
 
 Azure ML managed endpoints:
 https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints
@@ -132,8 +132,8 @@ def quoted(text: str, key: str) -> str:
 def _message_of(value: Any) -> str:
     """The words of the usual error bodies: ``{"error": {"message": …}}``, ``{"detail": …}``."""
     while isinstance(value, dict):
-        found = [value[name] for name in ("error", "message", "detail") if value.get(name)]
-        value = found[0] if found else ""
+        parts = [value[name] for name in ("error", "message", "detail") if value.get(name)]
+        value = parts[0] if parts else ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -58,7 +58,7 @@ def stream_reply(pieces: Iterable[bytes], settings: Settings) -> Generator[str, 
 
 @dataclass
 class _Stream:
-    """What the chunks so far say beside the text."""
+    """The content of the chunks so far, beside the text."""
 
     said: Said = field(default_factory=Said)
     reason: str = ""

@@ -129,7 +129,7 @@ def _send(
 
 
 def _unreachable(error: Exception, url: str) -> UnavailableError:
-    """Why a connection failed; raised instead where trying again cannot help."""
+    """Say why a connection failed; raise it instead where trying again cannot help."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         raise UnavailableError(
             "the TLS certificate is not trusted",

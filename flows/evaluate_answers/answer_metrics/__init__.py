@@ -1,4 +1,4 @@
-"""What of an answer is right, decided without a model and without promptflow."""
+"""The metrics of what is right in an answer, decided without a model and without promptflow."""
 
 from .inputs import InputError
 from .line import score_answer

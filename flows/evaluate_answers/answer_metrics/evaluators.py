@@ -84,12 +84,12 @@ def write_character_lists(folder: Path) -> None:
     """Write the three lists to ``folder``, in code point order, readable by this user alone."""
     for path in (folder.parent, folder):
         path.mkdir(mode=0o700, exist_ok=True)
-    found: dict[str, list[str]] = {category: [] for category in CATEGORIES.values()}
+    characters: dict[str, list[str]] = {category: [] for category in CATEGORIES.values()}
     for character in map(chr, range(sys.maxunicode + 1)):
         category = unicodedata.category(character)[0]
-        if category in found:
-            found[category].append(character)
+        if category in characters:
+            characters[category].append(character)
     for name, category in CATEGORIES.items():
         path = folder / f"{name}.txt"
         path.touch(mode=0o600)
-        path.write_bytes("".join(found[category]).encode())
+        path.write_bytes("".join(characters[category]).encode())

@@ -1,4 +1,4 @@
-"""What a line brings, checked: promptflow checks little, and turns null into the text "None"."""
+"""The check of a line's inputs: promptflow checks little, and turns null into the text "None"."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def read_usage(value: object) -> dict[str, float | None]:
     Raises:
         InputError: Not an object, or one of the three is neither null nor a number from 0 up.
     """
-    given = {} if value is None else value
-    if not isinstance(given, dict):
+    usage = {} if value is None else value
+    if not isinstance(usage, dict):
         raise InputError(f"usage is {_kind(value)}, not an object. Fix: map it to the chat's usage")
     return {
-        "latency_seconds": _number(given, "seconds"),
-        "prompt_tokens": _number(given, "prompt_tokens"),
-        "completion_tokens": _number(given, "completion_tokens"),
+        "latency_seconds": _number(usage, "seconds"),
+        "prompt_tokens": _number(usage, "prompt_tokens"),
+        "completion_tokens": _number(usage, "completion_tokens"),
     }
 
 

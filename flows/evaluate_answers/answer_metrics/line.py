@@ -24,13 +24,13 @@ def score_answer(
     Raises:
         InputError: An input is not of its type.
     """
-    text, wanted = read_text("answer", answer), read_ground_truth(ground_truth)
+    text, truth = read_text("answer", answer), read_ground_truth(ground_truth)
     due = read_flag("must_decline", must_decline)
     return {
-        **text_metrics(text, wanted),
+        **text_metrics(text, truth),
         "fact_recall": fact_recall(text, read_facts(facts)),
-        "declined": declined(text, wanted) if due is True else None,
-        "over_declined": over_declined(text, wanted) if due is False else None,
+        "declined": declined(text, truth) if due is True else None,
+        "over_declined": over_declined(text, truth) if due is False else None,
         "answer_words": len(text.split()),
         **read_usage(usage),
     }

@@ -1,4 +1,4 @@
-"""Whether an answer declines to answer, by how it begins: English only, and no reference needed.
+"""The refusals among answers, known by how they begin: English only, no reference needed.
 
 Looked for in the first sentence, and in the greetings and apologies before it: a first person who
 cannot or will not help, may help only with something else, declines, or does not know. A fact with
@@ -43,7 +43,7 @@ _REFUSAL = re.compile(
 
 
 def is_refusal(answer: str) -> bool:
-    """Whether ``answer`` begins as a refusal."""
+    """Tell whether ``answer`` begins as a refusal."""
     text = plain(answer[:_OPENING_CHARACTERS].replace("\u2019", "'"))
     opening = _OPENING.match(text)
     # The space: the patterns' words each bring the one before them, the first word too.

@@ -23,7 +23,7 @@ def summarize_scores(
     means = {name: fmean(values) for name, values in columns.items() if values}
     if len(answers) != len(ground_truths):
         raise ValueError(f"{len(answers)} answers and {len(ground_truths)} ground truths")
-    wanted = [read_ground_truth(truth) for truth in ground_truths]
-    pairs = [(answer, truth) for answer, truth in zip(answers, wanted) if truth]
+    truths = [read_ground_truth(truth) for truth in ground_truths]
+    pairs = [(answer, truth) for answer, truth in zip(answers, truths) if truth]
     corpus = corpus_metrics([answer for answer, _ in pairs], [truth for _, truth in pairs])
     return {**means, **corpus, "lines": len(scores)}

@@ -1,4 +1,4 @@
-"""How much of the ground truth's text an answer shares: F1, ROUGE, BLEU, chrF."""
+"""The overlap of an answer with the ground truth's text: F1, ROUGE, BLEU, chrF."""
 
 from __future__ import annotations
 
@@ -60,11 +60,12 @@ def _rouge_l_of_long(answer: str, ground_truth: str) -> float:
     """The evaluator's value without its table."""
     from rouge_score import scoring, tokenize  # noqa: PLC0415 - imports nltk
 
-    given, wanted = tokenize.tokenize(answer, None), tokenize.tokenize(ground_truth, None)
-    if not given or not wanted:
+    answer_tokens = tokenize.tokenize(answer, None)
+    truth_tokens = tokenize.tokenize(ground_truth, None)
+    if not answer_tokens or not truth_tokens:
         return 0.0
-    common = longest_common_subsequence(given, wanted)
-    return float(scoring.fmeasure(common / len(given), common / len(wanted)))
+    common = longest_common_subsequence(answer_tokens, truth_tokens)
+    return float(scoring.fmeasure(common / len(answer_tokens), common / len(truth_tokens)))
 
 
 def longest_common_subsequence(first: list[str], second: list[str]) -> int:

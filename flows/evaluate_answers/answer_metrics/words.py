@@ -18,7 +18,7 @@ def plain(text: str) -> str:
 
 
 def holds(plain_text: str, fact: str) -> bool:
-    """Whether ``fact`` stands in a text made ``plain``, as whole words and whole numbers.
+    """Tell whether ``fact`` stands in a text made ``plain``, as whole words and whole numbers.
 
     ``9 months`` is not in ``19 months`` or ``1.9 months``, nor ``$3`` in ``$3.50``.
     """

@@ -122,7 +122,7 @@ def _write(path: Path, rows: list[list[Message]]) -> Path:
 
 
 def plan(recipe: AzureRecipe) -> list[str]:
-    """What ``run`` would do; asks Azure only for assets whose file is here already."""
+    """Say what ``run`` would do; ask Azure only for assets whose file is here already."""
     lines = describe_data(data_plan(recipe))
     train = data_plan(recipe).paths.train
     if not train.is_file():
@@ -158,7 +158,7 @@ def _counts(prepared: Prepared) -> str:
 
 
 def is_registered(session: AzureSession, asset: DataAsset) -> bool:
-    """Whether the recipe's workspace has the asset; no workspace has none.
+    """Tell whether the recipe's workspace has the asset; no workspace has none.
 
     Raises:
         FixableError: Azure cannot be asked.

@@ -130,12 +130,12 @@ def _data(assets: Mapping[str, DataAsset]) -> dict[str, Any]:
 
 
 def _check(
-    declared: Mapping[str, Any], given: Mapping[str, Literal]
+    declared: Mapping[str, Any], values: Mapping[str, Literal]
 ) -> tuple[dict[str, Literal], list[str]]:
     """The values in the types that are declared, and what is wrong with the others."""
     checked: dict[str, Literal] = {}
     wrong = []
-    for name, value in given.items():
+    for name, value in values.items():
         entry = declared.get(name)
         if entry is None:
             near = difflib.get_close_matches(name, declared, n=1)
@@ -176,11 +176,11 @@ def _outside(entry: Any, value: Literal) -> str:
     return ""
 
 
-def _unset(declared: Mapping[str, Any], given: set[str]) -> list[str]:
+def _unset(declared: Mapping[str, Any], names: set[str]) -> list[str]:
     return [
         f"{name} is required"
         for name, entry in declared.items()
-        if name not in given and not entry.optional and entry.default is None
+        if name not in names and not entry.optional and entry.default is None
     ]
 
 

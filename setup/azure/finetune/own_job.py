@@ -49,7 +49,7 @@ _HOUR = 3600
 
 
 def job_recipe(recipe: AzureRecipe) -> Recipe:
-    """What the job's ``python -m setup finetune`` is given: the same run as a local recipe.
+    """Make the recipe for the job's ``python -m setup finetune``: the same run as a local recipe.
 
     Raises:
         FixableError: The model is not one that the local target can fetch.
@@ -77,7 +77,7 @@ def job_recipe(recipe: AzureRecipe) -> Recipe:
 
 
 def job_command(nodes: int, gpus: int) -> str:
-    """What every machine of the job runs, in bash: the trainer once for each of its GPUs, or once.
+    """Write what every machine of the job runs, in bash: the trainer once for each GPU, or once.
 
     Azure ML's PyTorch distribution says in the environment who is who, torchrun starts the
     processes. Several machines need one folder for the run: the first writes what all read.
@@ -102,11 +102,11 @@ def job_command(nodes: int, gpus: int) -> str:
     )
 
 
-def _find_gpus(wanted: int) -> str:
+def _find_gpus(gpus: int) -> str:
     """Ends a job whose driver and torch do not fit: on its CPUs it would take days of GPU price."""
     return (
         "python -c 'import torch; found = torch.cuda.is_available() * torch.cuda.device_count(); "
-        f'exit(found != {wanted} and f"error: torch finds {{found}} GPUs, not {wanted}")\''
+        f'exit(found != {gpus} and f"error: torch finds {{found}} GPUs, not {gpus}")\''
     )
 
 
@@ -177,7 +177,7 @@ def _make_environment(environments: Any, name: str, version: str, files: list[Pa
 
 
 def gpus_each(session: AzureSession) -> int:
-    """How many GPUs each machine of the cluster has.
+    """Look up how many GPUs each machine of the cluster has.
 
     Raises:
         FixableError: The region does not offer the cluster's SKU.
@@ -192,18 +192,18 @@ def command_job(
     from azure.ai.ml import Input, Output, PyTorchDistribution, command  # noqa: PLC0415 - slow
     from azure.ai.ml.entities import CommandJobLimits  # noqa: PLC0415
 
-    given = recipe.finetune
-    nodes = given.compute.nodes
+    finetune = recipe.finetune
+    nodes = finetune.compute.nodes
     outputs = [OUTPUT, ADAPTER, *([_SHARED] if nodes > 1 else [])]
     job: Any = command(
         code=str(code),
         command=job_command(nodes, gpus),
         environment=environment,
-        compute=given.compute.name,
+        compute=finetune.compute.name,
         instance_count=nodes,
         distribution=PyTorchDistribution(process_count_per_instance=1),  # torchrun
         inputs={"train": Input(type="uri_file", path=train.reference)},
         outputs={name: Output(type="uri_folder", mode="rw_mount") for name in outputs},
     )
-    job.limits = CommandJobLimits(timeout=max(1, round(given.max_hours * _HOUR)))
+    job.limits = CommandJobLimits(timeout=max(1, round(finetune.max_hours * _HOUR)))
     return job  # type: ignore[no-any-return]

@@ -31,7 +31,7 @@ class Role:
     role: str
 
 
-def wanted_roles(session: AzureSession, found: Mapping[str, Mapping[str, Any]]) -> list[Role]:
+def wanted_roles(session: AzureSession, resources: Mapping[str, Mapping[str, Any]]) -> list[Role]:
     """The assignments that the template makes, without those of resources that are not there.
 
     Args:
@@ -43,7 +43,9 @@ def wanted_roles(session: AzureSession, found: Mapping[str, Mapping[str, Any]]) 
     """
     ids = _role_ids()
     me = session.principal
-    identity = str(((found.get("identity") or {}).get("properties") or {}).get("principalId", ""))
+    identity = str(
+        ((resources.get("identity") or {}).get("properties") or {}).get("principalId", "")
+    )
     narrow = session.recipe.azure.roles == "narrow"
     rows = [
         ("identity", "blobReader", "storage"),
@@ -54,7 +56,7 @@ def wanted_roles(session: AzureSession, found: Mapping[str, Mapping[str, Any]]) 
         ("you", "fileContributor", "storage"),
     ]
     whom = {"identity": (identity, "ServicePrincipal"), "you": (me.object_id, me.kind)}
-    scopes = {key: str(body["id"]) for key, body in found.items()} | {"group": session.group_id}
+    scopes = {key: str(body["id"]) for key, body in resources.items()} | {"group": session.group_id}
     return [
         Role(f"{role} of {who} on {key}", scopes[key], *whom[who], ids[role])
         for who, role, key in rows
