@@ -215,7 +215,7 @@ _CONNECT = """
 import json, sys
 from promptflow.client import PFClient
 from setup.local.connect import connect
-from setup.recipe import load_recipe
+from setup.recipe.load import load_recipe
 recipe = load_recipe("laptop", sys.argv[1:])
 changed = [connect(recipe), connect(recipe)]
 store = PFClient().connections
