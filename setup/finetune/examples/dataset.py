@@ -1,4 +1,4 @@
-"""What is trained on, what is held out of it, and the general text nothing is trained on."""
+"""The rows to train on, those held out of them, and the general text nothing is trained on."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def read_split(path: Path, settings: Finetune) -> Split:
 
 
 def _teaches(row: list[Message]) -> bool:
-    """Whether an answer is to be learnt; one without any answer is refused later, by name."""
+    """Tell whether an answer is to be learnt; a row with no answer is refused later, by name."""
     weights = [turn.get("weight", 1) for turn in row if turn["role"] == "assistant"]
     return any(weights) or not weights
 
@@ -249,7 +249,7 @@ def _nothing_left(refusals: list[Refusal], renderer: Renderer, part: str) -> Fix
 
 
 def _takes_folded(row: list[Message], renderer: Renderer) -> bool:
-    """Whether the template refuses ``row`` for its system message alone."""
+    """Tell whether the template refuses ``row`` for its system message alone."""
     try:
         return row[0]["role"] == "system" and bool(renderer.text(fold_system([row])[0]))
     except RefusedByTemplateError:

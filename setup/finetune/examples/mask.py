@@ -128,7 +128,7 @@ def _label(messages: list[Message], rendered: Rendered, renderer: Renderer) -> l
 
 
 def _answer_start(before: list[Message], text: str, renderer: Renderer) -> int:
-    """Where the model starts to write: the end of the prompt it is given when it is served."""
+    """The place where the model starts to write: the end of its prompt when it is served."""
     prompt = renderer.text(before, prompt=True) if before else ""
     if not prompt or not text.startswith(prompt):
         raise NotTrainableError("the chat template renders its prompt otherwise than its answer")
@@ -185,7 +185,7 @@ def _stop_token(rendered: Rendered, first: int, special: set[int]) -> int:
 
 
 def _unlike(messages: list[Message], written: str, renderer: Renderer) -> NotTrainableError:
-    """Why the answer ``messages`` end with is not what stands in the text up to a stop token."""
+    """The reason why ``written``, up to a stop token, is not the answer ``messages`` end with."""
     if renderer.holds_special(messages[-1]["content"]):
         return NotTrainableError(
             "an answer contains a special token of the model",

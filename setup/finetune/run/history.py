@@ -53,7 +53,7 @@ class History:
 
     @property
     def without_improvement(self) -> int:
-        """How many evaluations came after the best one."""
+        """The number of evaluations after the best one."""
         later = self.evaluations[1:]
         return sum(step > self.best[0] for step, _ in later) if later else 0
 
