@@ -68,7 +68,7 @@ class Result(_Part):
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a version is made of; ``ended`` is a Unix time in seconds."""
+    """The finished run that a version is made of; ``ended`` is a Unix time in seconds."""
 
     folder: Path
     result: Result
