@@ -61,7 +61,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What fine-tuning changed: each module's weight grows by ``scale`` * ``b`` @ ``a``.
+    """The result of fine-tuning: each module's weight grows by ``scale`` * ``b`` @ ``a``.
 
     ``scale`` and ``rank`` are those of most modules; where a module has another scale, its ``b``
     makes up for it. ``pairs`` has transformers' module names as keys, like

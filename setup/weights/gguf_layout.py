@@ -1,4 +1,4 @@
-"""Which tensor of a GGUF file a module's update belongs to, and in which order its rows are."""
+"""The tensor of a GGUF file that a module's update belongs to, and the order of its rows."""
 
 from __future__ import annotations
 
