@@ -65,7 +65,7 @@ def advise(record: Record, reason: str, source: str) -> Advice:
 def run_python(code: str, source: str) -> str:
     """The command that writes the lines of ``source`` anew, and names the result."""
     if not source.lower().endswith(".jsonl"):
-        return "write the rows anew, one JSON object a line, without the column"
+        return "write the rows again, one JSON object a line, without the column"
     new = Path(source).with_name(f"{Path(source).stem}-new.jsonl")
     old_path, new_path = shlex.quote(source), shlex.quote(str(new))
     return f'python -c "{code}" {old_path} > {new_path}, then --set data.source={new_path}'

@@ -182,7 +182,7 @@ def _fetch_from_hub(model: Model) -> Path:
     """The file in the user's own Hugging Face cache, where an interrupted download goes on."""
     repository, _, revision = model.source.removeprefix(_HUB).partition("@")
     if not model.file:
-        raise FixableError(f"{model.source} is no file", "--set model.file=NAME.gguf")
+        raise FixableError(f"{model.source} is not a file", "--set model.file=NAME.gguf")
     import huggingface_hub as hub  # noqa: PLC0415 - only a download should pay for it
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 

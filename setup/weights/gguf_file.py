@@ -39,7 +39,7 @@ def open_gguf(path: Path) -> Any:
     """The ``gguf.GGUFReader`` of the file at ``path``, its tensor data mapped into memory.
 
     Raises:
-        FixableError: There is no file, it is no GGUF file, or it is damaged or cut off.
+        FixableError: There is no file, it is not a GGUF file, or it is damaged or cut off.
     """
     import gguf  # noqa: PLC0415 - a second of import that most commands never need
 

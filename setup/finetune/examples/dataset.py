@@ -126,9 +126,9 @@ def _messages(where: str, line: str) -> list[Message]:
         messages = json.loads(line)["messages"]
         pairs = [(message["role"], message["content"]) for message in messages]
     except (ValueError, KeyError, TypeError, IndexError):
-        raise FixableError(f"{where} is no JSON object with messages", _AGAIN) from None
+        raise FixableError(f"{where} is not a JSON object with messages", _AGAIN) from None
     if not pairs or not all(isinstance(part, str) for pair in pairs for part in pair):
-        raise FixableError(f"{where} has a message whose role or content is no text", _AGAIN)
+        raise FixableError(f"{where} has a message whose role or content is not text", _AGAIN)
     return [
         {"role": message["role"], "content": message["content"]}
         | _weight(f"{where}, message {number}", message)
