@@ -49,7 +49,10 @@ def _say(text: str) -> None:
 
 
 def _from_local_wheels() -> bool:
-    """Whether a folder of the user's own has it; asking an index nobody answers takes minutes."""
+    """Install from the user's own folder of wheels; False without one, or when it has no torch.
+
+    It is tried first, because an index that nobody answers takes minutes.
+    """
     if not os.environ.get("PIP_FIND_LINKS") or "TORCH_INDEX" in os.environ:
         return False
     return _pip("--no-index", quiet=True).returncode == 0

@@ -37,9 +37,9 @@ app = typer.Typer()
 
 @contextmanager
 def _loaded(recipe: str, sets: list[str] | None, yes: bool = False) -> Iterator[AzureRecipe]:
-    found = load_azure_recipe(recipe, sets or [])
-    with in_azure(found, typed_options(recipe, sets or []), yes):
-        yield found
+    loaded = load_azure_recipe(recipe, sets or [])
+    with in_azure(loaded, typed_options(recipe, sets or []), yes):
+        yield loaded
 
 
 @app.command(epilog="Example: python -m setup quota --request 24")
@@ -59,43 +59,44 @@ def quota(  # noqa: PLR0913, PLR0917 - one for each option of the command line
     with _loaded(recipe, sets) as loaded:
         session = AzureSession(loaded)
         with console.progress_bar("Reading the quota"):
-            found = cores.demands(session, cores.region_sizes(session))
+            demands = cores.demands(session, cores.region_sizes(session))
         if request:
-            wanted = family or _in_need(found)
-            what = f"{request} cores of {wanted} in {loaded.azure.location}"
+            vm_family = family or _in_need(demands)
+            what = f"{request} cores of {vm_family} in {loaded.azure.location}"
             agree("this asks Microsoft for a quota:", [what], yes)
-            came = cores.request_quota(session, wanted, request)
-            show({"request": came, "family": wanted, "limit": request}, f"quota: {came}", as_json)
+            state = cores.request_quota(session, vm_family, request)
+            answer = {"request": state, "family": vm_family, "limit": request}
+            show(answer, f"quota: {state}", as_json)
             return
-    _show_quota(found, typed_options(recipe, sets or []), as_json)
-    raise typer.Exit(0 if all(demand.enough for demand in found) else 1)
+    _show_quota(demands, typed_options(recipe, sets or []), as_json)
+    raise typer.Exit(0 if all(demand.enough for demand in demands) else 1)
 
 
-def _in_need(found: list[Demand]) -> str:
+def _in_need(demands: list[Demand]) -> str:
     """The one family that is short of cores, or the only one there is."""
-    short = {demand.family for demand in found if not demand.enough}
-    families = short or {demand.family for demand in found}
+    short = {demand.family for demand in demands if not demand.enough}
+    families = short or {demand.family for demand in demands}
     if len(families) == 1:
         return families.pop()
     raise FixableError(f"which family? {', '.join(sorted(families))}", "--family NAME")
 
 
-def _show_quota(found: list[Demand], options: str, as_json: bool) -> None:
+def _show_quota(demands: list[Demand], options: str, as_json: bool) -> None:
     if as_json:
-        show({"quota": [demand.as_dict() for demand in found]}, "", as_json)
+        show({"quota": [demand.as_dict() for demand in demands]}, "", as_json)
         return
-    for demand in found:
+    for demand in demands:
         state = "ok  " if demand.enough else "FAIL"
         console.out.print(f"{state}  {demand.line()}", markup=False)
-    for family, limit in _requests(found).items():
+    for family, limit in _requests(demands).items():
         ask = f"quota {options} --family {shlex.quote(family)} --request {limit}"
         say_next(f"python -m setup {ask}", as_json)
 
 
-def _requests(found: list[Demand]) -> dict[str, int]:
+def _requests(demands: list[Demand]) -> dict[str, int]:
     """The limit to ask for by family: one request for all that is short of it."""
     limits: dict[str, int] = {}
-    for demand in found:
+    for demand in demands:
         if not demand.enough:
             limits[demand.family] = max(demand.sufficient_limit, limits.get(demand.family, 0))
     return limits

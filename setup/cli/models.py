@@ -79,6 +79,6 @@ def export(
     from setup.local.export import export_version  # noqa: PLC0415
 
     loaded = load_recipe(recipe, sets or [])
-    found = export_version(loaded, version, form.value, out)
-    told = f"export: version {found.number} of {found.model} as {form.value} in {out}"
+    exported = export_version(loaded, version, form.value, out)
+    told = f"export: version {exported.number} of {exported.model} as {form.value} in {out}"
     console.out.print(told, markup=False)

@@ -1,4 +1,4 @@
-"""What every command line of ours shares: options, how a result is printed, how it ends."""
+"""The parts that all command lines share: options, how a result is printed, how they end."""
 
 from __future__ import annotations
 
@@ -105,13 +105,13 @@ def typed_options(recipe: str, sets: Sequence[str]) -> str:
 
 
 def local_options(recipe: str, sets: Sequence[str]) -> str:
-    """The same for target local, "" where they are what a command takes without options."""
+    """Return `--recipe` and `--set` for target local; "" where a command needs neither."""
     named = [] if recipe == DEFAULT else ["--recipe", recipe]
     return shlex.join([*named, *_sets(sets)])
 
 
 def _sets(sets: Sequence[str]) -> list[str]:
-    return [part for given in sets for part in ("--set", given)]
+    return [part for setting in sets for part in ("--set", setting)]
 
 
 @contextmanager

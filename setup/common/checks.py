@@ -26,7 +26,7 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing has to be done."""
+        """Tell whether nothing has to be done."""
         return not self.fix
 
     def line(self) -> str:
@@ -41,7 +41,7 @@ class Check:
 
 
 def environment_checks() -> Iterator[Check]:
-    """What every target needs: this Python, and the packages."""
+    """Check the needs of every target: this Python, and the packages."""
     yield _python()
     yield _packages()
 
@@ -51,8 +51,8 @@ def _python() -> Check:
     version = ".".join(str(part) for part in sys.version_info[:3])
     if low <= sys.version_info[:2] <= high:
         return Check("python", version)
-    wanted = f"{low[0]}.{low[1]} to {high[0]}.{high[1]}"
-    return Check("python", f"{version}, prompt flow needs {wanted}", f"use Python {wanted}")
+    supported = f"{low[0]}.{low[1]} to {high[0]}.{high[1]}"
+    return Check("python", f"{version}, prompt flow needs {supported}", f"use Python {supported}")
 
 
 def _packages() -> Check:
@@ -74,8 +74,8 @@ def _unmet(need: Requirement) -> str:
     if need.marker and not need.marker.evaluate():
         return ""
     try:
-        found = importlib.metadata.version(need.name)
+        installed = importlib.metadata.version(need.name)
     except importlib.metadata.PackageNotFoundError:
         return f"{need.name} is missing"
-    met = need.specifier.contains(found, prereleases=True)
-    return "" if met else f"{need.name} is {found}, not {need.specifier}"
+    met = need.specifier.contains(installed, prereleases=True)
+    return "" if met else f"{need.name} is {installed}, not {need.specifier}"

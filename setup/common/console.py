@@ -1,4 +1,4 @@
-"""What the commands print: results on stdout, progress on stderr, no bar where nobody watches."""
+"""The output of the commands: results on stdout, progress on stderr, a bar only on a terminal."""
 
 from __future__ import annotations
 

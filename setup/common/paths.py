@@ -1,4 +1,4 @@
-"""Where this machine keeps what the repository must not: models, endpoint state, keys.
+"""The folders of this machine for what the repository must not keep: models, endpoints, keys.
 
 ``FINETUNE_PHI_HOME`` moves everything under a folder of your own, ``FINETUNE_PHI_MODELS`` only the
 model files, which several homes can share.
@@ -23,7 +23,7 @@ MAKE_ROOM = "free disk space, or set FINETUNE_PHI_HOME to a folder with room"
 
 
 def writing_fix(path: Path, error: OSError) -> str:
-    """What to do when ``path``, one of the folders here or in one, cannot be written."""
+    """Return the fix where ``path``, one of these folders or inside one, cannot be written."""
     shared = os.environ.get("FINETUNE_PHI_MODELS")
     variable = "FINETUNE_PHI_HOME"
     if shared and path.is_relative_to(shared):

@@ -10,18 +10,22 @@ from typing import Any
 from setup.common.errors import FixableError
 
 
-def keep_connections(wanted: Mapping[str, dict[str, str]], secrets: dict[str, str]) -> bool:
+def keep_connections(connections: Mapping[str, dict[str, str]], secrets: dict[str, str]) -> bool:
     """Create or update custom connections; False when all were right already.
 
     Args:
-        wanted: The configs of each connection by its name; values are text.
+        connections: The configs of each connection by its name; values are text.
         secrets: The secrets of all of them.
 
     Raises:
         FixableError: The keyring cannot keep a secret.
     """
     client = _client()
-    missing = {n: values for n, values in wanted.items() if not _same(client, n, values, secrets)}
+    missing = {
+        name: configs
+        for name, configs in connections.items()
+        if not _same(client, name, configs, secrets)
+    }
     if not missing:
         return False
     check_keyring()
@@ -39,11 +43,15 @@ def drop_connections(is_stale: Callable[[str, dict[str, str]], bool]) -> list[st
 
     client = _client()
     custom = [
-        one
-        for one in client.connections.list(all_results=True)
-        if isinstance(one, CustomConnection)
+        connection
+        for connection in client.connections.list(all_results=True)
+        if isinstance(connection, CustomConnection)
     ]
-    stale = [str(one.name) for one in custom if is_stale(str(one.name), dict(one.configs))]
+    stale = [
+        str(connection.name)
+        for connection in custom
+        if is_stale(str(connection.name), dict(connection.configs))
+    ]
     for name in stale:
         client.connections.delete(name)
     return stale
@@ -60,10 +68,10 @@ def _same(client: Any, name: str, configs: dict[str, str], secrets: dict[str, st
     from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 
     try:
-        found = client.connections.get(name, with_secrets=True)
+        stored = client.connections.get(name, with_secrets=True)
     except PromptflowException:  # not there, or its secret cannot be decrypted any more
         return False
-    return dict(found.configs) == configs and dict(found.secrets) == secrets
+    return dict(stored.configs) == configs and dict(stored.secrets) == secrets
 
 
 def quieten_promptflow() -> None:

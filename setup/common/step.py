@@ -11,7 +11,7 @@ R = TypeVar("R")  # the recipe of a target
 
 @dataclass(frozen=True)
 class Result:
-    """What a step did: ``changed`` is False when its work was done before."""
+    """The result of a step: ``changed`` is False when its work was done before."""
 
     step: str
     changed: bool

@@ -1,4 +1,4 @@
-"""What to do about a row that cannot be used: which format it is in, and what makes it usable."""
+"""Advice on a row that cannot be used: the format it is in, and the change that makes it usable."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Advice(NamedTuple):
 
 
 def advise(record: Record, reason: str, source: str) -> Advice:
-    """What to do about ``record``, which cannot be used for ``reason``."""
+    """Return the advice on ``record``, which cannot be used for ``reason``."""
     if record.line is not None and record.row is None:
         return _about_line(record.line, reason, source)
     if isinstance(record.row, dict):
@@ -65,10 +65,10 @@ def advise(record: Record, reason: str, source: str) -> Advice:
 def run_python(code: str, source: str) -> str:
     """The command that writes the lines of ``source`` anew, and names the result."""
     if not source.lower().endswith(".jsonl"):
-        return "write the rows anew, one JSON object a line, without the column"
+        return "write the rows again, one JSON object a line, without the column"
     new = Path(source).with_name(f"{Path(source).stem}-new.jsonl")
-    made, given = shlex.quote(str(new)), shlex.quote(source)
-    return f'python -c "{code}" {given} > {made}, then --set data.source={made}'
+    old_path, new_path = shlex.quote(source), shlex.quote(str(new))
+    return f'python -c "{code}" {old_path} > {new_path}, then --set data.source={new_path}'
 
 
 def _about_line(line: bytes, reason: str, source: str) -> Advice:

@@ -1,4 +1,4 @@
-"""Who may write to `data.out`: one command at a time, and over its own work alone."""
+"""The right to write to `data.out`: one command at a time, and over its own work alone."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _numbered(name: str, mark: str, number: int) -> str:
 
 
 def _is_same(path: Path, other: Path) -> bool:
-    """Whether two paths are one file, by whatever links and spellings."""
+    """Tell whether two paths are one file, by whatever links and spellings."""
     try:
         return path.samefile(other)
     except OSError:
@@ -124,7 +124,7 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 def _is_within(folder: Path, around: Path) -> bool:
-    """Whether ``folder``, which need not exist yet, is ``around`` or lies under it."""
+    """Tell whether ``folder``, which need not exist yet, is ``around`` or lies under it."""
     resolved = folder.resolve()
     return any(_is_same(part, around) for part in (resolved, *resolved.parents))
 

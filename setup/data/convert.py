@@ -82,7 +82,7 @@ def rows_of(table: pa.Table | pa.RecordBatch) -> list[Row]:
 
 
 def _decoder(kind: pa.DataType) -> Decode | None:
-    """What decodes the JSON text in values of an Arrow type; None where there is none in it."""
+    """Return a function that decodes the JSON text in an Arrow type's values; None without any."""
     import pyarrow as pa  # noqa: PLC0415 - the package must import quickly
 
     if isinstance(kind, pa.BaseExtensionType):

@@ -69,7 +69,7 @@ class LintReport:
 
     @property
     def why(self) -> str:
-        """Why rows were rejected, in a few words; "" where none was."""
+        """The reason why rows were rejected, in a few words; "" where none was."""
         said = f"{self.duplicates} of them occur before" if self.duplicates else ""
         first = f"the first: {self.first[1]}" if self.first else ""
         return ", ".join(filter(None, (said, first)))
@@ -114,7 +114,7 @@ class Linter:
 
 
 def find_problem(row: Any, required: Sequence[str] = ("messages",)) -> str:
-    """Why a row is no conversation to learn from, or "" when it is one."""
+    """Return the reason why a row is not a conversation to learn from, or "" when it is one."""
     if not isinstance(row, dict):
         return f"the row is {_kind(row)}, not an object"
     for column in required:

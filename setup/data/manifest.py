@@ -30,12 +30,12 @@ def read_note(paths: OutPaths) -> Note | None:
 
 
 def is_of(note: Note, plan: DataPlan) -> bool:
-    """Whether the files of the note were made as the plan would make them now."""
+    """Tell whether the files of the note were made as the plan would make them now."""
     return describes(note, plan) and note.get("source_sha256") == source_sha256(plan)
 
 
 def describes(note: Note, plan: DataPlan) -> bool:
-    """Whether the note names the plan's source and options, whatever the source holds by now."""
+    """Tell whether the note names the plan's source and options, whatever is in the source now."""
     # A folder that is gone looks like a name of the hub.
     paths = {source_path(plan), str(Path(plan.source).resolve())}
     made = note.get("format"), note.get("options")
@@ -123,7 +123,7 @@ def result(
 
 
 def options(plan: DataPlan) -> dict[str, Any]:
-    """What decides, beside the source, which row goes where."""
+    """Return the options that decide, beside the source, which row goes where."""
     chosen: dict[str, Any] = {
         "test_ratio": plan.test_ratio,
         "seed": plan.seed,

@@ -1,4 +1,4 @@
-"""What is to be prepared, and what came of it."""
+"""The plan of a preparation of data, the files it leaves, and its result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST_SEED = 2**63
 
 @dataclass(frozen=True)
 class DataPlan:
-    """What to prepare: the `data` part of a recipe.
+    """The plan of a preparation: the `data` part of a recipe.
 
     Attributes:
         source: `sample`, a Hugging Face dataset id or folder, or the path of a .jsonl, .json or
@@ -66,7 +66,7 @@ class DataPlan:
 
     @property
     def kind(self) -> Literal["sample", "file", "folder", "hub"]:
-        """Where the rows come from."""
+        """The kind of place that the rows come from."""
         if self.source == SAMPLE:
             return "sample"
         if os.path.isdir(self.source):  # noqa: PTH112 - no exception where it may not be asked
@@ -100,12 +100,12 @@ class OutPaths:
 
     @property
     def rejects(self) -> Path:
-        """Where rows that failed the linter go, each with its reason."""
+        """The file of the rows that failed the linter, each with its reason."""
         return self.train.with_name("data.rejects.jsonl")
 
     @property
     def manifest(self) -> Path:
-        """What the files were made from."""
+        """The note of the source and the options that the files were made from."""
         return self.train.with_name("data.manifest.json")
 
     @property
@@ -116,11 +116,11 @@ class OutPaths:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a preparation left.
+    """The result of a preparation.
 
     Attributes:
         train: JSONL, one conversation a line: prompt, prompt_id, messages.
-        test: The same with question, chat_history, ground_truth and facts.
+        test: JSONL as `train`, with question, chat_history, ground_truth and facts as well.
         rejects: The rejected rows with their reasons, or None where there are none.
         rows: Rows read; `kept` + `rejected`.
         already_there: Whether an earlier run had done the work.

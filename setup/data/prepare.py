@@ -93,8 +93,8 @@ def _open(plan: DataPlan) -> Source:
     source = open_file(Path(plan.source))
     if plan.split != ULTRACHAT_SPLIT or plan.config != DEFAULT_CONFIG:
         named = {"split": ULTRACHAT_SPLIT, "config": DEFAULT_CONFIG}
-        given = [f"data.{field}" for field, usual in named.items() if getattr(plan, field) != usual]
-        note = f"{' and '.join(given)} not used: {plan.source} is one file, and is read whole"
+        unused = [f"data.{name}" for name, usual in named.items() if getattr(plan, name) != usual]
+        note = f"{' and '.join(unused)} not used: {plan.source} is one file, and is read whole"
         source.notes[note] = 0
     return source
 

@@ -1,4 +1,4 @@
-"""What every later step works on: a split that `data` made of the very source the recipe names."""
+"""The split every later step works on, proved to be made by `data` of the recipe's own source."""
 
 from __future__ import annotations
 
@@ -100,14 +100,14 @@ def _facts(note: Note) -> dict[str, Any]:
 
 
 def _difference(note: Note, plan: DataPlan) -> str:
-    """What the files were made from, and what the recipe says."""
+    """Describe the data that the files were made from, and where the recipe says otherwise."""
     source = note.get("source")
     if source is None:
         return "data that an earlier version prepared"
     if source != plan.source:
         return f"the data of {source}, the recipe says {plan.source}"
-    given = note.get("options")
-    made: dict[str, Any] = given if isinstance(given, dict) else {}
+    recorded = note.get("options")
+    made: dict[str, Any] = recorded if isinstance(recorded, dict) else {}
     now = {name: getattr(plan, name) for name in made if hasattr(plan, name)}
     other = [name for name in now if now[name] != made[name]]
     if not other:

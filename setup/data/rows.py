@@ -97,7 +97,7 @@ def first_prompt(messages: Sequence[Message]) -> str:
 
 
 def user_turns(messages: Sequence[Message]) -> list[str]:
-    """What the user says, turn by turn."""
+    """Return the contents of the user's messages, turn by turn."""
     return [turn["content"] for turn in messages if turn["role"] == "user"]
 
 

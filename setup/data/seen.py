@@ -1,4 +1,4 @@
-"""Which keys were seen before, at a fixed few bytes a row."""
+"""A memory of the keys that were seen before, at a fixed few bytes a row."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class SeenKeys:
     def _contains(self, keys: Keys) -> NDArray[np.bool_]:
         import numpy as np  # noqa: PLC0415
 
-        found = np.zeros(len(keys), dtype=bool)
+        known = np.zeros(len(keys), dtype=bool)
         for run in self._runs:
             places = np.minimum(np.searchsorted(run, keys), len(run) - 1)
-            found |= run[places] == keys
-        return found
+            known |= run[places] == keys
+        return known
 
     def _push(self, run: Keys) -> None:
         import numpy as np  # noqa: PLC0415

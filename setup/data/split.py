@@ -1,4 +1,4 @@
-"""Which conversation goes to the test file: by a seeded hash of how it opens.
+"""The choice of conversations for the test file: by a seeded hash of how each opens.
 
 Conversations with one opening are on one side, else the test would ask what was learnt by heart.
 The opening is the first user turn. Where very many conversations greet alike and part ways after
@@ -84,7 +84,7 @@ class Splitter:
         self._groups: set[bytes] = set()
 
     def is_test(self, messages: Sequence[Message]) -> bool:
-        """Whether the conversation goes to the test file."""
+        """Tell whether the conversation goes to the test file."""
         turns = user_turns(messages)
         key, depth = prompt_key(turns[0]), 1
         while key in self.past and depth < len(turns):

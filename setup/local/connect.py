@@ -11,7 +11,7 @@ from setup.recipe.local import Recipe
 
 
 def plan_connect(recipe: Recipe) -> list[str]:
-    """What ``connect`` would do, a line each."""
+    """Return the things that ``connect`` would do, a line each."""
     name = recipe.connection
     return [
         f"connection {name}: endpoint {recipe.endpoint.name} and its key",
@@ -29,8 +29,8 @@ def connect(recipe: Recipe) -> bool:
         FixableError: The endpoint does not run, or the keyring cannot keep a secret.
     """
     endpoint = LocalEndpoint(recipe.endpoint.name)
-    wanted = connection_values(recipe, endpoint)
-    return keep_connections(wanted, {"key": endpoint.scoring_key})
+    connections = connection_values(recipe, endpoint)
+    return keep_connections(connections, {"key": endpoint.scoring_key})
 
 
 def connection_values(recipe: Recipe, endpoint: LocalEndpoint) -> dict[str, dict[str, str]]:
@@ -46,15 +46,15 @@ def connection_values(recipe: Recipe, endpoint: LocalEndpoint) -> dict[str, dict
         "system_role": recipe.model.system_role,
         "concurrency": str(recipe.endpoint.slots),
     }
-    wanted = {recipe.connection: shared}
+    connections = {recipe.connection: shared}
     for name, row in deployments_of(recipe, endpoint).items():
         own = {"deployment": name, "context_window": str(row["context_window"])}
-        wanted[f"{recipe.connection}-{name}"] = {**shared, **own}
-    return wanted
+        connections[f"{recipe.connection}-{name}"] = {**shared, **own}
+    return connections
 
 
 def deployments_of(recipe: Recipe, endpoint: LocalEndpoint) -> dict[str, Any]:
-    """What the endpoint tells of each deployment, without one that is only being tried.
+    """Ask the endpoint about each of its deployments, but for one that is only being tried.
 
     Raises:
         FixableError: The endpoint does not run.

@@ -29,7 +29,7 @@ class LocalEndpoint:
 
     @property
     def folder(self) -> Path:
-        """Where its settings, keys, pid file and logs are."""
+        """The folder of its settings, keys, pid file and logs."""
         return endpoint_folder(self.name)
 
     @property
@@ -80,11 +80,11 @@ class LocalEndpoint:
         return self._request(method, f"/manage{route}", body, headers, timeout)
 
     def healthy(self) -> bool:
-        """Whether every deployment that takes traffic can answer."""
+        """Tell whether every deployment that takes traffic can answer."""
         return self._answers("/health")
 
     def alive(self) -> bool:
-        """Whether it answers at all."""
+        """Tell whether it answers at all."""
         return self._answers("/")
 
     def score(
@@ -188,7 +188,7 @@ def _http() -> requests.Session:
 
 
 def port_holder(port: int) -> str | None:
-    """Who listens on ``port`` of this machine, as ``name (pid N)``; None when it is free."""
+    """Name the process that listens on ``port`` here, as ``name (pid N)``; None when it is free."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:

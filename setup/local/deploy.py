@@ -19,7 +19,7 @@ from setup.weights.fetch import is_kept_as_it_is, model_path, prepare_model, ver
 
 
 def plan_deploy(recipe: Recipe) -> list[str]:
-    """What ``deploy`` would do, a line each."""
+    """Return the things that ``deploy`` would do, a line each."""
     endpoint = LocalEndpoint(recipe.endpoint.name)
     path = model_path(recipe.model)
     model = f"use model {path}" if path.is_file() else f"fetch {recipe.model.source} to {path}"
@@ -55,19 +55,19 @@ def deploy(recipe: Recipe) -> bool:
             _start(recipe, endpoint)
         else:
             _refuse_other_settings(recipe, endpoint)
-        wanted = _deployment(recipe, path)
-        changed = _put(recipe, endpoint, wanted, started)
-        return roll_out(recipe, path, wanted) or changed or started
+        settings = _deployment(recipe, path)
+        changed = _put(recipe, endpoint, settings, started)
+        return roll_out(recipe, path, settings) or changed or started
 
 
 def _put(
-    recipe: Recipe, endpoint: LocalEndpoint, wanted: DeploymentSettings, started: bool
+    recipe: Recipe, endpoint: LocalEndpoint, settings: DeploymentSettings, started: bool
 ) -> bool:
-    patience = wanted.start_timeout + recipe.endpoint.request_timeout
+    patience = settings.start_timeout + recipe.endpoint.request_timeout
     route = f"/deployments/{recipe.endpoint.deployment}"
     try:
         with progress_bar(f"Starting deployment {recipe.endpoint.deployment}"):
-            reply = endpoint.manage("PUT", route, wanted.model_dump(), patience)
+            reply = endpoint.manage("PUT", route, settings.model_dump(), patience)
     except FixableError:
         if started and not endpoint.manage("GET")["deployments"]:
             endpoint.stop(recipe.endpoint.request_timeout)
@@ -77,27 +77,27 @@ def _put(
 
 def _start(recipe: Recipe, endpoint: LocalEndpoint) -> None:
     refuse_held_port(recipe.endpoint.port)
-    wanted = _wanted_settings(recipe)
-    settings = load_settings(endpoint.folder) or EndpointSettings(name=endpoint.name, **wanted)
-    settings = settings.model_copy(update=wanted)
+    fields = _endpoint_fields(recipe)
+    settings = load_settings(endpoint.folder) or EndpointSettings(name=endpoint.name, **fields)
+    settings = settings.model_copy(update=fields)
     save_settings(endpoint.folder, settings)
     endpoint.start()
 
 
-def _wanted_settings(recipe: Recipe) -> dict[str, Any]:
-    named = {"host", "port", "max_body", "read_timeout", "allowed_origins"}
-    return recipe.endpoint.model_dump(include=named)
+def _endpoint_fields(recipe: Recipe) -> dict[str, Any]:
+    names = {"host", "port", "max_body", "read_timeout", "allowed_origins"}
+    return recipe.endpoint.model_dump(include=names)
 
 
 def _refuse_other_settings(recipe: Recipe, endpoint: LocalEndpoint) -> None:
-    """What only a restart can change must not look as if it had been changed."""
+    """Refuse a change of settings that only a restart can change, which would have no effect."""
     running = endpoint.manage("GET")
-    wanted = _wanted_settings(recipe)
+    fields = _endpoint_fields(recipe)
     # One that was started by an earlier version knows nothing of the newest settings.
-    other = [name for name, value in wanted.items() if running.get(name) != value]
+    other = [name for name, value in fields.items() if running.get(name) != value]
     if other:
         told = "; ".join(
-            f"{name} {_typed(running.get(name))}, not {_typed(wanted[name])}" for name in other
+            f"{name} {_typed(running.get(name))}, not {_typed(fields[name])}" for name in other
         )
         fix = "python -m setup stop first"
         if all(name in running for name in other):
@@ -111,14 +111,14 @@ def _typed(value: Any) -> str:
 
 
 def _deployment(recipe: Recipe, path: Path) -> DeploymentSettings:
-    given = recipe.endpoint
+    section = recipe.endpoint
     return DeploymentSettings(
         model_path=str(path),
         model_stamp=stamp_of(path),
         context_window=recipe.model.context_window,
-        slots=given.slots,
-        threads=given.threads,
-        queue=given.queue,
-        request_timeout=given.request_timeout,
-        start_timeout=given.start_timeout,
+        slots=section.slots,
+        threads=section.threads,
+        queue=section.queue,
+        request_timeout=section.request_timeout,
+        start_timeout=section.start_timeout,
     )

@@ -1,4 +1,4 @@
-"""What can be asked of the running endpoint, and told to it, between the steps of the path."""
+"""Questions to the running endpoint, and orders to it, between the steps of the path."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stop(recipe: Recipe) -> Result:
 
 
 def endpoint_status(recipe: Recipe) -> dict[str, Any]:
-    """What runs, asked of the endpoint itself; ``running`` False when there is nothing to ask."""
+    """Ask the endpoint itself what runs; ``running`` is False when there is nothing to ask."""
     endpoint = LocalEndpoint(recipe.endpoint.name)
     process = endpoint.process()
     if process is None:

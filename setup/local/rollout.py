@@ -46,15 +46,15 @@ _LONGEST_NAME = 27  # leaves room for the candidate's ending in the 32 letters o
 
 
 def plan_rollout(recipe: Recipe) -> list[str]:
-    """What ``roll_out`` would do, a line each."""
-    given = recipe.endpoint
-    if given.version == "none":
-        return [f"traffic to {given.deployment}, if it went to a registered version"]
+    """Return the things that ``roll_out`` would do, a line each."""
+    section = recipe.endpoint
+    if section.version == "none":
+        return [f"traffic to {section.deployment}, if it went to a registered version"]
     version = find_version(recipe)
     if version is None:
         return [f"no champion of {recipe.registry.model} to deploy beside it"]
     what = f"version {version.number} of {recipe.registry.model}"
-    return [f"deployment {given.tuned}: {what}, asked first; if it is new, it gets the traffic"]
+    return [f"deployment {section.tuned}: {what}, asked first; if it is new, it gets the traffic"]
 
 
 def roll_out(recipe: Recipe, base: Path, settings: DeploymentSettings) -> bool:
@@ -79,12 +79,12 @@ def roll_out(recipe: Recipe, base: Path, settings: DeploymentSettings) -> bool:
         return False
     _refuse_same_names(recipe)
     path = prepare_version(recipe, version, base)
-    wanted = settings.model_copy(update={"model_path": str(path), "model_stamp": stamp_of(path)})
-    return _Rollout(recipe, endpoint, version, wanted).run()
+    tuned = settings.model_copy(update={"model_path": str(path), "model_stamp": stamp_of(path)})
+    return _Rollout(recipe, endpoint, version, tuned).run()
 
 
 def stamp_of(path: Path) -> str:
-    """What tells apart two files that had the same name, one after the other."""
+    """Return a stamp that tells apart two files that had the same name, one after the other."""
     return f"{path.stat().st_size}-{path.stat().st_mtime_ns}"
 
 
@@ -96,8 +96,8 @@ def verify_tuned(endpoint: LocalEndpoint) -> None:
             built again, and its deployment is down until then.
     """
     saved = load_settings(endpoint.folder)
-    for name, given in saved.deployments.items() if saved else ():
-        path = Path(given.model_path)
+    for name, settings in saved.deployments.items() if saved else ():
+        path = Path(settings.model_path)
         if saved and saved.traffic.get(name) and path.parent == models_folder() and path.is_file():
             verify_model(path)
 
@@ -116,18 +116,22 @@ class _Rollout:
     """One version on its way to the traffic."""
 
     def __init__(
-        self, recipe: Recipe, endpoint: LocalEndpoint, version: Version, wanted: DeploymentSettings
+        self,
+        recipe: Recipe,
+        endpoint: LocalEndpoint,
+        version: Version,
+        settings: DeploymentSettings,
     ) -> None:
-        self._given = recipe.endpoint
+        self._section = recipe.endpoint
         self._endpoint = endpoint
-        self._wanted = wanted
+        self._settings = settings
         self._candidate = candidate_name(recipe)
         self._what = f"version {version.number} of {recipe.registry.model}"
-        self._note = {"version": version.number, "takes": Path(wanted.model_path).name}
+        self._note = {"version": version.number, "takes": Path(settings.model_path).name}
 
     def run(self) -> bool:
         """Do what is left to do; False when nothing was."""
-        tuned, rows = self._given.tuned, self._endpoint.manage("GET")["deployments"]
+        tuned, rows = self._section.tuned, self._endpoint.manage("GET")["deployments"]
         served = self._is_served(rows.get(tuned, {}))
         noted = _read_note(self._endpoint)
         due = tuned not in rows or noted.get("takes") != self._note["takes"]
@@ -147,8 +151,8 @@ class _Rollout:
 
     def _is_served(self, row: dict[str, Any]) -> bool:
         # The endpoint tells how many threads an engine has, not that 0 let it choose.
-        wanted = {**self._wanted.model_dump(), "threads": self._wanted.engine_threads}
-        return all(row.get(name) == value for name, value in wanted.items())
+        expected = {**self._settings.model_dump(), "threads": self._settings.engine_threads}
+        return all(row.get(name) == value for name, value in expected.items())
 
     @contextmanager
     def _newcomers_get_no_traffic(self, rows: dict[str, Any]) -> Iterator[None]:
@@ -156,14 +160,14 @@ class _Rollout:
         if any(row["traffic"] for row in rows.values()):
             yield
             return
-        self._endpoint.manage("PUT", "/traffic", {self._given.deployment: 100})
+        self._endpoint.manage("PUT", "/traffic", {self._section.deployment: 100})
         try:
             yield
         finally:
-            self._endpoint.manage("PUT", "/traffic", {self._given.deployment: 0})
+            self._endpoint.manage("PUT", "/traffic", {self._section.deployment: 0})
 
     def _try_candidate(self) -> None:
-        verify_model(Path(self._wanted.model_path))
+        verify_model(Path(self._settings.model_path))
         try:
             self._put(self._candidate)
             self._smoke(self._candidate)
@@ -172,12 +176,12 @@ class _Rollout:
                 self._drop_candidate()
 
     def _drop_candidate(self) -> None:
-        patience = self._given.request_timeout
+        patience = self._section.request_timeout
         self._endpoint.manage("DELETE", f"/deployments/{self._candidate}", timeout=patience)
 
     def _put(self, name: str) -> bool:
-        patience = self._given.start_timeout + self._given.request_timeout
-        body = self._wanted.model_dump()
+        patience = self._section.start_timeout + self._section.request_timeout
+        body = self._settings.model_dump()
         try:
             with progress_bar(f"Starting {self._what} as {name}"):
                 reply = self._endpoint.manage("PUT", f"/deployments/{name}", body, patience)
@@ -188,7 +192,7 @@ class _Rollout:
     def _smoke(self, name: str) -> None:
         """Ask until an answer has an end; each must be one, and not a letter for ever."""
         parameters = {"temperature": 0, "max_new_tokens": _ANSWER_TOKENS}
-        patience = self._given.request_timeout
+        patience = self._section.request_timeout
         for question in _QUESTIONS:
             try:
                 with progress_bar(f"Asking {self._what}: {question}"):
@@ -222,10 +226,11 @@ def _give_back(recipe: Recipe, endpoint: LocalEndpoint) -> bool:
 
 
 def _refuse_same_names(recipe: Recipe) -> None:
-    given = recipe.endpoint
-    if given.deployment in (given.tuned, candidate_name(recipe)):
+    section = recipe.endpoint
+    if section.deployment in (section.tuned, candidate_name(recipe)):
         raise FixableError(
-            f"endpoint.deployment is {given.deployment}, which endpoint.tuned={given.tuned} needs",
+            f"endpoint.deployment is {section.deployment}, "
+            f"which endpoint.tuned={section.tuned} needs",
             "give one of them another name, or --set endpoint.version=none",
         )
 

@@ -52,9 +52,9 @@ def _show_rejects(path: Path) -> None:
 
 
 def _plan_finetune(recipe: Recipe) -> list[str]:
-    given, train = recipe.finetune, data_plan(recipe).paths.train
-    layers = f"the top {given.layers}" if given.layers else "all"
-    what = f"LoRA of rank {given.rank} on {layers} layers, {given.epochs} epochs of {train}"
+    settings, train = recipe.finetune, data_plan(recipe).paths.train
+    layers = f"the top {settings.layers}" if settings.layers else "all"
+    what = f"LoRA of rank {settings.rank} on {layers} layers, {settings.epochs} epochs of {train}"
     path = model_path(recipe.model)
     if not train.is_file():
         return [what]

@@ -25,7 +25,7 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Where the conversations come from and where the two splits go."""
+    """The source of the conversations, and the place where the two splits go."""
 
     source: str = Field(pattern=r"\S")
     config: str = "default"
@@ -101,7 +101,7 @@ class Finetune(Section):
 
 
 class Registry(Section):
-    """Where a fine-tuned model becomes a version: the name of the registered model."""
+    """The place where a fine-tuned model becomes a version: the name of the registered model."""
 
     model: Name
 

@@ -1,4 +1,4 @@
-"""Who may be answered now, who waits, who is turned away."""
+"""Admission of requests: those answered now, those that wait, those turned away."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Admission:
 
     @property
     def room(self) -> int:
-        """How many more requests would be admitted now."""
+        """The number of requests that would still be admitted now."""
         return self._slots + self._queue - self.admitted
 
     @contextmanager

@@ -44,7 +44,7 @@ class Deployment:
 
     @property
     def healthy(self) -> bool:
-        """Whether requests can be answered now."""
+        """Tell whether requests can be answered now."""
         return self._engine is not None and self._engine.alive
 
     async def start(self) -> None:
@@ -106,7 +106,8 @@ class Deployments:
         self._change = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self._table = {
-            name: Deployment(name, given, folder) for name, given in settings.deployments.items()
+            name: Deployment(name, options, folder)
+            for name, options in settings.deployments.items()
         }
 
     @property
@@ -208,7 +209,8 @@ class Deployments:
 
     def roomiest(self) -> Deployment | None:
         """The deployment that would admit most requests, while it is not known who is asked."""
-        return max(self._table.values(), key=lambda one: one.admission.room, default=None)
+        deployments = self._table.values()
+        return max(deployments, key=lambda deployment: deployment.admission.room, default=None)
 
     async def stop_all(self) -> None:
         """Stop every engine; the settings stay as they are."""

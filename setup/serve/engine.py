@@ -62,7 +62,7 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
+        """Tell whether the process still runs."""
         return self._process.returncode is None
 
     @property
@@ -71,7 +71,7 @@ class Engine:
         return self._log.stat().st_size
 
     def log_since(self, size: int) -> str:
-        """What was written to its log after the first ``size`` bytes."""
+        """Return the part of its log after the first ``size`` bytes."""
         with self._log.open("rb") as file:
             file.seek(size)
             return file.read().decode("utf-8", "replace")
@@ -188,7 +188,7 @@ async def _hand_over(
 
 
 def engine_order(name: str, settings: DeploymentSettings, key: str) -> dict[str, Any]:
-    """What an engine process is told on its stdin, see ``engine_process.start_engine``."""
+    """Return the order an engine process reads on stdin, see ``engine_process.start_engine``."""
     return {
         "name": name,
         "key": key,

@@ -1,4 +1,4 @@
-"""What the endpoint counts, for ``/metrics``."""
+"""The endpoint's counters, for ``/metrics``."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def _record(request: web.Request, status: int, took: float) -> None:
 
 
 def _without_keys(request: web.Request) -> str:
-    """Where a client asked that knows no route; some put the key into the address."""
+    """Return the path of a request to no route, without the keys that some clients put there."""
     path, keys = request.path, request.app[KEYS]
     for key in (keys.scoring, keys.management):
         path = path.replace(key, "***")

@@ -70,8 +70,8 @@ async def require_key(request: web.Request, handler: Handler) -> web.StreamRespo
         keys = request.app[KEYS]
         kind = "management" if request.path.startswith("/manage") else "scoring"
         expected = keys.management if kind == "management" else keys.scoring
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        sent = given.strip().encode("utf-8", "surrogateescape")
+        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+        sent = credentials.strip().encode("utf-8", "surrogateescape")
         if scheme.lower() != "bearer" or not sent:
             message = f"no key: send the {kind} key as `Authorization: Bearer KEY`"
             raise ApiError(401, message, code="missing_api_key")

@@ -1,4 +1,4 @@
-"""What an endpoint is told to be: the file its service owns and rewrites."""
+"""The settings of an endpoint: the file that its service owns and rewrites."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What fine-tuning changed: each module's weight grows by ``scale`` * ``b`` @ ``a``.
+    """The result of fine-tuning: each module's weight grows by ``scale`` * ``b`` @ ``a``.
 
     ``scale`` and ``rank`` are those of most modules; where a module has another scale, its ``b``
     makes up for it. ``pairs`` has transformers' module names as keys, like
@@ -106,7 +106,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise _unusable(folder, f"there is no {CONFIG}")
     config = read_json(path)
     if config is None:
-        raise _unusable(folder, f"{CONFIG} is no JSON object")
+        raise _unusable(folder, f"{CONFIG} is not a JSON object")
     kind = config.get("peft_type", "LORA")
     if kind != "LORA":
         raise _not_plain(path, f"{kind} adapters", _PLAIN_LORA)
@@ -138,7 +138,7 @@ def _rank_and_scale(folder: Path, config: dict[str, Any], module: str) -> tuple[
     rank = _setting(folder, config, module, "r", "rank_pattern")
     alpha = _setting(folder, config, module, "lora_alpha", "alpha_pattern")
     if rank != int(rank):
-        raise _unusable(folder, f"r in {CONFIG} is no whole number")
+        raise _unusable(folder, f"r in {CONFIG} is not a whole number")
     # rsLoRA: https://arxiv.org/abs/2312.03732
     return int(rank), alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
@@ -146,7 +146,7 @@ def _rank_and_scale(folder: Path, config: dict[str, Any], module: str) -> tuple[
 def _setting(folder: Path, config: dict[str, Any], module: str, name: str, patterns: str) -> float:
     """Of the keys of ``patterns``, which end a module's name, the first that fits counts."""
     own = config.get(patterns) or {}
-    problem = _unusable(folder, f"{patterns} in {CONFIG} is no table of patterns")
+    problem = _unusable(folder, f"{patterns} in {CONFIG} is not a table of patterns")
     if not isinstance(own, dict):
         raise problem
     for pattern in own if module else ():
@@ -184,7 +184,7 @@ def _split(folder: Path, key: str) -> tuple[str, int]:
     for ending, side in _ENDINGS.items():
         if key.startswith(_PREFIX) and key.endswith(ending):
             return key.removeprefix(_PREFIX).removesuffix(ending), side
-    what = f"{folder / WEIGHTS} holds {key}, which is no LoRA matrix of a linear layer"
+    what = f"{folder / WEIGHTS} holds {key}, which is not a LoRA matrix of a linear layer"
     raise FixableError(what, _PLAIN_LORA)
 
 

@@ -119,7 +119,7 @@ def load_base(
 
 
 def _configuration(where: str, header: Header | None, context_window: int) -> Any:
-    """What the model in ``where`` is built from, with nothing that llama.cpp does not compute."""
+    """Return the config to build the model in ``where`` from, but for what llama.cpp leaves out."""
     import transformers  # noqa: PLC0415
 
     from setup.weights.gguf_config import read_config, refuse_unknown_keys  # noqa: PLC0415

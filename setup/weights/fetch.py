@@ -44,7 +44,7 @@ def prepare_model(model: Model) -> Path:
 
 
 def model_path(model: Model) -> Path:
-    """Where the file for ``model`` is or will be."""
+    """The path where the file for ``model`` is or will be."""
     if is_kept_as_it_is(model):
         return _own_path(model)
     if not _is_fetched(model):
@@ -57,7 +57,7 @@ def model_path(model: Model) -> Path:
 
 
 def is_kept_as_it_is(model: Model) -> bool:
-    """Whether the served file is one of the user's own, which stays where it is."""
+    """Tell whether the served file is one of the user's own, which stays where it is."""
     return model.precision == "keep" and not _is_fetched(model)
 
 
@@ -182,7 +182,7 @@ def _fetch_from_hub(model: Model) -> Path:
     """The file in the user's own Hugging Face cache, where an interrupted download goes on."""
     repository, _, revision = model.source.removeprefix(_HUB).partition("@")
     if not model.file:
-        raise FixableError(f"{model.source} is no file", "--set model.file=NAME.gguf")
+        raise FixableError(f"{model.source} is not a file", "--set model.file=NAME.gguf")
     import huggingface_hub as hub  # noqa: PLC0415 - only a download should pay for it
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 

@@ -156,11 +156,11 @@ def refuse_other_tensors(header: Header, model: Any, fix: str = OTHER_BASE_FIX) 
     architecture = gguf.MODEL_ARCH[header.architecture.upper()]
     names = gguf.get_tensor_name_map(architecture, model.config.num_hidden_layers)
     endings = (".weight", ".bias")
-    wanted = {
+    expected = {
         names.get_name(name, try_suffixes=endings) or name for name, _ in model.named_parameters()
     }
-    unused = sorted(header.tensors.keys() - wanted - _ROPE_TABLES[header.architecture])
-    missing = sorted(wanted - header.tensors.keys())
+    unused = sorted(header.tensors.keys() - expected - _ROPE_TABLES[header.architecture])
+    missing = sorted(expected - header.tensors.keys())
     if unused or missing:
         verb, name = ("has", unused[0]) if unused else ("lacks", missing[0])
         what = f"{header.path} {verb} the tensor {name}, so it cannot be trained as it is served"

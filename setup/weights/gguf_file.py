@@ -39,7 +39,7 @@ def open_gguf(path: Path) -> Any:
     """The ``gguf.GGUFReader`` of the file at ``path``, its tensor data mapped into memory.
 
     Raises:
-        FixableError: There is no file, it is no GGUF file, or it is damaged or cut off.
+        FixableError: There is no file, it is not a GGUF file, or it is damaged or cut off.
     """
     import gguf  # noqa: PLC0415 - a second of import that most commands never need
 
@@ -68,7 +68,7 @@ def write_f16(source: Path, target: Path, on_progress: Progress) -> None:
 def write_reader_as_f16(
     reader: Any, target: Path, on_progress: Progress, change: Change = _unchanged
 ) -> None:
-    """The same for a file already open, with every tensor passed through ``change``.
+    """Write an open GGUF file as ``write_f16`` does, each tensor passed through ``change``.
 
     ``change`` receives a tensor's name and its weights as float32, and returns weights of the same
     shape. Tensors are converted one at a time, so memory stays at the largest of them.

@@ -1,4 +1,4 @@
-"""Which tensor of a GGUF file a module's update belongs to, and in which order its rows are."""
+"""The tensor of a GGUF file that a module's update belongs to, and the order of its rows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def place(adapter: Adapter, base: Any, path: Path) -> dict[str, Pair]:
     for module, pair in adapter.pairs.items():
         name = f"{names.get_name(module)}.weight"
         if name not in shapes:
-            raise _misfit(adapter, path, f"{module} is no matrix of that model")
+            raise _misfit(adapter, path, f"{module} is not a matrix of that model")
         update = (pair.b.shape[0], pair.a.shape[1])
         if update != shapes[name]:
             raise _misfit(adapter, path, f"{module} is {update}, {name} is {shapes[name]}")

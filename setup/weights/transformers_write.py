@@ -57,9 +57,9 @@ def _merge(model: PreTrainedModel, adapter: Adapter, base: str) -> None:
         for module, pair in adapter.pairs.items():
             weight = weights.get(f"{module}.weight")
             if weight is None or tuple(weight.shape) != _shape(pair):
-                found = "is no matrix of that model" if weight is None else f"is {_shape(pair)}"
+                misfit = "is not a matrix of that model" if weight is None else f"is {_shape(pair)}"
                 raise FixableError(
-                    f"the adapter in {adapter.folder} does not fit {base}: {module} {found}",
+                    f"the adapter in {adapter.folder} does not fit {base}: {module} {misfit}",
                     "fine-tune on that very model: python -m setup finetune",
                 )
             update = torch.from_numpy(pair.b) @ torch.from_numpy(pair.a)

@@ -72,7 +72,7 @@ def test_weights_that_are_not_finite(folder: Path, value: float) -> None:
         ({"lora_alpha": 0}, "no positive number as lora_alpha"),
         ({"lora_alpha": "16"}, "no positive number as lora_alpha"),
         ({"r": True}, "no positive number as r"),
-        ({"r": 2.5}, "no whole number"),
+        ({"r": 2.5}, "not a whole number"),
         ({"r": 8}, "r is 8"),
         ({"peft_type": "IA3"}, "IA3 adapters, which cannot be exported"),
         ({"peft_type": "ADALORA"}, "ADALORA adapters, which cannot be exported"),
@@ -92,8 +92,8 @@ def test_weights_that_are_not_finite(folder: Path, value: float) -> None:
         ({"init_lora_weights": "mica"}, "begun as mica, .*Fix: train it as plain LoRA"),
         ({"alpha_pattern": {"q_proj": -4}}, "no positive number as q_proj"),
         ({"rank_pattern": {"q_proj": 2}}, r"q_proj has .* though .* says r is 2"),
-        ({"rank_pattern": {"(": 2}}, "rank_pattern in .* is no table of patterns"),
-        ({"rank_pattern": [2]}, "rank_pattern in .* is no table of patterns"),
+        ({"rank_pattern": {"(": 2}}, "rank_pattern in .* is not a table of patterns"),
+        ({"rank_pattern": [2]}, "rank_pattern in .* is not a table of patterns"),
     ],
 )
 def test_configuration(folder: Path, changes: dict[str, Any], message: str) -> None:
@@ -130,7 +130,7 @@ def test_adapter_that_takes_its_base_apart(llama: Tuned, tmp_path: Path, beginni
     [
         (lambda weights: weights.clear(), "holds no weights"),
         (lambda weights: weights.pop(Q.format("B")), "only one of lora_A and lora_B"),
-        (lambda weights: weights.update({"x.weight": np.ones(2)}), "x.weight, which is no LoRA"),
+        (lambda weights: weights.update({"x.weight": np.ones(2)}), "x.weight, which is not a LoRA"),
         (lambda weights: weights.update({Q.format("A"): np.ones(4)}), "not two dimensions"),
     ],
 )
@@ -178,7 +178,7 @@ def _rename(weights: Weights, old: str, new: str) -> None:
 )
 def test_module_that_the_base_has_not(llama: Tuned, folder: Path, old: str, new: str) -> None:
     _spoil(folder, lambda weights: _rename(weights, old, new))
-    _refused(llama.base, folder, "does not fit .*is no matrix of that model")
+    _refused(llama.base, folder, "does not fit .*is not a matrix of that model")
 
 
 @pytest.mark.parametrize(("side", "shape"), [("A", (4, 32)), ("B", (128, 4))])

@@ -57,7 +57,7 @@ def test_steps_trained_again_after_an_interruption_count_once(tmp_path: Path) ->
     assert {point.value for point in curve(entries, "tokens_per_second")} == {150.0}
 
 
-@pytest.mark.parametrize(("text", "message"), [("", "is empty"), ("{\n", ":1 is no entry")])
+@pytest.mark.parametrize(("text", "message"), [("", "is empty"), ("{\n", ":1 is not an entry")])
 def test_history_that_cannot_be_read(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "history.jsonl").write_text(text)
     with pytest.raises(FixableError, match=message):

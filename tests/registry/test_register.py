@@ -167,7 +167,7 @@ def _torn_history(run: Path) -> None:
         (_weights_without_numbers, "adapter .* is damaged: .* no numbers"),
         (_no_adapter_config, "adapter .* is damaged: .*adapter_config.json"),
         (_no_tokenizer, "no tokenizer in"),
-        (_torn_history, "history.jsonl:127 is no entry"),
+        (_torn_history, "history.jsonl:127 is not an entry"),
     ],
 )
 def test_what_is_no_finished_run_is_refused(

@@ -22,7 +22,7 @@ DEFAULT_SEED = 20
 
 @dataclass(frozen=True)
 class Plan:
-    """How many conversations a split gets, per fact (`each`) and on top (`extra`)."""
+    """The number of conversations of each kind in a split: per fact (`each`), on top (`extra`)."""
 
     single_each: int
     single_extra: int

@@ -1,4 +1,4 @@
-"""How a person words a question: which template comes next, in which tone, with which slip."""
+"""The wording of a question: the template that comes next, its tone, and its slip."""
 
 from __future__ import annotations
 
@@ -73,6 +73,6 @@ def _slips(word: str) -> Iterator[str]:
     if len(word) < 5:
         return
     for place in range(1, len(word) - 2):
-        one, two = word[place], word[place + 1]
-        if one != two:
-            yield word[:place] + two + one + word[place + 2 :]
+        letter, following = word[place], word[place + 1]
+        if letter != following:
+            yield word[:place] + following + letter + word[place + 2 :]

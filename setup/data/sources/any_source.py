@@ -1,4 +1,4 @@
-"""Where rows come from: a file of the user's own, or a data set (folder.py, hub.py)."""
+"""The source of rows: a file of the user's own, or a data set (folder.py, hub.py)."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def open_folder(path: Path, config: str | None, split: str) -> Source:
 
 
 def _saved(path: Path) -> Folder | None:
-    """What ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` left, None of other folders."""
+    """Load a folder of ``Dataset.save_to_disk`` or ``DatasetDict``'s; None for any other folder."""
     if not any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
         return None
     import datasets  # noqa: PLC0415
@@ -88,9 +88,9 @@ def _laid_out(path: Path, config: str | None, notes: Counter[str]) -> Folder:
             f"no data set in folder {path} ({error})",
             fix=f"put files there ({', '.join(FILE_SUFFIXES)}), or correct data.source",
         ) from None
-    found = module.builder_configs_parameters
-    configs = {part.name: part for part in found.builder_configs or []}
-    name = _choose_config(path, list(configs), config, found.default_config_name)
+    parameters = module.builder_configs_parameters
+    configs = {part.name: part for part in parameters.builder_configs or []}
+    name = _choose_config(path, list(configs), config, parameters.default_config_name)
     others = ", ".join(other for other in configs if other != name)
     if others:
         notes[f"config of {path}: {name}, not {others}"] = 0
@@ -106,14 +106,15 @@ def _files(path: Path, config: Any) -> dict[str, list[Path]]:
     """The files of a configuration, by split; the README has patterns for them."""
     import datasets  # noqa: PLC0415
 
-    given = config.data_files or {}
-    if hasattr(given, "resolve"):
+    patterns = config.data_files or {}
+    if hasattr(patterns, "resolve"):
         try:
-            given = given.resolve(str(path / (config.data_dir or "")), datasets.DownloadConfig())
+            base = str(path / (config.data_dir or ""))
+            patterns = patterns.resolve(base, datasets.DownloadConfig())
         except OSError as error:
             fix = f"correct the configs in {path / 'README.md'}"
             raise FixableError(f"config {config.name} of {path}: {error}", fix) from None
-    return {str(split): [Path(str(file)) for file in files] for split, files in given.items()}
+    return {str(split): [Path(str(file)) for file in files] for split, files in patterns.items()}
 
 
 def _note_unread(

@@ -119,7 +119,7 @@ def _load(name: str, config: str | None, split: str, notes: Counter[str]) -> Dat
 
 
 def _loaded(load: partial[Any], name: str) -> Any:
-    """What ``load`` gives, ValueError included; all else that goes wrong is one line."""
+    """Return the result of ``load``; its ValueError passes, any other failure becomes one line."""
     import datasets  # noqa: PLC0415
 
     from setup.common.console import err  # noqa: PLC0415

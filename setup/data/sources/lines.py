@@ -58,7 +58,7 @@ def read_lines(path: Path, name: str, notes: Counter[str]) -> Iterator[Record]:
 
 
 def count_lines(path: Path) -> int:
-    """How many rows ``read_lines`` would give."""
+    """Count the rows that ``read_lines`` would yield."""
     return sum(1 for line in _raw_lines(path) if line)
 
 
@@ -155,7 +155,7 @@ def _decode(name: str, number: int, line: bytes, notes: Counter[str]) -> Record:
 
 
 def _with_nan(line: bytes) -> Any:
-    """What Python's json makes of NaN and Infinity, as null; None where that is not what is wrong.
+    """Read ``line`` with NaN and Infinity as null; None where they are not what is wrong with it.
 
     pandas and json.dumps write them, though JSON has neither.
     """

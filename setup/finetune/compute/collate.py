@@ -33,7 +33,7 @@ def collate(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
 
 
 def shared_prefix(examples: Sequence[Example]) -> int:
-    """How many tokens all ``examples`` begin with, up to where the first answer is predicted."""
+    """Count the tokens all ``examples`` begin with, up to where the first answer is predicted."""
     first = examples[0].ids
     length = min(min(example.labelled, default=0) - 1 for example in examples)
     for example in examples[1:]:
@@ -97,12 +97,12 @@ def _pack(examples: Sequence[Example], prefix: int) -> dict[str, torch.Tensor]:
 
 
 def _mask(owner: torch.Tensor) -> torch.Tensor:
-    """Which token (row) sees which (column): those before it, of the prefix and of its example."""
+    """Let a token (row) see others (columns): those before it, of the prefix and of its example."""
     sees = (owner[:, None] == owner[None, :]) | (owner[None, :] == -1)
     return sees & torch.ones_like(sees).tril()
 
 
 def _hidden(examples: Sequence[Example]) -> list[torch.Tensor] | None:
-    """What the frozen layers made of each; None unless all of them have it."""
+    """Return the frozen layers' outputs for the examples; None unless all of them have theirs."""
     hidden = [example.hidden for example in examples if example.hidden is not None]
     return hidden if len(hidden) == len(examples) else None

@@ -1,4 +1,4 @@
-"""What the layers below the lowest adapter make of a conversation: computed once, not every epoch.
+"""The output of the layers below the lowest adapter: computed once, and not again every epoch.
 
 Nothing below that layer changes during a run, so its output for a conversation does not either.
 With adapters on the top third of the layers an epoch over remembered outputs costs half.
@@ -21,7 +21,7 @@ _LARGEST = 1 << 30  # bytes that may be remembered
 
 
 def worth_remembering(model: Any, examples: Sequence[Example]) -> bool:
-    """Whether there is anything frozen to remember, and room for it."""
+    """Tell whether there is anything frozen to remember, and room for it."""
     width = model.config.hidden_size * next(model.parameters()).element_size()
     fits = sum(map(len, examples)) * width <= _LARGEST
     return fits and lowest_trained_layer(model) > 0

@@ -15,7 +15,7 @@ _LAYER = re.compile(r"\.layers\.(\d+)\.")
 def lowest_trained_layer(model: Any) -> int:
     """The number of the lowest layer with trainable weights, counted from 0 at the bottom."""
     names = (name for name, weight in model.named_parameters() if weight.requires_grad)
-    return min(int(found[1]) for name in names if (found := _LAYER.search(name)))
+    return min(int(match[1]) for name in names if (match := _LAYER.search(name)))
 
 
 @contextmanager

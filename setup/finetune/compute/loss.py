@@ -40,12 +40,12 @@ def _answer_loss(  # noqa: PLR0913 - what the Trainer passes
     num_items_in_batch: torch.Tensor | int | None = None,
     **_: Any,
 ) -> dict[str, torch.Tensor]:
-    given = {"attention_mask": attention_mask, "position_ids": position_ids, "use_cache": False}
+    options = {"attention_mask": attention_mask, "position_ids": position_ids, "use_cache": False}
     if frozen is None:
-        hidden = self.model(input_ids=input_ids, **given).last_hidden_state
+        hidden = self.model(input_ids=input_ids, **options).last_hidden_state
     else:
         with layers_only(self.model, slice(self.lowest_trained_layer, None)):
-            hidden = self.model(inputs_embeds=frozen, **given).last_hidden_state
+            hidden = self.model(inputs_embeds=frozen, **options).last_hidden_state
     targets = labels[:, 1:]
     picked = targets != IGNORED
     logits = self.lm_head(hidden[:, :-1][picked]).float()

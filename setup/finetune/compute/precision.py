@@ -1,4 +1,4 @@
-"""Which precision this machine is fast in: measured, for no processor says it reliably."""
+"""The precision that this machine is fast in: measured, for no processor says it reliably."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SHAPE = (256, 576, 1536)  # tokens, in, out: the products of a small model
 _REPEATS = 8
 
 
-def choose_dtype(wanted: str) -> torch.dtype:
-    """The dtype of the frozen weights for ``wanted`` ("auto", "fp32" or "bf16").
+def choose_dtype(precision: str) -> torch.dtype:
+    """The dtype of the frozen weights for ``precision`` ("auto", "fp32" or "bf16").
 
     "auto" is bf16 on a GPU that has it and on a CPU whose bf16 products are faster; without
     native instructions they are 50 to 100 times slower. Adapters are fp32 in any case.
     """
-    if wanted != "auto":
-        return torch.bfloat16 if wanted == "bf16" else torch.float32
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bf16" else torch.float32
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
     if torch.backends.mps.is_available():

@@ -1,4 +1,4 @@
-"""Which conversations are seen in which step, and at which learning rate.
+"""The schedule of a run: the conversations of each step, and the learning rate in it.
 
 Decided before the first step, from the settings and the seed alone.
 """
@@ -31,7 +31,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """How often the weights move."""
+        """The number of times that the weights move."""
         return len(self.batches) // self.group
 
     def adjusted(self, recipe: Finetune) -> dict[str, dict[str, Any]]:
@@ -115,13 +115,13 @@ def plan_batches(
     """
     fraction, whole = math.modf(epochs)
     steps_per_epoch = len(lengths) / (rows * group)
-    wanted = int(whole) * math.ceil(steps_per_epoch) + int(fraction * steps_per_epoch + 1e-9)
+    count = int(whole) * math.ceil(steps_per_epoch) + int(fraction * steps_per_epoch + 1e-9)
     steps: list[list[int]] = []
     epoch = 0
-    while len(steps) < max(1, wanted):
+    while len(steps) < max(1, count):
         steps += _one_epoch(lengths, rows * group, random.Random(f"{seed}:{epoch}"))  # noqa: S311
         epoch += 1
-    return [batch for step in steps[: max(1, wanted)] for batch in _dealt(step, rows, group)]
+    return [batch for step in steps[: max(1, count)] for batch in _dealt(step, rows, group)]
 
 
 def _one_epoch(lengths: Sequence[int], rows: int, rng: random.Random) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""What is trained on, what is held out of it, and the general text nothing is trained on."""
+"""The rows to train on, those held out of them, and the general text nothing is trained on."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def read_split(path: Path, settings: Finetune) -> Split:
 
 
 def _teaches(row: list[Message]) -> bool:
-    """Whether an answer is to be learnt; one without any answer is refused later, by name."""
+    """Tell whether an answer is to be learnt; a row with no answer is refused later, by name."""
     weights = [turn.get("weight", 1) for turn in row if turn["role"] == "assistant"]
     return any(weights) or not weights
 
@@ -126,9 +126,9 @@ def _messages(where: str, line: str) -> list[Message]:
         messages = json.loads(line)["messages"]
         pairs = [(message["role"], message["content"]) for message in messages]
     except (ValueError, KeyError, TypeError, IndexError):
-        raise FixableError(f"{where} is no JSON object with messages", _AGAIN) from None
+        raise FixableError(f"{where} is not a JSON object with messages", _AGAIN) from None
     if not pairs or not all(isinstance(part, str) for pair in pairs for part in pair):
-        raise FixableError(f"{where} has a message whose role or content is no text", _AGAIN)
+        raise FixableError(f"{where} has a message whose role or content is not text", _AGAIN)
     return [
         {"role": message["role"], "content": message["content"]}
         | _weight(f"{where}, message {number}", message)
@@ -249,7 +249,7 @@ def _nothing_left(refusals: list[Refusal], renderer: Renderer, part: str) -> Fix
 
 
 def _takes_folded(row: list[Message], renderer: Renderer) -> bool:
-    """Whether the template refuses ``row`` for its system message alone."""
+    """Tell whether the template refuses ``row`` for its system message alone."""
     try:
         return row[0]["role"] == "system" and bool(renderer.text(fold_system([row])[0]))
     except RefusedByTemplateError:

@@ -128,10 +128,12 @@ def _label(messages: list[Message], rendered: Rendered, renderer: Renderer) -> l
 
 
 def _answer_start(before: list[Message], text: str, renderer: Renderer) -> int:
-    """Where the model starts to write: the end of the prompt it is given when it is served."""
+    """The place where the model starts to write: the end of its prompt when it is served."""
     prompt = renderer.text(before, prompt=True) if before else ""
     if not prompt or not text.startswith(prompt):
-        raise NotTrainableError("the chat template renders its prompt otherwise than its answer")
+        raise NotTrainableError(
+            "the chat template renders a prompt differently once an answer follows"
+        )
     return len(prompt)
 
 
@@ -185,7 +187,7 @@ def _stop_token(rendered: Rendered, first: int, special: set[int]) -> int:
 
 
 def _unlike(messages: list[Message], written: str, renderer: Renderer) -> NotTrainableError:
-    """Why the answer ``messages`` end with is not what stands in the text up to a stop token."""
+    """The reason why ``written``, up to a stop token, is not the answer ``messages`` end with."""
     if renderer.holds_special(messages[-1]["content"]):
         return NotTrainableError(
             "an answer contains a special token of the model",
@@ -197,7 +199,7 @@ def _unlike(messages: list[Message], written: str, renderer: Renderer) -> NotTra
         return NotTrainableError(
             "the chat template has no generation prompt, so that a served model would have to "
             "begin its answer with its own role",
-            "use a model whose chat template heeds add_generation_prompt (model.source)",
+            "use a model whose chat template supports add_generation_prompt (model.source)",
         )
     return NotTrainableError(
         f"the chat template changes an answer: it writes {written.strip()[:40]!r}",

@@ -76,7 +76,7 @@ class Renderer:
         return Rendered(text, list(made["input_ids"]), list(made["offset_mapping"]))
 
     def holds_special(self, text: str) -> bool:
-        """Whether a special token of the model is written out in ``text``."""
+        """Tell whether a special token of the model is written out in ``text``."""
         return not self.special.isdisjoint(self.encode(text).ids)
 
     @contextmanager
@@ -93,7 +93,7 @@ class Renderer:
 
 
 class _Clock:
-    """What transformers' ``strftime_now`` takes for the class datetime."""
+    """A clock that transformers' ``strftime_now`` takes for the class datetime."""
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer

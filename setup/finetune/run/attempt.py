@@ -216,17 +216,17 @@ class Session:
 
     def _checkpoint(self) -> Path | None:
         """The checkpoint to go on from, the same one in every process."""
-        found: list[Path | None] = [None]
+        checkpoint: list[Path | None] = [None]  # a list, for the broadcast fills it in
         try:
-            found = [last_checkpoint(self.folder) if self.is_first else None]
-            if found[0]:
-                restore_checkpoint(found[0])
+            checkpoint = [last_checkpoint(self.folder) if self.is_first else None]
+            if checkpoint[0]:
+                restore_checkpoint(checkpoint[0])
         except OSError as error:
             raise FixableError(
                 f"cannot go on from the checkpoints in {self.folder}: {error.strerror}",
                 "free disk space, then the same command again",
             ) from None
-        return broadcast_object_list(found)[0] if self.world > 1 else found[0]
+        return broadcast_object_list(checkpoint)[0] if self.world > 1 else checkpoint[0]
 
     def _measure(self, step: int) -> dict[str, float]:
         # Not the model DistributedDataParallel wraps: each pass of that waits for all processes,

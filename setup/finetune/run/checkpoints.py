@@ -51,8 +51,8 @@ def last_checkpoint(folder: Path) -> Path | None:
     A cut-off checkpoint is the normal trace of a kill. A sealed one with other content is a
     failing disk or a foreign hand, which its owner must hear of.
     """
-    found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
-    for path in sorted(found, key=lambda path: int(path.name[11:]), reverse=True):
+    saved = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
+    for path in sorted(saved, key=lambda path: int(path.name[11:]), reverse=True):
         seal = read_json(path / _SEAL)
         damaged = None if seal is None else _damaged(path, seal)
         if seal is not None and damaged is None:
@@ -83,7 +83,7 @@ class Begun:
 
 
 def begin(folder: Path, precision: str, processes: int, writes: bool) -> Begun:
-    """How the run in ``folder`` is computed: decided at its start, kept when it is resumed.
+    """Settle how the run in ``folder`` is computed: at its start, and as then when it is resumed.
 
     Several processes on one CPU would disturb each other's measurement: "auto" is fp32 there.
 

@@ -53,7 +53,7 @@ class History:
 
     @property
     def without_improvement(self) -> int:
-        """How many evaluations came after the best one."""
+        """The number of evaluations after the best one."""
         later = self.evaluations[1:]
         return sum(step > self.best[0] for step, _ in later) if later else 0
 
@@ -94,7 +94,7 @@ def read_history(path: Path) -> list[Entry]:
     """The entries of ``path`` in the order they were written.
 
     Raises:
-        FixableError: No such file, nothing in it, or a line that is no entry.
+        FixableError: No such file, nothing in it, or a line that is not an entry.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -121,7 +121,9 @@ def _read_entry(path: Path, number: int, line: str) -> Entry:
         return Entry.model_validate_json(line)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        raise FixableError(f"{path}:{number} is no entry: {reason}", "fine-tune again") from None
+        raise FixableError(
+            f"{path}:{number} is not an entry: {reason}", "fine-tune again"
+        ) from None
 
 
 def _values(entries: list[Entry], name: str) -> Iterator[Point]:

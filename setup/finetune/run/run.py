@@ -132,7 +132,7 @@ def _waiting_for(path: str) -> Iterator[None]:
 
 
 def prepare_process() -> None:
-    """What must be known before torch is loaded.
+    """Set what torch must find when it is loaded: environment variables, and a warning filter.
 
     Threads that spin for long while they wait for each other make a step ten times slower as soon
     as one other program wants a core; threads that never spin make it a fifth slower always.

@@ -1,4 +1,4 @@
-"""What happens between steps: the curve, held-out loss, the best adapter, stopping, Ctrl-C."""
+"""The work between steps: the curve, held-out loss, the best adapter, stopping, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             control.should_save = control.should_training_stop = True
 
     def is_enough(self, step: int) -> bool:
-        """Whether the run ends with ``step``: the last one, or nothing got better for long."""
+        """Tell whether the run ends with ``step``: the last, or nothing got better for long."""
         patience = self.settings.patience
         return step >= len(self.tokens) or 0 < patience <= self.history.without_improvement
 

@@ -1,4 +1,4 @@
-"""Which version is the champion: the one that `deploy` serves unless a number is asked for."""
+"""The champion: the version that `deploy` serves unless a number is asked for."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_note(client: MlflowClient, version: Version, note: str) -> None:
 
 
 def judge(candidate: Version, champion: Version | None) -> tuple[bool, str]:
-    """Whether ``candidate`` becomes the champion, and why, by the loss on held-out rows.
+    """Decide whether ``candidate`` becomes champion, and say why, by the loss on held-out rows.
 
     Losses measured on other rows, or from another base model, say nothing about each other: then
     the champion stays, and the note names the command that moves it.

@@ -68,7 +68,7 @@ class Result(_Part):
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a version is made of; ``ended`` is a Unix time in seconds."""
+    """The finished run that a version is made of; ``ended`` is a Unix time in seconds."""
 
     folder: Path
     result: Result
@@ -150,7 +150,7 @@ def _weights_problem(path: Path) -> str:
         broken = [name for name in names if not np.isfinite(file.get_tensor(name)).all()]
     if not any(".lora_A." in name for name in names):
         return f"no LoRA matrices in {path.name}"
-    return f"{broken[0]} holds values that are no numbers" if broken else ""
+    return f"{broken[0]} holds values that are not numbers" if broken else ""
 
 
 def _check_tokenizer(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What MLflow is told about a run: parameters, curves, data, tags."""
+"""The record of a run in MLflow: parameters, curves, data, tags."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def data_inputs(run: FinishedRun) -> list[DatasetInput]:
 
 
 def run_tags(run: FinishedRun) -> dict[str, str]:
-    """What identifies the run: fingerprint, hashes of base and data, versions."""
+    """Return the tags that identify the run: fingerprint, hashes of base and data, versions."""
     result = run.result
     return {
         "fingerprint": result.fingerprint,

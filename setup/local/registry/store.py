@@ -32,7 +32,7 @@ def database_path() -> Path:
 
 
 def artifacts_folder() -> Path:
-    """Where the files of every run and version lie."""
+    """The folder with the files of every run and version."""
     return registry_folder() / "artifacts"
 
 
@@ -84,14 +84,14 @@ def _check_database() -> None:
         # Writable, because what a killed process left half-written is rolled back by the next.
         uri = f"{path.absolute().as_uri()}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT)) as database:
-            found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+            verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError as error:
         what = f"the registry {path} cannot be read: {error}"
         raise FixableError(what, "check the folder, its owner and free space") from None
     except sqlite3.DatabaseError as error:
-        found = str(error)
-    if found != "ok":
-        raise FixableError(f"the registry {path} is damaged: {found}", restore) from None
+        verdict = str(error)
+    if verdict != "ok":
+        raise FixableError(f"the registry {path} is damaged: {verdict}", restore) from None
 
 
 @contextmanager

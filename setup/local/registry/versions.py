@@ -72,13 +72,13 @@ class Version:
         return self.folder / TOKENIZER
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON values, for ``--json``."""
+        """Return the version as JSON values, for ``--json``."""
         plain = {"created": self.created.isoformat(), "folder": str(self.folder)}
         return asdict(self) | plain | {"adapter": str(self.adapter)}
 
 
 def has_versions(model_name: str) -> bool:
-    """Whether any version of ``model_name`` is registered.
+    """Tell whether any version of ``model_name`` is registered.
 
     Raises:
         FixableError: The registry is there and cannot be read.
@@ -126,17 +126,17 @@ def find_version(versions: list[Version], model_name: str, which: str) -> Versio
         raise FixableError(what, "python -m setup finetune")
     numbers = ", ".join(str(version.number) for version in versions)
     fix = f"python -m setup promote {versions[-1].number}" if which == CHAMPION else "name another"
-    wanted = CHAMPION if which == CHAMPION else f"version {which}"
-    raise FixableError(f"{model_name} has no {wanted}; it has {numbers}", fix)
+    missing = CHAMPION if which == CHAMPION else f"version {which}"
+    raise FixableError(f"{model_name} has no {missing}; it has {numbers}", fix)
 
 
 def read_versions(client: MlflowClient, model_name: str) -> list[Version]:
-    """What MLflow knows, oldest first; versions that somebody else made are left out."""
-    found = client.search_model_versions(f"name = '{model_name}'")
-    if not found:
+    """Read the versions MLflow knows, oldest first, without those that somebody else made."""
+    entries = client.search_model_versions(f"name = '{model_name}'")
+    if not entries:
         return []
     champion = client.get_registered_model(model_name).aliases.get(CHAMPION)
-    versions = [_read_version(entry, champion) for entry in found]
+    versions = [_read_version(entry, champion) for entry in entries]
     return sorted((v for v in versions if v is not None), key=lambda version: version.number)
 
 
@@ -177,7 +177,7 @@ def _read_kept(stamp: str) -> dict[str, list[Version]]:
 
 
 def _keep(stamp: str, kept: dict[str, list[Version]]) -> None:
-    models = {name: [version.as_dict() for version in found] for name, found in kept.items()}
+    models = {name: [version.as_dict() for version in versions] for name, versions in kept.items()}
     # A registry that can only be read is read again the next time.
     with suppress(OSError):
         write_private(_kept_path(), {"stamp": stamp, "models": models})

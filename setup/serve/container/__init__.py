@@ -1,1 +1,1 @@
-"""What runs in the container of a GGUF deployment: llama.cpp behind the routes Azure ML probes."""
+"""The program in a GGUF deployment's container: llama.cpp behind the routes Azure ML probes."""

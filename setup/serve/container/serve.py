@@ -55,12 +55,12 @@ def settings_from(environment: dict[str, str]) -> EndpointSettings:
     if len(files) != 1:
         raise SystemExit(f"{root} holds {len(files)} .gguf files, not one: {files[:5]}")
     name = environment.get("DEPLOYMENT", "model")
-    given = {
+    fields = {
         key: environment[key.upper()]
         for key in ("context_window", "slots", "request_timeout", "start_timeout")
         if key.upper() in environment
     }
-    deployment = DeploymentSettings.model_validate({"model_path": str(files[0]), **given})
+    deployment = DeploymentSettings.model_validate({"model_path": str(files[0]), **fields})
     return EndpointSettings(
         name=name,
         host=environment.get("HOST", "0.0.0.0"),  # noqa: S104 - Azure's front end comes from outside

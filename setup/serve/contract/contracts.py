@@ -49,16 +49,16 @@ class ScoreRequest(Part):
     input_data: InputData
 
     def engine_body(self) -> dict[str, Any]:
-        """The same request as the engine takes it."""
-        given = self.input_data.parameters
-        body = given.sampling_body(given.max_new_tokens or given.max_tokens)
-        if not given.do_sample:
+        """Return the request as the engine takes it, in the shape of its chat completions."""
+        parameters = self.input_data.parameters
+        body = parameters.sampling_body(parameters.max_new_tokens or parameters.max_tokens)
+        if not parameters.do_sample:
             body["temperature"] = 0.0
         return {"messages": [turn.as_sent() for turn in self.input_data.input_string], **body}
 
 
 class StreamOptions(Part):
-    """What a stream holds beside the answer."""
+    """The parts of a stream beside the answer."""
 
     include_usage: bool = False
     include_obfuscation: No = False
@@ -103,7 +103,7 @@ class ChatRequest(Sampling):
         return self
 
     def engine_body(self) -> dict[str, Any]:
-        """The same request as the engine takes it."""
+        """Return the request as the engine takes it, without what it need not know."""
         body = self.sampling_body(self.max_completion_tokens or self.max_tokens)
         body |= {"messages": [turn.as_sent() for turn in self.messages], "stream": self.stream}
         if self.stream_options:
@@ -158,8 +158,9 @@ def _refuse_constant(name: str) -> NoReturn:
 def _refusal(error: ValidationError) -> ApiError:
     """The fields that are not honoured, else the first one that is not as expected."""
     problems = error.errors(include_input=False, include_url=False)
-    unsupported = [one for one in problems if one["type"] == "extra_forbidden"]
-    names = [".".join(map(str, one["loc"])) for one in unsupported or problems[:1]]
+    unsupported = [problem for problem in problems if problem["type"] == "extra_forbidden"]
+    named = unsupported or problems[:1]
+    names = [".".join(map(str, problem["loc"])) for problem in named]
     message = problems[0]["msg"].removeprefix("Value error, ")
     if unsupported:
         message = "not supported, and refused rather than ignored (docs/operations.md: Fields)"

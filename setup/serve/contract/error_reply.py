@@ -1,4 +1,4 @@
-"""What the endpoint answers when it cannot answer, with Azure's status codes."""
+"""The endpoint's error replies, with Azure's status codes."""
 
 from __future__ import annotations
 

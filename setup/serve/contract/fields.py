@@ -151,7 +151,7 @@ Stop = Annotated[str, Field(min_length=1)]
 
 
 class Sampling(Part):
-    """How the next token is chosen, and what the answer is held to."""
+    """The options by which the next token is chosen, and those the answer is held to."""
 
     max_tokens: NewTokens | None = None
     temperature: Temperature = 0.7

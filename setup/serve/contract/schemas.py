@@ -54,7 +54,7 @@ def _closed(schema: Any) -> Any:
     A narrower schema, so that a small model that goes on inventing fields comes to an end.
     """
     if isinstance(schema, list):
-        return [_closed(one) for one in schema]
+        return [_closed(part) for part in schema]
     if not isinstance(schema, dict) or ("properties" in schema and schema.keys() & _COMBINING):
         return schema
     closed = dict(schema)
@@ -86,7 +86,7 @@ def check_size(schema: Any, depth: int = 0) -> None:
 
 
 def holds_json(body: dict[str, Any]) -> bool:
-    """Whether the answer to ``body`` is held to a JSON schema."""
+    """Tell whether the answer to ``body`` is held to a JSON schema."""
     return str(body.get("grammar", "")).startswith(_HEAD)
 
 
