@@ -113,19 +113,13 @@ def _show_answers(sides: Sequence[RunFolder]) -> None:
     for number, same in enumerate(zip(*rows, strict=True)):
         answers = (row["answer"] or f"FAILED: {row['error']['message']}" for row in same)
         texts = (same[0]["inputs"]["question"], *answers, same[0]["ground_truth"])
-        table.add_row(str(number), *(_shorten(text) for text in texts))
+        table.add_row(str(number), *(Text(console.shorten(text, _WIDEST)) for text in texts))
     console.out.print(table, soft_wrap=False)
 
 
 def _first_rows(side: RunFolder) -> list[Row]:
     with side.rows_path.open(encoding="utf-8") as file:
         return [json.loads(line) for line, _ in zip(file, range(_SHOWN), strict=False)]
-
-
-def _shorten(text: str) -> Text:
-    """``text`` as one paragraph that leaves room for the other rows, markup left alone."""
-    joined = " ".join(text.split())
-    return Text(joined if len(joined) <= _WIDEST else f"{joined[: _WIDEST - 1]}…")
 
 
 def _show_losses(

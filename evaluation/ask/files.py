@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from setup.common.errors import FixableError
+from setup.common.json_rows import ARRAY, read_objects, read_utf8
 
 _TABLES = {".csv", ".tsv"}
 _SEPARATORS = ",;\t"
 _LARGEST_CELL = 2**31 - 1
-_ONE_A_LINE = "one JSON object a line, a JSON array of objects, or a table named .csv or .tsv"
 # How files begin that are no text, what they are, and the command that makes JSON lines of them.
 _BINARY = {
     b"PAR1": (
@@ -26,8 +25,6 @@ _BINARY = {
     ),
     b"PK\x03\x04": ("a zip or Excel file", ""),
     b"\x1f\x8b": ("compressed", "gunzip {path}"),
-    b"\xff\xfe": ("UTF-16", "iconv -f UTF-16 -t UTF-8 {path} > utf8-{name}"),
-    b"\xfe\xff": ("UTF-16", "iconv -f UTF-16 -t UTF-8 {path} > utf8-{name}"),
 }
 
 
@@ -40,91 +37,48 @@ class Record:
     is_text: bool = False
 
 
-def read_records(path: Path, content: bytes) -> list[Record]:
-    """The records in ``content``, which stands in ``path``.
+def read_records(path: Path) -> list[Record]:
+    """The records in ``path``.
 
     Raises:
         FixableError: It is in no form that is read, or a part of it is not, with its line.
     """
-    text = _decode(path, content)
+    _refuse_binary(path)
     if path.suffix.lower() in _TABLES:
-        return list(_read_table(path, text))
-    whole = _whole_document(path, text)
-    if whole is None:
-        return list(_read_lines(path, text))
-    return [_record(f"{path}:{number}", item) for number, item in enumerate(whole, start=1)]
+        return list(_read_table(path, read_utf8(path)))
+    rows, form = read_objects(path)
+    if len(rows) == 1 and form != ARRAY and path.suffix.lower() == ".json":
+        _refuse_wrapped(path, rows[0][1])
+    return [Record(where, row) for where, row in rows]
 
 
-def _decode(path: Path, content: bytes) -> str:
-    for start, (kind, command) in _BINARY.items():
-        if content.startswith(start):
-            fix = command.format(path=path, name=path.name, stem=path.with_suffix(""))
+def _refuse_binary(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(4)
+    for mark, (kind, command) in _BINARY.items():
+        if start.startswith(mark):
+            fix = command.format(path=path, stem=path.with_suffix(""))
             raise FixableError(f"{path} is {kind}", fix or "save it as CSV, in UTF-8")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        where = f"byte {error.start} of {path}"
-        raise FixableError(f"{where} is not UTF-8", "save the file as UTF-8") from None
 
 
-def _whole_document(path: Path, text: str) -> list[Any] | None:
-    """The items of a file that is one JSON document; None where it is one a line."""
-    start = text.lstrip()[:1]
-    if start not in {"[", "{"}:
-        return None
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        if start == "[" and not error.msg.startswith("Extra data"):
-            problem = f"{path}:{error.lineno} is not JSON: {error}"
-            raise FixableError(problem, _ONE_A_LINE) from None
-        return None
-    except RecursionError:
-        raise FixableError(f"{path} is nested too deeply", _ONE_A_LINE) from None
-    if isinstance(found, list):
-        return found
-    if path.suffix.lower() == ".json":
-        _refuse_wrapped(path, found)
-    return [found]
-
-
-def _refuse_wrapped(path: Path, found: dict[str, Any]) -> None:
+def _refuse_wrapped(path: Path, whole: dict[str, Any]) -> None:
     """Which list of an object holds the rows is the user's to say."""
     lists = [
         name
-        for name, value in found.items()
+        for name, value in whole.items()
         if isinstance(value, list)
         and value
         and isinstance(value[0], dict)
         # A list of turns is a conversation: the object is itself a row.
         and "role" not in value[0]
     ]
-    if lists and "question" not in found:
+    if lists and "question" not in whole:
         name, rows = lists[0], path.with_suffix(".rows.json")
         raise FixableError(
-            f"{path} is one object with {', '.join(found)}, not a list of rows",
+            f"{path} is one object with {', '.join(whole)}, not a list of rows",
             f'python -c "import json; json.dump(json.load(open({str(path)!r}))[{name!r}], '
             f"open({str(rows)!r}, 'w'))\", then --data {rows}",
         )
-
-
-def _read_lines(path: Path, text: str) -> Iterator[Record]:
-    # Not splitlines: U+2028 and the like may stand in a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            problem = f"{path}:{number} is not JSON: {error}"
-            raise FixableError(problem, _ONE_A_LINE) from None
-        yield _record(f"{path}:{number}", row)
-
-
-def _record(where: str, row: Any) -> Record:
-    if not isinstance(row, dict):
-        raise FixableError(f"{where} is not a JSON object", _ONE_A_LINE)
-    return Record(where, row)
 
 
 def _read_table(path: Path, text: str) -> Iterator[Record]:

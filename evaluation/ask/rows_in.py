@@ -16,6 +16,7 @@ import orjson
 from evaluation.ask.columns import TEXT_LISTS, Columns, check_mapping, no_question
 from evaluation.ask.files import read_records
 from setup.common.errors import FixableError
+from setup.common.files import sha256_file
 
 Row = dict[str, Any]
 
@@ -65,8 +66,7 @@ def read_data(
     """
     if not path.is_file():
         raise FixableError(f"no data file {path}", "python -m setup data, or name one with --data")
-    content = path.read_bytes()
-    records = read_records(path, content)
+    records = read_records(path)
     if not records:
         raise FixableError(f"{path} has no rows", f"give it at least one, {_EXAMPLE}")
     seen = list(dict.fromkeys(name for record in records for name in record.content))
@@ -84,7 +84,7 @@ def read_data(
     if limit is not None and limit < len(rows):
         chosen = sorted(random.Random(seed).sample(range(len(rows)), limit))  # noqa: S311
         rows = [rows[index] for index in chosen]
-    return RunData(path, hashlib.sha256(content).hexdigest(), rows, mapping, notes)
+    return RunData(path, sha256_file(path), rows, mapping, notes)
 
 
 def _check(row: Row, where: str) -> Row:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+from setup.common.files import replace_together
 
 
 class Journal:
@@ -85,14 +86,9 @@ def recall(journal: Journal, keys: Sequence[str]) -> dict[int, Outcome]:
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write JSON lines to ``path``, whole or not at all."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with draft.open("wb") as file:
-            for row in rows:
-                file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replace_together(path) as (file,):
+        for row in rows:
+            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
 
 
 USAGE_NODE = "usage"

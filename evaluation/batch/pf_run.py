@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.batch.data import read_exactly
 from setup.common.errors import FixableError
+from setup.common.json_rows import read_objects
 from setup.common.paths import read_json
 from setup.common.promptflow_store import quieten_promptflow
 
 if TYPE_CHECKING:
     from evaluation.batch.threads import Lines
+
+TABLES = (".csv", ".tsv", ".parquet")  # promptflow reads these as they are
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def run_flow(flow_run: FlowRun, lines: Lines) -> dict[str, float]:
 
     client = _client()
     try:
-        with on_threads(lines), read_exactly():
+        with on_threads(lines), _read_exactly():
             run = client.run(
                 flow=str(flow_run.flow),
                 data=str(flow_run.data) if flow_run.data else None,
@@ -62,6 +65,29 @@ def run_flow(flow_run: FlowRun, lines: Lines) -> dict[str, float]:
     if run.status != "Completed":
         raise _refused(flow_run, _reason(Path(run.properties["output_path"])))
     return dict(client.get_metrics(flow_run.name))
+
+
+@contextmanager
+def _read_exactly() -> Iterator[None]:
+    """Let promptflow take the values of JSON lines as they are while the block runs.
+
+    It reads them through pandas: a byte order mark ends the run without a word of it, a column
+    called ``date`` becomes a point in time, a missing one the text "nan".
+    """
+    from promptflow.batch import _batch_inputs_processor as reader  # noqa: PLC0415 - two seconds
+
+    by_pandas = reader.load_data
+
+    def load_data(local_path: Path, **options: Any) -> list[dict[str, Any]]:
+        if Path(local_path).suffix.lower() in TABLES:
+            return list(by_pandas(local_path=local_path, **options))
+        return [row for _, row in read_objects(Path(local_path))[0]]
+
+    reader.load_data = load_data
+    try:
+        yield
+    finally:
+        reader.load_data = by_pandas
 
 
 def _by_node(connections: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from evaluation.batch.data import TABLES, Line, read_lines
-from evaluation.batch.pf_run import FlowRun, nodes_of
+from evaluation.batch.pf_run import TABLES, FlowRun, nodes_of
 from setup.common import console
 from setup.common.errors import FixableError
+from setup.common.json_rows import ARRAY, LINES, read_objects, read_utf8, text_form
 from setup.common.paths import batch_folder
 
+Line = tuple[str, dict[str, Any]]
 _COLUMN = re.compile(r"\$\{data\.([^{}]+)\}")
 _NODE = re.compile(r"\$\{run\.nodes\.([A-Za-z_]\w*)\}")
 
@@ -36,13 +37,14 @@ def prepare(wanted: FlowRun) -> tuple[FlowRun, int | None]:
         if (found := _NODE.fullmatch(value))
     }
     if wanted.data is None or wanted.data.is_dir() or wanted.data.suffix.lower() in TABLES:
-        _refuse_other_tables(wanted.data)
+        if wanted.data is not None and wanted.data.suffix.lower() in (".csv", ".tsv"):
+            read_utf8(wanted.data)
         if not nodes:
             return wanted, None
         if wanted.data is not None:
             what = f"--column-mapping {next(iter(nodes))}=${{run.nodes.…}} needs lines of JSON"
             raise FixableError(f"{what}, and {wanted.data} is none", "give --data as JSONL")
-    rows, plain = ([], "") if wanted.data is None else read_lines(wanted.data)
+    rows, plain = ([], "") if wanted.data is None else _read(wanted.data)
     _refuse_missing(wanted, rows)
     if nodes:
         rows, columns = _with_nodes(wanted, rows, nodes)
@@ -64,14 +66,19 @@ def _copy(name: str, rows: list[Line]) -> Path:
     return copy
 
 
-def _refuse_other_tables(path: Path | None) -> None:
-    if path is None or path.suffix.lower() not in (".csv", ".tsv"):
-        return
-    try:
-        codecs.decode(path.read_bytes(), "utf-8")
-    except UnicodeDecodeError as error:
-        what = f"byte {error.start} of {path} is not UTF-8"
-        raise FixableError(what, "save the table as CSV UTF-8") from None
+def _read(path: Path) -> tuple[list[Line], str]:
+    """The rows of a JSON file, and what it is where promptflow could not read it; else ""."""
+    rows, kind = read_objects(path)
+    form, json_file = text_form(path), path.suffix.lower() == ".json"
+    if json_file and kind != ARRAY and len(rows) == 1:  # pandas takes it for columns
+        fix = "put it between [ and ], or call the file .jsonl"
+        raise FixableError(f"{path} is one JSON object, not an array of them", fix)
+    if form.is_marked or form.encoding != "utf-8":
+        mark = "with" if form.is_marked else "without"
+        return rows, f"{form.encoding.upper()} {mark} a byte order mark"
+    if kind != (ARRAY if json_file else LINES):
+        return rows, kind
+    return rows, "in lines that end in CR" if kind == LINES and form.has_lone_cr else ""
 
 
 def _refuse_missing(wanted: FlowRun, rows: list[Line]) -> None:

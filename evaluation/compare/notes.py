@@ -9,6 +9,7 @@ import numpy as np
 
 from evaluation.metrics import METRICS
 from evaluation.results.folder import RunFolder, Table
+from setup.common.console import shorten
 
 _SAME_GRADE_FROM = 5  # rows; fewer may well deserve the same
 _NAMED = 5
@@ -107,12 +108,6 @@ def _same_grades(table: Table) -> list[str]:
         f"the judge gave {grade:g} to all {rows:,} rows of {table.run.name}: {', '.join(labels)}"
         for (grade, rows), labels in grades.items()
     ]
-
-
-def shorten(text: Any, limit: int = 60) -> str:
-    """The first words of ``text`` in one line."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def _data(run: RunFolder) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +21,12 @@ from rich.progress import (
 out = Console(file=sys.stdout, highlight=False, soft_wrap=True, emoji=False)
 TASK = TaskID(0)
 err = Console(file=sys.stderr, highlight=False, soft_wrap=True, emoji=False)
+
+
+def shorten(text: Any, limit: int = 60) -> str:
+    """The first words of ``text`` in one line."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from setup.common.files import draft_beside, sha256_file, sha256_folder
+from setup.common.files import replace_together, sha256_file, sha256_folder
 
 from .plan import DataPlan, OutPaths, Prepared
 
@@ -148,10 +148,5 @@ def source_sha256(plan: DataPlan) -> str | None:
 
 
 def _write(paths: OutPaths, text: str) -> None:
-    draft = draft_beside(paths.manifest)
-    try:
-        with draft.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(f"{text}\n")
-        draft.replace(paths.manifest)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replace_together(paths.manifest) as (file,):
+        file.write(f"{text}\n".encode())

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from setup.common.console import shorten
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read, fixable_write, replace_together, sha256_file
 from setup.data.sources.any_source import open_file
@@ -112,16 +113,11 @@ def _write(plan: DataPlan, source: Source) -> tuple[dict[str, int], tuple[str, .
             source = _open(plan)
             continue
         told = [
-            f"many conversations open with {_shorten(text)}: split by what comes after it"
-            for text in past.values()
+            f"many conversations open with {opening!r}: split by what comes after it"
+            for opening in (shorten(text, _LONGEST_OPENING) for text in past.values())
         ]
         kept = [f"{rows} {note}" if rows else note for note, rows in notes.items()]
         return counts, (*source.said(), *told, *kept)
-
-
-def _shorten(text: str) -> str:
-    joined = " ".join(text.split())
-    return repr(joined if len(joined) <= _LONGEST_OPENING else f"{joined[:_LONGEST_OPENING]}…")
 
 
 class _CommonOpeningError(Exception):

@@ -13,6 +13,7 @@ from tests.evaluation.conftest import Machine, connect, failed
 from tests.evaluation.test_batch_command import COLUMNS, FLOW, create, pf_client
 
 HI = '{"question": "Hi"}\n{"question": "Ho"}\n'
+OBJECTS = HI.replace("{", "{\n")
 ARRAY = '[{"question": "Hi"},\n {"question": "Ho"}]'
 
 
@@ -25,8 +26,10 @@ ASKED: dict[str, tuple[str, bytes, str]] = {
     "BOM": ("a.jsonl", codecs.BOM_UTF8 + HI.encode(), "UTF-8 with a byte order mark"),
     "UTF-16": ("a.jsonl", HI.encode("utf-16"), "UTF-16 with a byte order mark"),
     "UTF-16 BE": ("a.jsonl", _utf(HI, "utf-16-be", codecs.BOM_UTF16_BE), "UTF-16 with"),
+    "UTF-16 without a mark": ("a.jsonl", HI.encode("utf-16-le"), "UTF-16LE without"),
     "UTF-32": ("a.jsonl", HI.encode("utf-32"), "UTF-32 with a byte order mark"),
     "CRLF": ("a.jsonl", HI.replace("\n", "\r\n").encode(), ""),
+    "some lines of a Mac": ("a.jsonl", HI.replace("\n", "\r", 1).encode(), "in lines that end in"),
     "old Mac": ("a.jsonl", HI.replace("\n", "\r").encode(), "in lines that end in CR"),
     "empty lines": ("a.jsonl", b"\n\n" + HI.replace("\n", "\n \n\t\n").encode(), ""),
     "no last line end": ("a.jsonl", HI.rstrip().encode(), ""),
@@ -34,6 +37,7 @@ ASKED: dict[str, tuple[str, bytes, str]] = {
     "array in .jsonl": ("a.jsonl", ARRAY.encode(), "one JSON array"),
     "array with a BOM": ("a.json", codecs.BOM_UTF8 + ARRAY.encode(), "UTF-8 with"),
     "lines in .json": ("a.json", HI.encode(), "JSON lines"),
+    "objects over lines": ("a.jsonl", OBJECTS.encode(), "JSON objects over several lines"),
     "no suffix": ("rows", codecs.BOM_UTF8 + HI.encode(), "UTF-8 with"),
     "CSV with a BOM": ("a.csv", codecs.BOM_UTF8 + b"question\r\nHi\r\nHo\r\n", ""),
 }
@@ -110,15 +114,15 @@ def _lines(*lines: str) -> bytes:
 
 REFUSED: dict[str, tuple[str, bytes, str]] = {
     "no JSON": ("a.jsonl", _lines('{"question": "Hi"}', "", '{"question": '), "a.jsonl:3 is not"),
-    "no object": ("a.jsonl", _lines('"Hi"'), "a.jsonl:1 is no JSON object"),
+    "no object": ("a.jsonl", _lines('"Hi"'), "a.jsonl:1 is not a JSON object"),
     "Latin-1": ("a.jsonl", '{"question": "café"}'.encode("latin-1"), "is not UTF-8"),
-    "UTF-16 cut": ("a.jsonl", HI.encode("utf-16")[:-1], "is not UTF-16"),
+    "UTF-16 cut": ("a.jsonl", HI.encode("utf-16")[:-1], "is not whole as UTF-16"),
     "array of texts": ("a.json", b'["Hi"]', "entry 1 of the array in "),
-    "broken array": ("a.json", b'[{"question": "Hi"},', "a.json is not JSON"),
+    "broken array": ("a.json", b'[{"question": "Hi"},', "a.json:1 is not valid JSON"),
     "one object": ("a.json", b'{"question": ["Hi", "Ho"]}', "is one JSON object, not an array"),
     "missing": ("a.jsonl", _lines('{"question": "Hi"}', '{"text": "Ho"}'), "a.jsonl:2 has no col"),
     "missing in array": ("a.json", b'[{"text": "Hi"}]', "entry 1 of the array in"),
-    "CSV in UTF-16": ("a.csv", "question\nHi\n".encode("utf-16"), "is not UTF-8"),
+    "CSV in UTF-16": ("a.csv", "question\nHi\n".encode("utf-16"), "a.csv is UTF-16"),
 }
 
 

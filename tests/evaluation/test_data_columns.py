@@ -73,13 +73,21 @@ SEEN: list[tuple[str, str | bytes, list[dict[str, Any]]]] = [
     ("number.csv", "question,ground_truth\na,300\n", [{"question": "a", "ground_truth": "300"}]),
     ("array.json", json.dumps(A_TO_B, indent=1), A_TO_B),
     ("array.jsonl", json.dumps(A_TO_B), A_TO_B),
+    ("utf16.jsonl", json.dumps(A_TO_B[0]).encode("utf-16"), A_TO_B),
+    ("mac.jsonl", "\r".join([json.dumps(A_TO_B[0])] * 2), A_TO_B * 2),
+    ("spread.jsonl", "\n".join([json.dumps(A_TO_B[0], indent=1)] * 2), A_TO_B * 2),
+    ("after_blanks.json", "\n \n" + json.dumps(A_TO_B, indent=1), A_TO_B),
     ("one.json", json.dumps(A_TO_B[0], indent=2), A_TO_B),
     ("list.jsonl", '{"question": "a", "ground_truth": ["b"]}', A_TO_B),
     ("empty.jsonl", '{"question": "a", "ground_truth": []}', [{"question": "a"}]),
     (
         "number.jsonl",
-        '{"question": "a", "ground_truth": 300}\n{"question": "a", "ground_truth": 2.5}',
-        [{"question": "a", "ground_truth": "300"}, {"question": "a", "ground_truth": "2.5"}],
+        '{"question": "a", "ground_truth": 300000000000000000001}\n'
+        '{"question": "a", "ground_truth": 2.5}',
+        [
+            {"question": "a", "ground_truth": "300000000000000000001"},
+            {"question": "a", "ground_truth": "2.5"},
+        ],
     ),
     (
         "messages.jsonl",
@@ -121,12 +129,14 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("utf16.csv", "question\na\n".encode("utf-16"), "is UTF-16. Fix: iconv -f UTF-16 -t UTF-8"),
     ("sheet.xlsx", b"PK\x03\x04...", "is a zip or Excel file. Fix: save it as CSV"),
     ("rows.parquet", b"PAR1...", "is Parquet. Fix: python -c"),
-    ("array.json", '[{"question": "a"},\n {"question": }]', ":2 is not JSON"),
+    ("array.json", '[{"question": "a"},\n {"question": }]', ":2 is not valid JSON"),
     ("wrapped.json", '{"rows": [{"question": "a"}], "n": 1}', "is one object with rows, n"),
     ("tools.jsonl", json.dumps({"messages": messages("a", None)}), "(assistant) has no text"),
     ("tool.jsonl", json.dumps({"messages": messages("a", ("tool", "b"))}), "are user, tool"),
     ("first.jsonl", json.dumps({"messages": messages(("assistant", "b"))}), "are assistant"),
-    ("table.jsonl", "question,ground_truth\na,b\n", ":1 is not JSON"),
+    ("table.jsonl", "question,ground_truth\na,b\n", ":1 is not valid JSON"),
+    ("latin.jsonl", '{"question": "café"}'.encode("latin-1"), ":1 is not UTF-8"),
+    ("texts.json", '[{"question": "a"}, "b"]', "entry 2 of the array in "),
 ]
 
 

@@ -157,8 +157,8 @@ def test_limit_draws_rows_by_seed(machine: Machine) -> None:
 BAD_DATA: list[tuple[bytes, str]] = [
     (b"", "has no rows"),
     (b"\n \n", "has no rows"),
-    (b'{"question": "a"}\n{"question": "b"', ":2 is not JSON"),
-    (b'["a"]', ":1 is not a JSON object"),
+    (b'{"question": "a"}\n{"question": "b"', ":2 is not valid JSON"),
+    (b'["a"]', "entry 1 of the array in "),
     (b'{"other": 1}', ":1: column question is missing"),
     (b'{"question": null}', ":1: column question is missing"),
     (b'{"question": 7}', ":1: column question is not text"),
@@ -172,7 +172,7 @@ BAD_DATA: list[tuple[bytes, str]] = [
     (b'{"question": "a", "ground_truth": ["b", null]}', ":1: column ground_truth is not text"),
     (b'{"question": "a", "chat_history": [{"role": "user"}]}', ":1: column chat_history is not"),
     (b'{"question": "a", "id": 1}\n{"question": "b", "id": "1"}', "rows 1 and 2 have the same id"),
-    (b'{"question": "caf\xe9"}', "byte 17"),
+    (b'{"question": "caf\xe9"}', ":1 is not UTF-8. Fix: save the file as UTF-8"),
     (b'{"question": "half \\ud83d"}', ":1 holds what no file takes"),
 ]
 

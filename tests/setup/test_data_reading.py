@@ -44,7 +44,9 @@ ARRAY = json.dumps([{"messages": row} for row in LAMPS], indent=1)
         pytest.param(TEXT.encode("utf-32"), id="utf-32"),
         pytest.param(TEXT.replace("\n", "\r").encode(), id="line ends of old Macs"),
         pytest.param(TEXT.replace("\n", "\r\n").encode("utf-16"), id="as Windows saves Unicode"),
+        pytest.param(TEXT.replace("\n", "\r", 9).encode(), id="line ends of two kinds"),
         pytest.param(ARRAY.encode(), id="an array named .jsonl"),
+        pytest.param(b"\n \n" + ARRAY.encode(), id="an array after blank lines"),
         pytest.param(json.dumps(json.loads(ARRAY)).encode(), id="an array on one line"),
         pytest.param(ARRAY.encode("utf-16"), id="an array in utf-16"),
         pytest.param(codecs.BOM_UTF8 + ARRAY.replace("\n", "\r").encode(), id="an array of a Mac"),
@@ -68,6 +70,12 @@ def test_number_that_json_does_not_have_is_null_and_said(tmp_path: Path, number:
     assert texts(tmp_path / "out") == TEXTS
     scores = [row["score"] for row in prepared(tmp_path / "out") if "score" in row]
     assert scores == [{"deep": [None]} if "deep" in number else None] * 20
+
+
+def test_number_that_json_does_not_have_is_said_of_an_array(tmp_path: Path) -> None:
+    done = as_read(tmp_path, ARRAY.replace('"messages"', '"score": NaN, "messages"').encode())
+    assert "note: NaN or Infinity, which JSON does not have, is null now" in done.err
+    assert texts(tmp_path / "out") == TEXTS
 
 
 def test_nan_as_content_is_no_text(tmp_path: Path) -> None:

@@ -34,10 +34,10 @@ def open_file(path: Path, name: str = "") -> Source:
     name = name or path.name
     if path.suffix.lower() == ".parquet":
         return _open_parquet(path, name)
-    rows = read_array(path)
-    if rows is not None:
-        return Source(numbered(name, chunks(rows)), len(rows))
     notes: Counter[str] = Counter()
+    rows = read_array(path, notes)
+    if rows is not None:
+        return Source(numbered(name, chunks(rows)), len(rows), notes=notes)
     return Source(readable(name, chunks(read_lines(path, name, notes))), notes=notes)
 
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from setup.common.errors import FixableError
 from setup.common.files import visible_files
+from setup.common.json_rows import raw_lines
 from setup.data.convert import iterate_dataset
 from setup.data.plan import DEFAULT_CONFIG, FILE_SUFFIXES
 
 from .any_source import open_file
 from .hub import SPLIT_NAME, choose_split, load_splits, no_slice, take
-from .lines import count_lines
 from .records import Record, Source, numbered, readable
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _ranges(folder: Folder, split: str) -> list[tuple[str, int, int | None]]:
 
 def _length(file: Path) -> int:
     total = open_file(file).total
-    return count_lines(file) if total is None else total
+    return sum(1 for line in raw_lines(file) if line) if total is None else total
 
 
 def _between(

@@ -1,0 +1,204 @@
+"""Rows of a text file: one JSON object a line, or a JSON array, in any Unicode encoding.
+
+Nothing is guessed: an encoding is known by its byte order mark, or by the zero bytes that only
+UTF-16 and UTF-32 put beside the ASCII in which all JSON begins.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import orjson
+
+from setup.common.errors import FixableError
+
+ARRAY, LINES, OBJECTS = "one JSON array", "JSON lines", "JSON objects over several lines"
+
+_HEAD = 1 << 16
+_UTF8 = "utf-8"
+_MARKS = (
+    (codecs.BOM_UTF8, _UTF8),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is the beginning of this one
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_ZEROS = {  # which of the first four bytes are zero
+    b"\1\1\1\0": "utf-32be",
+    b"\0\1\1\1": "utf-32le",
+    b"\1\0\1\0": "utf-16be",
+    b"\0\1\0\1": "utf-16le",
+}
+_LONE_CR = re.compile(rb"\r[^\r\n]")
+_SPACE = re.compile(r"\s*")
+_READABLE = "one JSON object a line, a JSON array of objects, or a table named .csv or .tsv"
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """The encoding of a text file, and if it has a byte order mark, and lines that end in CR."""
+
+    encoding: str
+    is_marked: bool
+    has_lone_cr: bool
+
+
+def text_form(path: Path) -> TextForm:
+    """The form of a file, as its beginning shows it; an unknown encoding counts as UTF-8."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    has_lone_cr = bool(_LONE_CR.search(head))
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return TextForm(encoding, True, has_lone_cr)
+    zeros = bytes(byte == 0 for byte in head[:4])
+    return TextForm(_ZEROS.get(zeros, _UTF8), False, has_lone_cr)
+
+
+def raw_lines(path: Path) -> Iterator[bytes]:
+    """The lines as UTF-8 without white space around them, whatever ends them in the file.
+
+    Raises:
+        FixableError: The file breaks off within a character of UTF-16 or UTF-32.
+    """
+    form = text_form(path)
+    if form.encoding == _UTF8 and not form.has_lone_cr:
+        with path.open("rb") as file:
+            yield from (line.removeprefix(codecs.BOM_UTF8).strip() for line in file)
+        return
+    # Latin-1 gives each byte back as it was; text files know the line ends of old Macs.
+    codec, back = ("latin-1", "latin-1") if form.encoding == _UTF8 else (form.encoding, _UTF8)
+    with path.open(encoding=codec) as text:
+        try:
+            for line in text:
+                yield line.encode(back).removeprefix(codecs.BOM_UTF8).strip()
+        except UnicodeError as error:
+            what = f"{path} is not whole as {codec.upper()} ({error})"
+            raise FixableError(what, "save it again as UTF-8") from None
+
+
+def read_whole(path: Path, parse: Callable[[bytes], Any]) -> tuple[list[Any], str] | None:
+    """The rows of a file that is ``ARRAY`` or ``OBJECTS``, and which; None where it is lines.
+
+    Such a file is read whole.
+
+    Raises:
+        FixableError: It begins as an array, and is none.
+    """
+    first = next(filter(None, raw_lines(path)), b"")
+    try:
+        row = orjson.loads(first) if first else None
+    except orjson.JSONDecodeError:
+        if first.startswith(b"["):
+            return _read_array(path, parse), ARRAY
+        rows = _read_objects(path) if first.endswith((b"{", b"[", b",")) else None
+        return None if rows is None else (rows, OBJECTS)
+    if isinstance(row, list) and (path.suffix.lower() == ".json" or _is_only_line(path)):
+        return _read_array(path, parse), ARRAY
+    return None
+
+
+def read_objects(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], str]:
+    """Every object of a JSON file behind the place where it stands, and the kind of the file.
+
+    Numbers keep all their digits, which orjson would round.
+
+    Raises:
+        FixableError: Naming the first place that is no JSON object.
+    """
+    whole, rows = read_whole(path, _parse_exactly), []
+    if whole:
+        place = "entry {} of the array in {}" if whole[1] == ARRAY else "object {} in {}"
+        rows = [(place.format(number, path), row) for number, row in enumerate(whole[0], 1)]
+    else:
+        for number, line in enumerate(raw_lines(path), 1):
+            where = f"{path}:{number}"
+            try:
+                rows += [(where, _parse_exactly(line))] if line else []
+            except ValueError as error:
+                problem = json_problem(line, error)
+                fix = "save the file as UTF-8" if problem == "not UTF-8" else _READABLE
+                raise FixableError(f"{where} is {problem}", fix) from None
+    for where, row in rows:
+        if not isinstance(row, dict):
+            raise FixableError(f"{where} is not a JSON object", _READABLE)
+    return rows, whole[1] if whole else LINES
+
+
+def read_utf8(path: Path) -> str:
+    """The text of a file that may be nothing but UTF-8, with or without a byte order mark.
+
+    Raises:
+        FixableError: It is in another encoding.
+    """
+    encoding = text_form(path).encoding.upper()
+    if encoding != _UTF8.upper():
+        old, new = shlex.quote(str(path)), shlex.quote(f"utf8-{path.name}")
+        raise FixableError(f"{path} is {encoding}", f"iconv -f {encoding} -t UTF-8 {old} > {new}")
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        what = f"byte {error.start} of {path} is not UTF-8"
+        raise FixableError(what, "save the file as UTF-8") from None
+
+
+def json_problem(text: bytes, error: ValueError) -> str:
+    """The reason for which ``text`` cannot be parsed, as the end of a sentence."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    return f"not valid JSON: {error}"
+
+
+def _parse_exactly(text: bytes) -> Any:
+    try:
+        return json.loads(text.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _is_only_line(path: Path) -> bool:
+    lines = filter(None, raw_lines(path))
+    next(lines, None)
+    return next(lines, None) is None
+
+
+def _read_array(path: Path, parse: Callable[[bytes], Any]) -> list[Any]:
+    text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if text_form(path).encoding != _UTF8:
+        text = b"\n".join(raw_lines(path))
+    try:
+        rows: list[Any] = parse(text)
+    except ValueError as error:
+        where, fix = str(path), "correct it, or write one row a line (.jsonl)"
+        if isinstance(error, json.JSONDecodeError):
+            where = f"{path}:{error.lineno}"
+            if "trailing comma" in str(error):
+                fix = f"delete the last comma before line {error.lineno}, column {error.colno}"
+        raise FixableError(f"{where} is {json_problem(text, error)}", fix) from None
+    return rows
+
+
+def _read_objects(path: Path) -> list[Any] | None:
+    """Objects one after another, as ``jq .`` writes them; None where the file is none of these."""
+    decoder, rows, place = json.JSONDecoder(parse_constant=_refuse), [], 0
+    try:
+        text = b"\n".join(raw_lines(path)).decode()
+        while (place := _SPACE.match(text, place).end()) < len(text):  # type: ignore[union-attr]
+            row, place = decoder.raw_decode(text, place)
+            rows.append(row)
+    except (ValueError, RecursionError):
+        return None
+    return rows
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
