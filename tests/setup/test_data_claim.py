@@ -126,7 +126,7 @@ SLOW = """
 import sys
 from pathlib import Path
 from setup.data import prepare
-from setup import cli
+from setup.cli import main as cli
 split = prepare._split
 def waits(*given):
     print("writing", flush=True)
@@ -215,7 +215,7 @@ AS_ANOTHER = """
 import os, sys
 import datasets.load, encodings.utf_8_sig, filelock, numpy, pyarrow.parquet, rich.progress
 import setup.data.folder
-from setup import cli
+from setup.cli import main as cli
 os.environ["HOME"] = "/nonexistent"
 os.seteuid(65534)
 sys.argv[0] = "setup"
