@@ -62,7 +62,7 @@ ABSENT = """
 import sys
 from pathlib import Path
 from setup.data import DataPlan, prepare_data
-from setup.errors import FixableError
+from setup.common.errors import FixableError
 try:
     prepare_data(DataPlan(source=sys.argv[1], out=Path(sys.argv[2])))
 except FixableError as error:
