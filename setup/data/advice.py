@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +25,16 @@ _PAIRS = (
 )
 _TURNS = ("conversations", "conversation", "dialogue", "dialog", "chat", "turns")
 
+# How files begin that are no text, under a name that says they are.
+_MAGIC = {
+    b"\x1f\x8b": "a gzip archive",
+    b"PK\x03\x04": "a zip archive or an Excel file",
+    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
+    b"PAR1": "a Parquet file",
+    b"SQLite format 3": "an SQLite database",
+}
+_MAGIC_FIX = "unpack or rename it (.parquet), or write one JSON object a line"
+
 _ROLES = {
     "developer": 'write "system" for "developer", which is its name at other models',
     "human": 'write "user" for "human"',
@@ -32,6 +43,21 @@ _ROLES = {
     "bot": 'write "assistant" for "bot"',
     "tool": "tools cannot be trained yet: give rows without tool calls",
     "function": "functions cannot be trained yet: give rows without function calls",
+}
+
+_NUMBER = 'write numbers as text, in quotes: "content": "5" for "content": 5'
+# What helps, by a part of the linter's reason.
+_REASONS = {
+    "calls a tool": _ROLES["tool"],
+    "a list as content": (
+        'write the text itself as content: "content": "…" for "content": [{"type": "text", '
+        '"text": "…"}]; images and sounds cannot be trained on'
+    ),
+    "an int as content": _NUMBER,
+    "a float as content": _NUMBER,
+    "only answers are learnt": "take the weight away from turns that are no answers",
+    "has the weight": "give answers the weight 0 or 1, or none",
+    "has weight 0": "leave the row out, or give an answer that is to be learnt the weight 1",
 }
 
 _PYTHON_LITERALS = (
@@ -59,6 +85,8 @@ def advise(record: Record, reason: str, source: str) -> Advice:
         if record.row.get("messages") is None:
             return _about_columns(record.row)
         return Advice("", _about_turns(record.row, reason, source))
+    if isinstance(record.row, list) and record.row and isinstance(record.row[0], dict):
+        return Advice(": these are turns without an object around", 'write {"messages": […]}')
     return Advice("", _ALTERNATE)
 
 
@@ -72,6 +100,9 @@ def run_python(code: str, source: str) -> str:
 
 
 def _about_line(line: bytes, reason: str, source: str) -> Advice:
+    packed = next((name for mark, name in _MAGIC.items() if line.startswith(mark)), "")
+    if packed:
+        return Advice(f": this is {packed}, whatever its name says", _MAGIC_FIX)
     if reason == "not UTF-8":
         new = shlex.quote(str(Path(source).with_name(f"{Path(source).stem}-utf8.jsonl")))
         command = f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(source)} > {new}"
@@ -114,18 +145,13 @@ def _about_turns(row: dict[str, Any], reason: str, source: str) -> str:
     if isinstance(row.get("prompt"), list):
         told = "prompt is a list as TRL has it, which is not read yet; messages holds it: "
         return told + run_python(_WITHOUT_PROMPT, source)
-    if "calls a tool" in reason:
-        return _ROLES["tool"]
-    if "a list as content" in reason:
-        return (
-            'write the text itself as content: "content": "…" for "content": [{"type": "text", '
-            '"text": "…"}]; images and sounds cannot be trained on'
-        )
-    if "has the weight" in reason:
-        return "give answers the weight 0 or 1, or none"
-    if "has weight 0" in reason:
-        return "leave the row out, or give an answer that is to be learnt the weight 1"
+    for part, fix in _REASONS.items():
+        if part in reason:
+            return fix
     turns = row["messages"] if isinstance(row["messages"], list) else []
     roles = [str(turn.get("role")) for turn in turns if isinstance(turn, dict)]
     unknown = next((role for role in roles if f"unknown role {role!r}" in reason), "")
+    plain = unknown.strip().lower()
+    if plain != unknown and plain in {"system", "user", "assistant"}:
+        return f'write "{plain}" for {json.dumps(unknown, ensure_ascii=False)}'
     return _ROLES.get(unknown, _ALTERNATE)

@@ -7,6 +7,7 @@ a `weight`, 0 or 1: an answer of weight 0 is context and is not learnt.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,10 @@ from .seen import SeenKeys
 ROLES = ("system", "user", "assistant")
 TRAIN_COLUMNS = ("prompt", "prompt_id", "messages")
 TEST_COLUMNS = (*TRAIN_COLUMNS, "question", "chat_history", "ground_truth", "facts")
+# What else of a turn, and beside the turns, changes what other trainers learn from a row.
+_READ_OF_TURN = {"role", "content", "weight"}
+_BESIDE_TURNS = ("weight", "tools", "functions", "system", "system_prompt")
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 _DUPLICATE = "the conversation occurs before"
 _SHOWN = 20
 
@@ -76,11 +81,15 @@ class LintReport:
 
 
 class Linter:
-    """Lints batches of records; remembers the conversations of all of them."""
+    """Lints batches of records; remembers the conversations of all of them.
+
+    `unread` counts the rows by what they hold and nobody reads.
+    """
 
     def __init__(self, required: Sequence[str] = ("messages",)) -> None:
         self.required = required
         self.report = LintReport()
+        self.unread: Counter[str] = Counter()
         self._seen = SeenKeys()
 
     def check(self, batch: Sequence[Record]) -> tuple[list[Record], list[Rejected]]:
@@ -96,6 +105,8 @@ class Linter:
                 self.report.duplicates += 1
         self.report.rows += len(batch)
         clean = [record for record, reason in zip(batch, reasons, strict=True) if not reason]
+        for record in clean:
+            self.unread.update(_unread(record.row))
         return clean, self._reject(batch, reasons)
 
     def _reject(self, batch: Sequence[Record], reasons: list[str]) -> list[Rejected]:
@@ -111,6 +122,18 @@ class Linter:
         shown = self.report.problems
         shown += [problem for _, problem in rejected][: _SHOWN - len(shown)]
         return rejected
+
+
+def _unread(row: dict[str, Any]) -> set[str]:
+    """What a clean row holds that would be learnt from, or would forbid it, if it were read."""
+    beside = {f"{name} beside messages" for name in _BESIDE_TURNS if row.get(name) not in _NOTHING}
+    return beside.union(
+        f"{name} in a turn"
+        for turn in row["messages"]
+        if turn.keys() - _READ_OF_TURN
+        for name, value in turn.items()
+        if name not in _READ_OF_TURN and value not in _NOTHING
+    )
 
 
 def find_problem(row: Any, required: Sequence[str] = ("messages",)) -> str:
@@ -150,12 +173,17 @@ def _turn_problem(turn: Any, number: int) -> str:
     role, content = turn.get("role"), turn.get("content")
     if role not in ROLES:
         return f"turn {number} has the unknown role {role!r}"
-    if turn.get("weight") is not None and not _is_weight(turn["weight"]):
-        return f"turn {number} has the weight {turn['weight']!r}, not 0 or 1"
+    weight = turn.get("weight")
+    if weight is not None and not _is_weight(weight):
+        return f"turn {number} has the weight {weight!r}, not 0 or 1"
+    if weight and role != "assistant":
+        return f"turn {number} is the {role}'s and has weight 1, but only answers are learnt"
     if not isinstance(content, str):
-        if content is None and (turn.get("tool_calls") or turn.get("function_call")):
-            return f"turn {number} calls a tool instead of saying something"
-        return f"turn {number} has {_kind(content)} as content, not a string"
+        calls = content is None and (turn.get("tool_calls") or turn.get("function_call"))
+        what = "calls a tool instead of saying something"
+        return (
+            f"turn {number} {what if calls else f'has {_kind(content)} as content, not a string'}"
+        )
     return "" if content.strip() else f"turn {number} is empty"
 
 

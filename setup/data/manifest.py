@@ -16,6 +16,7 @@ from setup.common.files import replace_together, sha256_file, sha256_folder
 from .plan import DataPlan, OutPaths, Prepared
 
 _FORMAT = 2
+_COUNTS = {"rows", "kept", "rejected", "train_rows", "test_rows"}
 
 Note = dict[str, Any]
 
@@ -45,16 +46,29 @@ def describes(note: Note, plan: DataPlan) -> bool:
 def read_manifest(plan: DataPlan) -> Prepared | None:
     """The result of an earlier run of the same plan, or None when there is work to do.
 
-    Work is to be done when the plan or the local source differ, or when one of the files is missing
-    or was changed.
+    Work is to be done when the plan or the local source differ, when one of the files is missing or
+    was changed, or when the note itself is not whole.
     """
     note, paths = read_note(plan.paths), plan.paths
-    if note is None or not is_of(note, plan):
+    if note is None or not is_of(note, plan) or not _tells_result(note):
+        return None
+    if note["counts"]["rejected"] and not paths.rejects.is_file():
         return None
     for path in (paths.train, paths.test):
         if not path.is_file() or digests(note).get(path.name) != sha256_file(path):
             return None
     return result(plan, note["counts"], tuple(note.get("notes", ())), already_there=True)
+
+
+def _tells_result(note: Note) -> bool:
+    """Whether the note still has the counts and lines of its run: people edit such files."""
+    counts, notes = note.get("counts"), note.get("notes", [])
+    return (
+        isinstance(counts, dict)
+        and counts.keys() == _COUNTS
+        and all(isinstance(count, int) for count in counts.values())
+        and isinstance(notes, list)
+    )
 
 
 def write_manifest(

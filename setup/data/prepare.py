@@ -35,6 +35,7 @@ from .split import Splitter
 
 _CUT = "test rows end with answers of weight 0, and ask for the last one before"
 _LONGEST_OPENING = 40
+_UNREAD_NAMED = 8
 
 
 def prepare_data(plan: DataPlan) -> Prepared:
@@ -152,6 +153,8 @@ def _write_once(
                 if common:
                     raise _CommonOpeningError(common)
                 _check_sides(plan, linter.report, sides, splitter)
+                for what, rows in linter.unread.most_common(_UNREAD_NAMED):
+                    notes[f"row{'s have' if rows > 1 else ' has'} {what}, which is not read"] = rows
                 _claim(paths, [train, test, rejects], notes)
         except FixableError as error:
             failure = error

@@ -126,7 +126,7 @@ SLOW = """
 import sys
 from pathlib import Path
 from setup.data import prepare
-from setup import cli
+from setup.cli import main as cli
 split = prepare._split
 def waits(*given):
     print("writing", flush=True)
@@ -184,7 +184,7 @@ def test_killed_run_blocks_nobody_and_leaves_nothing(tmp_path: Path) -> None:
 def limited(largest: int, *arguments: str) -> Ended:
     """The command, every write beyond ``largest`` bytes of a file failing as on a full disk."""
     code = (
-        "import resource, sys; from setup import cli;"
+        "import resource, sys; from setup.cli import main as cli;"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest}, {largest}));"
         "sys.argv[0] = 'setup'; cli.main()"
     )
@@ -214,8 +214,8 @@ def test_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, largest: int) -
 AS_ANOTHER = """
 import os, sys
 import datasets.load, encodings.utf_8_sig, filelock, numpy, pyarrow.parquet, rich.progress
-import setup.data.folder
-from setup import cli
+import setup.data.sources.folder
+from setup.cli import main as cli
 os.environ["HOME"] = "/nonexistent"
 os.seteuid(65534)
 sys.argv[0] = "setup"

@@ -293,6 +293,23 @@ def test_files_of_a_folder_that_are_not_read_are_named(tmp_path: Path) -> None:
     assert "not read, for no split has them: more.parquet" in done.err
 
 
+@pytest.mark.parametrize("name", ["notes.csv", "old.tsv", "more/a.JSONL"])
+def test_files_of_other_kinds_in_a_folder_are_named(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "in/a.jsonl", *LAMPS)
+    other = tmp_path / "in" / name
+    other.parent.mkdir(exist_ok=True)
+    other.write_text("question,answer\n")
+    assert (
+        f"not read, for no split has them: {name}" in prepare(tmp_path / "in", tmp_path / "o").err
+    )
+
+
+def test_readme_that_is_no_yaml_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path / "in/a.jsonl", *LAMPS)
+    (tmp_path / "in/README.md").write_text("---\nconfigs: [\n---\n")
+    assert "README.md is no YAML" in prepare(tmp_path / "in", tmp_path / "out").error
+
+
 def test_split_of_a_file_is_not_used_and_that_is_said(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", *LAMPS)
     done = prepare(source, tmp_path / "out", split="train[:10%]", config="nb")

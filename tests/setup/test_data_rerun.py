@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,43 @@ def broken_manifest(plan: DataPlan) -> DataPlan:
     return plan
 
 
+def manifest_without_counts(plan: DataPlan) -> DataPlan:
+    return edited_note(plan, counts={"rows": 50})
+
+
+def manifest_with_other_notes(plan: DataPlan) -> DataPlan:
+    return edited_note(plan, notes=None)
+
+
+def edited_note(plan: DataPlan, **changes: Any) -> DataPlan:
+    path = plan.out / "data.manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
+    return plan
+
+
+def deleted_rejects(plan: DataPlan) -> DataPlan:
+    (plan.out / "data.rejects.jsonl").unlink()
+    return plan
+
+
 def another_ratio(plan: DataPlan) -> DataPlan:
     return replace(plan, test_ratio=0.5)
 
 
-@pytest.mark.parametrize("change", [touched_output, changed_source, broken_manifest, another_ratio])
+@pytest.mark.parametrize(
+    "change",
+    [
+        touched_output,
+        changed_source,
+        broken_manifest,
+        manifest_without_counts,
+        manifest_with_other_notes,
+        deleted_rejects,
+        another_ratio,
+    ],
+)
 def test_changed_run_is_done_again(tmp_path: Path, change: Any) -> None:
-    plan = file_plan(tmp_path, *rows(50))
+    plan = file_plan(tmp_path, *rows(50), b"{")
     prepare_data(plan)
     again = prepare_data(change(plan))
     assert not again.already_there

@@ -180,6 +180,17 @@ TURNS = {
     "weight 2": ([lamps(1)[0][0], {**lamps(1)[0][1], "weight": 2}], "the weight 0 or 1"),
     "weight True": ([lamps(1)[0][0], {**lamps(1)[0][1], "weight": True}], "the weight 0 or 1"),
     "weight '0'": ([lamps(1)[0][0], {**lamps(1)[0][1], "weight": "0"}], "the weight 0 or 1"),
+    "only answers are learnt": (
+        [{**lamps(1)[0][0], "weight": 1}, lamps(1)[0][1]],
+        "take the weight away",
+    ),
+    "an int as content": ([{**lamps(1)[0][0], "content": 5}, lamps(1)[0][1]], "numbers as text"),
+    "a float as content": ([{**lamps(1)[0][0], "content": 0.5}, lamps(1)[0][1]], "numbers as text"),
+    "role 'User'": (
+        [{**lamps(1)[0][0], "role": "User"}, lamps(1)[0][1]],
+        'write "user" for "User"',
+    ),
+    "role 'user '": ([{**lamps(1)[0][0], "role": "user "}, lamps(1)[0][1]], 'write "user"'),
     "nothing to learn": ([lamps(1)[0][0], {**lamps(1)[0][1], "weight": 0}], "the weight 1"),
 }
 
@@ -229,6 +240,54 @@ def test_command_of_a_fix_works_as_it_is_printed(tmp_path: Path, make: Any) -> N
     made = follow(prepare(source, tmp_path / "out").error)
     assert prepare(made, tmp_path / "out").code == 0
     assert len(prepared(tmp_path / "out")) == 24
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (gzip.compress(b'{"messages": []}'), "a gzip archive"),
+        (b"PK\x03\x04\xff\xfe", "a zip archive"),
+        (b"PAR1\x15\xff", "a Parquet file"),
+    ],
+)
+def test_packed_file_under_the_name_of_text_is_not_recoded(
+    tmp_path: Path, data: bytes, says: str
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(data)
+    error = prepare(tmp_path / "in.jsonl", tmp_path / "out").error
+    assert f"this is {says}" in error
+    assert "iconv" not in error
+
+
+@pytest.mark.parametrize(
+    ("in_turn", "beside", "says"),
+    [
+        ({"train": False}, {}, "24 rows have train in a turn"),
+        ({"reasoning_content": "Let me think."}, {}, "24 rows have reasoning_content in a turn"),
+        ({"tool_calls": [{"id": "1"}]}, {}, "24 rows have tool_calls in a turn"),
+        ({}, {"weight": 0}, "24 rows have weight beside messages"),
+        ({}, {"system": "Be brief."}, "24 rows have system beside messages"),
+    ],
+)
+def test_what_others_learn_from_and_is_not_read_is_said(
+    tmp_path: Path, in_turn: dict[str, Any], beside: dict[str, Any], says: str
+) -> None:
+    given = [{"messages": [row[0], row[1] | in_turn], **beside} for row in lamps()]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in given))
+    done = prepare(source, tmp_path / "out")
+    assert f"note: {says}, which is not read" in done.err
+    assert "rejected=0" in done.out
+
+
+def test_what_is_null_or_of_no_effect_needs_no_word(tmp_path: Path) -> None:
+    given = [
+        {"id": 1, "tools": [], "messages": [row[0], row[1] | {"tool_calls": None}]}
+        for row in lamps()
+    ]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in given))
+    assert "note:" not in prepare(source, tmp_path / "out").err
 
 
 def test_weights_survive_and_decide_what_a_test_row_asks(tmp_path: Path) -> None:

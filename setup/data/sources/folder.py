@@ -26,6 +26,19 @@ from .records import Record, Source, numbered, readable
 if TYPE_CHECKING:
     from datasets import Dataset
 
+_LOOKS_LIKE_DATA = {
+    *FILE_SUFFIXES,
+    ".ndjson",
+    ".csv",
+    ".tsv",
+    ".arrow",
+    ".gz",
+    ".bz2",
+    ".xz",
+    ".zst",
+}
+_NAMED = 5
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -79,10 +92,17 @@ def _saved(path: Path) -> Folder | None:
 
 
 def _laid_out(path: Path, config: str | None, notes: Counter[str]) -> Folder:
+    import yaml  # noqa: PLC0415
     from datasets.load import LocalDatasetModuleFactory  # noqa: PLC0415
 
     try:
         module = LocalDatasetModuleFactory(str(path)).get_module()
+    except yaml.YAMLError as error:
+        why = " ".join(str(error).split())
+        raise FixableError(
+            f"the block between the --- lines of {path / 'README.md'} is no YAML ({why})",
+            fix="correct the block, or delete it",
+        ) from None
     except (OSError, ValueError, TypeError) as error:
         raise FixableError(
             f"no data set in folder {path} ({error})",
@@ -96,9 +116,9 @@ def _laid_out(path: Path, config: str | None, notes: Counter[str]) -> Folder:
         notes[f"config of {path}: {name}, not {others}"] = 0
     files = _files(path, configs[name])
     suffixes = {file.suffix.lower() for split in files.values() for file in split}
+    _note_unread(path, [file for split in files.values() for file in split], configs, notes)
     if not suffixes <= set(FILE_SUFFIXES) or getattr(configs[name], "field", None):
         return Folder(path, loaded=load_splits(str(path), name))
-    _note_unread(path, [file for split in files.values() for file in split], configs, notes)
     return Folder(path, files)
 
 
@@ -127,10 +147,11 @@ def _note_unread(
     unread = [
         str(file.relative_to(path))
         for file in visible_files(path)
-        if file.suffix.lower() in FILE_SUFFIXES and file.resolve() not in known
+        if file.suffix.lower() in _LOOKS_LIKE_DATA and file.resolve() not in known
     ]
     if unread:
-        notes[f"not read, for no split has them: {', '.join(sorted(unread)[:5])}"] = 0
+        more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+        notes[f"not read, for no split has them: {', '.join(sorted(unread)[:_NAMED])}{more}"] = 0
 
 
 def _choose_config(
