@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evaluation.cli import main
+from evaluation.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -42,7 +42,7 @@ class Machine:
 
     def run(self, *arguments: str) -> Done:
         """The command in this process, where promptflow is loaded once."""
-        cli = importlib.import_module("evaluation.cli")
+        cli = importlib.import_module("evaluation.cli.main")
         out, err, code = console.out.capture(), console.err.capture(), 0
         argv = ["evaluation", *arguments]
         with mock.patch.dict(os.environ, self.env), mock.patch.object(sys, "argv", argv), out, err:

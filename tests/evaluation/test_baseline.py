@@ -12,13 +12,13 @@ import pytest
 import yaml
 from typer.main import get_command
 
-import evaluation.cli
+import evaluation.cli.main
 import setup.cli.main
 from tests.evaluation.conftest import Machine
 from tests.home import ROOT
 
 BASELINE = ROOT / "evaluation" / "baseline"
-CLIS = {"setup": setup.cli.main, "evaluation": evaluation.cli}
+CLIS = {"setup": setup.cli.main, "evaluation": evaluation.cli.main}
 WORKFLOW = ROOT / ".github" / "workflows" / "evaluation.yml"
 
 

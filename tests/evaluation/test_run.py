@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 
 from evaluation.ask.rows_in import read_data
-from evaluation.cli import app
+from evaluation.cli.main import app
 from setup.common.errors import FixableError
 from tests.evaluation.chat import ChatServer, question_row
 from tests.evaluation.conftest import KEY, Machine, connect, failed, metrics_of

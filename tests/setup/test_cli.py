@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from evaluation import cli as evaluation_cli
 from evaluation.batch.watch import Interrupted
+from evaluation.cli import demo as demo_command
+from evaluation.cli.main import main as evaluation_main
 from setup.azure import path as azure_steps
 from setup.cli import main as cli
 from setup.cli.main import app
@@ -168,10 +169,10 @@ def test_interrupted_demo_ends_in_one_way(
     def stop(*_: object) -> None:
         raise Interrupted
 
-    monkeypatch.setattr(evaluation_cli, "run_demo", stop)
-    monkeypatch.setattr(evaluation_cli, "require_healthy", lambda _: None)
+    monkeypatch.setattr(demo_command, "run_demo", stop)
+    monkeypatch.setattr(demo_command, "require_healthy", lambda _: None)
     monkeypatch.setattr(steps, "STEPS", [])
-    assert _end_of_main(monkeypatch, "demo", main=evaluation_cli.main) == 130
+    assert _end_of_main(monkeypatch, "demo", main=evaluation_main) == 130
     assert capsys.readouterr().err.splitlines() == [
         "an endpoint that was started goes on: python -m setup stop",
         "interrupted; go on with: python -m evaluation run --resume",
