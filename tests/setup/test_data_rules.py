@@ -69,6 +69,20 @@ EQUAL = [
 ]
 
 
+@pytest.mark.parametrize("mark", ["\u200b", "\u00ad", "\u2060", "\ufeff"])
+def test_invisible_mark_makes_no_other_text(tmp_path: Path, mark: str) -> None:
+    marked = [[turn | {"content": f"{turn['content']}{mark}"} for turn in row] for row in lamps()]
+    inside = [
+        [turn | {"content": turn["content"].replace("amp", f"a{mark}mp")} for turn in row]
+        for row in lamps()
+    ]
+    source = write(tmp_path / "in.jsonl", *lamps(), *marked, *inside)
+    assert "kept=24 rejected=48" in prepare(source, tmp_path / "out").out
+    nothing = ask(f"{mark} {mark}")
+    done = prepare(write(tmp_path / "in.jsonl", *lamps(), nothing), tmp_path / "other")
+    assert "turn 1 is empty" in done.err
+
+
 @pytest.mark.parametrize("texts", EQUAL)
 def test_texts_that_differ_in_punctuation_alone_are_duplicates(
     tmp_path: Path, texts: list[str]
