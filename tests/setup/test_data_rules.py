@@ -294,6 +294,18 @@ def test_what_others_learn_from_and_is_not_read_is_said(
     assert "rejected=0" in done.out
 
 
+def test_columns_written_anew_are_named(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    given = [{"messages": row, "ground_truth": "By heart.", "question": ""} for row in lamps()]
+    source.write_text("".join(json.dumps(row) + "\n" for row in given))
+    done = prepare(source, tmp_path / "out")
+    count = len(rows(tmp_path / "out/test_data.jsonl"))
+    said = "test rows with another question, ground_truth: written anew from messages"
+    assert f"note: {count} {said}" in done.err
+    again = prepare(tmp_path / "out/test_data.jsonl", tmp_path / "again", test_ratio=0.5)
+    assert "written anew" not in again.err
+
+
 def test_what_is_null_or_of_no_effect_needs_no_word(tmp_path: Path) -> None:
     given = [
         {"id": 1, "tools": [], "messages": [row[0], row[1] | {"tool_calls": None}]}
