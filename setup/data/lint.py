@@ -22,7 +22,7 @@ from setup.data.sources.records import Record, Source
 
 from .advice import advise
 from .convert import unpack_messages
-from .rows import conversation_key
+from .rows import conversation_key, is_empty
 from .seen import SeenKeys
 
 ROLES = ("system", "user", "assistant")
@@ -184,7 +184,7 @@ def _turn_problem(turn: Any, number: int) -> str:
         return (
             f"turn {number} {what if calls else f'has {_kind(content)} as content, not a string'}"
         )
-    return "" if content.strip() else f"turn {number} is empty"
+    return f"turn {number} is empty" if is_empty(content) else ""
 
 
 def _is_weight(value: Any) -> bool:

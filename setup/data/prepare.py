@@ -221,7 +221,11 @@ def _test_row(row: Row, notes: Counter[str]) -> Row:
     asked = learnt_part(messages)
     if len(asked) < len(messages):
         notes[_CUT] += 1
-    return {"facts": [], **row, **flat_columns(asked)}
+    columns = flat_columns(asked)
+    own = [name for name, value in columns.items() if row.get(name) not in (None, value)]
+    if own:
+        notes[f"test rows with another {', '.join(own)}: written anew from messages"] += 1
+    return {"facts": [], **row, **columns}
 
 
 def _check_sides(

@@ -26,19 +26,26 @@ _AFTER_DIGIT = re.compile("(?<=\\d)[!'\"]")  # a factorial, feet, inches
 _KEPT = str.maketrans("!'\"", "\ufdd0\ufdd1\ufdd2")  # code points that no text has
 _AS_BEFORE = str.maketrans("\ufdd0\ufdd1\ufdd2", "!'\"")
 _ENDS = ".!?…"
+# Marks where a line may or may not break, left by web pages and word processors: a person sees
+# nothing. Joiners are no such marks: scripts of India and Persia and emoji are written with them.
+_INVISIBLE = "\u200b\u00ad\u2060\ufeff"
+_NOTHING_VISIBLE = re.compile(rf"[\s\0{_INVISIBLE}]*")
 _PLAIN = bytes(byte for byte in range(128) if chr(byte).isalnum() or chr(byte).isspace())
 _LONG_WORD = 64
 _KNOWN_WORDS = 1 << 15  # five megabytes
 
 
 def normalise(text: str) -> str:
-    """Lower case and composed (NFC), without the punctuation of sentences, white space folded.
+    """Lower case and composed (NFC), without invisible marks and the punctuation of sentences,
+    white space folded.
 
     Punctuation goes only where it cannot be anything else: at the end or the start of a word, of
     the marks ``-_',;:`` also between two letters. What may carry meaning stays.
     """
     text = text.lower()
     if not text.isascii():
+        for mark in _INVISIBLE:
+            text = text.replace(mark, "")
         text = unicodedata.normalize("NFC", text)
     elif not text.encode("ascii").translate(None, _PLAIN):
         return " ".join(text.split())
@@ -48,6 +55,11 @@ def normalise(text: str) -> str:
     while words and not words[0].strip(_ENDS):
         words.pop(0)
     return " ".join(map(_WORDS.__getitem__, words))
+
+
+def is_empty(text: str) -> bool:
+    """Whether a person would see nothing of ``text``."""
+    return _NOTHING_VISIBLE.fullmatch(text) is not None
 
 
 class _Words(dict[str, str]):

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from setup.common.console import TASK, progress_bar
 from setup.common.errors import FixableError
+from setup.common.files import fixable_read
 from setup.common.paths import without_home
 from setup.recipe.local import Recipe
 from setup.weights.fetch import prepare_model
 
 if TYPE_CHECKING:
     from setup.local.registry import Version
+
+_MODEL = b"GGUF"  # how such a file begins
 
 
 def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
@@ -35,6 +38,7 @@ def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
     version = get_version(recipe.registry.model, which)
     _refuse_folder(form, out)
     base = prepare_model(recipe.model)
+    _refuse_overwriting(out, [base, Path(recipe.finetune.base or base)])
     refuse_other_base(recipe, version, base)
     adapter, target = read_adapter(version.adapter), out.expanduser().resolve()
     with progress_bar(f"Writing version {version.number}") as bar:
@@ -64,6 +68,20 @@ def _refuse_folder(form: str, out: Path) -> None:
     is_model = (target / "config.json").is_file() or not any(target.iterdir())
     if form != "transformers" or not is_model or Path.cwd().is_relative_to(target):
         raise FixableError(f"{target} is a folder, which would be replaced", "--out a new name")
+
+
+def _refuse_overwriting(out: Path, sources: list[Path]) -> None:
+    """The base is what every version is made of, and of files only a model is replaced."""
+    target = out.expanduser().resolve()
+    if not target.exists():
+        return
+    if any(source.exists() and target.samefile(source) for source in sources):
+        raise FixableError(f"{target} is the base model itself", "--out a new name")
+    if target.is_file():
+        with fixable_read(target), target.open("rb") as file:
+            if file.read(len(_MODEL)) not in {_MODEL, b""}:
+                what = f"{target} is no model, and would be replaced"
+                raise FixableError(what, "--out a new name")
 
 
 def _refuse_other_source(recipe: Recipe, version: Version) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from setup.weights.base import load_base
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import Machine, facts, history, result, write_rows
 from tests.home import failed
+from tests.tiny import transformers_folder
 
 
 @pytest.fixture(scope="module", params=["llama", "phi3"])
@@ -166,6 +168,34 @@ def test_version_is_registered_and_exported(trained: tuple[Machine, Path], tmp_p
     for left, right in zip(*(_weights(model) for model in merged), strict=True):
         assert torch.allclose(left, right, atol=2e-3)
     _check_adapter_gguf(tmp_path / "a.gguf", run)
+
+
+def test_export_replaces_neither_the_base_nor_what_is_no_model(
+    trained: tuple[Machine, Path], tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    machine, _ = trained
+    assert machine.setup("register").returncode == 0
+    (given,) = [value for value in machine.sets if value.startswith("model.source=")]
+    base = Path(shutil.copy(given.partition("=")[2], tmp_path / "base.gguf"))
+    folder = shutil.copytree(transformers_folder(tiny["llama"]), tmp_path / "whole")
+    rows = write_rows(tmp_path / "mine.jsonl", facts(3))
+    (tmp_path / "link.gguf").symlink_to(base)
+    before = {path: path.read_bytes() for path in (base, rows, folder / "config.json")}
+    sets = [f"model.source={base}", f"finetune.base={folder}"]
+    for form, out in (
+        ("gguf", base),
+        ("adapter", base),
+        ("gguf", tmp_path / "link.gguf"),
+        ("gguf", rows),
+        ("transformers", rows),
+        ("transformers", folder),
+    ):
+        done = machine.setup("export", *sets, options=("--form", form, "--out", str(out)))
+        assert "Fix: --out a new name" in failed(done), (form, out)
+    assert before == {path: path.read_bytes() for path in before}
+    again = ("--out", str(tmp_path / "tuned.gguf"))
+    for _ in range(2):
+        assert machine.setup("export", sets[0], options=again).returncode == 0
 
 
 def _weights(model: Any) -> list[Any]:

@@ -69,6 +69,20 @@ EQUAL = [
 ]
 
 
+@pytest.mark.parametrize("mark", ["\u200b", "\u00ad", "\u2060", "\ufeff"])
+def test_invisible_mark_makes_no_other_text(tmp_path: Path, mark: str) -> None:
+    marked = [[turn | {"content": f"{turn['content']}{mark}"} for turn in row] for row in lamps()]
+    inside = [
+        [turn | {"content": turn["content"].replace("amp", f"a{mark}mp")} for turn in row]
+        for row in lamps()
+    ]
+    source = write(tmp_path / "in.jsonl", *lamps(), *marked, *inside)
+    assert "kept=24 rejected=48" in prepare(source, tmp_path / "out").out
+    nothing = ask(f"{mark} {mark}")
+    done = prepare(write(tmp_path / "in.jsonl", *lamps(), nothing), tmp_path / "other")
+    assert "turn 1 is empty" in done.err
+
+
 @pytest.mark.parametrize("texts", EQUAL)
 def test_texts_that_differ_in_punctuation_alone_are_duplicates(
     tmp_path: Path, texts: list[str]
@@ -278,6 +292,18 @@ def test_what_others_learn_from_and_is_not_read_is_said(
     done = prepare(source, tmp_path / "out")
     assert f"note: {says}, which is not read" in done.err
     assert "rejected=0" in done.out
+
+
+def test_columns_written_anew_are_named(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    given = [{"messages": row, "ground_truth": "By heart.", "question": ""} for row in lamps()]
+    source.write_text("".join(json.dumps(row) + "\n" for row in given))
+    done = prepare(source, tmp_path / "out")
+    count = len(rows(tmp_path / "out/test_data.jsonl"))
+    said = "test rows with another question, ground_truth: written anew from messages"
+    assert f"note: {count} {said}" in done.err
+    again = prepare(tmp_path / "out/test_data.jsonl", tmp_path / "again", test_ratio=0.5)
+    assert "written anew" not in again.err
 
 
 def test_what_is_null_or_of_no_effect_needs_no_word(tmp_path: Path) -> None:
