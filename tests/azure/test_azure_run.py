@@ -83,7 +83,7 @@ def test_rows_are_asked_scored_and_not_asked_again(
     assert scores.body["variantRunId"] == done.chat
     assert [row["usage"] for row in scores.rows] == [{"prompt_tokens": 3, "seconds": 0.5}] * ROWS
     assert scores.body["inputsMapping"]["usage"] == "${data.usage}"
-    assert "endpoint/client.py" in chat.flow
+    assert "scoring_client/client.py" in chat.flow
     assert not [path for path in chat.flow if "__pycache__" in path or path.startswith(".")]
     assert list(chat.rows[0]) == [
         "id", "question", "chat_history", "ground_truth", "facts", "must_decline"

@@ -72,7 +72,7 @@ def test_flows_are_uploaded_clean_and_once(
     files = share_files(azure)
     folder = made[0]["flowDefinitionFilePath"].rpartition("/")[0]
     mine = {path.removeprefix(f"{folder}/") for path in files if path.startswith(f"{folder}/")}
-    assert {"flow.dag.yaml", "chat.py", "requirements.txt", "endpoint/client.py"} <= mine
+    assert {"flow.dag.yaml", "chat.py", "requirements.txt", "scoring_client/client.py"} <= mine
     assert not [path for path in files if "__pycache__" in path or "log" in path.split("/")[-1]]
     everything = b"".join(files.values())
     assert KEY.encode() not in everything

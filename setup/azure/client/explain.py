@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from setup.common.errors import FixableError
 
 if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
-from collections.abc import Iterable
-from functools import cache
-from pathlib import Path
-from typing import Literal, NamedTuple
 
 import yaml
 

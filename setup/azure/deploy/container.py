@@ -29,11 +29,14 @@ _AT_THE_TOP = ("Dockerfile", "requirements.txt")
 # What the local endpoint imports, and nothing of what trains, exports or deploys.
 _MODULES = (
     "setup/__init__.py",
+    "setup/common/__init__.py",
     "setup/common/errors.py",
     "setup/common/paths.py",
+    "setup/recipe/__init__.py",
     "setup/recipe/local.py",
     "setup/serve/container/*.py",
     "setup/serve/*.py",
+    "setup/serve/contract/*.py",
 )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.azure.client.explain import Cause, code_and_message, explain, likely_cause
 from setup.azure.client.session import AzureSession
@@ -14,8 +15,6 @@ from setup.common.errors import FixableError
 
 if TYPE_CHECKING:
     from azure.core.exceptions import HttpResponseError
-from pathlib import Path
-from typing import NamedTuple
 
 from setup.azure.client.explain import one_line
 from setup.common import console

@@ -22,9 +22,6 @@ from setup.recipe.azure import AzureRecipe
 
 if TYPE_CHECKING:
     from setup.azure.client.session import AzureSession
-from setup.azure.client.arm import REGISTRY_VERSION
-from setup.azure.client.session import AzureSession
-from setup.recipe.azure import RegistryAsset
 
 _TABLE = Path(__file__).with_name("lifecycle.yaml")
 _ENDS = re.compile(r"(finetune|inference)?_?retirement_?date", re.IGNORECASE)
@@ -104,6 +101,8 @@ def registry_says(session: AzureSession) -> list[str]:
     """
     from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
 
+    from setup.azure.client.registry_entry import read_entry  # noqa: PLC0415 - only where it is asked
+
     pass
 
     asset = session.recipe.model.asset
@@ -170,33 +169,3 @@ def _read_date(value: Any) -> date | None:
         return date.fromisoformat(str(value)[:10])
     except ValueError:
         return None
-
-
-_DISCOVERY = "https://eastus.api.azureml.ms/registrymanagement/v1.0/registries/{}/discovery"
-
-
-def read_entry(session: AzureSession, asset: RegistryAsset) -> dict[str, Any]:
-    """The ``properties`` of a model's version: ``isArchived``, ``tags``, system metadata.
-
-    Raises:
-        AzureError: Refused, ResourceNotFoundError where there is no such registry or version,
-            DecodeError where the answer is not of the shape that it has: no contract keeps it.
-    """
-    from azure.core.exceptions import DecodeError  # noqa: PLC0415 - slow
-
-    try:
-        place = session.arm.ask(_DISCOVERY.format(asset.registry)).json()
-        return dict(session.arm.ask(_url(place, asset)).json()["properties"])
-    except (KeyError, TypeError, ValueError) as error:
-        said = f"its answer has an unknown shape ({type(error).__name__}: {error})"
-        raise DecodeError(said) from None
-
-
-def _url(place: dict[str, Any], asset: RegistryAsset) -> str:
-    host = str(place["primaryRegionResourceProviderUri"]).rstrip("/")
-    path = (
-        f"/subscriptions/{place['subscriptionId']}/resourceGroups/{place['resourceGroup']}"
-        f"/providers/Microsoft.MachineLearningServices/registries/{asset.registry}"
-        f"/models/{asset.name}/versions/{asset.version}"
-    )
-    return f"{host}/mferp/managementfrontend{path}?api-version={REGISTRY_VERSION}"

@@ -11,7 +11,6 @@ from setup.local.registry.finished import FinishedRun
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Param
-from typing import TYPE_CHECKING
 
 from setup.common.paths import portable_name
 from setup.local.registry.finished import ADAPTER, TOKENIZER, Result

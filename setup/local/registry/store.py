@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
@@ -16,9 +19,6 @@ from setup.common.paths import registry_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-import shutil
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 from setup.common.files import sha256_file
 
