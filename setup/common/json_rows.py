@@ -38,6 +38,8 @@ _ZEROS = {  # which of the first four bytes are zero
 }
 _LONE_CR = re.compile(rb"\r[^\r\n]")
 _SPACE = re.compile(r"\s*")
+_NOT_UTF8, _SAVE_AS_UTF8 = "not UTF-8", "save the file as UTF-8"
+_LAST_COMMA = re.compile(r",\s*[\]}]")
 _READABLE = "one JSON object a line, a JSON array of objects, or a table named .csv or .tsv"
 
 
@@ -81,7 +83,7 @@ def raw_lines(path: Path) -> Iterator[bytes]:
                 yield line.encode(back).removeprefix(codecs.BOM_UTF8).strip()
         except UnicodeError as error:
             what = f"{path} is not whole as {codec.upper()} ({error})"
-            raise FixableError(what, "save it again as UTF-8") from None
+            raise FixableError(what, _SAVE_AS_UTF8) from None
 
 
 def read_whole(path: Path, parse: Callable[[bytes], Any]) -> tuple[list[Any], str] | None:
@@ -124,8 +126,7 @@ def read_objects(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], str]:
                 rows += [(where, _parse_exactly(line))] if line else []
             except ValueError as error:
                 problem = json_problem(line, error)
-                fix = "save the file as UTF-8" if problem == "not UTF-8" else _READABLE
-                raise FixableError(f"{where} is {problem}", fix) from None
+                raise FixableError(f"{where} is {problem}", _fix_of(problem, _READABLE)) from None
     for where, row in rows:
         if not isinstance(row, dict):
             raise FixableError(f"{where} is not a JSON object", _READABLE)
@@ -146,7 +147,7 @@ def read_utf8(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         what = f"byte {error.start} of {path} is not UTF-8"
-        raise FixableError(what, "save the file as UTF-8") from None
+        raise FixableError(what, _SAVE_AS_UTF8) from None
 
 
 def json_problem(text: bytes, error: ValueError) -> str:
@@ -154,8 +155,12 @@ def json_problem(text: bytes, error: ValueError) -> str:
     try:
         text.decode()
     except UnicodeDecodeError:
-        return "not UTF-8"
+        return _NOT_UTF8
     return f"not valid JSON: {error}"
+
+
+def _fix_of(problem: str, json_fix: str) -> str:
+    return _SAVE_AS_UTF8 if problem == _NOT_UTF8 else json_fix
 
 
 def _parse_exactly(text: bytes) -> Any:
@@ -178,12 +183,15 @@ def _read_array(path: Path, parse: Callable[[bytes], Any]) -> list[Any]:
     try:
         rows: list[Any] = parse(text)
     except ValueError as error:
-        where, fix = str(path), "correct it, or write one row a line (.jsonl)"
-        if isinstance(error, json.JSONDecodeError):
+        problem = json_problem(text, error)
+        where, fix = str(path), _fix_of(problem, "correct it, or write one row a line (.jsonl)")
+        if isinstance(error, json.JSONDecodeError) and problem != _NOT_UTF8:
             where = f"{path}:{error.lineno}"
-            if "trailing comma" in str(error):
-                fix = f"delete the last comma before line {error.lineno}, column {error.colno}"
-        raise FixableError(f"{where} is {json_problem(text, error)}", fix) from None
+            comma = error.doc.rfind(",", 0, error.pos + 1)
+            if comma >= 0 and _LAST_COMMA.match(error.doc, comma):
+                line, column = error.doc.count("\n", 0, comma), error.doc.rfind("\n", 0, comma)
+                fix = f"delete the last comma, in line {line + 1}, column {comma - column}"
+        raise FixableError(f"{where} is {problem}", fix) from None
     return rows
 
 

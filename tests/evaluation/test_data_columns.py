@@ -135,6 +135,12 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("tool.jsonl", json.dumps({"messages": messages("a", ("tool", "b"))}), "are user, tool"),
     ("first.jsonl", json.dumps({"messages": messages(("assistant", "b"))}), "are assistant"),
     ("table.jsonl", "question,ground_truth\na,b\n", ":1 is not valid JSON"),
+    ("comma.json", '[{"question": "a"},\n]', "Fix: delete the last comma, in line 1, column 19"),
+    (
+        "latin.json",
+        '[{"question": "café"}]'.encode("latin-1"),
+        "latin.json is not UTF-8. Fix: save",
+    ),
     ("latin.jsonl", '{"question": "café"}'.encode("latin-1"), ":1 is not UTF-8"),
     ("texts.json", '[{"question": "a"}, "b"]', "entry 2 of the array in "),
 ]

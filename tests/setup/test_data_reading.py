@@ -87,7 +87,10 @@ def test_nan_as_content_is_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (("[" + ",\n".join(LINES) + ",\n]").encode(), ["trailing comma", "delete the last comma"]),
+        (
+            ("[" + ",\n".join(LINES) + ",\n]").encode(),
+            ["trailing comma", "delete the last comma, in line 24, column "],
+        ),
         (TEXT.encode("utf-16")[:-1], ["not whole as UTF-16", "UTF-8"]),
     ],
 )
