@@ -18,14 +18,13 @@ def aligned(rows: Sequence[Cells], right: Container[int] = ()) -> list[str]:
 def stacked(rows: Sequence[tuple[Cells, Cells]], right: Container[int], width: int) -> list[str]:
     """Lines of rows of two lines, the second indented, both in the same columns.
 
-    Where that is wider than ``width``, the first cell of a row stands on a line of its own.
+    Where that is wider than ``width``, both first cells of a row stand on a line before the others.
     """
-    pairs = [(upper, [f"{_GAP}{lower[0]}", *lower[1:]]) for upper, lower in rows]
-    lines = aligned([row for pair in pairs for row in pair], right)
+    lines = aligned([row for up, low in rows for row in (up, [_GAP + low[0], *low[1:]])], right)
     if max(map(len, lines)) <= width:
         return lines
-    rest = aligned([row for upper, lower in pairs for row in (["", *upper[1:]], lower)], right)
-    names = (upper[0] for upper, _ in pairs)
+    rest = aligned([["", *cells[1:]] for row in rows for cells in row], right)
+    names = (f"{upper[0]}{_GAP}{lower[0]}" for upper, lower in rows)
     named = zip(names, rest[::2], rest[1::2], strict=True)
     return [line for name, *two in named for line in (name, *two)]
 
