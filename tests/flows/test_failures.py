@@ -38,7 +38,7 @@ SCORE = {
     "empty output": (reply({"output": ""}), "EmptyReplyError", "empty"),
     "blank output": (reply({"output": " \n"}), "EmptyReplyError", "empty"),
     "null output": (reply({"output": None}), "BadPayloadError", "'output'"),
-    "output of another type": (reply({"output": ["x"]}), "BadPayloadError", "'output'"),
+    "output of another type": (reply({"output": ["x"]}), "BadPayloadError", "text in 'output'"),
     "another contract": (reply(["x"]), "BadPayloadError", "of type list"),
     "not JSON": (raw(b"<html>hello"), "BadPayloadError", "not JSON"),
     "nothing": (raw(b""), "BadPayloadError", "not JSON"),

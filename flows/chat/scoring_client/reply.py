@@ -64,7 +64,7 @@ def score_reply(value: Any, _: dict[str, Any], settings: Settings) -> Reply:
     if value.get("error"):
         raise engine_error(value["error"], settings)
     if not isinstance(value.get("output"), str):
-        raise bad_shape(value, "an object with 'output'", settings)
+        raise bad_shape(value, "an object with text in 'output'", settings)
     return _reply(value["output"], value.get("finish_reason"), value, settings)
 
 
@@ -200,14 +200,16 @@ def bad_shape(value: Any, expected: str, settings: Settings) -> BadPayloadError:
     """The error for JSON of another contract; says the shape, not the content."""
     shape = f"an object with keys {sorted(map(str, value))[:8]}" if isinstance(value, dict) else ""
     contract = contract_of(value)
-    other = contract if contract != settings.contract else ""
+    # A connection that says auto has had every contract tried.
+    other = contract if contract != settings.contract and not settings.auto else ""
+    now = "auto" if settings.auto else settings.contract
     return BadPayloadError(
         f"the reply is {quoted(shape, settings.key) or 'of type ' + type(value).__name__}"
         f", not {expected}",
         place(settings.endpoint),
         settings.how_to_set("contract", "auto" if settings.contract == "score" else other)
         if other
-        else f"check the connection's 'contract', now {settings.contract}",
+        else f"check the connection's 'contract', now {now}",
     )
 
 
