@@ -111,6 +111,8 @@ class Columns:
 
     def _reference(self, value: Any) -> Any:
         """The one text that a ground truth is; what is none stays as it is, and is refused."""
+        if isinstance(value, dict):  # as SQuAD and TriviaQA write answers
+            value = next((value[name] for name in ("text", "value") if name in value), value)
         if isinstance(value, list) and all(_is_plain(each) for each in value):
             if len(value) > 1:
                 self._decided["only the first ground truth of several is the reference"] += 1

@@ -161,9 +161,9 @@ def _is_finished(plan: Plan, mode: Mode) -> bool:
 def _refuse_nothing_answered(plan: Plan, outcomes: Mapping[int, Outcome]) -> None:
     errors = [outcome.error for outcome in outcomes.values() if outcome.error]
     if len(errors) == len(outcomes):
-        last = f"{errors[-1].type}: {errors[-1].message}"
+        last, _, fix = f"{errors[-1].type}: {errors[-1].message}".partition(". Fix: ")
         raise FixableError(
             f"every line of run {plan.name}/{plan.connection.name} failed ({len(errors)} of "
             f"{len(errors)}), the last with {last}",
-            "python -m setup doctor, then the same command with --retry-errors",
+            f"{fix or 'python -m setup doctor'}; then the same command with --retry-errors",
         )

@@ -141,7 +141,7 @@ def _give_ids(rows: list[Row], path: Path) -> None:
 
 
 def _make_id(row: Row, made: Counter[str]) -> str:
-    """The same for the same row in another file, so that two runs can be paired."""
+    """An id that a row keeps in every file, so that two runs can be paired."""
     asked = json.dumps([row["question"], row["chat_history"]], sort_keys=True)
     digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
     made[digest] += 1

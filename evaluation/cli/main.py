@@ -85,7 +85,7 @@ def list_runs(as_json: AsJson = False) -> None:
     """List the runs, the newest first."""
     sides = folders.list_sides()
     fixed = [Column(name, no_wrap=True, overflow="fold") for name in ("run", "started", "n", "ok")]
-    table = Table(*fixed, "error", "score")
+    table = Table(*fixed, *(Column(name, overflow="fold") for name in ("error", "score")))
     for side in sides:
         counts = side["summary"] or {}
         numbers = [str(counts[key]) for key in ("n", "ok")] if counts else ["unfinished"]

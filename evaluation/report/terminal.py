@@ -17,20 +17,22 @@ from evaluation.compare.comparison import (
 )
 from evaluation.compare.notes import notes_of, why_undecided
 from evaluation.metrics import METRICS, Metric, deciding_metric
+from evaluation.report.aligned import aligned, stacked
 from evaluation.results.folder import RunFolder, read_table
 from setup.common import console
 
 NOTHING = "-"
 _NAMED = 5  # ids of a list that are named
 _DIGITS = {1.0: 2, 5.0: 2, 100.0: 1}
-_RIGHT = {"n", "won/same/lost", "p", "detectable"}
 _HEADER = ["metric", "baseline", "candidate", "difference", "n", "won/same/lost", "p"]
 _HEADER += ["detectable", ""]
+_RIGHT = {4, 5, 6, 7}
+_RIGHT_STACKED = {3}  # the verdict, and p below it
 
 
 def show_comparison(comparison: Comparison) -> None:
-    """Print ``comparison_text``."""
-    console.out.print(comparison_text(comparison), markup=False)
+    """Print ``comparison_text``, its table as wide as the console."""
+    console.out.print(comparison_text(comparison, console.out.width), markup=False)
 
 
 def show_run(run: RunFolder, *, seed: int = 0, resamples: int = 2000) -> None:
@@ -51,7 +53,7 @@ def show_run(run: RunFolder, *, seed: int = 0, resamples: int = 2000) -> None:
         else why_undecided(table),
         *(f"note: {note}" for note in [*notes_of(table), *_few(estimates.values())]),
         "",
-        *_aligned([["metric", "mean", "n"], *rows]),
+        *aligned([["metric", "mean", "n"], *rows], {2}),
     ]
     console.out.print("\n".join(lines), markup=False)
 
@@ -76,11 +78,10 @@ def _few(estimates: Iterable[Estimate]) -> list[str]:
     ]
 
 
-def comparison_text(comparison: Comparison) -> str:
+def comparison_text(comparison: Comparison, width: int | None = None) -> str:
     """Write what ``python -m evaluation compare`` prints: sentence, rows, table, gaps, regressions.
 
-    Plain lines of about 130 characters: a table that fits itself to the terminal would leave out
-    figures where there is none.
+    A metric is a line of about 130 characters, or lines that fit ``width``: nothing is left out.
     """
     ordered = comparison.scored
     lines = [
@@ -88,7 +89,7 @@ def comparison_text(comparison: Comparison) -> str:
         f"  {_rows(comparison.baseline)}",
         f"  {_rows(comparison.candidate)}",
         "",
-        *_aligned([_HEADER, *(_cells(each) for each in ordered)]),
+        *_table([_cells(metric) for metric in ordered], width),
         "",
         *_not_scored(comparison),
         *gap_lines(comparison),
@@ -192,17 +193,18 @@ def _numbers(comparison: MetricComparison) -> tuple[str, str, str, str]:
     )
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Lines of columns as wide as their widest cell; the first row is the header."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(_placed(row, rows[0], widths)).rstrip() for row in rows]
+def _table(rows: list[list[str]], width: int | None) -> list[str]:
+    """A line for each metric, or two of four columns where that is wider than ``width``."""
+    lines = aligned([_HEADER, *rows], _RIGHT)
+    if width is None or max(map(len, lines)) <= width:
+        return lines
+    return stacked([_two_lines(cells) for cells in [_HEADER, *rows]], _RIGHT_STACKED, width)
 
 
-def _placed(cells: list[str], header: list[str], widths: list[int]) -> list[str]:
-    return [
-        cell.rjust(width) if title in _RIGHT else cell.ljust(width)
-        for cell, title, width in zip(cells, header, widths, strict=True)
-    ]
+def _two_lines(cells: list[str]) -> tuple[list[str], list[str]]:
+    """Each figure of the candidate below the one it is read beside."""
+    label, baseline, candidate, difference, n, won, p, detectable, verdict = cells
+    return [label, baseline, candidate, verdict], [f"{n} {won}", difference, detectable, p]
 
 
 def _cells(comparison: MetricComparison) -> list[str]:

@@ -61,7 +61,7 @@ def read_manifest(plan: DataPlan) -> Prepared | None:
 
 
 def _tells_result(note: Note) -> bool:
-    """Whether the note still has the counts and lines of its run: people edit such files."""
+    """Tell whether the note still has the counts and lines of its run: people edit such files."""
     counts, notes = note.get("counts"), note.get("notes", [])
     return (
         isinstance(counts, dict)

@@ -58,7 +58,7 @@ def normalise(text: str) -> str:
 
 
 def is_empty(text: str) -> bool:
-    """Whether a person would see nothing of ``text``."""
+    """Tell whether a person would see nothing of ``text``."""
     return _NOTHING_VISIBLE.fullmatch(text) is not None
 
 

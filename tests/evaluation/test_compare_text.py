@@ -93,4 +93,25 @@ def test_brackets_are_no_markup_and_no_column_is_cut(tmp_path: Path) -> None:
     comparison = compare_runs(*runs(tmp_path, recall(0), recall(146)))
     with console.out.capture() as printed:
         show_comparison(comparison)
-    assert printed.get().strip() == comparison_text(comparison)
+    assert printed.get().strip() == comparison_text(comparison, console.out.width)
+
+
+@pytest.mark.parametrize("width", [66, 80, 100, 200])
+@pytest.mark.parametrize("wide", [{}, {"evals_groundedness": 4.0, "prompt_tokens": 1234.5}])
+def test_the_table_fits_the_console_and_leaves_nothing_out(
+    tmp_path: Path, width: int, wide: dict[str, float]
+) -> None:
+    rows = [
+        [made_row(f"r{n}", {"over_declined": n % 2, "latency_seconds": slow, **wide})]
+        for slow in (1.5, 12.5)
+        for n in range(20)
+    ]
+    before, after = ([row for (row,) in side] for side in (rows[:20], rows[20:]))
+    comparison = compare_runs(*runs(tmp_path, before, after))
+    whole, fitted = (comparison_text(comparison, limit).split("\n\n")[1] for limit in (None, width))
+    assert max(map(len, fitted.splitlines())) <= width
+    assert sorted(fitted.split()) == sorted(whole.split())
+    lines = fitted.splitlines()
+    if width < 100 and (wide or width < 80):  # some names stand on lines of their own
+        return
+    assert len(lines) == len(whole.splitlines()) * (1 if width == 200 else 2)

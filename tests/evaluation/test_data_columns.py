@@ -208,6 +208,18 @@ def test_constants_and_two_for_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "answers", [{"text": ["b", "c"], "answer_start": [1, 9]}, {"value": "b", "aliases": ["B"]}]
+)
+def test_the_printed_mapping_reads_answers_of_question_sets(
+    tmp_path: Path, answers: dict[str, Any]
+) -> None:
+    content = json.dumps({"question": "a", "answers": answers})
+    *_, note = read(tmp_path, "set.jsonl", content).notes
+    mapping = shlex.split(note.partition("--column-mapping ")[2])
+    assert said(read(tmp_path, "set.jsonl", content, *mapping)) == A_TO_B
+
+
+@pytest.mark.parametrize(
     ("row", "note"),
     [
         (

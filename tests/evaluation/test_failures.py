@@ -77,6 +77,8 @@ def test_every_row_failing_is_a_failed_run(machine: Machine, chat: ChatServer) -
     data = str(machine.data(rows(5)))
     line = failed(machine.run("run", "one", "--data", data, "--name", "none"))
     assert "every line of run none/one failed (5 of 5), the last with ModelError: 424" in line
+    assert line.count("Fix: ") == 1
+    assert "; then the same command with --retry-errors" in line
     assert "run none/one" in failed(machine.run("report", "none/one"))
     chat.failing = set()
     assert machine.run("run", "--retry-errors").returncode == 0

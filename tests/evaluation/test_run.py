@@ -259,7 +259,7 @@ def test_a_key_that_is_not_accepted_stops_before_row_one(
 
 def test_every_option_has_help() -> None:
     commands: dict[str, Any] = vars(get_command(app))["commands"]
-    assert set(commands) == {"run", "compare", "judge", "report", "gate", "list"}
+    assert set(commands) == {"run", "compare", "judge", "report", "gate", "list", "demo"}
     for command in commands.values():
         assert command.epilog.startswith("Example: python -m evaluation ")
         assert [option.name for option in command.params if not option.help] == []

@@ -101,6 +101,11 @@ def test_payload_of_openai(server: Server, connect: Connect, ask: Ask) -> None:
         ),
         events(delta("¡Hola! "), delta("👋", "length"), done=False),
         reply({"choices": [{"message": {"content": "¡Hola! 👋"}}]}),
+        events(  # two answers, where one was asked for
+            {"choices": [{"index": 1, "delta": {"content": "Bye"}}]},
+            {"choices": [{"index": 1, "delta": {}}, {"index": 0, "delta": {"content": "¡Hola! "}}]},
+            delta("👋", "stop"),
+        ),
     ],
 )
 def test_stream(server: Server, connect: Connect, ask: Ask, step: Step) -> None:

@@ -172,11 +172,13 @@ def test_contract_score_takes_no_list(server: Server, connect: Connect, ask: Ask
     fails(ask, "BadPayloadError", "set the connection's 'contract' to auto", 5)
 
 
-@pytest.mark.parametrize("value", [["Hi.", "Ho."], [], [{"0": "Hi.", "1": "Ho."}], [7], "Hi."])
+@pytest.mark.parametrize(
+    "value", [["Hi.", "Ho."], [], [{"0": "Hi.", "1": "Ho."}], [7], [["Hi."]], "Hi."]
+)
 def test_no_list_with_one_text(server: Server, connect: Connect, ask: Ask, value: Any) -> None:
     connect("auto")
     server.play(reply(value))
-    fails(ask, "BadPayloadError", "the reply is ", 5)
+    fails(ask, "BadPayloadError", "Fix: check the connection's 'contract', now auto", 5)
 
 
 def test_a_scoring_script_that_tells_nothing(server: Server, connect: Connect, ask: Ask) -> None:

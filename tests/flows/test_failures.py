@@ -38,7 +38,7 @@ SCORE = {
     "empty output": (reply({"output": ""}), "EmptyReplyError", "empty"),
     "blank output": (reply({"output": " \n"}), "EmptyReplyError", "empty"),
     "null output": (reply({"output": None}), "BadPayloadError", "'output'"),
-    "output of another type": (reply({"output": ["x"]}), "BadPayloadError", "'output'"),
+    "output of another type": (reply({"output": ["x"]}), "BadPayloadError", "text in 'output'"),
     "another contract": (reply(["x"]), "BadPayloadError", "of type list"),
     "not JSON": (raw(b"<html>hello"), "BadPayloadError", "not JSON"),
     "nothing": (raw(b""), "BadPayloadError", "not JSON"),
@@ -94,6 +94,11 @@ OPENAI = {
         "ContentBlockedError",
         "answer",
     ),
+    "broken off": (
+        reply({"choices": [{"message": {"content": "Hi"}, "finish_reason": "error"}]}),
+        "EngineError",
+        "broke the answer off (error)",
+    ),
     "401": (echo_key(401), "AuthenticationError", "does not accept the key"),
 }
 STREAM = {
@@ -105,6 +110,13 @@ STREAM = {
         "EngineError",
         "no",
     ),
+    "error without a name": (
+        events(delta("Hi"), {"object": "error", "message": "no memory", "code": 500}),
+        "EngineError",
+        "no memory",
+    ),
+    "detail": (events(delta("Hi"), {"detail": "no memory"}), "EngineError", "no memory"),
+    "broken off": (events(delta("Hi"), delta("", "abort")), "EngineError", "after 2 characters"),
     "not JSON": (events(delta("Hi"), "{"), "BadPayloadError", "not JSON"),
     "another shape": (events({"choices": ["x"]}), "BadPayloadError", "choices[0].delta"),
     "invalid UTF-8": (raw(b"data: \xff\n\n", "text/event-stream"), "BadPayloadError", "UTF-8"),

@@ -197,6 +197,9 @@ READ: dict[str, dict[str, Any]] = {
             {"type": "text", "text": "Hi."},
         ]
     },
+    "a part that hides its thinking": {
+        "content": [{"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "Hi."}]
+    },
     "a refusal": {"content": None, "refusal": "Hi."},
     "text beside a call": {"content": "Hi.", "tool_calls": [{"function": {"name": "f"}}]},
 }
@@ -282,6 +285,11 @@ NO_ANSWER: dict[str, tuple[dict[str, Any], str, str]] = {
         "thought until its tokens were used up",
     ),
     "only reasoning": ({"content": "", "reasoning": "hm"}, "ReasoningError", "thought only"),
+    "only details of reasoning": (
+        {"content": "", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
+        "ReasoningError",
+        "thought only",
+    ),
     "cut inside think": (
         {"content": "<think>hm, well", "finish_reason": "length"},
         "ReasoningError",
@@ -337,6 +345,27 @@ def test_thinking_that_a_stream_could_not_tell(server: Server, connect: Connect,
     connect("openai")
     server.play(events(*map(delta, ["hm\n", "</think>\n", "Hi."]), delta("", "stop")))
     fails(ask, "ReasoningError", "set the chat node's 'stream' to false", 5, stream=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ("max_tokens is deprecated; please use max_completion_tokens", "answer_limit"),
+        ("this model requires max_completion_tokens", "answer_limit"),
+        ("'max_tokens' cannot be used with reasoning models", "answer_limit"),
+        ("Please remove max_tokens.", "answer_limit"),
+        ("temperature must be 1 for this model", "sampling"),
+        ("invalid temperature: only 1 is allowed for this model", "sampling"),
+        ("`temperature` may only be set to 1 when thinking is enabled", "sampling"),
+    ],
+)
+def test_a_refusal_in_other_words(
+    server: Server, connect: Connect, ask: Ask, said: str, key: str
+) -> None:
+    connect("openai")
+    server.play(reply(openai_error(said), 400))
+    value = {"answer_limit": "max_completion_tokens", "sampling": "omit"}[key]
+    fails(ask, "RequestRefusedError", f"--set configs.{key}={value}", 5)
 
 
 def test_a_value_that_is_too_large_is_not_a_field_refused(

@@ -29,7 +29,8 @@ class Answer:
     @property
     def is_event_stream(self) -> bool:
         """Tell whether the server streams server-sent events."""
-        return self.response.headers.get("content-type", "").startswith("text/event-stream")
+        kind = self.response.headers.get("content-type", "")
+        return kind.lower().startswith("text/event-stream")
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it arrives.

@@ -20,7 +20,8 @@ _CODES = ("unsupported_parameter", "unsupported_value", "unknown_parameter")
 _NOT_TAKEN = re.compile(
     r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not used by|not permitted"
     r"|not allowed|not accept|extra_forbidden|extra fields|invalid param|mutually exclusive"
-    r"|\bboth\b|strictly positive|only the default"
+    r"|\bboth\b|strictly positive|only the default|\bonly\b.{0,20}\b1\b|must be (set to )?1\b"
+    r"|deprecated|cannot be|can't be|not valid|\bremove\b|\b(requires?|use) .?max_\w+tokens"
 )
 _TOO_MUCH = re.compile(r"too (large|high|big)|at most|exceed|less than|greater than|maximum value")
 _SYSTEM = re.compile(
@@ -91,6 +92,9 @@ def wants_api_key_header(text: str, settings: Settings) -> bool:
 def _other_limit(field: str, settings: Settings) -> str:
     if settings.contract != "openai":
         return "max_tokens" if field == "max_new_tokens" else "max_new_tokens"
+    sent = settings.answer_limit if settings.answer_limit in LIMITS else "max_tokens"
+    if field != sent:
+        return field  # it is asked for, not refused
     return "max_tokens" if field == "max_completion_tokens" else "max_completion_tokens"
 
 

@@ -22,7 +22,9 @@ from .settings import Settings, place
 from .status import quoted, special_case
 
 _TEXT_PARTS = {"text": "text", "output_text": "text", "refusal": "refusal"}
-_THOUGHT_PARTS = ("thinking", "reasoning")
+_THOUGHT_PARTS = ("thinking", "reasoning", "redacted_thinking")
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
+_BROKEN_OFF = ("error", "abort", "aborted", "cancelled", "canceled")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def score_reply(value: Any, _: dict[str, Any], settings: Settings) -> Reply:
     if value.get("error"):
         raise engine_error(value["error"], settings)
     if not isinstance(value.get("output"), str):
-        raise bad_shape(value, "an object with 'output'", settings)
+        raise bad_shape(value, "an object with text in 'output'", settings)
     return _reply(value["output"], value.get("finish_reason"), value, settings)
 
 
@@ -131,8 +133,9 @@ def read_message(message: dict[str, Any], where: str, settings: Settings) -> Sai
             what = "text" if part is content else f"text: it holds a part of type {kind!r:.40},"
             raise bad_shape(message, f"{what} in {where}.content", settings)
         text += piece or ""
-    for name in ("reasoning_content", "reasoning"):
-        reasoning += message[name] if isinstance(message.get(name), str) else ""
+    # Of the names for one thing, some servers send two.
+    thought = next((message[name] for name in _THOUGHT_FIELDS if message.get(name)), "")
+    reasoning += thought if isinstance(thought, str) else json.dumps(thought, ensure_ascii=False)
     refusal = message.get("refusal")
     return Said(text or (refusal if isinstance(refusal, str) else ""), reasoning, _tools(message))
 
@@ -150,12 +153,15 @@ def _tools(message: dict[str, Any]) -> tuple[str, ...]:
 
 
 def finished(text: str, finish_reason: Any, settings: Settings, said: Said | None = None) -> None:
-    """Refuse an answer that was blocked, is a tool call, or says nothing.
+    """Refuse an answer that was broken off or blocked, is a tool call, or says nothing.
 
     Raises:
-        ContentBlockedError, ToolCallError, ReasoningError, EmptyReplyError
+        EngineError, ContentBlockedError, ToolCallError, ReasoningError, EmptyReplyError
     """
     where, said = place(settings.endpoint), said or Said()
+    if finish_reason in _BROKEN_OFF:
+        what = f"the engine broke the answer off ({finish_reason}) after {len(text)} characters"
+        raise EngineError(what, where, "ask again; if it stays, see the endpoint's log")
     if finish_reason == "content_filter":
         raise ContentBlockedError(
             "content safety blocked the answer", where, "rephrase the question"
@@ -182,7 +188,7 @@ def finished(text: str, finish_reason: Any, settings: Settings, said: Said | Non
 
 def engine_error(error: Any, settings: Settings) -> EndpointError:
     """The error object inside a 200 as an exception."""
-    message = error.get("message") if isinstance(error, dict) else error
+    message = error.get("message") or error.get("detail") if isinstance(error, dict) else error
     words = quoted(str(message or "no message"), settings.key)
     where, text = place(settings.endpoint), json.dumps({"error": error})
     special = special_case(text, f", it says: {words}", where)
@@ -198,15 +204,24 @@ def bad_shape(value: Any, expected: str, settings: Settings) -> BadPayloadError:
     """The error for JSON of another contract; says the shape, not the content."""
     shape = f"an object with keys {sorted(map(str, value))[:8]}" if isinstance(value, dict) else ""
     contract = contract_of(value)
-    other = contract if contract != settings.contract else ""
+    # A connection that says auto has had every contract tried.
+    other = contract if contract != settings.contract and not settings.auto else ""
+    now = "auto" if settings.auto else settings.contract
     return BadPayloadError(
         f"the reply is {quoted(shape, settings.key) or 'of type ' + type(value).__name__}"
         f", not {expected}",
         place(settings.endpoint),
         settings.how_to_set("contract", "auto" if settings.contract == "score" else other)
         if other
-        else f"check the connection's 'contract', now {settings.contract}",
+        else f"check the connection's 'contract', now {now}",
     )
+
+
+def counts_of(value: dict[str, Any]) -> dict[str, int]:
+    """The counts in ``usage`` of a reply or a chunk, without what stands among them."""
+    usage = value.get("usage")
+    counts = usage.items() if isinstance(usage, dict) else ()
+    return {name: count for name, count in counts if isinstance(count, int)}
 
 
 def _reply(
@@ -216,13 +231,11 @@ def _reply(
     said = said or Said()
     said = replace(said, reasoning="\n".join(filter(None, [said.reasoning, thought])))
     finished(answer, reason, settings, said)
-    usage = value.get("usage")
-    counts = usage.items() if isinstance(usage, dict) else ()
     model = value.get("model")
     return Reply(
         text=answer.strip(),
         finish_reason=reason if isinstance(reason, str) else "",
-        usage={name: count for name, count in counts if isinstance(count, int)},
+        usage=counts_of(value),
         model=model if isinstance(model, str) else "",
         reasoning=said.reasoning.strip(),
     )

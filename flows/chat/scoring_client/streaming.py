@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import BadPayloadError, CutOffError, ReasoningError
 from .reasoning import Thinking, lacks_opening
-from .reply import Reply, Said, bad_shape, engine_error, finished, read_message
+from .reply import Reply, Said, bad_shape, counts_of, engine_error, finished, read_message
 from .settings import Settings, place
 
 
@@ -69,16 +69,21 @@ class _Stream:
     def take(self, chunk: dict[str, Any], settings: Settings) -> str:
         """The text of ``chunk``; one of usage alone has no choices."""
         choices = chunk.get("choices") or [{}]
-        choice = choices[0] if isinstance(choices, list) else None
+        choice = _first(choices) if isinstance(choices, list) else None
         delta = (choice.get("delta") or {}) if isinstance(choice, dict) else None
         if not isinstance(choice, dict) or not isinstance(delta, dict):
             raise bad_shape(chunk, "a chunk with choices[0].delta", settings)
         said = read_message(delta, "choices[0].delta", settings)
         self.said = Said("", self.said.reasoning + said.reasoning, self.said.tools + said.tools)
         self.reason = str(choice.get("finish_reason") or "") or self.reason
-        self.usage = chunk.get("usage") or self.usage
+        self.usage = counts_of(chunk) or self.usage
         self.model = str(chunk.get("model") or self.model)
         return said.text
+
+
+def _first(choices: list[Any]) -> Any:
+    """The answer out of several: a server may give more than it was asked for."""
+    return next((one for one in choices if not isinstance(one, dict) or not one.get("index")), {})
 
 
 def _chunk(name: str, data: str, settings: Settings) -> dict[str, Any]:
@@ -92,6 +97,8 @@ def _chunk(name: str, data: str, settings: Settings) -> dict[str, Any]:
         raise bad_shape(chunk, "a chunk with choices[0].delta", settings)
     if name == "error" or chunk.get("error"):
         raise engine_error(chunk.get("error", chunk), settings)
+    if not chunk.get("choices") and (chunk.get("message") or chunk.get("detail")):
+        raise engine_error(chunk, settings)  # {"object": "error", "message": …}, {"detail": …}
     return chunk
 
 
