@@ -125,7 +125,7 @@ class Linter:
 
 
 def _unread(row: dict[str, Any]) -> set[str]:
-    """Name what a clean row holds that would be learnt from, or would forbid it, if it were read."""
+    """Name what a clean row holds that others learn from, or forbid learning by, unread here."""
     beside = {f"{name} beside messages" for name in _BESIDE_TURNS if row.get(name) not in _NOTHING}
     return beside.union(
         f"{name} in a turn"
