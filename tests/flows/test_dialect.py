@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -101,6 +102,25 @@ def test_a_deployment_of_the_same_endpoint_is_met_on_its_own(server: Server) -> 
         for _ in range(2):
             assert Endpoint(Settings.from_values(values)).complete(QUESTION).text == "Hi."
     assert catalog.refused == 2
+
+
+def test_threads_that_meet_an_mlflow_deployment_at_once_are_all_answered(server: Server) -> None:
+    together = threading.Barrier(8)  # nobody is answered before all have asked the first way
+
+    def step(handler: Handler) -> None:
+        if isinstance(handler.received.body["input_data"], dict):
+            together.wait(timeout=30)
+            reply({"message": "Failed to enforce schema of data"}, 400)(handler)
+        else:
+            reply(["Hi."])(handler)
+
+    server.play(step)
+    values = {"endpoint": f"{server.url}/at-once/score", "key": "s3cret"}
+    endpoint = Endpoint(Settings.from_values(values))
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: endpoint.complete(QUESTION).text, range(40)))
+    assert answers == ["Hi."] * 40
+    assert len(server.received) == 8 + 40
 
 
 def test_an_mlflow_deployment_is_met_once(

@@ -48,6 +48,7 @@ class Endpoint:
         except EndpointError:
             if other.contract == settings.contract:
                 raise
+            dialect.settle()
             raise refusal from None  # not another contract: the first words are the right ones
 
     def _complete(

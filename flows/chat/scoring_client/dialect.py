@@ -26,7 +26,8 @@ class Dialect:
         """Nothing is known yet."""
         self._limit = ""
         self._contract = ""
-        self._settled = False
+        self._tried = False
+        self._settled = threading.Event()
         self._told: set[str] = set()
 
     def apply(self, settings: Settings) -> Settings:
@@ -49,18 +50,27 @@ class Dialect:
             return replace(settings, answer_limit=self._limit)
         # A 400 or 422 that does not say what it refuses: the request as a whole, perhaps.
         refused = error.status in (400, 422) and type(error) is RequestRefusedError
-        if not refused or error.refused or not settings.auto or not self._settle():
+        if not refused or error.refused or not settings.auto:
             return None
-        return replace(settings, contract="mlflow")
+        if self._may_try():
+            return replace(settings, contract="mlflow")
+        self._settled.wait(settings.timeout)  # for what another thread is trying, if one is
+        return self._apply_contract(settings)
 
     def answered(self, settings: Settings) -> None:
         """Remember that the endpoint answered what was asked with ``settings``."""
-        self._settle()
         if settings.auto and settings.contract == "mlflow" and not self._contract:
             with _lock:
                 self._contract = settings.contract
             to_set = settings.how_to_set("contract", settings.contract)
             self.tell(settings, f"is asked by contract mlflow, which it takes; {to_set}")
+        self.settle()
+
+    def settle(self) -> None:
+        """Keep the contract that is known by now: another was tried in vain, or none need be."""
+        with _lock:
+            self._tried = True
+        self._settled.set()
 
     def tell(self, settings: Settings, what: str) -> None:
         """Say once in a process what is done from now on."""
@@ -70,11 +80,15 @@ class Dialect:
             self._told.add(what)
         _logger.warning("%s %s", place(settings.endpoint), what)
 
-    def _settle(self) -> bool:
+    def _may_try(self) -> bool:
         """Tell whether another contract may still be tried; once, and not after an answer."""
         with _lock:
-            before, self._settled = self._settled, True
+            before, self._tried = self._tried, True
         return not before
+
+    def _apply_contract(self, settings: Settings) -> Settings | None:
+        """``settings`` with the contract that was found out; None where it is the one asked by."""
+        return replace(settings, contract=self._contract) if self._contract else None
 
 
 def dialect_of(settings: Settings) -> Dialect:
