@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from setup.cli.options import AsJson, RecipeName, Sets, show
+from setup.cli.options import AsJson, RecipeName, Sets, local_options, say_next, show
 from setup.common import console
 from setup.recipe.load import DEFAULT, load_recipe
 
@@ -62,7 +62,7 @@ def promote(
 
     version = registry.promote(load_recipe(recipe, sets or []).registry.model, number)
     console.out.print(f"promote: version {version.number} of {version.model} is the champion")
-    console.err.print("next: python -m setup deploy")
+    say_next(f"python -m setup deploy {local_options(recipe, sets or [])}".rstrip(), as_json=False)
 
 
 @app.command(epilog="Example: python -m setup export --form gguf --out tuned.gguf")

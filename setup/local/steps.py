@@ -8,6 +8,7 @@ from pathlib import Path
 
 from setup.common import console
 from setup.common.errors import FixableError
+from setup.common.paths import without_home
 from setup.common.promptflow_store import keyring_name
 from setup.common.step import Result, Step
 from setup.data import Prepared, describe_data, prepare_data, prepared_split
@@ -91,7 +92,7 @@ def _plan_register(recipe: Recipe) -> list[str]:
 
 
 def _register(recipe: Recipe) -> Result:
-    from setup.local.registry import list_versions, register_finetune  # noqa: PLC0415 - mlflow
+    from setup.local.registry import NOT_COMPARABLE, list_versions, register_finetune  # noqa: PLC0415
 
     split = prepared_split(data_plan(recipe), "train", then=", then python -m setup finetune")
     path = prepare_model(recipe.model)
@@ -104,7 +105,9 @@ def _register(recipe: Recipe) -> Result:
     champion = "the champion" if version.champion else "not the champion"
     detail = f"version {version.number} of {version.model} is {champion} ({version.note})"
     detail += f"; trained on {split.source}"
-    return Result("register", fingerprint not in known, detail, "python -m setup deploy")
+    undecided = not version.champion and version.note.startswith(NOT_COMPARABLE)
+    following = f"promote {version.number}" if undecided else "deploy"
+    return Result("register", fingerprint not in known, detail, f"python -m setup {following}")
 
 
 def _deploy(recipe: Recipe) -> Result:
@@ -117,7 +120,22 @@ def _deploy(recipe: Recipe) -> Result:
     number = rolled_out(endpoint)
     if number and tuned in rows:
         detail += f"; {tuned} is version {number} and takes {rows[tuned]['traffic']} %"
+        detail += _trained_on(recipe, number)
     return Result("deploy", changed, detail, "python -m setup connect")
+
+
+def _trained_on(recipe: Recipe, number: str) -> str:
+    """Name the data of the version that is served, and of which the recipe speaks where it differs.
+
+    Versions of before do not say theirs.
+    """
+    from setup.local.registry import list_versions  # noqa: PLC0415 - mlflow, where it must be read
+
+    versions = list_versions(recipe.registry.model)
+    source = next((v.data_source for v in versions if str(v.number) == number), "")
+    if not source or source == without_home(recipe.data.source):
+        return f", trained on {source}" if source else ""
+    return f", trained on {source}, not on data.source {recipe.data.source}"
 
 
 def _connect(recipe: Recipe) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,40 @@ def test_other_held_out_rows_are_not_compared(home: Path, tmp_path: Path) -> Non
     assert (other.champion, _champion()) == (False, 1)
     assert "measured on other held-out rows" in other.note
     assert "python -m setup promote 2" in other.note
+
+
+def _on(source: str, rows: str) -> dict[str, Any]:
+    data: dict[str, Any] = make_result("", 0, 0)["data"]
+    return data | {"held_out_sha256": sha(rows), "source": source}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "champion"),
+    [
+        ("sample", "mine.jsonl", 2),
+        ("mine.jsonl", "~/chats.jsonl", 2),
+        ("mine.jsonl", "mine.jsonl", 1),  # rows were added: nothing was decided about it
+        ("", "mine.jsonl", 1),  # a version of before does not say what it was trained on
+    ],
+)
+def test_version_of_other_data_takes_over(
+    home: Path, tmp_path: Path, before: str, now: str, champion: int
+) -> None:
+    register_finetune(MODEL, make_run(tmp_path / "first", after=0.1, data=_on(before, "old")))
+    run = make_run(tmp_path / "second", after=0.9, data=_on(now, "new"))
+    version = register_finetune(MODEL, run)
+    assert (_champion(), version.data_source) == (champion, now)
+    if champion == 2:
+        assert f"trained on other data ({before})" in version.note
+        assert "`python -m setup promote 1` takes that one back" in version.note
+    else:
+        assert version.note.startswith("not comparable")
+
+
+def test_other_data_that_taught_nothing_does_not_take_over(home: Path, tmp_path: Path) -> None:
+    register_finetune(MODEL, make_run(tmp_path / "first", after=0.9, data=_on("sample", "old")))
+    run = make_run(tmp_path / "second", before=2.5, after=2.5, data=_on("mine.jsonl", "new"))
+    assert not register_finetune(MODEL, run).champion
 
 
 def test_other_base_model_is_not_compared(home: Path, tmp_path: Path) -> None:

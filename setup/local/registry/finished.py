@@ -30,12 +30,16 @@ class _Part(BaseModel):
 
 
 class DataUsed(_Part):
-    """The rows a run saw and the rows it was measured on; hashes of their content."""
+    """The rows a run saw and the rows it was measured on; hashes of their content.
+
+    ``source`` is what the recipe called them; runs of before do not say it.
+    """
 
     train_sha256: str = Field(pattern=_SHA256)
     held_out_sha256: str = Field(pattern=_SHA256)
     train_rows: int
     held_out_rows: int
+    source: str = ""
 
 
 class Base(_Part):

@@ -111,6 +111,7 @@ def version_tags(run: FinishedRun, folder: Path) -> dict[str, Any]:
         "base_source": result.base.source,
         "base_sha256": result.base.sha256,
         "held_out_sha256": result.data.held_out_sha256,
+        "data_source": result.data.source,
         "folder": folder.as_posix(),
     }
 

@@ -34,7 +34,8 @@ class Version:
     """One registered version.
 
     Losses are in nats per token, ``seconds`` is the time training took, ``created`` is UTC;
-    ``folder`` holds the model's files and ``note`` says why it became the champion, or not.
+    ``folder`` holds the model's files and ``note`` says why it became the champion, or not;
+    ``data_source`` is what its recipe called the data, empty where that is not known.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Version:
     run_id: str
     folder: Path
     note: str
+    data_source: str = ""
 
     @property
     def adapter(self) -> Path:
