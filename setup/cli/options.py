@@ -38,7 +38,7 @@ Yes = Annotated[
 ]
 
 _OF_DATA = "data|finetune|register"  # which data a command works on must never be left open
-_ALL_STEPS = f"{_OF_DATA}|deploy|connect"
+_ALL_STEPS = f"{_OF_DATA}|promote|deploy|connect"
 
 ENDPOINT_STAYS = "an endpoint that was started goes on: python -m setup stop"
 _typed = ContextVar("typed", default=("", ""))  # what the steps say, and what the user typed
@@ -160,7 +160,7 @@ def perform(step: Step[R], recipe: R, dry_run: bool = False, as_json: bool = Fal
 def show_result(result: Result, as_json: bool) -> str:
     """Print what a step did; returns the command that comes next."""
     following = as_typed(result.next, _ALL_STEPS)
-    result = replace(result, detail=as_typed(result.detail), next=following)
+    result = replace(result, detail=as_typed(result.detail, f"{_OF_DATA}|promote"), next=following)
     show(result.as_dict(), result.line(), as_json)
     return result.next
 
