@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -121,6 +122,16 @@ class Home:
         """The endpoint's log."""
         text = (self.folder / "endpoint.log").read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
+
+    def logged(self, asked: str) -> dict[str, Any]:
+        """The log's line of a request to a path that begins so; written after its answer is."""
+        deadline = time.monotonic() + 20
+        while True:
+            lines = [line for line in self.log() if line.get("path", "").startswith(asked)]
+            if lines:
+                return lines[-1]
+            assert time.monotonic() < deadline, f"no line of {asked} in the log"
+            time.sleep(0.05)
 
 
 def failed(done: subprocess.CompletedProcess[str]) -> str:

@@ -19,7 +19,8 @@ from tests.azure.fake import FakeAzure
 from tests.azure.fake.contracts import Contracts
 from tests.azure.fake.subscription import SUBSCRIPTION
 
-OURS = Path(__file__).resolve().parents[2] / "setup" / "azure" / "infra" / "main.json"
+SETUP = Path(__file__).resolve().parents[2] / "setup"
+OURS = SETUP / "azure" / "provision" / "infra" / "main.json"
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg"
 IDENTITY = "Microsoft.ManagedIdentity/userAssignedIdentities"
 

@@ -75,8 +75,8 @@ def test_announced_end_is_told_and_refused_from_its_day_on(monkeypatch: pytest.M
 
 
 def test_every_row_has_a_date_a_source_and_a_pattern_that_compiles() -> None:
-    folder = ROOT / "setup" / "azure"
-    table = yaml.safe_load((folder / "lifecycle.yaml").read_text(encoding="utf-8"))
+    path = ROOT / "setup" / "azure" / "facts" / "lifecycle.yaml"
+    table = yaml.safe_load(path.read_text(encoding="utf-8"))
     for row in [*table["models"], *table["skus"]]:
         re.compile(row["name"])
         assert isinstance(row["retired"], date)

@@ -202,7 +202,7 @@ def test_unknown_route_method_and_deployment(home: Home) -> None:
 
 def test_log_says_where_a_lost_client_asked_but_no_key(home: Home) -> None:
     home.call(f"/lost/{home.key()}/{'x' * 5000}?prompt=zanzibar", {})
-    (line,) = [line for line in home.log() if line.get("path", "").startswith("/lost/")]
+    line = home.logged("/lost/")
     assert line["path"].startswith("/lost/***/xxx")
     assert len(line["path"]) == 200
 

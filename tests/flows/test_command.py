@@ -111,7 +111,7 @@ def test_an_image_holds_no_past_question(
     assert done.returncode == 0, done.stderr
     shutil.rmtree(flow / "process_log")
     assert (built / "Dockerfile").is_file()
-    assert (built / "flow" / "endpoint" / "client.py").is_file()
+    assert (built / "flow" / "scoring_client" / "client.py").is_file()
     assert _files_of_the_past(built) == []
     left = [path.name for path in (built / "flow" / ".promptflow").rglob("*") if path.is_file()]
     assert left == ["flow.tools.json"]

@@ -164,7 +164,7 @@ def _torn_history(run: Path) -> None:
         (_diverged, "held_out_loss_after of the run .* is nan"),
         (_torn_result, "result.json is damaged"),
         (_torn_weights, "adapter .* is damaged"),
-        (_weights_without_numbers, "adapter .* is damaged: .* no numbers"),
+        (_weights_without_numbers, "adapter .* is damaged: .* not numbers"),
         (_no_adapter_config, "adapter .* is damaged: .*adapter_config.json"),
         (_no_tokenizer, "no tokenizer in"),
         (_torn_history, "history.jsonl:127 is not an entry"),
