@@ -18,7 +18,7 @@ def test_two_processes(make_machine: MakeMachine) -> None:
     arguments = machine.arguments("finetune", *STEPS)
     done = machine.home.run(*torchrun, "-m", "setup", *arguments, timeout=170)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("finetune: held-out loss") == 1
+    assert done.stdout.count("finetune: on own.jsonl: held-out loss") == 1
     assert done.stderr.count("step 0/") == 1
     assert not [noise for noise in ("FutureWarning", "it/s]") if noise in done.stderr]
     (run,) = machine.runs()
