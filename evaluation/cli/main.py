@@ -37,8 +37,8 @@ app = make_app(
     "Know whether it is better: evaluate endpoints, compare, report, gate.",
     "python -m evaluation run phi-base phi-tuned --limit 80",
 )
-for _group in (run, judge, demo):
-    app.add_typer(_group.app)
+for _group in (run, judge, demo):  # above the commands of this module, as people come to need them
+    app.registered_commands += _group.app.registered_commands
 
 
 @app.command(epilog="Example: python -m evaluation compare first/phi-base first/phi-tuned")
