@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,12 @@ _LONGEST = (
     *("evaluation/test_run.py", "flows/test_command.py"),
     *("export/test_agreement.py", "evaluation/test_judging.py", "evaluation/test_batch_command.py"),
 )
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as usual: a shell's ``&`` starts programs with it ignored, their children too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
