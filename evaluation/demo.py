@@ -32,6 +32,8 @@ from setup.recipe.local import Recipe
 Row = dict[str, Any]
 
 _GENERAL = REPOSITORY / "data" / "general" / "questions.jsonl"
+_FLOW = "flows/chat"
+_CONNECTION = re.compile(r"^(\s+connection: ).*$", re.MULTILINE)
 _SHOWN, _WIDEST = 8, 160
 
 
@@ -165,10 +167,6 @@ def _refuse_missing(sides: Sequence[RunFolder]) -> None:
             )
 
 
-_FLOW = "flows/chat"
-_CONNECTION = re.compile(r"^(\s+connection: ).*$", re.MULTILINE)
-
-
 def ask_once(question: str, connection: str) -> str:
     """The answer of ``pf flow test`` through ``connection``.
 
@@ -210,6 +208,3 @@ def _pf_command() -> list[str]:
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
     lines = (done.stdout + done.stderr).strip().splitlines()
     return lines[-1] if lines else f"exit code {done.returncode}"
-
-
-__all__ = ["run_demo"]

@@ -132,6 +132,16 @@ def find_version(versions: list[Version], model_name: str, which: str) -> Versio
     raise FixableError(f"{model_name} has no {missing}; it has {numbers}", fix)
 
 
+def trained_window(version: Version) -> int | None:
+    """The ``model.context_window`` of the run that became ``version``; None where it is lost."""
+    path = artifacts_folder() / version.model / version.run_id / "artifacts" / RECIPE
+    try:
+        window = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["context_window"]
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return None
+    return window if isinstance(window, int) else None
+
+
 def read_versions(client: MlflowClient, model_name: str) -> list[Version]:
     """Read the versions MLflow knows, oldest first, without those that somebody else made."""
     entries = client.search_model_versions(f"name = '{model_name}'")
@@ -191,13 +201,3 @@ def _kept_path() -> Path:
 
 _VERSION = TypeAdapter(Version)
 _KEPT = TypeAdapter(dict[str, list[Version]])
-
-
-def trained_window(version: Version) -> int | None:
-    """The ``model.context_window`` of the run that became ``version``; None where it is lost."""
-    path = artifacts_folder() / version.model / version.run_id / "artifacts" / RECIPE
-    try:
-        window = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["context_window"]
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        return None
-    return window if isinstance(window, int) else None
