@@ -259,10 +259,12 @@ def test_command_of_a_fix_works_as_it_is_printed(tmp_path: Path, make: Any) -> N
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (gzip.compress(b'{"messages": []}'), "a gzip archive"),
+        # The time in a gzip header would give each worker of pytest-xdist another test.
+        (gzip.compress(b'{"messages": []}', mtime=0), "a gzip archive"),
         (b"PK\x03\x04\xff\xfe", "a zip archive"),
         (b"PAR1\x15\xff", "a Parquet file"),
     ],
+    ids=["gzip", "zip", "parquet"],
 )
 def test_packed_file_under_the_name_of_text_is_not_recoded(
     tmp_path: Path, data: bytes, says: str
