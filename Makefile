@@ -34,8 +34,7 @@ evaluate: $(VENV)/.installed        ## base against tuned on the whole test spli
 chat: $(VENV)/.installed            ## chat with the deployed model in the browser
 	$(RUN) -m setup deploy $(OPTIONS)
 	$(RUN) -m setup connect $(OPTIONS)
-	@echo "the chat page: http://localhost:$(PORT) (Ctrl-C ends it)"
-	$(VENV)/bin/pf flow serve --source flows/chat --host localhost --port $(PORT) --engine fastapi
+	$(RUN) -m setup chat --port $(PORT)
 
 stop: $(VENV)/.installed            ## stop the endpoint
 	$(RUN) -m setup stop $(OPTIONS)

@@ -14,6 +14,7 @@ import typer
 
 from setup.azure import path as azure_steps
 from setup.cli import azure_only as cli_azure
+from setup.cli import chat as cli_chat
 from setup.cli import endpoint as cli_endpoint
 from setup.cli import models as cli_models
 from setup.cli.azure_only import in_azure
@@ -95,7 +96,7 @@ for _step in azure_steps.STEPS:  # the longer path, in its order
     else:
         _add(_step.name, f"In Azure: {_step.help}", DEFAULTS["azure"])
 _add("up", f"Run the whole path: {', '.join(_LOCAL)}; in Azure also the steps around it.", DEFAULT)
-for _group in (cli_endpoint, cli_models, cli_azure):
+for _group in (cli_chat, cli_endpoint, cli_models, cli_azure):
     app.add_typer(_group.app)
 
 

@@ -77,6 +77,11 @@ def batch_folder() -> Path:
     return _folder("batch", platformdirs.user_state_path("finetune-phi"))
 
 
+def page_folder() -> Path:
+    """The chat page as it is served: promptflow's, with a style of ours; safe to delete."""
+    return _folder("chat-page", platformdirs.user_cache_path("finetune-phi"))
+
+
 def write_private(path: Path, content: dict[str, Any]) -> None:
     """Write JSON atomically to a file that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Page, Request, sync_playwright
+from playwright.sync_api import Locator, Page, Request, sync_playwright
 
 from tests.browser.chromium import find_chromium
 from tests.conftest import MakeHome
@@ -25,13 +25,12 @@ _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "-
 
 @pytest.fixture(scope="module")
 def served(make_home: MakeHome) -> Iterator[str]:
-    """Address of ``pf flow serve``, as ``make chat`` starts it."""
+    """Address of the chat page, as ``make chat`` starts it."""
     home = make_home()
     home.serve()
     url = f"http://localhost:{free_port()}"
-    command = [sys.executable, "-m", "promptflow._cli.pf", "flow", "serve"]
-    command += ["--source", "flows/chat", "--host", "localhost", "--port", url.rpartition(":")[2]]
-    command += ["--engine", "fastapi", "--skip-open-browser"]
+    command = [sys.executable, "-m", "setup", "chat", "--port", url.rpartition(":")[2]]
+    command += ["--no-browser"]
     with subprocess.Popen(command, cwd=ROOT, env=home.env, stderr=subprocess.DEVNULL) as process:
         _until_it_answers(url)
         yield url
@@ -98,6 +97,16 @@ def _ask(page: Page, question: str, number: int) -> list[str]:
     return text
 
 
+def _within(page: Page, part: Locator) -> bool:
+    """True where ``part`` stands in the window as a whole and wide enough to be read."""
+    box, window = part.bounding_box(), page.viewport_size
+    assert box
+    assert window
+    right, bottom = box["x"] + box["width"], box["y"] + box["height"]
+    inside = box["x"] >= 0 and box["y"] >= 0 and right <= window["width"]
+    return inside and bottom <= window["height"] and box["width"] >= window["width"] / 4
+
+
 @pytest.mark.parametrize("width", [1280, 375])
 def test_two_turns_in_the_browser(served: str, page: Page, width: int) -> None:
     sent: list[dict[str, Any]] = []
@@ -111,6 +120,11 @@ def test_two_turns_in_the_browser(served: str, page: Page, width: int) -> None:
     page.goto(served)
     assert _ask(page, "What is the capital of France?", 0) == ["The capital of France is Paris."]
     assert _ask(page, "And of Germany?", 1) == ["The capital of Germany is Berlin."]
+    for part in (
+        page.get_by_text("The capital of Germany is Berlin."),
+        page.get_by_label("question"),
+    ):
+        assert _within(page, part)
     ARTEFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTEFACTS / f"chat-page-{width}.png")
     [turn] = sent[-1]["chat_history"]
@@ -126,3 +140,14 @@ def test_what_the_page_is_served_is_one_answer(served: str) -> None:
     paths = requests.get(f"{served}/swagger.json", timeout=30).json()["paths"]
     schema = paths["/score"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert list(schema["properties"]) == ["answer"]
+
+
+def test_held_port_is_one_line_with_the_command_that_works(served: str) -> None:
+    port = int(served.rpartition(":")[2])
+    command = [sys.executable, "-m", "setup", "chat", "--port", str(port), "--no-browser"]
+    ended = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert f"port {port} is held by" in ended.stderr
+    assert f"Fix: python -m setup chat --port {port + 1}" in " ".join(ended.stderr.split())

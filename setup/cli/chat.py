@@ -1,0 +1,75 @@
+"""The chat page: what ``pf flow serve`` shows, laid out for a phone as well."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from setup.common import console
+from setup.common.errors import FixableError
+from setup.common.flow_folder import FLOWS
+from setup.common.paths import page_folder
+from setup.local.control import port_holder
+
+app = typer.Typer()
+# promptflow's page gives 320 pixels to the list of chats, whatever the width of the window.
+_NARROW = """
+    <style>
+      @media (max-width: 760px) {
+        .ms-Stack[style*="100vh"] { flex-direction: column; height: 100dvh !important; }
+        .ms-Stack[style*="100vh"] > .ms-FocusZone { max-height: 122px; overflow-y: auto; }
+        .ms-Nav { width: 100% !important; }
+        .ms-Stack[style*="100vh"] > div:last-child { min-height: 0; }
+        .fui-Field { display: block !important; }
+      }
+    </style>
+"""
+
+
+@app.command(epilog="Example: python -m setup chat --port 8081")
+def chat(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "localhost",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 8080,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Serve the chat page of flows/chat until Ctrl-C; after deploy and connect."""
+    if holder := port_holder(port):
+        raise FixableError(
+            f"port {port} is held by {holder}", f"python -m setup chat --port {port + 1}"
+        )
+    command = [sys.executable, "-m", "promptflow._cli.pf", "flow", "serve"]
+    command += ["--source", str(FLOWS / "chat"), "--host", host, "--port", str(port)]
+    command += ["--engine", "fastapi"]  # the default one answers 400 to a browser
+    if page := _page():
+        command += ["--static_folder", str(page)]
+    if not browser:
+        command += ["--skip-open-browser"]
+    console.err.print(f"the chat page: http://{host}:{port} (Ctrl-C ends it)")
+    console.err.print("where it finds no connection phi: python -m setup connect")
+    if os.name == "posix":
+        os.execv(sys.executable, command)  # noqa: S606 - our own program, no shell
+    raise SystemExit(subprocess.run(command, check=False).returncode)
+
+
+def _page() -> Path | None:
+    """A copy of promptflow's page with our style in it; None where it has none that we know."""
+    promptflow = importlib.util.find_spec("promptflow.core")
+    static = Path(promptflow.origin or "").parent / "_serving" / "static" if promptflow else Path()
+    try:
+        html = (static / "index.html").read_text(encoding="utf-8")
+    except OSError:
+        html = ""
+    if "</head>" not in html:
+        console.err.print("no page of promptflow to lay out for a phone: it is served as it is")
+        return None
+    shutil.copytree(static, page_folder(), dirs_exist_ok=True)
+    styled = html.replace("</head>", f"{_NARROW}</head>")
+    (page_folder() / "index.html").write_text(styled, encoding="utf-8")
+    return page_folder()
