@@ -6,7 +6,10 @@ RECIPE ?= laptop
 SET ?=
 PORT ?= 8080
 PYTEST := $(RUN) -m pytest --dist loadscope --no-loadscope-reorder
-INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps
+# uv takes seconds where pip takes minutes, but reads no pip.conf: where it fails, pip has its turn.
+INSTALL = @UV_SYSTEM_CERTS=1 $(VENV)/bin/uv pip install --quiet --python $(VENV) --no-deps -r $(1) \
+	|| { echo "uv could not install $(1): once more with pip"; $(PIP) -r $(1); }
 # torch is what the machine needs, so it is in no lock: setup/install_torch.py, TORCH_INDEX=URL.
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--upgrade --no-emit-package torch --constraints requirements-torch.txt
@@ -71,10 +74,12 @@ clean:           ## remove what is written in this folder (models, endpoint stat
 
 $(VENV)/.installed: requirements.txt requirements-torch.txt
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) -r requirements.txt
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > $(VENV)/uv.txt
+	-@$(PIP) -r $(VENV)/uv.txt
+	$(call INSTALL,requirements.txt)
 	$(RUN) -m setup.install_torch
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
-	$(INSTALL) -r requirements-dev.txt
+	$(call INSTALL,requirements-dev.txt)
 	touch $@
