@@ -65,7 +65,7 @@ class ProjectRun:
 
 
 def run_in_project(
-    recipe: AzureRecipe,
+    session: AzureSession,
     data: Path | None = None,
     limit: int | None = None,
     max_error_rate: float = 0.05,
@@ -73,7 +73,7 @@ def run_in_project(
     """Ask the chat flow the rows of ``data`` in the recipe's project, then evaluate the answers.
 
     Args:
-        recipe: Whose project, connection and endpoint.
+        session: Of the recipe whose project, connection and endpoint.
         data: JSONL with the columns of data/README.md; None is the recipe's test split.
         limit: So many rows of it, the same each time.
         max_error_rate: The share of rows that may fail, 0 to 1.
@@ -82,6 +82,7 @@ def run_in_project(
         FixableError: Something that a step before leaves is missing, the user does not agree to
             what it costs, Azure refuses, a run fails, or too many of its lines do.
     """
+    recipe = session.recipe
     if data is None:
         again = f"{AGAIN} --recipe {recipe.name}"
         split = prepared_split(DataPlan(**recipe.data.model_dump()), "test", again)
@@ -89,7 +90,6 @@ def run_in_project(
         data = split.file
     rows = read_data(data, limit).rows
     lines = [{name: row[name] for name in _COLUMNS} for row in rows]
-    session = AzureSession(recipe)
     with console.progress_bar(f"Opening project {recipe.azure.project}"):
         served = _require_steps(session)
         with flow_errors(session, f"running the flow in project {recipe.azure.project}"):

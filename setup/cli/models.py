@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from setup.cli.options import AsJson, RecipeName, Sets, local_options, say_next, show
+from setup.cli.options import AsJson, RecipeName, Sets, say_next, show
 from setup.common import console
 from setup.recipe.load import DEFAULT, load_recipe
 
@@ -60,9 +60,10 @@ def promote(
     """Make a version the champion, whatever its held-out loss."""
     from setup.local import registry  # noqa: PLC0415
 
-    version = registry.promote(load_recipe(recipe, sets or []).registry.model, number)
+    loaded = load_recipe(recipe, sets or [])
+    version = registry.promote(loaded.registry.model, number)
     console.out.print(f"promote: version {version.number} of {version.model} is the champion")
-    say_next(f"python -m setup deploy {local_options(recipe, sets or [])}".rstrip(), as_json=False)
+    say_next(loaded.command("deploy"), as_json=False)
 
 
 @app.command(epilog="Example: python -m setup export --form gguf --out tuned.gguf")

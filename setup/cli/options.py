@@ -6,9 +6,8 @@ import atexit
 import gc
 import json
 import re
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -19,10 +18,9 @@ import typer
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import explain_refusal
-from setup.common.step import R, Result, Step
-from setup.recipe.load import DEFAULT
-
-INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
+from setup.common.step import Result, S, Step
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.local import Recipe
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="A file of setup/recipes, or a path.")]
 Sets = Annotated[
@@ -40,7 +38,6 @@ Yes = Annotated[
 _OF_DATA = "data|finetune|register"  # which data a command works on must never be left open
 _ALL_STEPS = f"{_OF_DATA}|promote|deploy|connect"
 
-ENDPOINT_STAYS = "an endpoint that was started goes on: python -m setup stop"
 _typed = ContextVar("typed", default=("", ""))  # what the steps say, and what the user typed
 
 
@@ -72,56 +69,23 @@ def run_app(app: typer.Typer) -> None:
         console.err.quiet = False
         show_error(refusal)
         raise SystemExit(1) from None
-    except Stopped as stopped:
+    except console.Stopped as stopped:
         console.err.print(f"interrupted; go on with: {stopped.command}", markup=False)
         raise
     except SystemExit as ended:
-        if ended.code == INTERRUPTED:
+        if ended.code == console.INTERRUPTED:
             console.err.print("interrupted; run the same command again")
         raise
 
 
-class Stopped(SystemExit):
-    """Ctrl-C has ended a command, and ``command`` goes on with what it has done."""
-
-    def __init__(self, command: str) -> None:
-        super().__init__(INTERRUPTED)
-        self.command = command
-
-
 @contextmanager
-def after_interrupt(text: str) -> Iterator[None]:
-    """Say ``text`` when Ctrl-C ends the block."""
-    try:
-        yield
-    except (KeyboardInterrupt, Stopped):
-        console.err.print(text, markup=False)
-        raise
+def named_as_typed(recipe: Recipe | AzureRecipe) -> Iterator[None]:
+    """Let next commands name ``recipe`` as the user did: by path, with ``--set``.
 
-
-def typed_options(recipe: str, sets: Sequence[str]) -> str:
-    """``--recipe`` and ``--set`` as they were typed."""
-    return shlex.join(["--recipe", recipe, *_sets(sets)])
-
-
-def local_options(recipe: str, sets: Sequence[str]) -> str:
-    """Return `--recipe` and `--set` for target local; "" where a command needs neither."""
-    named = [] if recipe == DEFAULT else ["--recipe", recipe]
-    return shlex.join([*named, *_sets(sets)])
-
-
-def _sets(sets: Sequence[str]) -> list[str]:
-    return [part for setting in sets for part in ("--set", setting)]
-
-
-@contextmanager
-def named_as_typed(name: str, options: str) -> Iterator[None]:
-    """Let next commands name the recipe ``name`` as the user did: by path, with ``--set``.
-
-    The steps know the recipe alone, and say ``--recipe`` and its name, or on target local nothing;
-    what does not even know that says ``--recipe NAME``.
+    What does not even know the recipe says ``--recipe NAME``, or on target local nothing.
     """
-    token = _typed.set((f"--recipe {name}", options))
+    options = recipe.command("").removeprefix("python -m setup").strip()
+    token = _typed.set((f"--recipe {recipe.name}", options))
     try:
         yield
     except FixableError as error:
@@ -145,16 +109,16 @@ def as_typed(text: str, steps: str = _OF_DATA) -> str:
     return re.sub(bare, lambda command: f"{command.group()} {options}", text)
 
 
-def perform(step: Step[R], recipe: R, dry_run: bool = False, as_json: bool = False) -> str:
+def perform(step: Step[S], session: S, dry_run: bool = False, as_json: bool = False) -> str:
     """Run or plan the step and print what came of it; returns the command that comes next."""
     if dry_run:
         with console.progress_bar(f"Planning {step.name}"):
-            plan = [as_typed(line) for line in step.plan(recipe)]
+            plan = [as_typed(line) for line in step.plan(session)]
         show({"step": step.name, "plan": plan}, "\n".join([f"{step.name}:", *plan]), as_json)
         return ""
     if console.err.is_terminal:
         console.err.print(f"{step.name} …")
-    return show_result(step.run(recipe), as_json)
+    return show_result(step.run(session), as_json)
 
 
 def show_result(result: Result, as_json: bool) -> str:

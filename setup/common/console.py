@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
 out = Console(file=sys.stdout, highlight=False, soft_wrap=True, emoji=False)
 TASK = TaskID(0)
 err = Console(file=sys.stderr, highlight=False, soft_wrap=True, emoji=False)
@@ -27,6 +28,24 @@ def shorten(text: Any, limit: int = 60) -> str:
     """The first words of ``text`` in one line."""
     line = " ".join(str(text).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+@contextmanager
+def after_interrupt(text: str) -> Iterator[None]:
+    """Say ``text`` when Ctrl-C ends the block."""
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped):
+        err.print(text, markup=False)
+        raise
+
+
+class Stopped(SystemExit):
+    """Ctrl-C has ended a command, and ``command`` goes on with what it has done."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(INTERRUPTED)
+        self.command = command
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import requests
 from setup.common.console import progress_bar
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY, endpoint_folder, read_json
+from setup.recipe.local import Recipe
 from setup.serve.settings import LOG, PID, ensure_keys
 
 _CALL_TIMEOUT = 10.0
@@ -23,9 +24,17 @@ _START_TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class LocalEndpoint:
-    """The endpoint ``name`` of this machine; it is looked at anew for every question."""
+    """The recipe's endpoint on this machine; it is looked at anew for every question.
 
-    name: str
+    It is also the session of target local: what all steps of a command share.
+    """
+
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.recipe.endpoint.name
 
     @property
     def folder(self) -> Path:

@@ -18,9 +18,9 @@ from setup.serve.settings import DeploymentSettings, EndpointSettings, load_sett
 from setup.weights.fetch import is_kept_as_it_is, model_path, prepare_model, verify_model
 
 
-def plan_deploy(recipe: Recipe) -> list[str]:
+def plan_deploy(endpoint: LocalEndpoint) -> list[str]:
     """Return the things that ``deploy`` would do, a line each."""
-    endpoint = LocalEndpoint(recipe.endpoint.name)
+    recipe = endpoint.recipe
     path = model_path(recipe.model)
     model = f"use model {path}" if path.is_file() else f"fetch {recipe.model.source} to {path}"
     running = endpoint.process() is not None
@@ -33,7 +33,7 @@ def plan_deploy(recipe: Recipe) -> list[str]:
     ]
 
 
-def deploy(recipe: Recipe) -> bool:
+def deploy(endpoint: LocalEndpoint) -> bool:
     """Bring up the endpoint with the recipe's deployments; False when it was so already.
 
     First the base model as ``endpoint.deployment``, then what ``endpoint.version`` names as
@@ -43,8 +43,8 @@ def deploy(recipe: Recipe) -> bool:
         FixableError: No model, port taken, a deployment does not become healthy, or the version
             cannot be served; what answered before still does.
     """
+    recipe = endpoint.recipe
     path = prepare_model(recipe.model)
-    endpoint = LocalEndpoint(recipe.endpoint.name)
     endpoint.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(endpoint.folder / "deploy.lock"):
         started = endpoint.process() is None
@@ -52,17 +52,16 @@ def deploy(recipe: Recipe) -> bool:
             if not is_kept_as_it_is(recipe.model):
                 verify_model(path)
             verify_tuned(endpoint)
-            _start(recipe, endpoint)
+            _start(endpoint)
         else:
-            _refuse_other_settings(recipe, endpoint)
+            _refuse_other_settings(endpoint)
         settings = _deployment(recipe, path)
-        changed = _put(recipe, endpoint, settings, started)
-        return roll_out(recipe, path, settings) or changed or started
+        changed = _put(endpoint, settings, started)
+        return roll_out(endpoint, path, settings) or changed or started
 
 
-def _put(
-    recipe: Recipe, endpoint: LocalEndpoint, settings: DeploymentSettings, started: bool
-) -> bool:
+def _put(endpoint: LocalEndpoint, settings: DeploymentSettings, started: bool) -> bool:
+    recipe = endpoint.recipe
     patience = settings.start_timeout + recipe.endpoint.request_timeout
     route = f"/deployments/{recipe.endpoint.deployment}"
     try:
@@ -75,9 +74,9 @@ def _put(
     return bool(reply["changed"])
 
 
-def _start(recipe: Recipe, endpoint: LocalEndpoint) -> None:
-    refuse_held_port(recipe.endpoint.port)
-    fields = _endpoint_fields(recipe)
+def _start(endpoint: LocalEndpoint) -> None:
+    refuse_held_port(endpoint.recipe.endpoint.port)
+    fields = _endpoint_fields(endpoint.recipe)
     settings = load_settings(endpoint.folder) or EndpointSettings(name=endpoint.name, **fields)
     settings = settings.model_copy(update=fields)
     save_settings(endpoint.folder, settings)
@@ -89,10 +88,10 @@ def _endpoint_fields(recipe: Recipe) -> dict[str, Any]:
     return recipe.endpoint.model_dump(include=names)
 
 
-def _refuse_other_settings(recipe: Recipe, endpoint: LocalEndpoint) -> None:
+def _refuse_other_settings(endpoint: LocalEndpoint) -> None:
     """Refuse a change of settings that only a restart can change, which would have no effect."""
     running = endpoint.manage("GET")
-    fields = _endpoint_fields(recipe)
+    fields = _endpoint_fields(endpoint.recipe)
     # One that was started by an earlier version knows nothing of the newest settings.
     other = [name for name, value in fields.items() if running.get(name) != value]
     if other:

@@ -24,7 +24,7 @@ _DISK_NEEDED = 3 * _GIB  # the served model, the fine-tuned one, and checkpoints
 _MEMORY_NEEDED = 3 * _GIB  # while the recipe's model is fine-tuned; serving takes 1
 
 
-def run_checks(recipe: Recipe) -> Iterator[Check]:
+def run_checks(endpoint: LocalEndpoint) -> Iterator[Check]:
     """Every check in turn, the quick ones first."""
     yield from environment_checks()
     checks: list[Callable[[Recipe], Check]] = [
@@ -37,12 +37,12 @@ def run_checks(recipe: Recipe) -> Iterator[Check]:
         _keyring,
     ]
     for check in checks:
-        yield check(recipe)
+        yield check(endpoint.recipe)
 
 
-def require_healthy(recipe: Recipe) -> None:
+def require_healthy(endpoint: LocalEndpoint) -> None:
     """Raise FixableError, naming what is wrong, unless every check is passed."""
-    wrong = [check for check in run_checks(recipe) if not check.ok]
+    wrong = [check for check in run_checks(endpoint) if not check.ok]
     if wrong:
         what = "; ".join(f"{check.name}: {check.detail}" for check in wrong)
         raise FixableError(what, wrong[0].fix if len(wrong) == 1 else "python -m setup doctor")
@@ -80,7 +80,7 @@ def _memory(_: Recipe) -> Check:
 
 
 def _port(recipe: Recipe) -> Check:
-    port, endpoint = recipe.endpoint.port, LocalEndpoint(recipe.endpoint.name)
+    port, endpoint = recipe.endpoint.port, LocalEndpoint(recipe)
     process = endpoint.process()
     if process:
         running = endpoint.url.rpartition(":")[2]

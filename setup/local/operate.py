@@ -16,7 +16,7 @@ from setup.recipe.local import Recipe
 
 def stop(recipe: Recipe) -> Result:
     """Stop the recipe's endpoint."""
-    endpoint = LocalEndpoint(recipe.endpoint.name)
+    endpoint = LocalEndpoint(recipe)
     stopped = endpoint.stop(recipe.endpoint.request_timeout + 10)
     state = "stopped" if stopped else "was not running"
     return Result("stop", stopped, f"endpoint {endpoint.name} {state}", "python -m setup deploy")
@@ -24,7 +24,7 @@ def stop(recipe: Recipe) -> Result:
 
 def endpoint_status(recipe: Recipe) -> dict[str, Any]:
     """Ask the endpoint itself what runs; ``running`` is False when there is nothing to ask."""
-    endpoint = LocalEndpoint(recipe.endpoint.name)
+    endpoint = LocalEndpoint(recipe)
     process = endpoint.process()
     if process is None:
         return {"name": endpoint.name, "running": False, "healthy": False}
@@ -50,19 +50,19 @@ def shift_traffic(recipe: Recipe, shares: list[str]) -> dict[str, int]:
         if not percent.isdecimal():
             raise FixableError(f"{share!r} is not DEPLOYMENT=PERCENT", "base=90 tuned=10")
         table[name] = int(percent)
-    LocalEndpoint(recipe.endpoint.name).manage("PUT", "/traffic", table)
+    LocalEndpoint(recipe).manage("PUT", "/traffic", table)
     return table
 
 
 def delete_deployment(recipe: Recipe, name: str) -> None:
     """Remove a deployment once what it has accepted is answered."""
     patience = recipe.endpoint.request_timeout + 10
-    LocalEndpoint(recipe.endpoint.name).manage("DELETE", f"/deployments/{name}", timeout=patience)
+    LocalEndpoint(recipe).manage("DELETE", f"/deployments/{name}", timeout=patience)
 
 
 def log_lines(recipe: Recipe, count: int, follow: bool, deployment: str) -> Iterator[str]:
     """The last ``count`` lines of the endpoint's log, then new ones as they come."""
-    endpoint = LocalEndpoint(recipe.endpoint.name)
+    endpoint = LocalEndpoint(recipe)
     path = endpoint.log_path
     if deployment:
         path = endpoint.folder / f"engine-{deployment}.log"

@@ -57,12 +57,12 @@ def plan_rollout(recipe: Recipe) -> list[str]:
     return [f"deployment {section.tuned}: {what}, asked first; if it is new, it gets the traffic"]
 
 
-def roll_out(recipe: Recipe, base: Path, settings: DeploymentSettings) -> bool:
+def roll_out(endpoint: LocalEndpoint, base: Path, settings: DeploymentSettings) -> bool:
     """Serve the recipe's registered version beside ``base``; False when it was so already.
 
     Args:
-        recipe: Its ``endpoint.version`` says which one. ``none`` gives the traffic back to
-            ``endpoint.deployment`` and lets ``endpoint.tuned`` stand; ``champion`` where there
+        endpoint: Its recipe's ``endpoint.version`` says which one. ``none`` gives the traffic back
+            to ``endpoint.deployment`` and lets ``endpoint.tuned`` stand; ``champion`` where there
             is none changes nothing.
         base: The model file that deployment ``endpoint.deployment`` serves.
         settings: What that deployment was told; the version gets the same but for its file.
@@ -71,16 +71,16 @@ def roll_out(recipe: Recipe, base: Path, settings: DeploymentSettings) -> bool:
         FixableError: No such version, an adapter of another base, a model that does not start or
             does not answer; whatever answered before still does.
     """
-    endpoint = LocalEndpoint(recipe.endpoint.name)
+    recipe = endpoint.recipe
     if recipe.endpoint.version == "none":
-        return _give_back(recipe, endpoint)
+        return _give_back(endpoint)
     version = find_version(recipe)
     if version is None:
         return False
     _refuse_same_names(recipe)
     path = prepare_version(recipe, version, base)
     tuned = settings.model_copy(update={"model_path": str(path), "model_stamp": stamp_of(path)})
-    return _Rollout(recipe, endpoint, version, tuned).run()
+    return _Rollout(endpoint, version, tuned).run()
 
 
 def stamp_of(path: Path) -> str:
@@ -116,12 +116,9 @@ class _Rollout:
     """One version on its way to the traffic."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        endpoint: LocalEndpoint,
-        version: Version,
-        settings: DeploymentSettings,
+        self, endpoint: LocalEndpoint, version: Version, settings: DeploymentSettings
     ) -> None:
+        recipe = endpoint.recipe
         self._section = recipe.endpoint
         self._endpoint = endpoint
         self._settings = settings
@@ -216,11 +213,11 @@ class _Rollout:
         )
 
 
-def _give_back(recipe: Recipe, endpoint: LocalEndpoint) -> bool:
+def _give_back(endpoint: LocalEndpoint) -> bool:
     noted = _read_note(endpoint)
     if not noted.get("takes"):
         return False
-    endpoint.manage("PUT", "/traffic", {recipe.endpoint.deployment: 100})
+    endpoint.manage("PUT", "/traffic", {endpoint.recipe.endpoint.deployment: 100})
     write_private(endpoint.folder / _NOTE, {**noted, "takes": ""})
     return True
 

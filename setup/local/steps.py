@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from setup.common import console
+from setup.common.checks import Check
 from setup.common.errors import FixableError
 from setup.common.paths import without_home
 from setup.common.promptflow_store import keyring_name
@@ -17,6 +20,7 @@ from setup.finetune.run.run import finetune, finished, run_folder
 from setup.local.connect import connect, connection_values, deployments_of, plan_connect
 from setup.local.control import LocalEndpoint
 from setup.local.deploy import deploy, plan_deploy
+from setup.local.doctor import run_checks
 from setup.local.rollout import rolled_out
 from setup.recipe.local import Recipe
 from setup.weights.base import Base
@@ -25,12 +29,24 @@ from setup.weights.fetch import model_path, model_sha256, prepare_model
 _REJECTS_SHOWN = 5
 
 
-def _plan_data(recipe: Recipe) -> list[str]:
-    return describe_data(data_plan(recipe))
+@contextmanager
+def session(recipe: Recipe, _: bool = False, /) -> Iterator[LocalEndpoint]:
+    """The endpoint that a command is about; nothing here costs, so that nothing is asked."""
+    with console.after_interrupt("an endpoint that was started goes on: python -m setup stop"):
+        yield LocalEndpoint(recipe)
 
 
-def _data(recipe: Recipe) -> Result:
-    prepared = prepare_data(data_plan(recipe))
+def doctor(session: LocalEndpoint) -> Iterator[Check]:
+    """Find what would fail later."""
+    return run_checks(session)
+
+
+def _plan_data(endpoint: LocalEndpoint) -> list[str]:
+    return describe_data(data_plan(endpoint.recipe))
+
+
+def _data(endpoint: LocalEndpoint) -> Result:
+    prepared = prepare_data(data_plan(endpoint.recipe))
     show_notes(prepared)
     if prepared.rejects:
         _show_rejects(prepared.rejects)
@@ -52,7 +68,8 @@ def _show_rejects(path: Path) -> None:
             console.err.print(line, markup=False)
 
 
-def _plan_finetune(recipe: Recipe) -> list[str]:
+def _plan_finetune(endpoint: LocalEndpoint) -> list[str]:
+    recipe = endpoint.recipe
     settings, train = recipe.finetune, data_plan(recipe).paths.train
     layers = f"the top {settings.layers}" if settings.layers else "all"
     what = f"LoRA of rank {settings.rank} on {layers} layers, {settings.epochs} epochs of {train}"
@@ -69,7 +86,8 @@ def _plan_finetune(recipe: Recipe) -> list[str]:
     return [f"{what}, in {folder}" + (" (done)" if finished(folder) else ""), f"on {split}"]
 
 
-def _finetune(recipe: Recipe) -> Result:
+def _finetune(endpoint: LocalEndpoint) -> Result:
+    recipe = endpoint.recipe
     split = prepared_split(data_plan(recipe), "train")
     path = prepare_model(recipe.model)
     base = Base(path, model_sha256(path), recipe.finetune.base, recipe.model.source)
@@ -87,13 +105,14 @@ def _finetune(recipe: Recipe) -> Result:
     return Result("finetune", done.changed, detail, "python -m setup register")
 
 
-def _plan_register(recipe: Recipe) -> list[str]:
-    return [f"the finished run as a version of {recipe.registry.model}"]
+def _plan_register(endpoint: LocalEndpoint) -> list[str]:
+    return [f"the finished run as a version of {endpoint.recipe.registry.model}"]
 
 
-def _register(recipe: Recipe) -> Result:
+def _register(endpoint: LocalEndpoint) -> Result:
     from setup.local.registry import NOT_COMPARABLE, list_versions, register_finetune  # noqa: PLC0415
 
+    recipe = endpoint.recipe
     split = prepared_split(data_plan(recipe), "train", then=", then python -m setup finetune")
     path = prepare_model(recipe.model)
     folder, fingerprint = run_folder(recipe, model_sha256(path), split.file)
@@ -110,10 +129,9 @@ def _register(recipe: Recipe) -> Result:
     return Result("register", fingerprint not in known, detail, f"python -m setup {following}")
 
 
-def _deploy(recipe: Recipe) -> Result:
-    changed = deploy(recipe)
-    endpoint = LocalEndpoint(recipe.endpoint.name)
-    rows = deployments_of(recipe, endpoint)
+def _deploy(endpoint: LocalEndpoint) -> Result:
+    changed = deploy(endpoint)
+    recipe, rows = endpoint.recipe, deployments_of(endpoint)
     name, tuned = recipe.endpoint.deployment, recipe.endpoint.tuned
     detail = f"deployment {name} of endpoint {endpoint.name} is healthy at {endpoint.url}"
     detail += f" and takes {rows[name]['traffic']} % of the traffic"
@@ -138,10 +156,9 @@ def _trained_on(recipe: Recipe, number: str) -> str:
     return f", trained on {source}, not on data.source {recipe.data.source}"
 
 
-def _connect(recipe: Recipe) -> Result:
-    changed = connect(recipe)
-    endpoint = LocalEndpoint(recipe.endpoint.name)
-    *others, last = connection_values(recipe, endpoint)
+def _connect(endpoint: LocalEndpoint) -> Result:
+    changed = connect(endpoint)
+    *others, last = connection_values(endpoint)
     detail = f"connections {', '.join(others)} and {last} reach endpoint {endpoint.name}"
     question = "What is the capital of France?"
     command = f'pf flow test --flow flows/chat --inputs question="{question}"'

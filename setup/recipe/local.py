@@ -7,9 +7,9 @@ Unknown fields and wrong types are refused when the recipe is loaded, not an hou
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 NAME = r"^[a-z][a-z0-9-]{0,31}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -106,10 +106,26 @@ class Registry(Section):
     model: Name
 
 
-class Recipe(Section):
-    """One run from data through fine-tuning to connection."""
+class NamedRecipe(Section):
+    """A recipe of any target, with its name and the options by which the user chose it."""
 
     name: Name
+    _options: str | None = PrivateAttr(default=None)
+
+    def named_by(self, options: str) -> Self:
+        """Return it as chosen by ``options``, empty where a command needs none."""
+        self._options = options
+        return self
+
+    def command(self, verb: str, *more: str, of: str = "setup") -> str:
+        """Write the command ``verb`` about this very recipe: by its path, with every ``--set``."""
+        options = f"--recipe {self.name}" if self._options is None else self._options
+        return " ".join(filter(None, ["python -m", of, verb, options, *more]))
+
+
+class Recipe(NamedRecipe):
+    """One run from data through fine-tuning to connection."""
+
     target: Literal["local"]
     data: Data
     model: Model

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from evaluation.batch.watch import Interrupted
 from evaluation.cli import demo as demo_command
 from evaluation.cli.main import main as evaluation_main
-from setup.azure import path as azure_steps
+from setup.azure import steps as azure_steps
 from setup.cli import main as cli
 from setup.cli.main import app
 from setup.common import console

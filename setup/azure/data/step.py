@@ -121,13 +121,13 @@ def _write(path: Path, rows: list[list[Message]]) -> Path:
     return path
 
 
-def plan(recipe: AzureRecipe) -> list[str]:
+def plan(session: AzureSession) -> list[str]:
     """Say what ``run`` would do; ask Azure only for assets whose file is here already."""
+    recipe = session.recipe
     lines = describe_data(data_plan(recipe))
     train = data_plan(recipe).paths.train
     if not train.is_file():
         return [*lines, f"upload it as data assets {recipe.name}-… of {recipe.azure.workspace}"]
-    session = AzureSession(recipe)
     with data_assets(recipe, train) as assets:
         return lines + [
             f"{'find' if is_registered(session, asset) else 'upload'} data asset {asset}"
@@ -135,16 +135,16 @@ def plan(recipe: AzureRecipe) -> list[str]:
         ]
 
 
-def run(recipe: AzureRecipe) -> Result:
+def run(session: AzureSession) -> Result:
     """Prepare the splits and see that Azure has them.
 
     Raises:
         FixableError: The data cannot be used, or Azure refuses.
     """
+    recipe = session.recipe
     prepared = prepare_data(data_plan(recipe))
     for note in prepared.notes:
         err.print(f"note: {note}", markup=False)
-    session = AzureSession(recipe)
     with data_assets(recipe, prepared.train) as assets:
         sent = [asset for asset in assets.values() if _register(session, asset)]
         named = " and ".join(map(str, assets.values()))

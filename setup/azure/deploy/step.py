@@ -18,14 +18,13 @@ from setup.common.step import Result
 from setup.recipe.azure import AzureRecipe
 
 
-def plan(recipe: AzureRecipe) -> list[str]:
+def plan(session: AzureSession) -> list[str]:
     """List what ``run`` would do, and what that costs by the hour.
 
     Raises:
         FixableError: The recipe asks for what cannot be done; Azure cannot be asked.
     """
-    session = AzureSession(recipe)
-    endpoint = ManagedEndpoint(session)
+    recipe, endpoint = session.recipe, ManagedEndpoint(session)
     version = find_version(session)
     there = endpoint.find()
     right = there and there.provisioning_state == "Succeeded"
@@ -71,14 +70,14 @@ def _plan_rollout(rollout: Rollout) -> list[str]:
     return lines + price_lines([price_of(recipe, endpoint.name, rollout.name), *others])
 
 
-def run(recipe: AzureRecipe) -> Result:
+def run(session: AzureSession) -> Result:
     """Serve the version that the recipe's own job made, or the newest.
 
     Raises:
         FixableError: No version, no quota, nobody agreed to the price, the deployment does not
             come up or does not answer; whatever answered before still does.
     """
-    session = AzureSession(recipe)
+    recipe = session.recipe
     rollout = Rollout(session, need_version(session))
     made = rollout.deploy()
     mended = rollout.endpoint.ensure()
@@ -92,7 +91,7 @@ def run(recipe: AzureRecipe) -> Result:
     )
 
 
-def rollback(recipe: AzureRecipe) -> Result:
+def rollback(session: AzureSession) -> Result:
     """Give the traffic of the newest version that has some back to the one before it.
 
     That one is asked first; where it takes traffic already, it may be too busy to answer.
@@ -101,8 +100,7 @@ def rollback(recipe: AzureRecipe) -> Result:
     Raises:
         FixableError: No endpoint, no healthy deployment to go back to, or it does not answer.
     """
-    session = AzureSession(recipe)
-    endpoint = ManagedEndpoint(session)
+    recipe, endpoint = session.recipe, ManagedEndpoint(session)
     uri, slots = str(endpoint.need().scoring_uri), endpoint.slots()
     current = slots.current()
     before = slots.way_back(current) if current else ""

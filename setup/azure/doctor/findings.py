@@ -39,14 +39,13 @@ _LIMITED = {
 _SPONSORED = "Sponsored"  # GPU on request, out of a credit that ends
 
 
-def run_azure_checks(recipe: AzureRecipe) -> Iterator[Check]:
+def run_azure_checks(session: AzureSession) -> Iterator[Check]:
     """Every check in turn: first what needs no network, then login, then the rest if it works."""
     environment = [*environment_checks()]
     yield from environment
-    yield from _lifecycle(recipe)
+    yield from _lifecycle(session.recipe)
     if not all(check.ok for check in environment):
         return
-    session = AzureSession(recipe)
     login = _guard("login", lambda: _login(session))
     yield login
     if not login.ok:

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
 
 
-def plan(recipe: AzureRecipe) -> list[str]:
+def plan(session: AzureSession) -> list[str]:
     """List what ``run`` would do; checks the inputs of the component, asks for no money."""
+    recipe = session.recipe
     finetune = recipe.finetune
     what = (
         f"fine-tune {recipe.model.name} with {finetune.component} {finetune.component_version}"
@@ -42,7 +43,6 @@ def plan(recipe: AzureRecipe) -> list[str]:
     except FixableError as error:
         return [what, f"but first: {error}", finetune_costs(recipe).line()]
     what += f" on {split.source}"
-    session = AzureSession(recipe)
     with data_assets(recipe, split.file) as assets:
         last = last_attempt(session, assets)
         if last and last.completed:
@@ -55,7 +55,7 @@ def plan(recipe: AzureRecipe) -> list[str]:
     return [f"{what}, as job {name}", finetune_costs(recipe).line()]
 
 
-def run(recipe: AzureRecipe) -> Result:
+def run(session: AzureSession) -> Result:
     """Submit the job and follow it until it has completed, or find it.
 
     Raises:
@@ -63,7 +63,8 @@ def run(recipe: AzureRecipe) -> Result:
             a refusal of Azure, or a job that failed.
         KeyboardInterrupt: After Ctrl-C; the job goes on.
     """
-    session, following = AzureSession(recipe), f"python -m setup register --recipe {recipe.name}"
+    recipe = session.recipe
+    following = f"python -m setup register --recipe {recipe.name}"
     with _assets(recipe) as assets:
         last = last_attempt(session, assets)
         if last and last.completed:

@@ -37,7 +37,6 @@ from setup.azure.provision.vault import is_recoverable
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
-from setup.recipe.azure import AzureRecipe
 
 _BASE = ("storage", "key_vault", "registry", "logs")  # what prices.base_costs is about
 
@@ -63,24 +62,24 @@ class _Survey:
         return self.group and not self.differs and not self.missing
 
 
-def plan(recipe: AzureRecipe) -> list[str]:
+def plan(session: AzureSession) -> list[str]:
     """Every resource with its price class and whether it exists; only reads.
 
     Raises:
         FixableError: Something is retired, or not ours; Azure cannot be asked.
     """
-    refuse_retired(recipe)
-    return signed_in(recipe, _plan)
+    refuse_retired(session.recipe)
+    return signed_in(session, _plan)
 
 
-def run(recipe: AzureRecipe) -> Result:
+def run(session: AzureSession) -> Result:
     """Make what is missing, and wait until it can be used; found done if it was.
 
     Raises:
         FixableError: Something is retired, not ours, refused by Azure or by the user.
     """
-    refuse_retired(recipe)
-    return signed_in(recipe, _run)
+    refuse_retired(session.recipe)
+    return signed_in(session, _run)
 
 
 def _plan(session: AzureSession) -> list[str]:

@@ -39,8 +39,10 @@ def test_closed_terminal_and_ctrl_c(cloud: Trainable, monkeypatch: pytest.Monkey
     told = heard.getvalue()
     assert "goes on in Azure, and costs; the same command follows it" in told
     assert "az ml job cancel --name phi-azure-" in told
-    assert "follow job" in finetune.plan(cloud.recipe())[0]
-    assert finetune.run(cloud.recipe()).changed  # asks for nothing: it is paid for already
+    assert "follow job" in finetune.plan(AzureSession(cloud.recipe()))[0]
+    assert finetune.run(
+        AzureSession(cloud.recipe())
+    ).changed  # asks for nothing: it is paid for already
     assert len(cloud.azure.find(PUT_JOB)) == 1
 
 

@@ -1,0 +1,27 @@
+"""The targets: a folder each, and its line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from setup.azure import steps as azure
+from setup.cli.options import named_as_typed
+from setup.common.step import Target
+from setup.local import steps as local
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.local import Recipe
+
+TARGETS: dict[str, Target] = {"local": local, "azure": azure}
+
+
+@contextmanager
+def session_of(recipe: Recipe | AzureRecipe, yes: bool = False) -> Iterator[Any]:
+    """The one session of a command; ``yes`` answers what is asked about money.
+
+    Raises:
+        FixableError: As the block, its commands with the options that name ``recipe``.
+    """
+    with TARGETS[recipe.target].session(recipe, yes) as session, named_as_typed(recipe):
+        yield session
