@@ -9,15 +9,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from setup.azure.client.money import answered
-from setup.azure.client.session import AzureSession
 from setup.azure.facts.lifecycle import refuse_retired
 from setup.common.checks import Check
 from setup.common.console import after_interrupt
 from setup.common.step import Result, Step
 from setup.recipe.azure import AzureRecipe
+
+if TYPE_CHECKING:
+    from setup.azure.client.session import AzureSession
 
 
 @contextmanager
@@ -25,7 +27,7 @@ def session(recipe: AzureRecipe, yes: bool = False, /) -> Iterator[AzureSession]
     """The login and clients of a command; ``yes`` answers what is asked about money."""
     stays = f"what there is in Azure stays, and may cost until: {recipe.command('teardown')}"
     with answered(yes), after_interrupt(stays):
-        yield AzureSession(recipe)
+        yield _room("client.session").AzureSession(recipe)
 
 
 def doctor(session: AzureSession) -> Iterator[Check]:

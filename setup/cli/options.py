@@ -19,8 +19,7 @@ from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import explain_refusal
 from setup.common.step import Result, S, Step
-from setup.recipe.azure import AzureRecipe
-from setup.recipe.local import Recipe
+from setup.recipe.local import NamedRecipe
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="A file of setup/recipes, or a path.")]
 Sets = Annotated[
@@ -79,7 +78,7 @@ def run_app(app: typer.Typer) -> None:
 
 
 @contextmanager
-def named_as_typed(recipe: Recipe | AzureRecipe) -> Iterator[None]:
+def named_as_typed(recipe: NamedRecipe) -> Iterator[None]:
     """Let next commands name ``recipe`` as the user did: by path, with ``--set``.
 
     What does not even know the recipe says ``--recipe NAME``, or on target local nothing.

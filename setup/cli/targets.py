@@ -9,15 +9,15 @@ from typing import Any
 from setup.azure import steps as azure
 from setup.cli.options import named_as_typed
 from setup.common.step import Target
+from setup.finetune import steps as job
 from setup.local import steps as local
-from setup.recipe.azure import AzureRecipe
-from setup.recipe.local import Recipe
+from setup.recipe.load import AnyRecipe
 
-TARGETS: dict[str, Target] = {"local": local, "azure": azure}
+TARGETS: dict[str, Target] = {"local": local, "azure": azure, "job": job}
 
 
 @contextmanager
-def session_of(recipe: Recipe | AzureRecipe, yes: bool = False) -> Iterator[Any]:
+def session_of(recipe: AnyRecipe, yes: bool = False) -> Iterator[Any]:
     """The one session of a command; ``yes`` answers what is asked about money.
 
     Raises:

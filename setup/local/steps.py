@@ -16,15 +16,15 @@ from setup.common.promptflow_store import keyring_name
 from setup.common.step import Result, Step
 from setup.data import Prepared, describe_data, prepare_data, prepared_split
 from setup.data.plan import data_plan
-from setup.finetune.run.run import finetune, finished, run_folder
+from setup.finetune import steps as training
+from setup.finetune.run.run import finished, run_folder
 from setup.local.connect import connect, connection_values, deployments_of, plan_connect
 from setup.local.control import LocalEndpoint
 from setup.local.deploy import deploy, plan_deploy
 from setup.local.doctor import run_checks
 from setup.local.rollout import rolled_out
 from setup.recipe.local import Recipe
-from setup.weights.base import Base
-from setup.weights.fetch import model_path, model_sha256, prepare_model
+from setup.weights.fetch import model_sha256, prepare_model
 
 _REJECTS_SHOWN = 5
 
@@ -66,43 +66,6 @@ def _show_rejects(path: Path) -> None:
         for row in map(json.loads, islice(file, _REJECTS_SHOWN)):
             line = f"rejected {row['file']}:{row['line']}: {row['reason']}"
             console.err.print(line, markup=False)
-
-
-def _plan_finetune(endpoint: LocalEndpoint) -> list[str]:
-    recipe = endpoint.recipe
-    settings, train = recipe.finetune, data_plan(recipe).paths.train
-    layers = f"the top {settings.layers}" if settings.layers else "all"
-    what = f"LoRA of rank {settings.rank} on {layers} layers, {settings.epochs} epochs of {train}"
-    path = model_path(recipe.model)
-    if not train.is_file():
-        return [what]
-    try:
-        split = prepared_split(data_plan(recipe), "train")
-    except FixableError as error:
-        return [what, f"but first: {error}"]
-    if not path.is_file():
-        return [what, f"on {split}"]
-    folder, _ = run_folder(recipe, model_sha256(path), train)
-    return [f"{what}, in {folder}" + (" (done)" if finished(folder) else ""), f"on {split}"]
-
-
-def _finetune(endpoint: LocalEndpoint) -> Result:
-    recipe = endpoint.recipe
-    split = prepared_split(data_plan(recipe), "train")
-    path = prepare_model(recipe.model)
-    base = Base(path, model_sha256(path), recipe.finetune.base, recipe.model.source)
-    done = finetune(recipe, base, split)
-    if not done.changed:
-        console.err.print(f"trained on {split}", markup=False)
-    figures = done.result
-    detail = (
-        f"on {split.source}: held-out loss {figures['held_out_loss_before']:.3f} -> "
-        f"{figures['held_out_loss_after']:.3f}, on general text "
-        f"{figures['general_loss_before']:.3f} -> {figures['general_loss_after']:.3f}; "
-        f"{figures['steps']} steps, {figures['seconds'] / 60:.1f} minutes, "
-        f"{figures['tokens_per_second']:.0f} tok/s in {figures['precision']}; {done.folder}"
-    )
-    return Result("finetune", done.changed, detail, "python -m setup register")
 
 
 def _plan_register(endpoint: LocalEndpoint) -> list[str]:
@@ -169,9 +132,9 @@ STEPS = [
     Step("data", "Prepare and check the train and test splits.", _plan_data, _data),
     Step(
         "finetune",
-        "Fine-tune the recipe's model on the train split; goes on where it was stopped.",
-        _plan_finetune,
-        _finetune,
+        training.HELP,
+        lambda endpoint: training.plan(endpoint.recipe),
+        lambda endpoint: training.run(endpoint.recipe),
     ),
     Step("register", "Make the finished run a version of the model.", _plan_register, _register),
     Step(

@@ -13,11 +13,16 @@ from pydantic import BaseModel, ValidationError
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
 from setup.recipe.azure import AzureRecipe
-from setup.recipe.local import Recipe
+from setup.recipe.local import JobRecipe, Recipe
 
 DEFAULT = "laptop"
 DEFAULTS = {"local": DEFAULT, "azure": "phi-azure"}
-_TARGETS: dict[str, type[Recipe | AzureRecipe]] = {"local": Recipe, "azure": AzureRecipe}
+AnyRecipe = Recipe | AzureRecipe | JobRecipe
+_TARGETS: dict[str, type[AnyRecipe]] = {
+    "local": Recipe,
+    "azure": AzureRecipe,
+    "job": JobRecipe,
+}
 
 
 def load_recipe(name: str, overrides: Sequence[str]) -> Recipe:
@@ -30,7 +35,12 @@ def load_azure_recipe(name: str, overrides: Sequence[str]) -> AzureRecipe:
     return cast(AzureRecipe, load_any_recipe(name, overrides, "azure"))
 
 
-def load_any_recipe(name: str, overrides: Sequence[str], target: str = "") -> Recipe | AzureRecipe:
+def load_job_recipe(name: str) -> JobRecipe:
+    """Load the recipe that a job trains by; FixableError as for :func:`load_any_recipe`."""
+    return cast(JobRecipe, load_any_recipe(name, [], "job"))
+
+
+def load_any_recipe(name: str, overrides: Sequence[str], target: str = "") -> AnyRecipe:
     """Load recipe ``name``, a file in setup/recipes or a path, with ``section.field=value`` set.
 
     Raises:
@@ -58,8 +68,8 @@ def load_any_recipe(name: str, overrides: Sequence[str], target: str = "") -> Re
     return loaded
 
 
-def _of_other_target(recipe: Recipe | AzureRecipe, target: str) -> FixableError:
-    fix = f"--recipe {DEFAULTS[target]}, or another recipe of that target"
+def _of_other_target(recipe: AnyRecipe, target: str) -> FixableError:
+    fix = f"--recipe {DEFAULTS.get(target, 'FILE')}, or another recipe of that target"
     if recipe.target == "azure":
         there = recipe.command("teardown", "--dry-run")
         fix += f"; what there is in Azure, and what it costs, shows {there}"
@@ -69,7 +79,7 @@ def _of_other_target(recipe: Recipe | AzureRecipe, target: str) -> FixableError:
     )
 
 
-def _declared(content: dict[str, Any]) -> type[Recipe | AzureRecipe]:
+def _declared(content: dict[str, Any]) -> type[AnyRecipe]:
     return _TARGETS.get(str(content.get("target")), Recipe)
 
 

@@ -123,13 +123,24 @@ class NamedRecipe(Section):
         return " ".join(filter(None, ["python -m", of, verb, options, *more]))
 
 
-class Recipe(NamedRecipe):
-    """One run from data through fine-tuning to connection."""
+class Training(NamedRecipe):
+    """The part of a recipe that fine-tuning needs."""
 
-    target: Literal["local"]
     data: Data
     model: Model
     finetune: Finetune
+
+
+class JobRecipe(Training):
+    """Fine-tuning alone, as a job in Azure does it."""
+
+    target: Literal["job"]
+
+
+class Recipe(Training):
+    """One run from data through fine-tuning to connection."""
+
+    target: Literal["local"]
     registry: Registry
     endpoint: Endpoint
     connection: Name

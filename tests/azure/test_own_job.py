@@ -23,7 +23,7 @@ from setup.azure.finetune import step as finetune
 from setup.common.errors import FixableError
 from setup.data.plan import data_plan
 from setup.finetune.run.run import run_folder
-from setup.recipe.local import Recipe
+from setup.recipe.local import Training
 from setup.weights.adapter import CONFIG, WEIGHTS
 from setup.weights.fetch import model_sha256
 from setup.weights.gguf_file import open_gguf
@@ -114,7 +114,7 @@ def test_model_that_a_job_cannot_fetch_is_refused(cloud: Trainable, source: str)
     assert cloud.azure.writes == []
 
 
-def _finished(recipe: Recipe, base: Path, train: Path) -> Path:
+def _finished(recipe: Training, base: Path, train: Path) -> Path:
     """A run that has ended, its adapter on one matrix."""
     folder, _ = run_folder(recipe, model_sha256(base), train)
     (folder / "adapter").mkdir(parents=True)

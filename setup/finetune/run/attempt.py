@@ -43,7 +43,7 @@ from setup.finetune.run.history import History
 from setup.finetune.run.progress import Progress, say
 from setup.finetune.run.trainer import AnswerTrainer, trainer_arguments
 from setup.finetune.run.watch import Interruption, Watch
-from setup.recipe.local import Recipe
+from setup.recipe.local import Training
 from setup.weights.adapter import WEIGHTS
 from setup.weights.base import Base, load_base, transformers_copy
 
@@ -51,7 +51,7 @@ from setup.weights.base import Base, load_base, transformers_copy
 class Session:
     """One process of one run; everything that is loaded once."""
 
-    def __init__(self, recipe: Recipe, base: Base, train: Path, folder: Path) -> None:
+    def __init__(self, recipe: Training, base: Base, train: Path, folder: Path) -> None:
         transformers.logging.set_verbosity_error()
         self.settings, self.base, self.folder = recipe.finetune, base, folder
         self.world = int(os.environ.get("WORLD_SIZE", "1"))

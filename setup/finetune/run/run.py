@@ -22,7 +22,7 @@ from setup.common.errors import FixableError
 from setup.common.files import sha256_file
 from setup.common.paths import finetune_folder, read_json, use_umask, without_home
 from setup.data import PreparedSplit
-from setup.recipe.local import Recipe
+from setup.recipe.local import Training
 from setup.serve.engine_process import takes_long_factors
 from setup.weights.adapter import CONFIG, WEIGHTS
 from setup.weights.base import Base
@@ -42,7 +42,7 @@ class Finetuned:
     result: dict[str, Any]
 
 
-def run_folder(recipe: Recipe, base_sha256: str, train: Path) -> tuple[Path, str]:
+def run_folder(recipe: Training, base_sha256: str, train: Path) -> tuple[Path, str]:
     """The folder of the run that ``recipe`` describes, and its fingerprint (64 hex digits).
 
     Equal settings, base model and train split make the same run, which is therefore found again.
@@ -72,7 +72,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
     )
 
 
-def finetune(recipe: Recipe, base: Base, split: PreparedSplit) -> Finetuned:
+def finetune(recipe: Training, base: Base, split: PreparedSplit) -> Finetuned:
     """Fine-tune ``base`` on the train split as ``recipe.finetune`` says, or find it done.
 
     Works alone and as one of several processes of ``torchrun``. A run that was stopped or killed
@@ -148,7 +148,7 @@ def prepare_process() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
 
 
-def _finish(folder: Path, recipe: Recipe, tokenizer: Any, result: dict[str, Any]) -> None:
+def _finish(folder: Path, recipe: Training, tokenizer: Any, result: dict[str, Any]) -> None:
     """Put adapter, tokenizer and recipe in their places; result.json comes last and says so.
 
     ``recipe`` is with the settings that were used, where they are not those that were given.
