@@ -18,7 +18,7 @@ from setup.weights.adapter import CONFIG, WEIGHTS
 RESULT = "result.json"
 RECIPE = "recipe.yaml"
 HISTORY = "history.jsonl"
-CURVE = "loss.png"
+CURVE = "loss.svg"
 ADAPTER = "adapter"
 TOKENIZER = "tokenizer"
 _AGAIN = "python -m setup finetune"
