@@ -13,7 +13,6 @@ from setup.cli.options import (
     RecipeName,
     Sets,
     Yes,
-    as_typed,
     say_next,
     show,
     show_result,
@@ -117,7 +116,7 @@ def teardown(  # noqa: PLR0913, PLR0917 - one for each option of the command lin
 
     with session_of(load_azure_recipe(recipe, sets or [])) as session:
         if dry_run:
-            plan = [as_typed(line) for line in down.plan_teardown(session, stage)]
+            plan = down.plan_teardown(session, stage)
             show({"step": "teardown", "plan": plan}, "\n".join(plan), as_json)
         else:
             say_next(show_result(down.teardown(session, stage, yes), as_json), as_json)

@@ -11,20 +11,28 @@ from rich.table import Table
 
 from setup.cli.options import AsJson, RecipeName, Sets, show
 from setup.common import console
-from setup.local import operate
+from setup.common.errors import FixableError
+from setup.common.step import Result
+from setup.local.control import LocalEndpoint
 from setup.recipe.load import DEFAULT, load_recipe
 
 app = typer.Typer()
 
 
+def _endpoint(recipe: str, sets: list[str] | None) -> LocalEndpoint:
+    return LocalEndpoint(load_recipe(recipe, sets or []))
+
+
 @app.command(epilog="Example: python -m setup status --json")
 def status(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = False) -> None:
     """Show the endpoint, its deployments and their traffic; exit 1 when it cannot answer."""
-    facts = operate.endpoint_status(load_recipe(recipe, sets or []))
+    endpoint = _endpoint(recipe, sets)
+    facts = endpoint.status()
     if as_json:
         show(facts, "", as_json)
     elif not facts["running"]:
-        console.out.print(f"endpoint {facts['name']} is not running; next: python -m setup deploy")
+        told = f"endpoint {endpoint.name} is not running; next: {endpoint.recipe.command('deploy')}"
+        console.out.print(told, markup=False)
     else:
         _print_status(facts)
     raise typer.Exit(0 if facts["healthy"] else 1)
@@ -50,7 +58,7 @@ def logs(
     deployment: Annotated[str, typer.Option(help="The engine log of this deployment.")] = "",
 ) -> None:
     """Print the endpoint's log: one JSON object a line, never a prompt or a key."""
-    for line in operate.log_lines(load_recipe(recipe, sets or []), lines, follow, deployment):
+    for line in _endpoint(recipe, sets).log_lines(lines, follow, deployment):
         sys.stdout.write(line)
         sys.stdout.flush()
 
@@ -62,7 +70,13 @@ def traffic(
     sets: Sets = None,
 ) -> None:
     """Set how many per cent of the requests each deployment takes."""
-    table = operate.shift_traffic(load_recipe(recipe, sets or []), shares)
+    table = {}
+    for share in shares:
+        name, _, percent = share.partition("=")
+        if not percent.isdecimal():
+            raise FixableError(f"{share!r} is not DEPLOYMENT=PERCENT", "base=90 tuned=10")
+        table[name] = int(percent)
+    _endpoint(recipe, sets).manage("PUT", "/traffic", table)
     console.out.print("traffic: " + ", ".join(f"{name} {share} %" for name, share in table.items()))
 
 
@@ -73,12 +87,16 @@ def delete(
     sets: Sets = None,
 ) -> None:
     """Remove a deployment after the requests it has accepted."""
-    operate.delete_deployment(load_recipe(recipe, sets or []), deployment)
+    endpoint = _endpoint(recipe, sets)
+    endpoint.manage("DELETE", f"/deployments/{deployment}", timeout=endpoint.patience)
     console.out.print(f"delete: deployment {deployment} is gone")
 
 
 @app.command(epilog="Example: python -m setup stop")
 def stop(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = False) -> None:
     """Stop the endpoint after the requests it has accepted."""
-    result = operate.stop(load_recipe(recipe, sets or []))
+    endpoint = _endpoint(recipe, sets)
+    stopped = endpoint.stop(endpoint.patience)
+    detail = f"endpoint {endpoint.name} {'stopped' if stopped else 'was not running'}"
+    result = Result("stop", stopped, detail, endpoint.recipe.command("deploy"))
     show(result.as_dict(), result.line(), as_json)

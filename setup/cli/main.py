@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -21,7 +20,6 @@ from setup.cli.options import (
     RecipeName,
     Sets,
     Yes,
-    as_typed,
     make_app,
     perform,
     run_app,
@@ -105,7 +103,7 @@ def _checks(recipe: str, sets: list[str], target: str) -> Iterator[Check]:
     loaded = load_any_recipe(recipe or DEFAULTS[target or "local"], sets, target)
     with session_of(loaded) as session:
         for check in TARGETS[loaded.target].doctor(session):
-            yield replace(check, detail=as_typed(check.detail), fix=as_typed(check.fix))
+            yield check.named(loaded.options)
 
 
 @app.command(context_settings=_HANDED_ON, epilog="Example: python -m setup demo --limit 20")

@@ -29,13 +29,15 @@ def models(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = Fa
     """List the registered versions of the recipe's model."""
     from setup.local.registry import list_versions  # noqa: PLC0415 - what only this needs
 
-    model = load_recipe(recipe, sets or []).registry.model
-    versions = list_versions(model)
+    loaded = load_recipe(recipe, sets or [])
+    model = loaded.registry.model
+    with loaded.naming():
+        versions = list_versions(model)
     if as_json:
         show({"model": model, "versions": [version.as_dict() for version in versions]}, "", True)
         return
     if not versions:
-        console.out.print(f"no version of {model} yet; next: python -m setup finetune")
+        console.out.print(f"no version of {model} yet; next: {loaded.command('finetune')}")
         return
     table = Table("version", "created", "held-out loss", "general loss", "rows", "epochs", "")
     for version in versions:
@@ -61,7 +63,8 @@ def promote(
     from setup.local import registry  # noqa: PLC0415
 
     loaded = load_recipe(recipe, sets or [])
-    version = registry.promote(loaded.registry.model, number)
+    with loaded.naming():
+        version = registry.promote(loaded.registry.model, number)
     console.out.print(f"promote: version {version.number} of {version.model} is the champion")
     say_next(loaded.command("deploy"), as_json=False)
 
@@ -80,6 +83,7 @@ def export(
     from setup.local.export import export_version  # noqa: PLC0415
 
     loaded = load_recipe(recipe, sets or [])
-    exported = export_version(loaded, version, form.value, out)
+    with loaded.naming():
+        exported = export_version(loaded, version, form.value, out)
     told = f"export: version {exported.number} of {exported.model} as {form.value} in {out}"
     console.out.print(told, markup=False)

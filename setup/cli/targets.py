@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from setup.azure import steps as azure
-from setup.cli.options import named_as_typed
+from setup.azure import path as azure
 from setup.common.step import Target
-from setup.finetune import steps as job
+from setup.finetune import step as job
 from setup.local import steps as local
 from setup.recipe.load import AnyRecipe
 
@@ -23,5 +22,5 @@ def session_of(recipe: AnyRecipe, yes: bool = False) -> Iterator[Any]:
     Raises:
         FixableError: As the block, its commands with the options that name ``recipe``.
     """
-    with TARGETS[recipe.target].session(recipe, yes) as session, named_as_typed(recipe):
+    with TARGETS[recipe.target].session(recipe, yes) as session, recipe.naming():
         yield session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,12 @@ def shorten(text: Any, limit: int = 60) -> str:
     """The first words of ``text`` in one line."""
     line = " ".join(str(text).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def say(line: str) -> None:
+    """Print a line of progress, once for all processes of a ``torchrun``."""
+    if os.environ.get("RANK", "0") == "0":
+        err.print(line, markup=False)
 
 
 @contextmanager

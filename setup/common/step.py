@@ -41,7 +41,7 @@ class Step(Generic[S]):
 
 
 class Target(Protocol):
-    """A place where the path can be gone: a module of its folder, ``setup/local/steps.py``.
+    """A place where the path can be gone: a module of its folder, such as ``setup/local/steps.py``.
 
     ``session`` opens what all steps of one command share, for as long as its block runs, and says
     what stays when Ctrl-C ends it; ``yes`` answers what would be asked about money.

@@ -1,16 +1,21 @@
-"""Connect: the Prompt flow connections through which the flows reach the local endpoint."""
+"""The step ``connect``: the Prompt flow connections through which flows reach the endpoint.
+
+The recipe's own connection follows the endpoint's traffic table; beside it stands one for each
+deployment, named after both, which asks that one alone.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from setup.common.promptflow_store import keep_connections
+from setup.common.promptflow_store import keep_connections, keyring_name
+from setup.common.step import Result
 from setup.local.control import LocalEndpoint
 from setup.local.rollout import candidate_name
 
 
-def plan_connect(endpoint: LocalEndpoint) -> list[str]:
-    """Return the things that ``connect`` would do, a line each."""
+def plan(endpoint: LocalEndpoint) -> list[str]:
+    """Return the things that ``run`` would do, a line each."""
     name = endpoint.recipe.connection
     return [
         f"connection {name}: endpoint {endpoint.name} and its key",
@@ -18,25 +23,23 @@ def plan_connect(endpoint: LocalEndpoint) -> list[str]:
     ]
 
 
-def connect(endpoint: LocalEndpoint) -> bool:
-    """Create or update the recipe's connections; False when all were right already.
-
-    The connection of the recipe follows the endpoint's traffic table; beside it stands one for
-    each deployment, named after both, which asks that one alone.
+def run(endpoint: LocalEndpoint) -> Result:
+    """Create or update the connections.
 
     Raises:
         FixableError: The endpoint does not run, or the keyring cannot keep a secret.
     """
-    connections = connection_values(endpoint)
-    return keep_connections(connections, {"key": endpoint.scoring_key})
+    connections = _configs(endpoint)
+    changed = keep_connections(connections, {"key": endpoint.scoring_key})
+    *others, last = connections
+    detail = f"connections {', '.join(others)} and {last} reach endpoint {endpoint.name}"
+    question = "What is the capital of France?"
+    command = f'pf flow test --flow flows/chat --inputs question="{question}"'
+    return Result("connect", changed, f"{detail}, its key kept by {keyring_name()}", command)
 
 
-def connection_values(endpoint: LocalEndpoint) -> dict[str, dict[str, str]]:
-    """Each connection's configs, by its name; every value is text, as Prompt flow wants it.
-
-    Raises:
-        FixableError: The endpoint does not run.
-    """
+def _configs(endpoint: LocalEndpoint) -> dict[str, dict[str, str]]:
+    """Each connection's configs, by its name; every value is text, as Prompt flow wants it."""
     recipe = endpoint.recipe
     shared = {
         "endpoint": f"{endpoint.url}/score",

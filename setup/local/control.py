@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import psutil
 import requests
 
-from setup.common.console import progress_bar
+from setup.common.console import progress_bar, say
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY, endpoint_folder, read_json
 from setup.recipe.local import Recipe
@@ -37,14 +39,14 @@ class LocalEndpoint:
         return self.recipe.endpoint.name
 
     @property
+    def patience(self) -> float:
+        """The seconds that requests which it has accepted may take."""
+        return self.recipe.endpoint.request_timeout + 10
+
+    @property
     def folder(self) -> Path:
         """The folder of its settings, keys, pid file and logs."""
         return endpoint_folder(self.name)
-
-    @property
-    def log_path(self) -> Path:
-        """Its access and event log, JSON lines."""
-        return self.folder / LOG
 
     @property
     def scoring_key(self) -> str:
@@ -73,7 +75,9 @@ class LocalEndpoint:
         """
         recorded = read_json(self.folder / PID)
         if recorded is None or self.process() is None:
-            raise FixableError(f"endpoint {self.name} is not running", "python -m setup deploy")
+            raise FixableError(
+                f"endpoint {self.name} is not running", self.recipe.command("deploy")
+            )
         host = recorded["host"]
         return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{recorded['port']}"  # noqa: S104
 
@@ -88,13 +92,39 @@ class LocalEndpoint:
         headers = {"Authorization": f"Bearer {ensure_keys(self.folder).management}"}
         return self._request(method, f"/manage{route}", body, headers, timeout)
 
-    def healthy(self) -> bool:
-        """Tell whether every deployment that takes traffic can answer."""
-        return self._answers("/health")
+    def status(self) -> dict[str, Any]:
+        """Ask it what runs; ``running`` is False when there is nothing to ask."""
+        process = self.process()
+        if process is None:
+            return {"name": self.name, "running": False, "healthy": False}
+        return {
+            "running": True,
+            "healthy": self._answers("/health"),
+            "pid": process.pid,
+            "url": self.url,
+            "log": str(self.folder / LOG),
+            **self.manage("GET"),
+        }
 
-    def alive(self) -> bool:
-        """Tell whether it answers at all."""
-        return self._answers("/")
+    def log_lines(self, count: int, follow: bool, deployment: str = "") -> Iterator[str]:
+        """The last ``count`` lines of its log, or of a deployment's engine, then new ones."""
+        path = self.folder / (f"engine-{deployment}.log" if deployment else LOG)
+        if not path.is_file():
+            fix = f"{self.recipe.command('status')}, and name what it lists"
+            raise FixableError(f"no log at {path}", fix)
+        if path.stat().st_size == 0:
+            say(f"{path} is empty: nothing has gone wrong")
+        with path.open(encoding="utf-8", errors="replace") as file:
+            lines = deque(file, maxlen=count)
+            position = file.tell()
+        yield from lines
+        while follow:
+            time.sleep(0.2)
+            # Opened anew each time: a rotated log is another file of the same name.
+            with path.open(encoding="utf-8", errors="replace") as file:
+                file.seek(position if position <= path.stat().st_size else 0)
+                yield from file
+                position = file.tell()
 
     def score(
         self, question: str, deployment: str, parameters: dict[str, Any], timeout: float
@@ -122,13 +152,13 @@ class LocalEndpoint:
         output = self.folder / "startup.log"
         child = self._spawn(output)
         deadline = time.monotonic() + _START_TIMEOUT
-        while not self.alive():
+        while not self._answers("/"):
             if child.poll() is not None or time.monotonic() > deadline:
                 child.terminate()
                 lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 reason = lines[-1] if lines else f"no reason given in {self.folder}"
                 raise FixableError(
-                    f"endpoint {self.name} did not start: {reason}", "python -m setup doctor"
+                    f"endpoint {self.name} did not start: {reason}", self.recipe.command("doctor")
                 )
             time.sleep(0.05)
 
@@ -160,10 +190,10 @@ class LocalEndpoint:
         except requests.RequestException as error:
             raise FixableError(
                 f"endpoint {self.name} does not answer ({type(error).__name__})",
-                "python -m setup logs",
+                self.recipe.command("logs"),
             ) from None
         if reply.status_code >= 400:
-            raise FixableError(_reason(reply), "python -m setup logs")
+            raise FixableError(_reason(reply), self.recipe.command("logs"))
         return reply.json() if reply.content else None
 
     def _answers(self, route: str) -> bool:

@@ -1,4 +1,4 @@
-"""Deploy: the recipe's model, and a fine-tuned version of it, on the local endpoint."""
+"""The step ``deploy``: the recipe's model and a fine-tuned version of it, on the endpoint."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from filelock import FileLock
 
 from setup.common.console import progress_bar
 from setup.common.errors import FixableError
+from setup.common.paths import without_home
+from setup.common.step import Result
+from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint, refuse_held_port
-from setup.local.rollout import plan_rollout, roll_out, stamp_of, verify_tuned
+from setup.local.rollout import plan_rollout, roll_out, rolled_out, stamp_of, verify_tuned
 from setup.recipe.local import Recipe
 from setup.serve.settings import DeploymentSettings, EndpointSettings, load_settings, save_settings
 from setup.weights.fetch import is_kept_as_it_is, model_path, prepare_model, verify_model
 
 
-def plan_deploy(endpoint: LocalEndpoint) -> list[str]:
-    """Return the things that ``deploy`` would do, a line each."""
+def plan(endpoint: LocalEndpoint) -> list[str]:
+    """Return the things that ``run`` would do, a line each."""
     recipe = endpoint.recipe
     path = model_path(recipe.model)
     model = f"use model {path}" if path.is_file() else f"fetch {recipe.model.source} to {path}"
@@ -31,6 +34,34 @@ def plan_deploy(endpoint: LocalEndpoint) -> list[str]:
         f"deployment {recipe.endpoint.deployment}",
         *plan_rollout(recipe),
     ]
+
+
+def run(endpoint: LocalEndpoint) -> Result:
+    """Do it, and say who takes the traffic and what that was trained on; as :func:`deploy`."""
+    changed = deploy(endpoint)
+    recipe, rows = endpoint.recipe, deployments_of(endpoint)
+    name, tuned = recipe.endpoint.deployment, recipe.endpoint.tuned
+    detail = f"deployment {name} of endpoint {endpoint.name} is healthy at {endpoint.url}"
+    detail += f" and takes {rows[name]['traffic']} % of the traffic"
+    number = rolled_out(endpoint)
+    if number and tuned in rows:
+        detail += f"; {tuned} is version {number} and takes {rows[tuned]['traffic']} %"
+        detail += _trained_on(recipe, number)
+    return Result("deploy", changed, detail, recipe.command("connect"))
+
+
+def _trained_on(recipe: Recipe, number: str) -> str:
+    """Name the data of the version that is served, and of which the recipe speaks where it differs.
+
+    Versions of before do not say theirs.
+    """
+    from setup.local.registry import list_versions  # noqa: PLC0415 - mlflow, where it must be read
+
+    versions = list_versions(recipe.registry.model)
+    source = next((v.data_source for v in versions if str(v.number) == number), "")
+    if not source or source == without_home(recipe.data.source):
+        return f", trained on {source}" if source else ""
+    return f", trained on {source}, not on data.source {recipe.data.source}"
 
 
 def deploy(endpoint: LocalEndpoint) -> bool:
@@ -98,7 +129,7 @@ def _refuse_other_settings(endpoint: LocalEndpoint) -> None:
         told = "; ".join(
             f"{name} {_typed(running.get(name))}, not {_typed(fields[name])}" for name in other
         )
-        fix = "python -m setup stop first"
+        fix = f"{endpoint.recipe.command('stop')} first"
         if all(name in running for name in other):
             kept = [shlex.quote(f"endpoint.{name}={_typed(running[name])}") for name in other]
             fix += ", or give what runs: " + " ".join(f"--set {value}" for value in kept)

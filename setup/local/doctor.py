@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from setup.common.checks import Check, _named_in, _unmet, environment_checks
+from setup.common.checks import Check, environment_checks, unmet
 from setup.common.errors import FixableError
 from setup.common.paths import finetune_folder, models_folder
 from setup.common.promptflow_store import check_keyring
@@ -45,13 +45,14 @@ def require_healthy(endpoint: LocalEndpoint) -> None:
     wrong = [check for check in run_checks(endpoint) if not check.ok]
     if wrong:
         what = "; ".join(f"{check.name}: {check.detail}" for check in wrong)
-        raise FixableError(what, wrong[0].fix if len(wrong) == 1 else "python -m setup doctor")
+        raise FixableError(
+            what, wrong[0].fix if len(wrong) == 1 else endpoint.recipe.command("doctor")
+        )
 
 
 def _torch(_: Recipe) -> Check:
     """By itself, for it is installed by itself: a build of the named version, whichever."""
-    wrong = [problem for need in _named_in("requirements-torch.txt") if (problem := _unmet(need))]
-    if wrong:
+    if wrong := unmet("requirements-torch.txt"):
         return Check("torch", "; ".join(wrong), f"{sys.executable} -m setup.install_torch")
     return Check("torch", importlib.metadata.version("torch"))
 
@@ -88,7 +89,7 @@ def _port(recipe: Recipe) -> Check:
         fix = (
             ""
             if running == str(port)
-            else f"python -m setup stop, or --set endpoint.port={running}"
+            else f"{recipe.command('stop')}, or --set endpoint.port={running}"
         )
         return Check("port", detail + (f", the recipe says {port}" if fix else ""), fix)
     try:

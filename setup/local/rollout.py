@@ -205,11 +205,12 @@ class _Rollout:
         raise self._failed(name, f"ends no answer within {_ANSWER_TOKENS} tokens")
 
     def _failed(self, name: str, problem: str) -> FixableError:
+        command = self._endpoint.recipe.command
         kept = "; what answered before still does" if name == self._candidate else ""
         return FixableError(
             f"{self._what} {problem}{kept}; engine log: {self._endpoint.folder}/engine-{name}.log",
-            f"python -m setup logs --deployment {name}, then fine-tune again, or python -m setup "
-            "deploy --set endpoint.version=NUMBER (or none)",
+            f"{command('logs', f'--deployment {name}')}, then fine-tune again, or "
+            f"{command('deploy', '--set endpoint.version=NUMBER')} (or none)",
         )
 
 

@@ -10,21 +10,14 @@ from pathlib import Path
 
 from setup.common import console
 from setup.common.checks import Check
-from setup.common.errors import FixableError
-from setup.common.paths import without_home
-from setup.common.promptflow_store import keyring_name
 from setup.common.step import Result, Step
-from setup.data import Prepared, describe_data, prepare_data, prepared_split
+from setup.data import Prepared, describe_data, prepare_data
 from setup.data.plan import data_plan
-from setup.finetune import steps as training
-from setup.finetune.run.run import finished, run_folder
-from setup.local.connect import connect, connection_values, deployments_of, plan_connect
+from setup.finetune import step as training
+from setup.local import connect, deploy, new_version
 from setup.local.control import LocalEndpoint
-from setup.local.deploy import deploy, plan_deploy
 from setup.local.doctor import run_checks
-from setup.local.rollout import rolled_out
 from setup.recipe.local import Recipe
-from setup.weights.fetch import model_sha256, prepare_model
 
 _REJECTS_SHOWN = 5
 
@@ -32,7 +25,7 @@ _REJECTS_SHOWN = 5
 @contextmanager
 def session(recipe: Recipe, _: bool = False, /) -> Iterator[LocalEndpoint]:
     """The endpoint that a command is about; nothing here costs, so that nothing is asked."""
-    with console.after_interrupt("an endpoint that was started goes on: python -m setup stop"):
+    with console.after_interrupt(f"an endpoint that was started goes on: {recipe.command('stop')}"):
         yield LocalEndpoint(recipe)
 
 
@@ -52,7 +45,7 @@ def _data(endpoint: LocalEndpoint) -> Result:
         _show_rejects(prepared.rejects)
     rejects = f"; rejected rows are in {prepared.rejects}" if prepared.rejects else ""
     detail = f"{prepared.train}, {prepared.test} ({prepared.counts}){rejects}"
-    return Result("data", not prepared.already_there, detail, "python -m setup finetune")
+    return Result("data", not prepared.already_there, detail, endpoint.recipe.command("finetune"))
 
 
 def show_notes(prepared: Prepared) -> None:
@@ -68,66 +61,6 @@ def _show_rejects(path: Path) -> None:
             console.err.print(line, markup=False)
 
 
-def _plan_register(endpoint: LocalEndpoint) -> list[str]:
-    return [f"the finished run as a version of {endpoint.recipe.registry.model}"]
-
-
-def _register(endpoint: LocalEndpoint) -> Result:
-    from setup.local.registry import NOT_COMPARABLE, list_versions, register_finetune  # noqa: PLC0415
-
-    recipe = endpoint.recipe
-    split = prepared_split(data_plan(recipe), "train", then=", then python -m setup finetune")
-    path = prepare_model(recipe.model)
-    folder, fingerprint = run_folder(recipe, model_sha256(path), split.file)
-    if not finished(folder):
-        raise FixableError(f"no finished run in {folder}", "python -m setup finetune")
-    known = {version.fingerprint for version in list_versions(recipe.registry.model)}
-    with console.progress_bar("Registering the run"):
-        version = register_finetune(recipe.registry.model, folder)
-    champion = "the champion" if version.champion else "not the champion"
-    detail = f"version {version.number} of {version.model} is {champion} ({version.note})"
-    detail += f"; trained on {split.source}"
-    undecided = not version.champion and version.note.startswith(NOT_COMPARABLE)
-    following = f"promote {version.number}" if undecided else "deploy"
-    return Result("register", fingerprint not in known, detail, f"python -m setup {following}")
-
-
-def _deploy(endpoint: LocalEndpoint) -> Result:
-    changed = deploy(endpoint)
-    recipe, rows = endpoint.recipe, deployments_of(endpoint)
-    name, tuned = recipe.endpoint.deployment, recipe.endpoint.tuned
-    detail = f"deployment {name} of endpoint {endpoint.name} is healthy at {endpoint.url}"
-    detail += f" and takes {rows[name]['traffic']} % of the traffic"
-    number = rolled_out(endpoint)
-    if number and tuned in rows:
-        detail += f"; {tuned} is version {number} and takes {rows[tuned]['traffic']} %"
-        detail += _trained_on(recipe, number)
-    return Result("deploy", changed, detail, "python -m setup connect")
-
-
-def _trained_on(recipe: Recipe, number: str) -> str:
-    """Name the data of the version that is served, and of which the recipe speaks where it differs.
-
-    Versions of before do not say theirs.
-    """
-    from setup.local.registry import list_versions  # noqa: PLC0415 - mlflow, where it must be read
-
-    versions = list_versions(recipe.registry.model)
-    source = next((v.data_source for v in versions if str(v.number) == number), "")
-    if not source or source == without_home(recipe.data.source):
-        return f", trained on {source}" if source else ""
-    return f", trained on {source}, not on data.source {recipe.data.source}"
-
-
-def _connect(endpoint: LocalEndpoint) -> Result:
-    changed = connect(endpoint)
-    *others, last = connection_values(endpoint)
-    detail = f"connections {', '.join(others)} and {last} reach endpoint {endpoint.name}"
-    question = "What is the capital of France?"
-    command = f'pf flow test --flow flows/chat --inputs question="{question}"'
-    return Result("connect", changed, f"{detail}, its key kept by {keyring_name()}", command)
-
-
 STEPS = [
     Step("data", "Prepare and check the train and test splits.", _plan_data, _data),
     Step(
@@ -136,12 +69,17 @@ STEPS = [
         lambda endpoint: training.plan(endpoint.recipe),
         lambda endpoint: training.run(endpoint.recipe),
     ),
-    Step("register", "Make the finished run a version of the model.", _plan_register, _register),
+    Step(
+        "register",
+        "Make the finished run a version of the model.",
+        new_version.plan,
+        new_version.run,
+    ),
     Step(
         "deploy",
         "Serve the base model and the registered version side by side.",
-        plan_deploy,
-        _deploy,
+        deploy.plan,
+        deploy.run,
     ),
-    Step("connect", "Create the connections the flows use.", plan_connect, _connect),
+    Step("connect", "Create the connections the flows use.", connect.plan, connect.run),
 ]

@@ -81,8 +81,8 @@ def _refuse_other_rope(recipe: Recipe, version: Version, base: Path) -> None:
             f"version {version.number} of {recipe.registry.model} was trained for conversations of "
             f"{trained} tokens, with the {which[1]} rotary factors of {base.name}; "
             f"model.context_window={window} takes the {which[0]} ones",
-            f"--set model.context_window={trained}, or python -m setup finetune, which trains it "
-            "for the other length",
+            f"--set model.context_window={trained}, or {recipe.command('finetune')}, which trains "
+            "it for the other length",
         )
 
 

@@ -6,10 +6,14 @@ Unknown fields and wrong types are refused when the recipe is loaded, not an hou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from setup.common.errors import FixableError
 
 NAME = r"^[a-z][a-z0-9-]{0,31}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -117,10 +121,22 @@ class NamedRecipe(Section):
         self._options = options
         return self
 
+    @property
+    def options(self) -> str:
+        """The options that name this very recipe: its path, and every ``--set``."""
+        return f"--recipe {self.name}" if self._options is None else self._options
+
     def command(self, verb: str, *more: str, of: str = "setup") -> str:
-        """Write the command ``verb`` about this very recipe: by its path, with every ``--set``."""
-        options = f"--recipe {self.name}" if self._options is None else self._options
-        return " ".join(filter(None, ["python -m", of, verb, options, *more]))
+        """Write the command ``verb`` about this very recipe."""
+        return " ".join(filter(None, ["python -m", of, verb, self.options, *more]))
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Name this recipe in the commands of what the block raises."""
+        try:
+            yield
+        except FixableError as error:
+            raise error.named(self.options) from None
 
 
 class Training(NamedRecipe):

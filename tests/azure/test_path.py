@@ -12,7 +12,7 @@ from threading import Timer
 
 import pytest
 
-from setup.azure.steps import STEPS
+from setup.azure.path import STEPS
 from tests.azure.commands import run_setup
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.flow_service import flow_service

@@ -20,7 +20,6 @@ from setup.common.errors import FixableError
 from setup.common.files import sha256_file
 from setup.common.step import Result
 from setup.data import (
-    AGAIN,
     Prepared,
     PreparedSplit,
     describe_data,
@@ -62,7 +61,7 @@ def train_split(recipe: AzureRecipe) -> PreparedSplit:
     Raises:
         FixableError: There is none, or it was made of another source.
     """
-    return prepared_split(data_plan(recipe), "train", f"{AGAIN} --recipe {recipe.name}")
+    return prepared_split(data_plan(recipe), "train")
 
 
 @contextmanager
@@ -149,7 +148,7 @@ def run(session: AzureSession) -> Result:
         sent = [asset for asset in assets.values() if _register(session, asset)]
         named = " and ".join(map(str, assets.values()))
     detail = f"data assets {named} of {recipe.azure.workspace} ({_counts(prepared)})"
-    return Result("data", bool(sent), detail, f"python -m setup finetune --recipe {recipe.name}")
+    return Result("data", bool(sent), detail, recipe.command("finetune"))
 
 
 def _counts(prepared: Prepared) -> str:

@@ -41,7 +41,7 @@ def run(session: AzureSession) -> Result:
         f"{key} {value}" for key, value in (made.tags or {}).items() if "loss" in key
     )
     detail = f"version {made.version} of {recipe.registry.model} is the output of job {job}"
-    following = f"python -m setup deploy --recipe {recipe.name}"
+    following = recipe.command("deploy")
     return Result("register", there is None, detail + (f"; {losses}" if losses else ""), following)
 
 

@@ -85,7 +85,7 @@ def run(session: AzureSession) -> Result:
     rollout.delete_superseded()
     detail = _detail(rollout)
     changed = made or mended or shifted or bool(rollout.deleted)
-    next_ = f"python -m setup connect --recipe {recipe.name}"
+    next_ = recipe.command("connect")
     return Result(
         "deploy", changed, f"{detail}. It is billed until you run: {_teardown(recipe)}", next_
     )
@@ -108,7 +108,8 @@ def rollback(session: AzureSession) -> Result:
         now = f"{current}{_serving(slots, current)}" if current else "any"
         raise FixableError(
             f"endpoint {endpoint.name} has no healthy deployment older than {now}",
-            "python -m setup deploy, with the settings that the older version was fine-tuned with",
+            f"{recipe.command('deploy')}, with the settings that the older version was fine-tuned "
+            "with",
         )
     try:
         ask_deployment(recipe, uri, endpoint.key(), before)
@@ -145,8 +146,7 @@ def _detail(rollout: Rollout) -> str:
             purpose = ", is there for a rollback and" if name == kept else " and"
             delete = endpoint.az("delete", name)
             if name in slots.ours and slots.live == {rollout.name: 100} and slots.is_idle(name):
-                delete = f"python -m setup deploy --recipe {rollout.recipe.name}"
-                delete += " --set endpoint.keep_previous=false"
+                delete = rollout.recipe.command("deploy", "--set endpoint.keep_previous=false")
             detail += f"{purpose} is billed until you run: {delete}"
     if rollout.replaced:
         detail += f"; it took the place of version {rollout.replaced}"
@@ -161,4 +161,4 @@ def _serving(slots: Slots, name: str) -> str:
 
 
 def _teardown(recipe: AzureRecipe) -> str:
-    return f"python -m setup teardown --recipe {recipe.name}"
+    return recipe.command("teardown")

@@ -45,9 +45,7 @@ def write_outputs(recipe: str, model: Path, adapter: Path) -> dict[str, Any]:
     folder, _ = run_folder(loaded, model_sha256(base), data_plan(loaded).paths.train)
     figures = finished(folder)
     if figures is None:
-        raise FixableError(
-            f"no finished run in {folder}", f"python -m setup finetune --recipe {recipe}"
-        )
+        raise FixableError(f"no finished run in {folder}", loaded.command("finetune"))
     try:
         with tempfile.TemporaryDirectory() as room, progress_bar("Merging the adapter") as bar:
             merge_into_gguf(

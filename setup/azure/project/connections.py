@@ -68,7 +68,7 @@ def run(session: AzureSession) -> Result:
     )
     if gone:
         detail += f"; removed {', '.join(gone)} from this machine, of a deployment that is gone"
-    following = f"python -m setup upload --recipe {recipe.name}"
+    following = recipe.command("upload")
     return Result("connect", changed or bool(gone), detail, following)
 
 

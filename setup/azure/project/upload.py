@@ -82,7 +82,7 @@ def run(session: AzureSession) -> Result:
             bar.update(console.TASK, completed=number)
     names = ", ".join(_display_name(flow) for flow in flows)
     detail = f"{names} are in project {project}; chat there: {link}{_about(older)}"
-    return Result("upload", changed, detail, f"python -m evaluation run --recipe {recipe.name}")
+    return Result("upload", changed, detail, recipe.command("run", of="evaluation"))
 
 
 def _flows(recipe: AzureRecipe) -> list[CleanFlow]:

@@ -92,14 +92,14 @@ def _teardown(session: AzureSession, stage: Stage, yes: bool | None) -> Result:
     with suppress(NotYetError):
         wait_until(lambda: not _look(session, stage)[0], SETTLE, PAUSE, "looking again")
     left, others = _look(session, stage)
-    command = f"python -m setup {{}} --recipe {session.recipe.name}"
+    command = session.recipe.command
     if left:
         titles = ", ".join(item.title for item in left)
         what = f"still there after it was deleted: {titles}"
-        raise FixableError(what, command.format("teardown"))
+        raise FixableError(what, command("teardown"))
     detail = f"group {session.group} is not there: nothing billable is left"
     detail = _conclusion(session, stage, others) if there else detail
-    next_ = command.format("provision" if stage == "all" else "teardown")
+    next_ = command("provision" if stage == "all" else "teardown")
     return Result("teardown", bool(lines), detail + note, next_)
 
 

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
-from setup.common.paths import finetune_folder, read_json, use_umask, without_home
+from setup.common.paths import finetune_folder, read_json, replacing, use_umask, without_home
 from setup.data import PreparedSplit
 from setup.recipe.local import Training
 from setup.serve.engine_process import takes_long_factors
@@ -48,7 +48,7 @@ def run_folder(recipe: Training, base_sha256: str, train: Path) -> tuple[Path, s
     Equal settings, base model and train split make the same run, which is therefore found again.
     """
     if not train.is_file():
-        raise FixableError(f"no train split at {train}", "python -m setup data")
+        raise FixableError(f"no train split at {train}", recipe.command("data"))
     content = {
         "format": _FORMAT,
         "finetune": recipe.finetune.model_dump(exclude=_NOT_IN_FINGERPRINT),
@@ -162,15 +162,14 @@ def _finish(folder: Path, recipe: Training, tokenizer: Any, result: dict[str, An
         tokenizer.save_pretrained(str(folder / "tokenizer"))
         text = yaml.safe_dump(without_home(recipe.model_dump(mode="json")), sort_keys=False)
         (folder / "recipe.yaml").write_text(text, encoding="utf-8", newline="\n")
-        draft = folder / "result.json.partial"
         text = json.dumps(without_home(result), indent=2) + "\n"
-        draft.write_text(text, encoding="utf-8", newline="\n")
-        draft.replace(folder / "result.json")
+        with replacing(folder / "result.json") as draft:
+            draft.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise FixableError(
             f"cannot write the result to {folder}: {error.strerror or error}",
             "free disk space, then the same command again",
         ) from None
-    for path in [folder / "best", *folder.glob("checkpoint-*")]:
+    for path in [*folder.glob("*best*"), *folder.glob("checkpoint-*")]:
         shutil.rmtree(path, ignore_errors=True)
     (folder / "begun.json").unlink(missing_ok=True)

@@ -1,10 +1,9 @@
-"""The work between steps: the curve, held-out loss, the best adapter, stopping, Ctrl-C."""
+"""The work between steps: the curve, held-out loss, the best adapter, the bar, stopping, Ctrl-C."""
 
 from __future__ import annotations
 
 import math
 import os
-import shutil
 import signal
 import threading
 import time
@@ -12,14 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from rich import progress as bars
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from setup.common import console
 from setup.common.errors import FixableError
+from setup.common.paths import replacing
 from setup.finetune.run.history import History
-from setup.finetune.run.progress import Progress
 from setup.recipe.local import Finetune
 
 if TYPE_CHECKING:
@@ -51,6 +52,58 @@ class Interruption:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+
+
+class Progress:
+    """A context manager; ``total`` is the number of steps of the whole run."""
+
+    def __init__(self, total: int, done: int, quiet: bool) -> None:
+        self._total, self._held_out, self._loss = total, "", ""
+        self._lines = not quiet and not console.err.is_terminal
+        self._bar = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.fields[facts]}"),
+            bars.TimeElapsedColumn(),
+            bars.TimeRemainingColumn(),
+            console=console.err,
+            transient=True,
+            disable=quiet or not console.err.is_terminal,
+        )
+        self._task = self._bar.add_task("Fine-tuning", total=total, completed=done, facts="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, step: int, loss: float, rate: float) -> None:
+        """After a step: its loss in nats, and the run's tokens a second so far."""
+        self._loss = f"loss {loss:.2f}"
+        facts = " · ".join(
+            part for part in (self._loss, self._held_out, f"{rate:.0f} tok/s") if part
+        )
+        self._bar.update(self._task, completed=step, facts=facts)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Say so while the held-out loss is measured."""
+        self._bar.update(self._task, description="Measuring  ")
+        yield
+        self._bar.update(self._task, description="Fine-tuning")
+
+    def evaluated(self, step: int, loss: float, rate: float) -> None:
+        """A held-out loss came out; ``rate`` in tokens a second."""
+        self._held_out = f"held-out {loss:.3f}"
+        if self._lines:
+            speed = f", {rate:.0f} tok/s" if step else ""
+            line = f"fine-tuning: step {step}/{self._total}, held-out loss {loss:.3f}{speed}"
+            console.err.print(line, markup=False)
 
 
 @dataclass
@@ -144,8 +197,5 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def _keep_best(self) -> None:
         """Put this step's adapter in the place of the best one so far."""
-        draft, best = self.folder / "best.partial", self.folder / "best"
-        shutil.rmtree(draft, ignore_errors=True)
-        self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(str(draft))
-        shutil.rmtree(best, ignore_errors=True)
-        draft.rename(best)
+        with replacing(self.folder / "best") as draft:
+            self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(str(draft))

@@ -21,7 +21,7 @@ HISTORY = "history.jsonl"
 CURVE = "loss.svg"
 ADAPTER = "adapter"
 TOKENIZER = "tokenizer"
-_AGAIN = "python -m setup finetune"
+_AGAIN = "python -m setup finetune --recipe NAME"
 _SHA256 = r"^[0-9a-f]{64}$"
 
 

@@ -30,7 +30,7 @@ def plan(training: Training) -> list[str]:
     try:
         split = prepared_split(data_plan(training), "train")
     except FixableError as error:
-        return [what, f"but first: {error}"]
+        return [what, f"but first: {error.named(training.options)}"]
     if not path.is_file():
         return [what, f"on {split}"]
     folder, _ = run_folder(training, model_sha256(path), train)
