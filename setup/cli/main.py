@@ -11,9 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from setup.cli import azure_only as cli_azure
-from setup.cli import endpoint as cli_endpoint
-from setup.cli import models as cli_models
+from setup.cli import azure_only, local_only
 from setup.cli.options import (
     AsJson,
     DryRun,
@@ -74,7 +72,7 @@ for _step in TARGETS["azure"].STEPS:  # the longer path, in its order
     else:
         _add(_step.name, f"In Azure: {_step.help}", DEFAULTS["azure"])
 _add("up", f"Run the whole path: {', '.join(_LOCAL)}; in Azure also the steps around it.", DEFAULT)
-for _group in (cli_endpoint, cli_models, cli_azure):
+for _group in (local_only, azure_only):
     app.add_typer(_group.app)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from packaging.requirements import Requirement
 
-from setup.common.errors import name_recipe
+from setup.common.errors import FixableError, name_recipe
 from setup.common.paths import REPOSITORY
 
 _PYTHON = (3, 11), (3, 13)
@@ -24,6 +24,14 @@ class Check:
     name: str
     detail: str
     fix: str = ""
+
+    @classmethod
+    def of(cls, name: str, look: Callable[[], str]) -> Check:
+        """Make a finding of what ``look`` says, or of the FixableError that it raises."""
+        try:
+            return cls(name, look())
+        except FixableError as error:
+            return cls(name, error.what, error.fix)
 
     @property
     def ok(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,3 +71,14 @@ def progress_bar(label: str, total: float | None = None) -> Iterator[Progress]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         bar.add_task(label, total=total)
         yield bar
+
+
+@contextmanager
+def counting(label: str, total: float | None = None) -> Iterator[Callable[..., None]]:
+    """A bar as a function that is told what is done, and of how much where that was not known."""
+    with progress_bar(label, total) as bar:
+
+        def tell(done: float, total: float | None = None) -> None:
+            bar.update(TASK, completed=done, total=total)
+
+        yield tell

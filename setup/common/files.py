@@ -34,8 +34,10 @@ def drafts_beside(path: Path) -> list[Path]:
 
 
 @contextmanager
-def fixable_write(folder: Path, elsewhere: str) -> Iterator[None]:
-    """Say what could not be written to ``folder``; ``elsewhere`` is the option that names another.
+def fixable_write(
+    folder: Path, elsewhere: str = "set FINETUNE_PHI_HOME to another folder"
+) -> Iterator[None]:
+    """Say what could not be written to ``folder``; ``elsewhere`` is what names another.
 
     Raises:
         FixableError: A full disk, a missing right, a file where a folder should be.

@@ -38,11 +38,7 @@ def plan(training: Training) -> list[str]:
 
 
 def run(training: Training) -> Result:
-    """Fine-tune, or find it done.
-
-    Raises:
-        FixableError: As :func:`setup.finetune.run.run.finetune`.
-    """
+    """Fine-tune, or find it done; FixableError: as :func:`setup.finetune.run.run.finetune`."""
     split = prepared_split(data_plan(training), "train")
     path = prepare_model(training.model)
     base = Base(path, model_sha256(path), training.finetune.base, training.model.source)

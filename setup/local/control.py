@@ -68,11 +68,7 @@ class LocalEndpoint:
 
     @property
     def url(self) -> str:
-        """Its address, without a route; only while it runs.
-
-        Raises:
-            FixableError: It does not run.
-        """
+        """Its address, without a route; FixableError where it does not run."""
         recorded = read_json(self.folder / PID)
         if recorded is None or self.process() is None:
             raise FixableError(

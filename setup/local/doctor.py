@@ -6,7 +6,7 @@ import importlib
 import importlib.metadata
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -26,18 +26,15 @@ _MEMORY_NEEDED = 3 * _GIB  # while the recipe's model is fine-tuned; serving tak
 
 def run_checks(endpoint: LocalEndpoint) -> Iterator[Check]:
     """Every check in turn, the quick ones first."""
+    recipe = endpoint.recipe
     yield from environment_checks()
-    checks: list[Callable[[Recipe], Check]] = [
-        _torch,
-        _disk,
-        _memory,
-        _port,
-        _model,
-        _llama,
-        _keyring,
-    ]
-    for check in checks:
-        yield check(endpoint.recipe)
+    yield _torch()
+    yield _disk(recipe)
+    yield _memory()
+    yield Check.of("port", lambda: _port(endpoint))
+    yield Check.of("model", lambda: _model(recipe))
+    yield Check.of("llama.cpp", _llama)
+    yield Check.of("keyring", check_keyring)
 
 
 def require_healthy(endpoint: LocalEndpoint) -> None:
@@ -50,7 +47,7 @@ def require_healthy(endpoint: LocalEndpoint) -> None:
         )
 
 
-def _torch(_: Recipe) -> Check:
+def _torch() -> Check:
     """By itself, for it is installed by itself: a build of the named version, whichever."""
     if wrong := unmet("requirements-torch.txt"):
         return Check("torch", "; ".join(wrong), f"{sys.executable} -m setup.install_torch")
@@ -72,7 +69,7 @@ def _free_space(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _memory(_: Recipe) -> Check:
+def _memory() -> Check:
     available = psutil.virtual_memory().available
     detail = f"{available / _GIB:.1f} GiB available"
     if available >= _MEMORY_NEEDED:
@@ -80,52 +77,35 @@ def _memory(_: Recipe) -> Check:
     return Check("memory", detail, f"close other programs, {_MEMORY_NEEDED / _GIB:.0f} GiB needed")
 
 
-def _port(recipe: Recipe) -> Check:
-    port, endpoint = recipe.endpoint.port, LocalEndpoint(recipe)
-    process = endpoint.process()
-    if process:
-        running = endpoint.url.rpartition(":")[2]
-        detail = f"{running} is served by endpoint {endpoint.name} (pid {process.pid})"
-        fix = (
-            ""
-            if running == str(port)
-            else f"{recipe.command('stop')}, or --set endpoint.port={running}"
-        )
-        return Check("port", detail + (f", the recipe says {port}" if fix else ""), fix)
-    try:
+def _port(endpoint: LocalEndpoint) -> str:
+    recipe, process = endpoint.recipe, endpoint.process()
+    port = recipe.endpoint.port
+    if process is None:
         refuse_held_port(port)
-    except FixableError as error:
-        return Check("port", error.what, error.fix)
-    return Check("port", f"{port} is free")
+        return f"{port} is free"
+    running = endpoint.url.rpartition(":")[2]
+    detail = f"{running} is served by endpoint {endpoint.name} (pid {process.pid})"
+    if running != str(port):
+        raise FixableError(
+            f"{detail}, the recipe says {port}",
+            f"{recipe.command('stop')}, or --set endpoint.port={running}",
+        )
+    return detail
 
 
-def _model(recipe: Recipe) -> Check:
+def _model(recipe: Recipe) -> str:
     path = model_path(recipe.model)
     if not path.is_file() and not is_kept_as_it_is(recipe.model):
-        return Check("model", f"not fetched yet: {recipe.model.source}; deploy does it")
-    try:
-        verify_model(path)
-    except FixableError as error:
-        return Check("model", error.what, error.fix)
-    return Check("model", str(path))
+        return f"not fetched yet: {recipe.model.source}; deploy does it"
+    verify_model(path)
+    return str(path)
 
 
-def _llama(_: Recipe) -> Check:
+def _llama() -> str:
     try:
         module = importlib.import_module("xllamacpp")
     except ImportError as error:
-        needs_openmp = "libgomp" in str(error)
-        fix = (
-            "apt-get install libgomp1"
-            if needs_openmp
-            else "pip install --no-deps -r requirements.txt"
-        )
-        return Check("llama.cpp", f"cannot be loaded: {error}", fix)
-    return Check("llama.cpp", f"xllamacpp {module.__version__}")
-
-
-def _keyring(_: Recipe) -> Check:
-    try:
-        return Check("keyring", check_keyring())
-    except FixableError as error:
-        return Check("keyring", error.what, error.fix)
+        openmp, packages = "apt-get install libgomp1", "pip install --no-deps -r requirements.txt"
+        fix = openmp if "libgomp" in str(error) else packages
+        raise FixableError(f"cannot be loaded: {error}", fix) from None
+    return f"xllamacpp {module.__version__}"

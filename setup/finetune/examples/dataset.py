@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from setup.common.console import TASK, progress_bar, say
+from setup.common.console import counting, say
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
 from setup.common.paths import REPOSITORY
@@ -228,10 +228,8 @@ def make_examples(
     Raises:
         FixableError: None is left.
     """
-    with progress_bar(f"Reading the {part} part", len(rows)) as bar:
-        examples, refusals = _render_all(
-            rows, renderer, max_tokens, lambda done: bar.update(TASK, completed=done)
-        )
+    with counting(f"Reading the {part} part", len(rows)) as tell:
+        examples, refusals = _render_all(rows, renderer, max_tokens, tell)
     if not examples:
         raise _nothing_left(refusals, renderer, part)
     of_part = f"of {len(rows)} conversations of the {part} part"

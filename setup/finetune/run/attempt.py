@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from setup.common.console import say
 from setup.common.errors import FixableError
+from setup.common.files import fixable_write
 from setup.finetune.compute.loss import mean_loss
 from setup.finetune.compute.precision import PRECISIONS, peak_memory
 from setup.finetune.run import checkpoints
@@ -90,26 +92,21 @@ class Session(Loaded):
         return history
 
     def _train(self, checkpoint: str | None) -> None:
-        try:
-            self.trainer.train(resume_from_checkpoint=checkpoint)
-        except (OSError, SafetensorError) as error:
-            raise FixableError(
-                f"cannot write to {self.folder}: {getattr(error, 'strerror', None) or error}",
-                "free disk space or set FINETUNE_PHI_HOME to a folder with room, and run it again",
-            ) from None
+        with fixable_write(self.folder):
+            try:
+                self.trainer.train(resume_from_checkpoint=checkpoint)
+            except (
+                SafetensorError
+            ) as error:  # of a disk that is full it says so in words of its own
+                raise OSError(errno.ENOSPC, str(error)) from None
 
     def _checkpoint(self) -> Path | None:
         """The checkpoint to go on from, the same one in every process."""
         checkpoint: list[Path | None] = [None]  # a list, for the broadcast fills it in
-        try:
+        with fixable_write(self.folder):
             checkpoint = [checkpoints.last_checkpoint(self.folder) if self.is_first else None]
             if checkpoint[0]:
                 checkpoints.restore_checkpoint(checkpoint[0])
-        except OSError as error:
-            raise FixableError(
-                f"cannot go on from the checkpoints in {self.folder}: {error.strerror}",
-                "free disk space, then the same command again",
-            ) from None
         return broadcast_object_list(checkpoint)[0] if self.world > 1 else checkpoint[0]
 
     def _measure(self, step: int) -> dict[str, float]:

@@ -12,7 +12,7 @@ import transformers
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from setup.common.console import TASK, progress_bar, say
+from setup.common.console import counting, progress_bar, say
 from setup.common.paths import portable_name
 from setup.finetune.compute.lora import attach_lora
 from setup.finetune.compute.loss import remember_frozen, use_answer_loss, worth_remembering
@@ -94,10 +94,8 @@ class Loaded:
         if not worth_remembering(self.model, often + self.held_out):
             return 0.0
         total = len(often) + len(self.held_out)
-        with progress_bar("Running the frozen layers", total) as bar:
-            made = remember_frozen(
-                self.model, often + self.held_out, lambda done: bar.update(TASK, completed=done)
-            )
+        with counting("Running the frozen layers", total) as tell:
+            made = remember_frozen(self.model, often + self.held_out, tell)
         self.examples = made[: len(often)] or self.examples
         self.held_out = made[len(often) :]
         return time.monotonic() - start

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.common.files import sha256_file
+from setup.common.files import fixable_write, sha256_file
 from setup.common.paths import finetune_folder, read_json, replacing, use_umask, without_home
 from setup.data import PreparedSplit
 from setup.recipe.local import Training
@@ -105,15 +105,10 @@ def finetune(recipe: Training, base: Base, split: PreparedSplit) -> Finetuned:
 
 def _sole_owner(folder: Path) -> AbstractContextManager[Any]:
     """One process at a time, or the processes of one ``torchrun``."""
-    try:
+    with fixable_write(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise FixableError(
-            f"cannot write to {folder}: {error.strerror}",
-            "set FINETUNE_PHI_HOME to a folder of your own",
-        ) from None
     return nullcontext() if "RANK" in os.environ else _waiting_for(f"{folder}.lock")
 
 
@@ -155,7 +150,7 @@ def _finish(folder: Path, recipe: Training, tokenizer: Any, result: dict[str, An
     """
     if not math.isfinite(result["held_out_loss_after"]):
         raise FixableError("the held-out loss is not a number", "lower finetune.learning_rate")
-    try:
+    with fixable_write(folder):
         shutil.rmtree(folder / "adapter", ignore_errors=True)
         shutil.copytree(folder / "best", folder / "adapter")
         use_umask(folder / "adapter")
@@ -165,11 +160,6 @@ def _finish(folder: Path, recipe: Training, tokenizer: Any, result: dict[str, An
         text = json.dumps(without_home(result), indent=2) + "\n"
         with replacing(folder / "result.json") as draft:
             draft.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise FixableError(
-            f"cannot write the result to {folder}: {error.strerror or error}",
-            "free disk space, then the same command again",
-        ) from None
     for path in [*folder.glob("*best*"), *folder.glob("checkpoint-*")]:
         shutil.rmtree(path, ignore_errors=True)
     (folder / "begun.json").unlink(missing_ok=True)
