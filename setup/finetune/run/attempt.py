@@ -13,7 +13,7 @@ from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from setup.common.console import say
+from setup.common.console import TASK, progress_bar, say
 from setup.common.errors import FixableError
 from setup.common.files import fixable_write
 from setup.finetune.compute.loss import mean_loss
@@ -64,16 +64,16 @@ class Session(Loaded):
         history = History(self.folder / "history.jsonl", writes=self.is_first)
         done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         history.resume(done)
-        if checkpoint and self.is_first:
-            told = f"going on from step {done} of {len(tokens)} ({checkpoint})"
-            say(told)
+        if checkpoint:
+            say(f"going on from step {done} of {len(tokens)} ({checkpoint})")
         interruption = Interruption()
-        with Progress(len(tokens), done, quiet=not self.is_first) as progress:
+        with progress_bar("Fine-tuning", len(tokens)) as bar:
+            bar.update(TASK, completed=done)
             watch = Watch(
                 settings=self.settings,
                 folder=self.folder,
                 history=history,
-                progress=progress,
+                progress=Progress(bar, len(tokens)),
                 tokens=tokens,
                 epochs=epochs,
                 measure=self._measure,
@@ -95,9 +95,7 @@ class Session(Loaded):
         with fixable_write(self.folder):
             try:
                 self.trainer.train(resume_from_checkpoint=checkpoint)
-            except (
-                SafetensorError
-            ) as error:  # of a disk that is full it says so in words of its own
+            except SafetensorError as error:  # its words for a disk that is full
                 raise OSError(errno.ENOSPC, str(error)) from None
 
     def _checkpoint(self) -> Path | None:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from rich import progress as bars
+from rich.progress import Progress as Bar
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from setup.common import console
@@ -55,55 +55,26 @@ class Interruption:
 
 
 class Progress:
-    """A context manager; ``total`` is the number of steps of the whole run."""
+    """The figures of a run on its ``bar``; without a terminal, a line at every evaluation."""
 
-    def __init__(self, total: int, done: int, quiet: bool) -> None:
-        self._total, self._held_out, self._loss = total, "", ""
-        self._lines = not quiet and not console.err.is_terminal
-        self._bar = bars.Progress(
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
-            bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.fields[facts]}"),
-            bars.TimeElapsedColumn(),
-            bars.TimeRemainingColumn(),
-            console=console.err,
-            transient=True,
-            disable=quiet or not console.err.is_terminal,
-        )
-        self._task = self._bar.add_task("Fine-tuning", total=total, completed=done, facts="")
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+    def __init__(self, bar: Bar, total: int) -> None:
+        self._bar, self._total, self._held_out = bar, total, ""
 
     def show(self, step: int, loss: float, rate: float) -> None:
         """After a step: its loss in nats, and the run's tokens a second so far."""
-        self._loss = f"loss {loss:.2f}"
-        facts = " · ".join(
-            part for part in (self._loss, self._held_out, f"{rate:.0f} tok/s") if part
-        )
-        self._bar.update(self._task, completed=step, facts=facts)
+        facts = f"Fine-tuning · loss {loss:.2f}{self._held_out} · {rate:.0f} tok/s"
+        self._bar.update(console.TASK, completed=step, description=facts)
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Say so while the held-out loss is measured."""
-        self._bar.update(self._task, description="Measuring  ")
-        yield
-        self._bar.update(self._task, description="Fine-tuning")
+    def measure(self) -> None:
+        """Say that the held-out loss is measured."""
+        self._bar.update(console.TASK, description="Measuring")
 
     def evaluated(self, step: int, loss: float, rate: float) -> None:
         """A held-out loss came out; ``rate`` in tokens a second."""
-        self._held_out = f"held-out {loss:.3f}"
-        if self._lines:
+        self._held_out = f" · held-out {loss:.3f}"
+        if not console.err.is_terminal:
             speed = f", {rate:.0f} tok/s" if step else ""
-            line = f"fine-tuning: step {step}/{self._total}, held-out loss {loss:.3f}{speed}"
-            console.err.print(line, markup=False)
+            console.say(f"fine-tuning: step {step}/{self._total}, held-out loss {loss:.3f}{speed}")
 
 
 @dataclass
@@ -176,8 +147,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         )
 
     def _evaluate(self, step: int) -> None:
-        with self.progress.evaluating():
-            losses = self.measure(step)
+        self.progress.measure()
+        losses = self.measure(step)
         loss = losses["held_out_loss"]
         if not math.isfinite(loss):
             lower = "a lower finetune.learning_rate, or " if step else ""
