@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import signal
@@ -14,10 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from setup.common.errors import FixableError
-from setup.common.paths import DRAFT, replacing, use_umask
+from setup.common.paths import DRAFT, is_full, replacing, use_umask, writing_fix
 
 _BLOCK = 1 << 20
-_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
@@ -34,10 +32,8 @@ def drafts_beside(path: Path) -> list[Path]:
 
 
 @contextmanager
-def fixable_write(
-    folder: Path, elsewhere: str = "set FINETUNE_PHI_HOME to another folder"
-) -> Iterator[None]:
-    """Say what could not be written to ``folder``; ``elsewhere`` is what names another.
+def fixable_write(folder: Path, elsewhere: str = "") -> Iterator[None]:
+    """Say what could not be written to ``folder``; ``elsewhere`` is the option that names another.
 
     Raises:
         FixableError: A full disk, a missing right, a file where a folder should be.
@@ -45,9 +41,10 @@ def fixable_write(
     try:
         yield
     except OSError as error:
-        first = "free disk space there" if error.errno in _NO_ROOM else "make it a folder of yours"
+        first = "free disk space there" if is_full(error) else "make it a folder of yours"
         raise FixableError(
-            f"cannot write to {folder}: {error.strerror or error}", f"{first}, or {elsewhere}"
+            f"cannot write to {folder}: {error.strerror or error}",
+            f"{first}, or {elsewhere}" if elsewhere else writing_fix(folder, error),
         ) from None
 
 

@@ -27,13 +27,18 @@ _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 MAKE_ROOM = "free disk space, or set FINETUNE_PHI_HOME to a folder with room"
 
 
+def is_full(error: OSError) -> bool:
+    """Tell whether the disk, or what one user or one file may take of it, is full."""
+    return error.errno in {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
 def writing_fix(path: Path, error: OSError) -> str:
     """Return the fix where ``path``, one of these folders or inside one, cannot be written."""
     shared = os.environ.get("FINETUNE_PHI_MODELS")
     variable = "FINETUNE_PHI_HOME"
     if shared and path.is_relative_to(shared):
         variable = "FINETUNE_PHI_MODELS"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return f"free disk space, or set {variable} to a folder with room"
     return f"set {variable} to a folder of your own"
 

@@ -62,7 +62,7 @@ class Progress:
 
     def show(self, step: int, loss: float, rate: float) -> None:
         """After a step: its loss in nats, and the run's tokens a second so far."""
-        facts = f"Fine-tuning · loss {loss:.2f}{self._held_out} · {rate:.0f} tok/s"
+        facts = f"loss {loss:.2f}{self._held_out} · {rate:.0f} tok/s"
         self._bar.update(console.TASK, completed=step, description=facts)
 
     def measure(self) -> None:
