@@ -64,7 +64,7 @@ def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) 
 
 def _deployments(recipe: Recipe) -> list[str]:
     endpoint = recipe.endpoint
-    if endpoint.tuned not in deployments_of(recipe, LocalEndpoint(endpoint.name)):
+    if endpoint.tuned not in deployments_of(LocalEndpoint(recipe)):
         raise FixableError(
             f"endpoint {endpoint.name} has no deployment {endpoint.tuned}: no version is champion, "
             f"or endpoint.version is {endpoint.version}",
@@ -83,7 +83,7 @@ def _ask_one(row: Row, connections: Sequence[str]) -> None:
 
 def _general_right(recipe: Recipe, name: str) -> int:
     """Count how many of the general questions the deployment still answers."""
-    endpoint = LocalEndpoint(recipe.endpoint.name)
+    endpoint = LocalEndpoint(recipe)
     parameters = {"temperature": 0, "max_new_tokens": 64}
 
     def is_right(row: Row) -> bool:
@@ -141,7 +141,7 @@ def _losses(recipe: Recipe) -> list[tuple[str, str, str]]:
     from setup.local.registry import get_version  # noqa: PLC0415
     from setup.local.rollout import rolled_out  # noqa: PLC0415
 
-    number = rolled_out(LocalEndpoint(recipe.endpoint.name))
+    number = rolled_out(LocalEndpoint(recipe))
     version = get_version(recipe.registry.model, number)
     pairs: dict[str, tuple[Any, Any]] = {
         "held-out loss": (version.held_out_before, version.held_out_after),

@@ -27,7 +27,6 @@ from evaluation.ask.rows_in import RunData, read_data
 from evaluation.results.find import check_name
 from evaluation.results.folder import CONFIG, RunFolder
 from evaluation.results.request import Mode, Request
-from setup.cli.options import local_options, named_as_typed
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY, runs_folder
@@ -177,7 +176,7 @@ def _data_path(request: Request, recipe: Recipe) -> Path:
     if "safety" in request.evaluators:
         return _SAFETY_DATA
     # A fix names the recipe and the source as this command does.
-    with named_as_typed(recipe.name, local_options(request.recipe, request.sets)):
+    with recipe.naming():
         split = prepared_split(data_plan(recipe), "test", then=", or name a file with --data")
         return split.file
 

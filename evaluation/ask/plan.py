@@ -151,7 +151,7 @@ def served_model(recipe: Recipe, configs: dict[str, str]) -> dict[str, Any]:
     recipe's own endpoint; for every other endpoint only what the connection says.
     """
     named = configs.get("deployment") or configs.get("model") or ""
-    endpoint = LocalEndpoint(recipe.endpoint.name)
+    endpoint = LocalEndpoint(recipe)
     if endpoint.process() is None or not configs["endpoint"].startswith(f"{endpoint.url}/"):
         return {"deployment": named}
     deployments = endpoint.manage("GET")["deployments"]

@@ -8,16 +8,9 @@ import typer
 
 from evaluation.batch.watch import Interrupted
 from evaluation.demo import run_demo
-from setup.cli.options import (
-    ENDPOINT_STAYS,
-    RecipeName,
-    Sets,
-    Stopped,
-    after_interrupt,
-    local_options,
-    named_as_typed,
-    perform,
-)
+from setup.cli.options import RecipeName, Sets, perform
+from setup.cli.targets import session_of
+from setup.common.console import Stopped
 from setup.local import steps
 from setup.local.doctor import require_healthy
 from setup.recipe.load import DEFAULT, load_recipe
@@ -33,11 +26,10 @@ def demo(
 ) -> None:
     """Run the whole path, then evaluate base and tuned side by side, with a report."""
     loaded = load_recipe(recipe, sets or [])
-    require_healthy(loaded)
-    options = local_options(recipe, sets or [])
-    with after_interrupt(ENDPOINT_STAYS), named_as_typed(loaded.name, options):
+    with session_of(loaded) as session:
+        require_healthy(session)
         for step in steps.STEPS:
-            perform(step, loaded)
+            perform(step, session)
         try:
             run_demo(loaded, recipe, sets or [], limit)
         except Interrupted:

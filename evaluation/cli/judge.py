@@ -22,7 +22,6 @@ from evaluation.compare.preference import prefer
 from evaluation.read_out import find, print_finding
 from evaluation.results import find as folders
 from setup.cli.options import (
-    INTERRUPTED,
     AsJson,
 )
 from setup.common import console
@@ -59,7 +58,7 @@ def judge(  # noqa: PLR0913, PLR0917
     try:
         preferences = prefer(sides[0], sides[1], chosen, judge_repeats, retry=retry_errors)
     except Interrupted:
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(console.INTERRUPTED) from None
     problem = None
     if preferences.unparsed_share > max_error_rate:
         again = "python -m evaluation judge --retry-errors, with the same options"

@@ -22,7 +22,6 @@ from evaluation.read_out import find, print_finding
 from evaluation.results import find as folders
 from evaluation.results.folder import RunFolder
 from setup.cli.options import (
-    INTERRUPTED,
     AsJson,
     make_app,
     run_app,
@@ -123,4 +122,4 @@ def main() -> None:
         raise SystemExit(1) from None
     except Interrupted:
         console.err.print("interrupted; go on with: python -m evaluation run --resume")
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(console.INTERRUPTED) from None

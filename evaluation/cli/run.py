@@ -27,18 +27,10 @@ from evaluation.metrics import known_metric
 from evaluation.read_out import find, print_finding
 from evaluation.results import find as folders
 from evaluation.results.request import Mode, Request, go_on, save_request
-from setup.cli.azure_only import in_azure
-from setup.cli.options import (
-    AsJson,
-    RecipeName,
-    Sets,
-    Yes,
-    say_next,
-    show,
-    typed_options,
-)
+from setup.azure.client.session import AzureSession
+from setup.cli.options import AsJson, RecipeName, Sets, Yes, say_next, show
+from setup.cli.targets import session_of
 from setup.common.errors import FixableError
-from setup.recipe.azure import AzureRecipe
 from setup.recipe.load import DEFAULT, load_any_recipe
 
 app = typer.Typer()
@@ -88,11 +80,11 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     recipe for Azure, the flows in its project are asked, and their metrics printed.
     """
     loaded = load_any_recipe(recipe, sets or [])
-    if isinstance(loaded, AzureRecipe):
+    if loaded.target == "azure":
         _refuse_in_project(context)
-        with in_azure(loaded, typed_options(recipe, sets or []), yes):
-            _run_in_project(loaded, data, limit, max_error_rate, as_json)
-        say_next(f"python -m setup teardown {typed_options(recipe, sets or [])}", as_json)
+        with session_of(loaded, yes) as session:
+            _run_in_project(session, data, limit, max_error_rate, as_json)
+        say_next(loaded.command("teardown"), as_json)
         return
     mode: Mode = "retry" if retry_errors else "resume" if resume else "new"
     asked = _given(context)
@@ -133,11 +125,15 @@ def _check_names(primary: str, gates: Path | None) -> None:
 
 
 def _run_in_project(
-    recipe: AzureRecipe, data: Path | None, limit: int | None, max_error_rate: float, as_json: bool
+    session: AzureSession,
+    data: Path | None,
+    limit: int | None,
+    max_error_rate: float,
+    as_json: bool,
 ) -> None:
     from evaluation.in_project.run import run_in_project  # noqa: PLC0415 - azure is slow to import
 
-    done = run_in_project(recipe, data, limit, max_error_rate)
+    done = run_in_project(session, data, limit, max_error_rate)
     show({"ok": True, "run": done.as_dict()}, done.text(), as_json)
 
 

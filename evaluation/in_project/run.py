@@ -24,7 +24,8 @@ from setup.azure.project.client import flow_errors, is_there, project_client, re
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.flow_folder import CleanFlow, clean_flow
-from setup.data import AGAIN, DataPlan, prepared_split
+from setup.data import prepared_split
+from setup.data.plan import data_plan
 from setup.recipe.azure import AzureRecipe
 
 _ENDPOINTS = "2024-04-01"
@@ -65,7 +66,7 @@ class ProjectRun:
 
 
 def run_in_project(
-    recipe: AzureRecipe,
+    session: AzureSession,
     data: Path | None = None,
     limit: int | None = None,
     max_error_rate: float = 0.05,
@@ -73,7 +74,7 @@ def run_in_project(
     """Ask the chat flow the rows of ``data`` in the recipe's project, then evaluate the answers.
 
     Args:
-        recipe: Whose project, connection and endpoint.
+        session: Of the recipe whose project, connection and endpoint.
         data: JSONL with the columns of data/README.md; None is the recipe's test split.
         limit: So many rows of it, the same each time.
         max_error_rate: The share of rows that may fail, 0 to 1.
@@ -82,14 +83,13 @@ def run_in_project(
         FixableError: Something that a step before leaves is missing, the user does not agree to
             what it costs, Azure refuses, a run fails, or too many of its lines do.
     """
+    recipe = session.recipe
     if data is None:
-        again = f"{AGAIN} --recipe {recipe.name}"
-        split = prepared_split(DataPlan(**recipe.data.model_dump()), "test", again)
+        split = prepared_split(data_plan(recipe), "test")
         console.err.print(f"asking {split}", markup=False)
         data = split.file
     rows = read_data(data, limit).rows
     lines = [{name: row[name] for name in _COLUMNS} for row in rows]
-    session = AzureSession(recipe)
     with console.progress_bar(f"Opening project {recipe.azure.project}"):
         served = _require_steps(session)
         with flow_errors(session, f"running the flow in project {recipe.azure.project}"):
@@ -175,7 +175,7 @@ def _require_steps(session: AzureSession) -> dict[str, Any]:
     require_project(session)
     if not is_there(session, f"/connections/{recipe.connection}"):
         what = f"project {recipe.azure.project} has no connection {recipe.connection}"
-        raise FixableError(what, f"python -m setup connect --recipe {recipe.name}")
+        raise FixableError(what, recipe.command("connect"))
     name = derive_names(recipe, session.subscription_id).endpoint
     path = f"{session.workspace_path()}/onlineEndpoints/{name}"
     with azure_errors(f"reading endpoint {name}"):
@@ -184,9 +184,7 @@ def _require_steps(session: AzureSession) -> dict[str, Any]:
         deployments = session.arm.list(f"{path}/deployments", _ENDPOINTS) if endpoint else []
     if not any(traffic.values()):
         lacks = "has no traffic" if endpoint else "is not there"
-        raise FixableError(
-            f"endpoint {name} {lacks}", f"python -m setup deploy --recipe {recipe.name}"
-        )
+        raise FixableError(f"endpoint {name} {lacks}", recipe.command("deploy"))
     models = {
         deployment["name"]: deployment["properties"].get("model") for deployment in deployments
     }

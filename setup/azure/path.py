@@ -1,31 +1,54 @@
-"""The path in Azure: provision, data, finetune, register, deploy, connect, upload.
+"""Target azure: provision, data, finetune, register, deploy, connect, upload; and its doctor.
 
-Each step is a module of this package with ``plan(recipe) -> list[str]``, which only reads, and
-``run(recipe) -> Result``. They are imported when they are needed: the Azure SDKs take seconds.
+Each step is a module of this folder with ``plan(session)``, which only reads, and ``run(session)``.
+They are imported when they are needed: the Azure SDKs take seconds.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from setup.azure.client.money import answered
 from setup.azure.facts.lifecycle import refuse_retired
+from setup.common.checks import Check
+from setup.common.console import after_interrupt
 from setup.common.step import Result, Step
 from setup.recipe.azure import AzureRecipe
 
+if TYPE_CHECKING:
+    from setup.azure.client.session import AzureSession
 
-def _step(name: str, room: str, text: str) -> Step[AzureRecipe]:
-    def module() -> Any:
-        return importlib.import_module(f"setup.azure.{room}")
 
-    def plan(recipe: AzureRecipe) -> list[str]:
-        refuse_retired(recipe)
-        lines: list[str] = module().plan(recipe)
+@contextmanager
+def session(recipe: AzureRecipe, yes: bool = False, /) -> Iterator[AzureSession]:
+    """The login and clients of a command; ``yes`` answers what is asked about money."""
+    stays = f"what there is in Azure stays, and may cost until: {recipe.command('teardown')}"
+    with answered(yes), after_interrupt(stays):
+        yield _room("client.session").AzureSession(recipe)
+
+
+def doctor(session: AzureSession) -> Iterator[Check]:
+    """Find what would fail or cost, by reading only."""
+    checks: Iterator[Check] = _room("doctor.findings").run_azure_checks(session)
+    return checks
+
+
+def _room(name: str) -> Any:
+    return importlib.import_module(f"setup.azure.{name}")
+
+
+def _step(name: str, room: str, text: str) -> Step[AzureSession]:
+    def plan(session: AzureSession) -> list[str]:
+        refuse_retired(session.recipe)
+        lines: list[str] = _room(room).plan(session)
         return lines
 
-    def run(recipe: AzureRecipe) -> Result:
-        refuse_retired(recipe)  # before anything is written or paid for
-        result: Result = module().run(recipe)
+    def run(session: AzureSession) -> Result:
+        refuse_retired(session.recipe)  # before anything is written or paid for
+        result: Result = _room(room).run(session)
         return result
 
     return Step(name, text, plan, run)

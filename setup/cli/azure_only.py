@@ -1,10 +1,8 @@
-"""Commands that only target azure has: quota, rollback, teardown; and what surrounds them."""
+"""Commands that only target azure has: quota, rollback, teardown."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -15,31 +13,20 @@ from setup.cli.options import (
     RecipeName,
     Sets,
     Yes,
-    as_typed,
     say_next,
     show,
     show_result,
-    typed_options,
 )
+from setup.cli.targets import session_of
 from setup.common import console
 from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
 from setup.recipe.load import DEFAULTS, load_azure_recipe
 
 if TYPE_CHECKING:
     from setup.azure.facts.quota import Demand
 
-from setup.azure.client.money import answered
-from setup.cli.options import after_interrupt, named_as_typed
-from setup.recipe.azure import AzureRecipe
-
 app = typer.Typer()
-
-
-@contextmanager
-def _loaded(recipe: str, sets: list[str] | None, yes: bool = False) -> Iterator[AzureRecipe]:
-    loaded = load_azure_recipe(recipe, sets or [])
-    with in_azure(loaded, typed_options(recipe, sets or []), yes):
-        yield loaded
 
 
 @app.command(epilog="Example: python -m setup quota --request 24")
@@ -53,11 +40,10 @@ def quota(  # noqa: PLR0913, PLR0917 - one for each option of the command line
 ) -> None:
     """In Azure: show the cores that the recipe needs, and ask for more; exit 1 if too few."""
     from setup.azure.client.money import agree  # noqa: PLC0415
-    from setup.azure.client.session import AzureSession  # noqa: PLC0415
     from setup.azure.facts import quota as cores  # noqa: PLC0415 - azure is slow to import
 
-    with _loaded(recipe, sets) as loaded:
-        session = AzureSession(loaded)
+    loaded = load_azure_recipe(recipe, sets or [])
+    with session_of(loaded) as session:
         with console.progress_bar("Reading the quota"):
             demands = cores.demands(session, cores.region_sizes(session))
         if request:
@@ -68,7 +54,7 @@ def quota(  # noqa: PLR0913, PLR0917 - one for each option of the command line
             answer = {"request": state, "family": vm_family, "limit": request}
             show(answer, f"quota: {state}", as_json)
             return
-    _show_quota(demands, typed_options(recipe, sets or []), as_json)
+    _show_quota(demands, loaded, as_json)
     raise typer.Exit(0 if all(demand.enough for demand in demands) else 1)
 
 
@@ -81,7 +67,7 @@ def _in_need(demands: list[Demand]) -> str:
     raise FixableError(f"which family? {', '.join(sorted(families))}", "--family NAME")
 
 
-def _show_quota(demands: list[Demand], options: str, as_json: bool) -> None:
+def _show_quota(demands: list[Demand], recipe: AzureRecipe, as_json: bool) -> None:
     if as_json:
         show({"quota": [demand.as_dict() for demand in demands]}, "", as_json)
         return
@@ -89,8 +75,8 @@ def _show_quota(demands: list[Demand], options: str, as_json: bool) -> None:
         state = "ok  " if demand.enough else "FAIL"
         console.out.print(f"{state}  {demand.line()}", markup=False)
     for family, limit in _requests(demands).items():
-        ask = f"quota {options} --family {shlex.quote(family)} --request {limit}"
-        say_next(f"python -m setup {ask}", as_json)
+        ask = f"--family {shlex.quote(family)} --request {limit}"
+        say_next(recipe.command("quota", ask), as_json)
 
 
 def _requests(demands: list[Demand]) -> dict[str, int]:
@@ -109,8 +95,8 @@ def rollback(
     """In Azure: give the traffic back to the version before, after it has answered."""
     from setup.azure.deploy import step as deploy  # noqa: PLC0415 - azure is slow to import
 
-    with _loaded(recipe, sets) as loaded:
-        say_next(show_result(deploy.rollback(loaded), as_json), as_json)
+    with session_of(load_azure_recipe(recipe, sets or [])) as session:
+        say_next(show_result(deploy.rollback(session), as_json), as_json)
 
 
 @app.command(epilog="Example: python -m setup teardown --stage endpoint")
@@ -128,21 +114,9 @@ def teardown(  # noqa: PLR0913, PLR0917 - one for each option of the command lin
     """In Azure: delete what costs, and prove that nothing billable is left."""
     from setup.azure.teardown import command as down  # noqa: PLC0415 - azure is slow to import
 
-    with _loaded(recipe, sets) as loaded:
+    with session_of(load_azure_recipe(recipe, sets or [])) as session:
         if dry_run:
-            plan = [as_typed(line) for line in down.plan_teardown(loaded, stage)]
+            plan = down.plan_teardown(session, stage)
             show({"step": "teardown", "plan": plan}, "\n".join(plan), as_json)
         else:
-            say_next(show_result(down.teardown(loaded, stage, yes), as_json), as_json)
-
-
-@contextmanager
-def in_azure(recipe: AzureRecipe, options: str, yes: bool = False) -> Iterator[None]:
-    """While the block runs: ``yes`` answers what is asked, ``options`` name the recipe.
-
-    Raises:
-        FixableError: As the block, its commands with ``options``.
-    """
-    stays = f"what there is in Azure stays, and may cost until: python -m setup teardown {options}"
-    with answered(yes), named_as_typed(recipe.name, options), after_interrupt(stays):
-        yield
+            say_next(show_result(down.teardown(session, stage, yes), as_json), as_json)

@@ -7,44 +7,29 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from setup.azure import path as azure_steps
-from setup.cli import azure_only as cli_azure
-from setup.cli import chat as cli_chat
-from setup.cli import endpoint as cli_endpoint
-from setup.cli import models as cli_models
-from setup.cli.azure_only import in_azure
+from setup.cli import azure_only, chat, local_only
 from setup.cli.options import (
-    ENDPOINT_STAYS,
     AsJson,
     DryRun,
     RecipeName,
     Sets,
     Yes,
-    after_interrupt,
-    as_typed,
-    local_options,
     make_app,
-    named_as_typed,
     perform,
     run_app,
     say_next,
     show,
-    typed_options,
 )
+from setup.cli.targets import TARGETS, session_of
 from setup.common import console
+from setup.common.checks import Check
 from setup.common.errors import FixableError
-from setup.common.step import R, Step
-from setup.local import steps
-from setup.recipe.load import DEFAULT, DEFAULTS, load_any_recipe, refuse
-from setup.recipe.local import Recipe
-
-if TYPE_CHECKING:
-    from setup.common.checks import Check
+from setup.common.step import Step
+from setup.recipe.load import DEFAULT, DEFAULTS, load_any_recipe
 
 app = make_app(
     "Fine-tune a model on your data, deploy it, and connect the flows to it.",
@@ -53,18 +38,13 @@ app = make_app(
 _HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def _chosen(path: list[Step[R]], name: str, target: str) -> list[Step[R]]:
+def _chosen(name: str, target: str) -> list[Step[Any]]:
     """The step ``name`` of a target's path, or all of it."""
-    chosen = [step for step in path if name in (step.name, "up")]
+    chosen = [step for step in TARGETS[target].STEPS if name in (step.name, "up")]
     if not chosen:
         other = next(default for known, default in DEFAULTS.items() if known != target)
         raise FixableError(f"target {target} has no step {name}", f"--recipe {other}")
     return chosen
-
-
-def _follow(path: list[Step[R]], recipe: R, dry_run: bool, as_json: bool) -> None:
-    following = [perform(step, recipe, dry_run, as_json) for step in path]
-    say_next(following[-1], as_json)
 
 
 def _add(name: str, text: str, default: str) -> None:
@@ -76,27 +56,23 @@ def _add(name: str, text: str, default: str) -> None:
         as_json: AsJson = False,
     ) -> None:
         loaded = load_any_recipe(recipe, sets or [])
-        if isinstance(loaded, Recipe):
-            options = local_options(recipe, sets or [])
-            with after_interrupt(ENDPOINT_STAYS), named_as_typed(loaded.name, options):
-                _follow(_chosen(steps.STEPS, name, loaded.target), loaded, dry_run, as_json)
-        else:
-            with in_azure(loaded, typed_options(recipe, sets or []), yes):
-                path = _chosen(azure_steps.STEPS, name, loaded.target)
-                _follow(path, loaded, dry_run, as_json)
+        path = _chosen(name, loaded.target)
+        with session_of(loaded, yes) as session:
+            following = [perform(step, session, dry_run, as_json) for step in path]
+            say_next(following[-1], as_json)
 
     epilog = f"Example: python -m setup {name} --recipe {default}"
     app.command(name, help=text, epilog=epilog)(command)
 
 
-_LOCAL = {step.name: step.help for step in steps.STEPS}
-for _step in azure_steps.STEPS:  # the longer path, in its order
+_LOCAL = {step.name: step.help for step in TARGETS["local"].STEPS}
+for _step in TARGETS["azure"].STEPS:  # the longer path, in its order
     if _step.name in _LOCAL:
         _add(_step.name, _LOCAL[_step.name], DEFAULT)
     else:
         _add(_step.name, f"In Azure: {_step.help}", DEFAULTS["azure"])
 _add("up", f"Run the whole path: {', '.join(_LOCAL)}; in Azure also the steps around it.", DEFAULT)
-for _group in (cli_chat, cli_endpoint, cli_models, cli_azure):
+for _group in (chat, local_only, azure_only):
     app.add_typer(_group.app)
 
 
@@ -122,20 +98,10 @@ def doctor(
 def _checks(recipe: str, sets: list[str], target: str) -> Iterator[Check]:
     if target and target not in DEFAULTS:
         raise FixableError(f"no target {target!r}", f"--target {' or '.join(DEFAULTS)}")
-    recipe = recipe or DEFAULTS[target or "local"]
-    loaded = load_any_recipe(recipe, sets)
-    if target and loaded.target != target:
-        refuse(loaded, target)
-    if isinstance(loaded, Recipe):
-        from setup.local.doctor import run_checks  # noqa: PLC0415 - imports what only it checks
-
-        yield from run_checks(loaded)
-        return
-    from setup.azure.doctor.findings import run_azure_checks  # noqa: PLC0415
-
-    with in_azure(loaded, typed_options(recipe, sets)):
-        for check in run_azure_checks(loaded):
-            yield replace(check, detail=as_typed(check.detail), fix=as_typed(check.fix))
+    loaded = load_any_recipe(recipe or DEFAULTS[target or "local"], sets, target)
+    with session_of(loaded) as session:
+        for check in TARGETS[loaded.target].doctor(session):
+            yield check.named(loaded.options)
 
 
 @app.command(context_settings=_HANDED_ON, epilog="Example: python -m setup demo --limit 20")

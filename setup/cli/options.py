@@ -5,13 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import json
-import re
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -19,10 +13,7 @@ import typer
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import explain_refusal
-from setup.common.step import R, Result, Step
-from setup.recipe.load import DEFAULT
-
-INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
+from setup.common.step import Result, S, Step
 
 RecipeName = Annotated[str, typer.Option("--recipe", help="A file of setup/recipes, or a path.")]
 Sets = Annotated[
@@ -36,12 +27,6 @@ Yes = Annotated[
     bool,
     typer.Option("--yes", help="Agree to what costs money, unasked; nothing of target local does."),
 ]
-
-_OF_DATA = "data|finetune|register"  # which data a command works on must never be left open
-_ALL_STEPS = f"{_OF_DATA}|promote|deploy|connect"
-
-ENDPOINT_STAYS = "an endpoint that was started goes on: python -m setup stop"
-_typed = ContextVar("typed", default=("", ""))  # what the steps say, and what the user typed
 
 
 def make_app(text: str, example: str) -> typer.Typer:
@@ -61,106 +46,36 @@ def run_app(app: typer.Typer) -> None:
     atexit.register(gc.freeze)  # else Python ends by looking through all that the SDKs imported
     try:
         app()
-    except FixableError as error:
-        console.err.quiet = False
-        show_error(error)
-        raise SystemExit(1) from None
-    except OSError as error:
-        refusal = explain_refusal(error)
+    except (FixableError, OSError) as error:
+        refusal = explain_refusal(error) if isinstance(error, OSError) else error
         if refusal is None:
             raise
         console.err.quiet = False
         show_error(refusal)
         raise SystemExit(1) from None
-    except Stopped as stopped:
+    except console.Stopped as stopped:
         console.err.print(f"interrupted; go on with: {stopped.command}", markup=False)
         raise
     except SystemExit as ended:
-        if ended.code == INTERRUPTED:
+        if ended.code == console.INTERRUPTED:
             console.err.print("interrupted; run the same command again")
         raise
 
 
-class Stopped(SystemExit):
-    """Ctrl-C has ended a command, and ``command`` goes on with what it has done."""
-
-    def __init__(self, command: str) -> None:
-        super().__init__(INTERRUPTED)
-        self.command = command
-
-
-@contextmanager
-def after_interrupt(text: str) -> Iterator[None]:
-    """Say ``text`` when Ctrl-C ends the block."""
-    try:
-        yield
-    except (KeyboardInterrupt, Stopped):
-        console.err.print(text, markup=False)
-        raise
-
-
-def typed_options(recipe: str, sets: Sequence[str]) -> str:
-    """``--recipe`` and ``--set`` as they were typed."""
-    return shlex.join(["--recipe", recipe, *_sets(sets)])
-
-
-def local_options(recipe: str, sets: Sequence[str]) -> str:
-    """Return `--recipe` and `--set` for target local; "" where a command needs neither."""
-    named = [] if recipe == DEFAULT else ["--recipe", recipe]
-    return shlex.join([*named, *_sets(sets)])
-
-
-def _sets(sets: Sequence[str]) -> list[str]:
-    return [part for setting in sets for part in ("--set", setting)]
-
-
-@contextmanager
-def named_as_typed(name: str, options: str) -> Iterator[None]:
-    """Let next commands name the recipe ``name`` as the user did: by path, with ``--set``.
-
-    The steps know the recipe alone, and say ``--recipe`` and its name, or on target local nothing;
-    what does not even know that says ``--recipe NAME``.
-    """
-    token = _typed.set((f"--recipe {name}", options))
-    try:
-        yield
-    except FixableError as error:
-        raise FixableError(as_typed(error.what), as_typed(error.fix)) from None
-    finally:
-        _typed.reset(token)
-
-
-def as_typed(text: str, steps: str = _OF_DATA) -> str:
-    """``text`` with the recipe named as in :func:`named_as_typed`; outside of it, as it is.
-
-    Commands of ``steps`` get the options also where they name no recipe.
-    """
-    said, options = _typed.get()
-    if not said or not options:
-        return text
-    # Never the start of a longer name; where no recipe is known, the text has NAME for it.
-    whole = rf"(?:{re.escape(said)}|--recipe NAME)(?![\w.-]*\w)"
-    text = re.sub(whole, lambda _: options, text)
-    bare = rf"python -m setup (?:{steps})\b(?! --recipe| {re.escape(options)})"
-    return re.sub(bare, lambda command: f"{command.group()} {options}", text)
-
-
-def perform(step: Step[R], recipe: R, dry_run: bool = False, as_json: bool = False) -> str:
+def perform(step: Step[S], session: S, dry_run: bool = False, as_json: bool = False) -> str:
     """Run or plan the step and print what came of it; returns the command that comes next."""
     if dry_run:
         with console.progress_bar(f"Planning {step.name}"):
-            plan = [as_typed(line) for line in step.plan(recipe)]
+            plan = step.plan(session)
         show({"step": step.name, "plan": plan}, "\n".join([f"{step.name}:", *plan]), as_json)
         return ""
     if console.err.is_terminal:
         console.err.print(f"{step.name} …")
-    return show_result(step.run(recipe), as_json)
+    return show_result(step.run(session), as_json)
 
 
 def show_result(result: Result, as_json: bool) -> str:
     """Print what a step did; returns the command that comes next."""
-    following = as_typed(result.next, _ALL_STEPS)
-    result = replace(result, detail=as_typed(result.detail, f"{_OF_DATA}|promote"), next=following)
     show(result.as_dict(), result.line(), as_json)
     return result.next
 
@@ -178,6 +93,7 @@ def show(content: dict[str, Any], text: str, as_json: bool) -> None:
 
 def show_error(error: FixableError) -> None:
     """Print what the user can fix: one line on stderr, or JSON on stdout where it was asked for."""
+    error = error.named()
     if "--json" in sys.argv:
         content = {"ok": False, "error": error.what, "fix": error.fix}
         console.out.print(json.dumps(content), markup=False)

@@ -1,16 +1,17 @@
-"""TODO."""
+"""A finding of the doctor, and those about this Python and its packages."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from packaging.requirements import Requirement
 
+from setup.common.errors import FixableError, name_recipe
 from setup.common.paths import REPOSITORY
 
 _PYTHON = (3, 11), (3, 13)
@@ -24,10 +25,23 @@ class Check:
     detail: str
     fix: str = ""
 
+    @classmethod
+    def of(cls, name: str, look: Callable[[], str]) -> Check:
+        """Make a finding of what ``look`` says, or of the FixableError that it raises."""
+        try:
+            return cls(name, look())
+        except FixableError as error:
+            return cls(name, error.what, error.fix)
+
     @property
     def ok(self) -> bool:
         """Tell whether nothing has to be done."""
         return not self.fix
+
+    def named(self, options: str) -> Check:
+        """Return it with the ``options`` that name the recipe in its commands."""
+        detail, fix = name_recipe(self.detail, options), name_recipe(self.fix, options)
+        return Check(self.name, detail, fix)
 
     def line(self) -> str:
         """For people; the fix in a line of its own."""
@@ -56,18 +70,17 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
-    wrong = [problem for need in _named_in("requirements.in") if (problem := _unmet(need))]
-    if wrong:
+    if wrong := unmet("requirements.in"):
         fix = f"{sys.executable} -m pip install --no-deps -r requirements.txt"
         return Check("packages", "; ".join(wrong), fix)
     return Check("packages", "as requirements.in names them")
 
 
-def _named_in(file: str) -> Iterator[Requirement]:
-    for line in (REPOSITORY / file).read_text(encoding="utf-8").splitlines():
-        requirement = line.split("#")[0].strip()
-        if requirement:
-            yield Requirement(requirement)
+def unmet(file: str) -> list[str]:
+    """List what is missing or of another version than a file of requirements names."""
+    lines = (REPOSITORY / file).read_text(encoding="utf-8").splitlines()
+    needs = (requirement for line in lines if (requirement := line.split("#")[0].strip()))
+    return [problem for need in needs if (problem := _unmet(Requirement(need)))]
 
 
 def _unmet(need: Requirement) -> str:

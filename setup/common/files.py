@@ -2,60 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
-from uuid import uuid4
 
 from setup.common.errors import FixableError
-from setup.common.paths import use_umask
+from setup.common.paths import DRAFT, is_full, replacing, use_umask, writing_fix
 
 _BLOCK = 1 << 20
-_DRAFT = ".partial"
-_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
 def replace_together(*paths: Path) -> Iterator[tuple[BinaryIO, ...]]:
-    """Files open for writing that take their names only when the block ends well.
-
-    When it does not, whatever stood at the paths before still stands there, and nothing is left.
-    The drafts have names of their own, so two commands at once never write into one file.
-    """
-    drafts = [draft_beside(path) for path in paths]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with ExitStack() as stack:
-            files = tuple(stack.enter_context(path.open("xb", buffering=_BLOCK)) for path in drafts)
-            yield files
-        for source, target in zip(drafts, paths, strict=True):
-            source.replace(target)
-    finally:
-        for path in drafts:
-            path.unlink(missing_ok=True)
-
-
-def draft_beside(path: Path) -> Path:
-    """A name for a draft of ``path`` that no other command has."""
-    return path.with_name(f".{path.name}.{uuid4().hex[:12]}{_DRAFT}")
+    """Files open for writing that take their names only when the block ends well."""
+    with ExitStack() as stack:
+        drafts = [stack.enter_context(replacing(path)) for path in paths]
+        yield tuple(stack.enter_context(draft.open("xb", buffering=_BLOCK)) for draft in drafts)
 
 
 def drafts_beside(path: Path) -> list[Path]:
     """The drafts of ``path`` that commands left which were killed."""
-    return list(path.parent.glob(f".{path.name}.*{_DRAFT}"))
+    return list(path.parent.glob(f".{path.name}.*{DRAFT}"))
 
 
 @contextmanager
-def fixable_write(folder: Path, elsewhere: str) -> Iterator[None]:
+def fixable_write(folder: Path, elsewhere: str = "") -> Iterator[None]:
     """Say what could not be written to ``folder``; ``elsewhere`` is the option that names another.
 
     Raises:
@@ -64,9 +41,10 @@ def fixable_write(folder: Path, elsewhere: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        first = "free disk space there" if error.errno in _NO_ROOM else "make it a folder of yours"
+        first = "free disk space there" if is_full(error) else "make it a folder of yours"
         raise FixableError(
-            f"cannot write to {folder}: {error.strerror or error}", f"{first}, or {elsewhere}"
+            f"cannot write to {folder}: {error.strerror or error}",
+            f"{first}, or {elsewhere}" if elsewhere else writing_fix(folder, error),
         ) from None
 
 
@@ -118,22 +96,13 @@ def visible_files(folder: Path) -> Iterator[Path]:
 def draft_of(target: Path) -> Iterator[Path]:
     """A path to write a file or folder to, which becomes ``target`` when the block succeeds.
 
-    It lies beside ``target``, so that the move is a rename. When the block fails, nothing is left
-    and what was at ``target`` stays.
-
     Raises:
         FixableError: The block or the move failed with an OSError: disk full, not writable.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        room_for = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
-        with _cleaned_up_when_ended(), room_for as room:
-            draft = Path(room) / target.name
+        with _cleaned_up_when_ended(), replacing(target) as draft:
             yield draft
             use_umask(draft)
-            if target.is_dir():  # a folder with content cannot be renamed over
-                target.rename(Path(room) / "replaced")
-            draft.replace(target)
     except OSError as error:
         raise cannot_write(target, error.strerror or str(error)) from None
 

@@ -9,17 +9,27 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import platformdirs
 
 from setup.common.errors import FixableError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+DRAFT = ".partial"
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 MAKE_ROOM = "free disk space, or set FINETUNE_PHI_HOME to a folder with room"
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether the disk, or what one user or one file may take of it, is full."""
+    return error.errno in {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def writing_fix(path: Path, error: OSError) -> str:
@@ -28,7 +38,7 @@ def writing_fix(path: Path, error: OSError) -> str:
     variable = "FINETUNE_PHI_HOME"
     if shared and path.is_relative_to(shared):
         variable = "FINETUNE_PHI_MODELS"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return f"free disk space, or set {variable} to a folder with room"
     return f"set {variable} to a folder of your own"
 
@@ -82,16 +92,36 @@ def page_folder() -> Path:
     return _folder("chat-page", platformdirs.user_cache_path("finetune-phi"))
 
 
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A path to write a file or folder to, which becomes ``target`` when the block ends well.
+
+    When it does not, whatever stood there before still stands there, and nothing is left. The draft
+    has a name of its own, so two commands at once never write into one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{uuid4().hex[:12]}{DRAFT}")
+    old = draft.with_suffix(".old")
+    try:
+        yield draft
+        if target.is_dir():  # a folder with content cannot be renamed over
+            target.rename(old)
+        draft.replace(target)
+    finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        for path in (draft, old):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def write_private(path: Path, content: dict[str, Any]) -> None:
     """Write JSON atomically to a file that only its owner can read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            json.dump(content, file, indent=2)
-        Path(draft).replace(path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+    with replacing(path) as draft:
+        draft.touch(mode=0o600, exist_ok=False)
+        draft.write_text(json.dumps(content, indent=2), encoding="utf-8", newline="\n")
 
 
 def use_umask(path: Path) -> None:

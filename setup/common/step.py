@@ -1,12 +1,15 @@
-"""A step of the path and what came of it."""
+"""A target, the steps of its path, and what came of a step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-R = TypeVar("R")  # the recipe of a target
+from setup.common.checks import Check
+
+S = TypeVar("S")  # the session of a target
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,26 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Step(Generic[R]):
+class Step(Generic[S]):
     """A verb of the path: ``plan`` says what ``run`` would do, and changes nothing."""
 
     name: str
     help: str
-    plan: Callable[[R], list[str]]
-    run: Callable[[R], Result]
+    plan: Callable[[S], list[str]]
+    run: Callable[[S], Result]
+
+
+class Target(Protocol):
+    """A place where the path can be gone: a module of its folder, such as ``setup/local/steps.py``.
+
+    ``session`` opens what all steps of one command share, for as long as its block runs, and says
+    what stays when Ctrl-C ends it; ``yes`` answers what would be asked about money.
+    """
+
+    STEPS: list[Step[Any]]
+
+    def session(self, recipe: Any, yes: bool = False, /) -> AbstractContextManager[Any]:
+        """Open the session of ``recipe``."""
+
+    def doctor(self, session: Any) -> Iterator[Check]:
+        """Find what would fail later."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
-from setup.recipe.local import Recipe
+from setup.recipe.local import Training
 
 ULTRACHAT = "HuggingFaceH4/ultrachat_200k"
 ULTRACHAT_SPLIT = "train_sft[:1%]"  # of recipes that name no other; few data sets have it
@@ -170,6 +170,6 @@ def _steps(plan: DataPlan) -> Iterator[str]:
     yield f"write {paths.train} and {paths.test}"
 
 
-def data_plan(recipe: Recipe | AzureRecipe) -> DataPlan:
+def data_plan(recipe: Training | AzureRecipe) -> DataPlan:
     """The data part of ``recipe``, of either target, as the plan that carries it out."""
     return DataPlan(**recipe.data.model_dump())

@@ -15,7 +15,7 @@ from .claim import free_folder
 from .manifest import Note, describes, digests, read_note, source_sha256, write_note
 from .plan import SAMPLE, DataPlan
 
-AGAIN = "python -m setup data"
+AGAIN = "python -m setup data --recipe NAME"
 _BLOCK = 1 << 20
 
 

@@ -1,44 +1,46 @@
-"""Connect: the Prompt flow connections through which the flows reach the local endpoint."""
+"""The step ``connect``: the Prompt flow connections through which flows reach the endpoint.
+
+The recipe's own connection follows the endpoint's traffic table; beside it stands one for each
+deployment, named after both, which asks that one alone.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from setup.common.promptflow_store import keep_connections
+from setup.common.promptflow_store import keep_connections, keyring_name
+from setup.common.step import Result
 from setup.local.control import LocalEndpoint
 from setup.local.rollout import candidate_name
-from setup.recipe.local import Recipe
 
 
-def plan_connect(recipe: Recipe) -> list[str]:
-    """Return the things that ``connect`` would do, a line each."""
-    name = recipe.connection
+def plan(endpoint: LocalEndpoint) -> list[str]:
+    """Return the things that ``run`` would do, a line each."""
+    name = endpoint.recipe.connection
     return [
-        f"connection {name}: endpoint {recipe.endpoint.name} and its key",
+        f"connection {name}: endpoint {endpoint.name} and its key",
         f"connection {name}-DEPLOYMENT for each of its deployments",
     ]
 
 
-def connect(recipe: Recipe) -> bool:
-    """Create or update the recipe's connections; False when all were right already.
-
-    The connection of the recipe follows the endpoint's traffic table; beside it stands one for
-    each deployment, named after both, which asks that one alone.
+def run(endpoint: LocalEndpoint) -> Result:
+    """Create or update the connections.
 
     Raises:
         FixableError: The endpoint does not run, or the keyring cannot keep a secret.
     """
-    endpoint = LocalEndpoint(recipe.endpoint.name)
-    connections = connection_values(recipe, endpoint)
-    return keep_connections(connections, {"key": endpoint.scoring_key})
+    connections = _configs(endpoint)
+    changed = keep_connections(connections, {"key": endpoint.scoring_key})
+    *others, last = connections
+    detail = f"connections {', '.join(others)} and {last} reach endpoint {endpoint.name}"
+    question = "What is the capital of France?"
+    command = f'pf flow test --flow flows/chat --inputs question="{question}"'
+    return Result("connect", changed, f"{detail}, its key kept by {keyring_name()}", command)
 
 
-def connection_values(recipe: Recipe, endpoint: LocalEndpoint) -> dict[str, dict[str, str]]:
-    """Each connection's configs, by its name; every value is text, as Prompt flow wants it.
-
-    Raises:
-        FixableError: The endpoint does not run.
-    """
+def _configs(endpoint: LocalEndpoint) -> dict[str, dict[str, str]]:
+    """Each connection's configs, by its name; every value is text, as Prompt flow wants it."""
+    recipe = endpoint.recipe
     shared = {
         "endpoint": f"{endpoint.url}/score",
         "tokenizer": f"{endpoint.url}/tokenize",
@@ -47,18 +49,18 @@ def connection_values(recipe: Recipe, endpoint: LocalEndpoint) -> dict[str, dict
         "concurrency": str(recipe.endpoint.slots),
     }
     connections = {recipe.connection: shared}
-    for name, row in deployments_of(recipe, endpoint).items():
+    for name, row in deployments_of(endpoint).items():
         own = {"deployment": name, "context_window": str(row["context_window"])}
         connections[f"{recipe.connection}-{name}"] = {**shared, **own}
     return connections
 
 
-def deployments_of(recipe: Recipe, endpoint: LocalEndpoint) -> dict[str, Any]:
+def deployments_of(endpoint: LocalEndpoint) -> dict[str, Any]:
     """Ask the endpoint about each of its deployments, but for one that is only being tried.
 
     Raises:
         FixableError: The endpoint does not run.
     """
     rows = dict(endpoint.manage("GET")["deployments"])
-    rows.pop(candidate_name(recipe), None)
+    rows.pop(candidate_name(endpoint.recipe), None)
     return rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ from typing import Any
 import psutil
 import requests
 
-from setup.common.console import progress_bar
+from setup.common.console import progress_bar, say
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY, endpoint_folder, read_json
+from setup.recipe.local import Recipe
 from setup.serve.settings import LOG, PID, ensure_keys
 
 _CALL_TIMEOUT = 10.0
@@ -23,19 +26,27 @@ _START_TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class LocalEndpoint:
-    """The endpoint ``name`` of this machine; it is looked at anew for every question."""
+    """The recipe's endpoint on this machine; it is looked at anew for every question.
 
-    name: str
+    It is also the session of target local: what all steps of a command share.
+    """
+
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.recipe.endpoint.name
+
+    @property
+    def patience(self) -> float:
+        """The seconds that requests which it has accepted may take."""
+        return self.recipe.endpoint.request_timeout + 10
 
     @property
     def folder(self) -> Path:
         """The folder of its settings, keys, pid file and logs."""
         return endpoint_folder(self.name)
-
-    @property
-    def log_path(self) -> Path:
-        """Its access and event log, JSON lines."""
-        return self.folder / LOG
 
     @property
     def scoring_key(self) -> str:
@@ -57,14 +68,12 @@ class LocalEndpoint:
 
     @property
     def url(self) -> str:
-        """Its address, without a route; only while it runs.
-
-        Raises:
-            FixableError: It does not run.
-        """
+        """Its address, without a route; FixableError where it does not run."""
         recorded = read_json(self.folder / PID)
         if recorded is None or self.process() is None:
-            raise FixableError(f"endpoint {self.name} is not running", "python -m setup deploy")
+            raise FixableError(
+                f"endpoint {self.name} is not running", self.recipe.command("deploy")
+            )
         host = recorded["host"]
         return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{recorded['port']}"  # noqa: S104
 
@@ -79,13 +88,39 @@ class LocalEndpoint:
         headers = {"Authorization": f"Bearer {ensure_keys(self.folder).management}"}
         return self._request(method, f"/manage{route}", body, headers, timeout)
 
-    def healthy(self) -> bool:
-        """Tell whether every deployment that takes traffic can answer."""
-        return self._answers("/health")
+    def status(self) -> dict[str, Any]:
+        """Ask it what runs; ``running`` is False when there is nothing to ask."""
+        process = self.process()
+        if process is None:
+            return {"name": self.name, "running": False, "healthy": False}
+        return {
+            "running": True,
+            "healthy": self._answers("/health"),
+            "pid": process.pid,
+            "url": self.url,
+            "log": str(self.folder / LOG),
+            **self.manage("GET"),
+        }
 
-    def alive(self) -> bool:
-        """Tell whether it answers at all."""
-        return self._answers("/")
+    def log_lines(self, count: int, follow: bool, deployment: str = "") -> Iterator[str]:
+        """The last ``count`` lines of its log, or of a deployment's engine, then new ones."""
+        path = self.folder / (f"engine-{deployment}.log" if deployment else LOG)
+        if not path.is_file():
+            fix = f"{self.recipe.command('status')}, and name what it lists"
+            raise FixableError(f"no log at {path}", fix)
+        if path.stat().st_size == 0:
+            say(f"{path} is empty: nothing has gone wrong")
+        with path.open(encoding="utf-8", errors="replace") as file:
+            lines = deque(file, maxlen=count)
+            position = file.tell()
+        yield from lines
+        while follow:
+            time.sleep(0.2)
+            # Opened anew each time: a rotated log is another file of the same name.
+            with path.open(encoding="utf-8", errors="replace") as file:
+                file.seek(position if position <= path.stat().st_size else 0)
+                yield from file
+                position = file.tell()
 
     def score(
         self, question: str, deployment: str, parameters: dict[str, Any], timeout: float
@@ -113,13 +148,13 @@ class LocalEndpoint:
         output = self.folder / "startup.log"
         child = self._spawn(output)
         deadline = time.monotonic() + _START_TIMEOUT
-        while not self.alive():
+        while not self._answers("/"):
             if child.poll() is not None or time.monotonic() > deadline:
                 child.terminate()
                 lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 reason = lines[-1] if lines else f"no reason given in {self.folder}"
                 raise FixableError(
-                    f"endpoint {self.name} did not start: {reason}", "python -m setup doctor"
+                    f"endpoint {self.name} did not start: {reason}", self.recipe.command("doctor")
                 )
             time.sleep(0.05)
 
@@ -151,10 +186,10 @@ class LocalEndpoint:
         except requests.RequestException as error:
             raise FixableError(
                 f"endpoint {self.name} does not answer ({type(error).__name__})",
-                "python -m setup logs",
+                self.recipe.command("logs"),
             ) from None
         if reply.status_code >= 400:
-            raise FixableError(_reason(reply), "python -m setup logs")
+            raise FixableError(_reason(reply), self.recipe.command("logs"))
         return reply.json() if reply.content else None
 
     def _answers(self, route: str) -> bool:

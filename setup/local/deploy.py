@@ -1,4 +1,4 @@
-"""Deploy: the recipe's model, and a fine-tuned version of it, on the local endpoint."""
+"""The step ``deploy``: the recipe's model and a fine-tuned version of it, on the endpoint."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from filelock import FileLock
 
 from setup.common.console import progress_bar
 from setup.common.errors import FixableError
+from setup.common.paths import without_home
+from setup.common.step import Result
+from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint, refuse_held_port
-from setup.local.rollout import plan_rollout, roll_out, stamp_of, verify_tuned
+from setup.local.rollout import plan_rollout, roll_out, rolled_out, stamp_of, verify_tuned
 from setup.recipe.local import Recipe
 from setup.serve.settings import DeploymentSettings, EndpointSettings, load_settings, save_settings
 from setup.weights.fetch import is_kept_as_it_is, model_path, prepare_model, verify_model
 
 
-def plan_deploy(recipe: Recipe) -> list[str]:
-    """Return the things that ``deploy`` would do, a line each."""
-    endpoint = LocalEndpoint(recipe.endpoint.name)
+def plan(endpoint: LocalEndpoint) -> list[str]:
+    """Return the things that ``run`` would do, a line each."""
+    recipe = endpoint.recipe
     path = model_path(recipe.model)
     model = f"use model {path}" if path.is_file() else f"fetch {recipe.model.source} to {path}"
     running = endpoint.process() is not None
@@ -33,7 +36,35 @@ def plan_deploy(recipe: Recipe) -> list[str]:
     ]
 
 
-def deploy(recipe: Recipe) -> bool:
+def run(endpoint: LocalEndpoint) -> Result:
+    """Do it, and say who takes the traffic and what that was trained on; as :func:`deploy`."""
+    changed = deploy(endpoint)
+    recipe, rows = endpoint.recipe, deployments_of(endpoint)
+    name, tuned = recipe.endpoint.deployment, recipe.endpoint.tuned
+    detail = f"deployment {name} of endpoint {endpoint.name} is healthy at {endpoint.url}"
+    detail += f" and takes {rows[name]['traffic']} % of the traffic"
+    number = rolled_out(endpoint)
+    if number and tuned in rows:
+        detail += f"; {tuned} is version {number} and takes {rows[tuned]['traffic']} %"
+        detail += _trained_on(recipe, number)
+    return Result("deploy", changed, detail, recipe.command("connect"))
+
+
+def _trained_on(recipe: Recipe, number: str) -> str:
+    """Name the data of the version that is served, and of which the recipe speaks where it differs.
+
+    Versions of before do not say theirs.
+    """
+    from setup.local.registry import list_versions  # noqa: PLC0415 - mlflow, where it must be read
+
+    versions = list_versions(recipe.registry.model)
+    source = next((v.data_source for v in versions if str(v.number) == number), "")
+    if not source or source == without_home(recipe.data.source):
+        return f", trained on {source}" if source else ""
+    return f", trained on {source}, not on data.source {recipe.data.source}"
+
+
+def deploy(endpoint: LocalEndpoint) -> bool:
     """Bring up the endpoint with the recipe's deployments; False when it was so already.
 
     First the base model as ``endpoint.deployment``, then what ``endpoint.version`` names as
@@ -43,8 +74,8 @@ def deploy(recipe: Recipe) -> bool:
         FixableError: No model, port taken, a deployment does not become healthy, or the version
             cannot be served; what answered before still does.
     """
+    recipe = endpoint.recipe
     path = prepare_model(recipe.model)
-    endpoint = LocalEndpoint(recipe.endpoint.name)
     endpoint.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(endpoint.folder / "deploy.lock"):
         started = endpoint.process() is None
@@ -52,17 +83,16 @@ def deploy(recipe: Recipe) -> bool:
             if not is_kept_as_it_is(recipe.model):
                 verify_model(path)
             verify_tuned(endpoint)
-            _start(recipe, endpoint)
+            _start(endpoint)
         else:
-            _refuse_other_settings(recipe, endpoint)
+            _refuse_other_settings(endpoint)
         settings = _deployment(recipe, path)
-        changed = _put(recipe, endpoint, settings, started)
-        return roll_out(recipe, path, settings) or changed or started
+        changed = _put(endpoint, settings, started)
+        return roll_out(endpoint, path, settings) or changed or started
 
 
-def _put(
-    recipe: Recipe, endpoint: LocalEndpoint, settings: DeploymentSettings, started: bool
-) -> bool:
+def _put(endpoint: LocalEndpoint, settings: DeploymentSettings, started: bool) -> bool:
+    recipe = endpoint.recipe
     patience = settings.start_timeout + recipe.endpoint.request_timeout
     route = f"/deployments/{recipe.endpoint.deployment}"
     try:
@@ -75,9 +105,9 @@ def _put(
     return bool(reply["changed"])
 
 
-def _start(recipe: Recipe, endpoint: LocalEndpoint) -> None:
-    refuse_held_port(recipe.endpoint.port)
-    fields = _endpoint_fields(recipe)
+def _start(endpoint: LocalEndpoint) -> None:
+    refuse_held_port(endpoint.recipe.endpoint.port)
+    fields = _endpoint_fields(endpoint.recipe)
     settings = load_settings(endpoint.folder) or EndpointSettings(name=endpoint.name, **fields)
     settings = settings.model_copy(update=fields)
     save_settings(endpoint.folder, settings)
@@ -89,17 +119,17 @@ def _endpoint_fields(recipe: Recipe) -> dict[str, Any]:
     return recipe.endpoint.model_dump(include=names)
 
 
-def _refuse_other_settings(recipe: Recipe, endpoint: LocalEndpoint) -> None:
+def _refuse_other_settings(endpoint: LocalEndpoint) -> None:
     """Refuse a change of settings that only a restart can change, which would have no effect."""
     running = endpoint.manage("GET")
-    fields = _endpoint_fields(recipe)
+    fields = _endpoint_fields(endpoint.recipe)
     # One that was started by an earlier version knows nothing of the newest settings.
     other = [name for name, value in fields.items() if running.get(name) != value]
     if other:
         told = "; ".join(
             f"{name} {_typed(running.get(name))}, not {_typed(fields[name])}" for name in other
         )
-        fix = "python -m setup stop first"
+        fix = f"{endpoint.recipe.command('stop')} first"
         if all(name in running for name in other):
             kept = [shlex.quote(f"endpoint.{name}={_typed(running[name])}") for name in other]
             fix += ", or give what runs: " + " ".join(f"--set {value}" for value in kept)

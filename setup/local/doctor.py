@@ -6,12 +6,12 @@ import importlib
 import importlib.metadata
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
-from setup.common.checks import Check, _named_in, _unmet, environment_checks
+from setup.common.checks import Check, environment_checks, unmet
 from setup.common.errors import FixableError
 from setup.common.paths import finetune_folder, models_folder
 from setup.common.promptflow_store import check_keyring
@@ -24,34 +24,32 @@ _DISK_NEEDED = 3 * _GIB  # the served model, the fine-tuned one, and checkpoints
 _MEMORY_NEEDED = 3 * _GIB  # while the recipe's model is fine-tuned; serving takes 1
 
 
-def run_checks(recipe: Recipe) -> Iterator[Check]:
+def run_checks(endpoint: LocalEndpoint) -> Iterator[Check]:
     """Every check in turn, the quick ones first."""
+    recipe = endpoint.recipe
     yield from environment_checks()
-    checks: list[Callable[[Recipe], Check]] = [
-        _torch,
-        _disk,
-        _memory,
-        _port,
-        _model,
-        _llama,
-        _keyring,
-    ]
-    for check in checks:
-        yield check(recipe)
+    yield _torch()
+    yield _disk(recipe)
+    yield _memory()
+    yield Check.of("port", lambda: _port(endpoint))
+    yield Check.of("model", lambda: _model(recipe))
+    yield Check.of("llama.cpp", _llama)
+    yield Check.of("keyring", check_keyring)
 
 
-def require_healthy(recipe: Recipe) -> None:
+def require_healthy(endpoint: LocalEndpoint) -> None:
     """Raise FixableError, naming what is wrong, unless every check is passed."""
-    wrong = [check for check in run_checks(recipe) if not check.ok]
+    wrong = [check for check in run_checks(endpoint) if not check.ok]
     if wrong:
         what = "; ".join(f"{check.name}: {check.detail}" for check in wrong)
-        raise FixableError(what, wrong[0].fix if len(wrong) == 1 else "python -m setup doctor")
+        raise FixableError(
+            what, wrong[0].fix if len(wrong) == 1 else endpoint.recipe.command("doctor")
+        )
 
 
-def _torch(_: Recipe) -> Check:
+def _torch() -> Check:
     """By itself, for it is installed by itself: a build of the named version, whichever."""
-    wrong = [problem for need in _named_in("requirements-torch.txt") if (problem := _unmet(need))]
-    if wrong:
+    if wrong := unmet("requirements-torch.txt"):
         return Check("torch", "; ".join(wrong), f"{sys.executable} -m setup.install_torch")
     return Check("torch", importlib.metadata.version("torch"))
 
@@ -71,7 +69,7 @@ def _free_space(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _memory(_: Recipe) -> Check:
+def _memory() -> Check:
     available = psutil.virtual_memory().available
     detail = f"{available / _GIB:.1f} GiB available"
     if available >= _MEMORY_NEEDED:
@@ -79,52 +77,35 @@ def _memory(_: Recipe) -> Check:
     return Check("memory", detail, f"close other programs, {_MEMORY_NEEDED / _GIB:.0f} GiB needed")
 
 
-def _port(recipe: Recipe) -> Check:
-    port, endpoint = recipe.endpoint.port, LocalEndpoint(recipe.endpoint.name)
-    process = endpoint.process()
-    if process:
-        running = endpoint.url.rpartition(":")[2]
-        detail = f"{running} is served by endpoint {endpoint.name} (pid {process.pid})"
-        fix = (
-            ""
-            if running == str(port)
-            else f"python -m setup stop, or --set endpoint.port={running}"
-        )
-        return Check("port", detail + (f", the recipe says {port}" if fix else ""), fix)
-    try:
+def _port(endpoint: LocalEndpoint) -> str:
+    recipe, process = endpoint.recipe, endpoint.process()
+    port = recipe.endpoint.port
+    if process is None:
         refuse_held_port(port)
-    except FixableError as error:
-        return Check("port", error.what, error.fix)
-    return Check("port", f"{port} is free")
+        return f"{port} is free"
+    running = endpoint.url.rpartition(":")[2]
+    detail = f"{running} is served by endpoint {endpoint.name} (pid {process.pid})"
+    if running != str(port):
+        raise FixableError(
+            f"{detail}, the recipe says {port}",
+            f"{recipe.command('stop')}, or --set endpoint.port={running}",
+        )
+    return detail
 
 
-def _model(recipe: Recipe) -> Check:
+def _model(recipe: Recipe) -> str:
     path = model_path(recipe.model)
     if not path.is_file() and not is_kept_as_it_is(recipe.model):
-        return Check("model", f"not fetched yet: {recipe.model.source}; deploy does it")
-    try:
-        verify_model(path)
-    except FixableError as error:
-        return Check("model", error.what, error.fix)
-    return Check("model", str(path))
+        return f"not fetched yet: {recipe.model.source}; deploy does it"
+    verify_model(path)
+    return str(path)
 
 
-def _llama(_: Recipe) -> Check:
+def _llama() -> str:
     try:
         module = importlib.import_module("xllamacpp")
     except ImportError as error:
-        needs_openmp = "libgomp" in str(error)
-        fix = (
-            "apt-get install libgomp1"
-            if needs_openmp
-            else "pip install --no-deps -r requirements.txt"
-        )
-        return Check("llama.cpp", f"cannot be loaded: {error}", fix)
-    return Check("llama.cpp", f"xllamacpp {module.__version__}")
-
-
-def _keyring(_: Recipe) -> Check:
-    try:
-        return Check("keyring", check_keyring())
-    except FixableError as error:
-        return Check("keyring", error.what, error.fix)
+        openmp, packages = "apt-get install libgomp1", "pip install --no-deps -r requirements.txt"
+        fix = openmp if "libgomp" in str(error) else packages
+        raise FixableError(f"cannot be loaded: {error}", fix) from None
+    return f"xllamacpp {module.__version__}"

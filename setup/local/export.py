@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setup.common.console import TASK, progress_bar
+from setup.common.console import counting
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read
 from setup.common.paths import without_home
@@ -41,14 +41,9 @@ def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
     _refuse_overwriting(out, [base, Path(recipe.finetune.base or base)])
     refuse_other_base(recipe, version, base)
     adapter, target = read_adapter(version.adapter), out.expanduser().resolve()
-    with progress_bar(f"Writing version {version.number}") as bar:
+    with counting(f"Writing version {version.number}") as tell:
         if form == "gguf":
-            merge_into_gguf(
-                base,
-                adapter,
-                target,
-                lambda done, total: bar.update(TASK, completed=done, total=total),
-            )
+            merge_into_gguf(base, adapter, target, tell)
         elif form == "adapter":
             write_adapter_gguf(base, adapter, target)
         else:

@@ -57,12 +57,12 @@ def plan_rollout(recipe: Recipe) -> list[str]:
     return [f"deployment {section.tuned}: {what}, asked first; if it is new, it gets the traffic"]
 
 
-def roll_out(recipe: Recipe, base: Path, settings: DeploymentSettings) -> bool:
+def roll_out(endpoint: LocalEndpoint, base: Path, settings: DeploymentSettings) -> bool:
     """Serve the recipe's registered version beside ``base``; False when it was so already.
 
     Args:
-        recipe: Its ``endpoint.version`` says which one. ``none`` gives the traffic back to
-            ``endpoint.deployment`` and lets ``endpoint.tuned`` stand; ``champion`` where there
+        endpoint: Its recipe's ``endpoint.version`` says which one. ``none`` gives the traffic back
+            to ``endpoint.deployment`` and lets ``endpoint.tuned`` stand; ``champion`` where there
             is none changes nothing.
         base: The model file that deployment ``endpoint.deployment`` serves.
         settings: What that deployment was told; the version gets the same but for its file.
@@ -71,16 +71,16 @@ def roll_out(recipe: Recipe, base: Path, settings: DeploymentSettings) -> bool:
         FixableError: No such version, an adapter of another base, a model that does not start or
             does not answer; whatever answered before still does.
     """
-    endpoint = LocalEndpoint(recipe.endpoint.name)
+    recipe = endpoint.recipe
     if recipe.endpoint.version == "none":
-        return _give_back(recipe, endpoint)
+        return _give_back(endpoint)
     version = find_version(recipe)
     if version is None:
         return False
     _refuse_same_names(recipe)
     path = prepare_version(recipe, version, base)
     tuned = settings.model_copy(update={"model_path": str(path), "model_stamp": stamp_of(path)})
-    return _Rollout(recipe, endpoint, version, tuned).run()
+    return _Rollout(endpoint, version, tuned).run()
 
 
 def stamp_of(path: Path) -> str:
@@ -116,12 +116,9 @@ class _Rollout:
     """One version on its way to the traffic."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        endpoint: LocalEndpoint,
-        version: Version,
-        settings: DeploymentSettings,
+        self, endpoint: LocalEndpoint, version: Version, settings: DeploymentSettings
     ) -> None:
+        recipe = endpoint.recipe
         self._section = recipe.endpoint
         self._endpoint = endpoint
         self._settings = settings
@@ -208,19 +205,20 @@ class _Rollout:
         raise self._failed(name, f"ends no answer within {_ANSWER_TOKENS} tokens")
 
     def _failed(self, name: str, problem: str) -> FixableError:
+        command = self._endpoint.recipe.command
         kept = "; what answered before still does" if name == self._candidate else ""
         return FixableError(
             f"{self._what} {problem}{kept}; engine log: {self._endpoint.folder}/engine-{name}.log",
-            f"python -m setup logs --deployment {name}, then fine-tune again, or python -m setup "
-            "deploy --set endpoint.version=NUMBER (or none)",
+            f"{command('logs', f'--deployment {name}')}, then fine-tune again, or "
+            f"{command('deploy', '--set endpoint.version=NUMBER')} (or none)",
         )
 
 
-def _give_back(recipe: Recipe, endpoint: LocalEndpoint) -> bool:
+def _give_back(endpoint: LocalEndpoint) -> bool:
     noted = _read_note(endpoint)
     if not noted.get("takes"):
         return False
-    endpoint.manage("PUT", "/traffic", {recipe.endpoint.deployment: 100})
+    endpoint.manage("PUT", "/traffic", {endpoint.recipe.endpoint.deployment: 100})
     write_private(endpoint.folder / _NOTE, {**noted, "takes": ""})
     return True
 

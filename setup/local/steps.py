@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from setup.common import console
-from setup.common.errors import FixableError
-from setup.common.paths import without_home
-from setup.common.promptflow_store import keyring_name
+from setup.common.checks import Check
 from setup.common.step import Result, Step
-from setup.data import Prepared, describe_data, prepare_data, prepared_split
+from setup.data import Prepared, describe_data, prepare_data
 from setup.data.plan import data_plan
-from setup.finetune.run.run import finetune, finished, run_folder
-from setup.local.connect import connect, connection_values, deployments_of, plan_connect
+from setup.finetune import step as training
+from setup.local import connect, deploy, new_version
 from setup.local.control import LocalEndpoint
-from setup.local.deploy import deploy, plan_deploy
-from setup.local.rollout import rolled_out
+from setup.local.doctor import run_checks
 from setup.recipe.local import Recipe
-from setup.weights.base import Base
-from setup.weights.fetch import model_path, model_sha256, prepare_model
 
 _REJECTS_SHOWN = 5
 
 
-def _plan_data(recipe: Recipe) -> list[str]:
-    return describe_data(data_plan(recipe))
+@contextmanager
+def session(recipe: Recipe, _: bool = False, /) -> Iterator[LocalEndpoint]:
+    """The endpoint that a command is about; nothing here costs, so that nothing is asked."""
+    with console.after_interrupt(f"an endpoint that was started goes on: {recipe.command('stop')}"):
+        yield LocalEndpoint(recipe)
 
 
-def _data(recipe: Recipe) -> Result:
-    prepared = prepare_data(data_plan(recipe))
+def doctor(session: LocalEndpoint) -> Iterator[Check]:
+    """Find what would fail later."""
+    return run_checks(session)
+
+
+def _plan_data(endpoint: LocalEndpoint) -> list[str]:
+    return describe_data(data_plan(endpoint.recipe))
+
+
+def _data(endpoint: LocalEndpoint) -> Result:
+    prepared = prepare_data(data_plan(endpoint.recipe))
     show_notes(prepared)
     if prepared.rejects:
         _show_rejects(prepared.rejects)
     rejects = f"; rejected rows are in {prepared.rejects}" if prepared.rejects else ""
     detail = f"{prepared.train}, {prepared.test} ({prepared.counts}){rejects}"
-    return Result("data", not prepared.already_there, detail, "python -m setup finetune")
+    return Result("data", not prepared.already_there, detail, endpoint.recipe.command("finetune"))
 
 
 def show_notes(prepared: Prepared) -> None:
@@ -52,116 +61,25 @@ def _show_rejects(path: Path) -> None:
             console.err.print(line, markup=False)
 
 
-def _plan_finetune(recipe: Recipe) -> list[str]:
-    settings, train = recipe.finetune, data_plan(recipe).paths.train
-    layers = f"the top {settings.layers}" if settings.layers else "all"
-    what = f"LoRA of rank {settings.rank} on {layers} layers, {settings.epochs} epochs of {train}"
-    path = model_path(recipe.model)
-    if not train.is_file():
-        return [what]
-    try:
-        split = prepared_split(data_plan(recipe), "train")
-    except FixableError as error:
-        return [what, f"but first: {error}"]
-    if not path.is_file():
-        return [what, f"on {split}"]
-    folder, _ = run_folder(recipe, model_sha256(path), train)
-    return [f"{what}, in {folder}" + (" (done)" if finished(folder) else ""), f"on {split}"]
-
-
-def _finetune(recipe: Recipe) -> Result:
-    split = prepared_split(data_plan(recipe), "train")
-    path = prepare_model(recipe.model)
-    base = Base(path, model_sha256(path), recipe.finetune.base, recipe.model.source)
-    done = finetune(recipe, base, split)
-    if not done.changed:
-        console.err.print(f"trained on {split}", markup=False)
-    figures = done.result
-    detail = (
-        f"on {split.source}: held-out loss {figures['held_out_loss_before']:.3f} -> "
-        f"{figures['held_out_loss_after']:.3f}, on general text "
-        f"{figures['general_loss_before']:.3f} -> {figures['general_loss_after']:.3f}; "
-        f"{figures['steps']} steps, {figures['seconds'] / 60:.1f} minutes, "
-        f"{figures['tokens_per_second']:.0f} tok/s in {figures['precision']}; {done.folder}"
-    )
-    return Result("finetune", done.changed, detail, "python -m setup register")
-
-
-def _plan_register(recipe: Recipe) -> list[str]:
-    return [f"the finished run as a version of {recipe.registry.model}"]
-
-
-def _register(recipe: Recipe) -> Result:
-    from setup.local.registry import NOT_COMPARABLE, list_versions, register_finetune  # noqa: PLC0415
-
-    split = prepared_split(data_plan(recipe), "train", then=", then python -m setup finetune")
-    path = prepare_model(recipe.model)
-    folder, fingerprint = run_folder(recipe, model_sha256(path), split.file)
-    if not finished(folder):
-        raise FixableError(f"no finished run in {folder}", "python -m setup finetune")
-    known = {version.fingerprint for version in list_versions(recipe.registry.model)}
-    with console.progress_bar("Registering the run"):
-        version = register_finetune(recipe.registry.model, folder)
-    champion = "the champion" if version.champion else "not the champion"
-    detail = f"version {version.number} of {version.model} is {champion} ({version.note})"
-    detail += f"; trained on {split.source}"
-    undecided = not version.champion and version.note.startswith(NOT_COMPARABLE)
-    following = f"promote {version.number}" if undecided else "deploy"
-    return Result("register", fingerprint not in known, detail, f"python -m setup {following}")
-
-
-def _deploy(recipe: Recipe) -> Result:
-    changed = deploy(recipe)
-    endpoint = LocalEndpoint(recipe.endpoint.name)
-    rows = deployments_of(recipe, endpoint)
-    name, tuned = recipe.endpoint.deployment, recipe.endpoint.tuned
-    detail = f"deployment {name} of endpoint {endpoint.name} is healthy at {endpoint.url}"
-    detail += f" and takes {rows[name]['traffic']} % of the traffic"
-    number = rolled_out(endpoint)
-    if number and tuned in rows:
-        detail += f"; {tuned} is version {number} and takes {rows[tuned]['traffic']} %"
-        detail += _trained_on(recipe, number)
-    return Result("deploy", changed, detail, "python -m setup connect")
-
-
-def _trained_on(recipe: Recipe, number: str) -> str:
-    """Name the data of the version that is served, and of which the recipe speaks where it differs.
-
-    Versions of before do not say theirs.
-    """
-    from setup.local.registry import list_versions  # noqa: PLC0415 - mlflow, where it must be read
-
-    versions = list_versions(recipe.registry.model)
-    source = next((v.data_source for v in versions if str(v.number) == number), "")
-    if not source or source == without_home(recipe.data.source):
-        return f", trained on {source}" if source else ""
-    return f", trained on {source}, not on data.source {recipe.data.source}"
-
-
-def _connect(recipe: Recipe) -> Result:
-    changed = connect(recipe)
-    endpoint = LocalEndpoint(recipe.endpoint.name)
-    *others, last = connection_values(recipe, endpoint)
-    detail = f"connections {', '.join(others)} and {last} reach endpoint {endpoint.name}"
-    question = "What is the capital of France?"
-    command = f'pf flow test --flow flows/chat --inputs question="{question}"'
-    return Result("connect", changed, f"{detail}, its key kept by {keyring_name()}", command)
-
-
 STEPS = [
     Step("data", "Prepare and check the train and test splits.", _plan_data, _data),
     Step(
         "finetune",
-        "Fine-tune the recipe's model on the train split; goes on where it was stopped.",
-        _plan_finetune,
-        _finetune,
+        training.HELP,
+        lambda endpoint: training.plan(endpoint.recipe),
+        lambda endpoint: training.run(endpoint.recipe),
     ),
-    Step("register", "Make the finished run a version of the model.", _plan_register, _register),
+    Step(
+        "register",
+        "Make the finished run a version of the model.",
+        new_version.plan,
+        new_version.run,
+    ),
     Step(
         "deploy",
         "Serve the base model and the registered version side by side.",
-        plan_deploy,
-        _deploy,
+        deploy.plan,
+        deploy.run,
     ),
-    Step("connect", "Create the connections the flows use.", plan_connect, _connect),
+    Step("connect", "Create the connections the flows use.", connect.plan, connect.run),
 ]

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setup.common.console import TASK, progress_bar
+from setup.common.console import counting
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
 from setup.common.paths import models_folder
@@ -81,8 +81,8 @@ def _refuse_other_rope(recipe: Recipe, version: Version, base: Path) -> None:
             f"version {version.number} of {recipe.registry.model} was trained for conversations of "
             f"{trained} tokens, with the {which[1]} rotary factors of {base.name}; "
             f"model.context_window={window} takes the {which[0]} ones",
-            f"--set model.context_window={trained}, or python -m setup finetune, which trains it "
-            "for the other length",
+            f"--set model.context_window={trained}, or {recipe.command('finetune')}, which trains "
+            "it for the other length",
         )
 
 
@@ -101,10 +101,5 @@ def _merge(version: Version, what: str, base: Path, draft: Path) -> None:
     from setup.weights.adapter import read_adapter  # noqa: PLC0415 - seconds of import,
     from setup.weights.gguf_write import merge_into_gguf  # noqa: PLC0415 - mostly not needed
 
-    with progress_bar(f"Merging {what} into {base.name}") as bar:
-        merge_into_gguf(
-            base,
-            read_adapter(version.adapter),
-            draft,
-            lambda done, total: bar.update(TASK, completed=done, total=total),
-        )
+    with counting(f"Merging {what} into {base.name}") as tell:
+        merge_into_gguf(base, read_adapter(version.adapter), draft, tell)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from setup.recipe.local import Data, Finetune, Model, Name, Registry, Section
+from setup.recipe.local import Data, Finetune, Model, Name, NamedRecipe, Registry, Section
 
 # What Azure takes as names. Endpoints and deployments: a letter, then letters, digits and single
 # dashes, 3 to 32 in all: https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas
@@ -158,10 +158,9 @@ class AzureEndpoint(Section):
     keep_previous: bool = True
 
 
-class AzureRecipe(Section):
+class AzureRecipe(NamedRecipe):
     """One run from data through fine-tuning to connection and flow, in Azure."""
 
-    name: Name
     target: Literal["azure"]
     data: Data
     azure: Azure

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -11,29 +13,39 @@ from pydantic import BaseModel, ValidationError
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
 from setup.recipe.azure import AzureRecipe
-from setup.recipe.local import Recipe
+from setup.recipe.local import JobRecipe, Recipe
 
 DEFAULT = "laptop"
 DEFAULTS = {"local": DEFAULT, "azure": "phi-azure"}
+AnyRecipe = Recipe | AzureRecipe | JobRecipe
+_TARGETS: dict[str, type[AnyRecipe]] = {
+    "local": Recipe,
+    "azure": AzureRecipe,
+    "job": JobRecipe,
+}
 
 
-def load_recipe(name: str, overrides: list[str]) -> Recipe:
-    """The recipe ``name`` for target local; load_azure_recipe takes one for Azure.
+def load_recipe(name: str, overrides: Sequence[str]) -> Recipe:
+    """Load the recipe ``name`` of target local; FixableError as for :func:`load_any_recipe`."""
+    return cast(Recipe, load_any_recipe(name, overrides, "local"))
+
+
+def load_azure_recipe(name: str, overrides: Sequence[str]) -> AzureRecipe:
+    """Load the recipe ``name`` of target azure; FixableError as for :func:`load_any_recipe`."""
+    return cast(AzureRecipe, load_any_recipe(name, overrides, "azure"))
+
+
+def load_job_recipe(name: str) -> JobRecipe:
+    """Load the recipe that a job trains by; FixableError as for :func:`load_any_recipe`."""
+    return cast(JobRecipe, load_any_recipe(name, [], "job"))
+
+
+def load_any_recipe(name: str, overrides: Sequence[str], target: str = "") -> AnyRecipe:
+    """Load recipe ``name``, a file in setup/recipes or a path, with ``section.field=value`` set.
 
     Raises:
-        FixableError: As load_any_recipe, or the recipe is for another target.
-    """
-    loaded = load_any_recipe(name, overrides)
-    return loaded if isinstance(loaded, Recipe) else refuse(loaded, "local")
-
-
-def load_any_recipe(name: str, overrides: list[str]) -> Recipe | AzureRecipe:
-    """The recipe ``name`` (a file in setup/recipes or a path) with ``section.field=value`` set.
-
-    Its ``target`` says which of the two kinds it is.
-
-    Raises:
-        FixableError: No such file, not YAML, or a value that is not what was expected.
+        FixableError: No such file, not YAML, a value that is not what was expected, or a recipe of
+            another target than ``target``.
     """
     path = _find(name)
     try:
@@ -46,25 +58,29 @@ def load_any_recipe(name: str, overrides: list[str]) -> Recipe | AzureRecipe:
     for override in overrides:
         _apply(content, override, declared)
     try:
-        return _declared(content).model_validate(content)
+        loaded = _declared(content).model_validate(content)
     except ValidationError as error:
         raise FixableError(_explain(path, error), "correct the recipe or --set") from None
+    sets = [part for override in overrides for part in ("--set", override)]
+    loaded.named_by(shlex.join([*([] if name == DEFAULT else ["--recipe", name]), *sets]))
+    if target and loaded.target != target:
+        raise _of_other_target(loaded, target)
+    return loaded
 
 
-def refuse(recipe: Recipe | AzureRecipe, target: str) -> NoReturn:
-    """Raise FixableError: the recipe is not for ``target``, which the command works on."""
-    fix = f"--recipe {DEFAULTS[target]}, or another recipe of that target"
+def _of_other_target(recipe: AnyRecipe, target: str) -> FixableError:
+    fix = f"--recipe {DEFAULTS.get(target, 'FILE')}, or another recipe of that target"
     if recipe.target == "azure":
-        there = f"python -m setup teardown --recipe {recipe.name} --dry-run"
+        there = recipe.command("teardown", "--dry-run")
         fix += f"; what there is in Azure, and what it costs, shows {there}"
-    raise FixableError(
+    return FixableError(
         f"recipe {recipe.name} is for target {recipe.target}, this command is for target {target}",
         fix,
     )
 
 
-def _declared(content: dict[str, Any]) -> type[Recipe | AzureRecipe]:
-    return AzureRecipe if content.get("target") == "azure" else Recipe
+def _declared(content: dict[str, Any]) -> type[AnyRecipe]:
+    return _TARGETS.get(str(content.get("target")), Recipe)
 
 
 def _find(name: str) -> Path:
@@ -120,13 +136,3 @@ def _explain(path: Path, error: ValidationError) -> str:
             what = "unknown field"
         parts.append(f"{where}: {what}{got}" if where else what)
     return f"recipe {path.name}: " + "; ".join(parts)
-
-
-def load_azure_recipe(name: str, overrides: list[str]) -> AzureRecipe:
-    """The recipe ``name`` for target azure, with ``section.field=value`` set.
-
-    Raises:
-        FixableError: As load_any_recipe, or the recipe is for another target.
-    """
-    loaded = load_any_recipe(name, overrides)
-    return loaded if isinstance(loaded, AzureRecipe) else refuse(loaded, "azure")

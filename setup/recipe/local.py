@@ -6,10 +6,14 @@ Unknown fields and wrong types are refused when the recipe is loaded, not an hou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from setup.common.errors import FixableError
 
 NAME = r"^[a-z][a-z0-9-]{0,31}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -106,14 +110,53 @@ class Registry(Section):
     model: Name
 
 
-class Recipe(Section):
-    """One run from data through fine-tuning to connection."""
+class NamedRecipe(Section):
+    """A recipe of any target, with its name and the options by which the user chose it."""
 
     name: Name
-    target: Literal["local"]
+    _options: str | None = PrivateAttr(default=None)
+
+    def named_by(self, options: str) -> Self:
+        """Return it as chosen by ``options``, empty where a command needs none."""
+        self._options = options
+        return self
+
+    @property
+    def options(self) -> str:
+        """The options that name this very recipe: its path, and every ``--set``."""
+        return f"--recipe {self.name}" if self._options is None else self._options
+
+    def command(self, verb: str, *more: str, of: str = "setup") -> str:
+        """Write the command ``verb`` about this very recipe."""
+        return " ".join(filter(None, ["python -m", of, verb, self.options, *more]))
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Name this recipe in the commands of what the block raises."""
+        try:
+            yield
+        except FixableError as error:
+            raise error.named(self.options) from None
+
+
+class Training(NamedRecipe):
+    """The part of a recipe that fine-tuning needs."""
+
     data: Data
     model: Model
     finetune: Finetune
+
+
+class JobRecipe(Training):
+    """Fine-tuning alone, as a job in Azure does it."""
+
+    target: Literal["job"]
+
+
+class Recipe(Training):
+    """One run from data through fine-tuning to connection."""
+
+    target: Literal["local"]
     registry: Registry
     endpoint: Endpoint
     connection: Name

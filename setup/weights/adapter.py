@@ -210,7 +210,7 @@ def _pair(folder: Path, module: str, rank: int, sides: dict[int, Matrix]) -> Pai
 def _unusable(folder: Path, reason: str) -> FixableError:
     return FixableError(
         f"the adapter in {folder} cannot be used: {reason}",
-        f'delete "{folder}" and fine-tune again: python -m setup finetune',
+        f'delete "{folder}" and fine-tune again: python -m setup finetune --recipe NAME',
     )
 
 

@@ -90,5 +90,5 @@ def _number(base: Any, name: str, path: Path) -> int:
 def _misfit(adapter: Adapter, path: Path, reason: str) -> FixableError:
     return FixableError(
         f"the adapter in {adapter.folder} does not fit {path}: {reason}",
-        "fine-tune on that very model: python -m setup finetune",
+        "fine-tune on that very model: python -m setup finetune --recipe NAME",
     )

@@ -60,7 +60,7 @@ def _merge(model: PreTrainedModel, adapter: Adapter, base: str) -> None:
                 misfit = "is not a matrix of that model" if weight is None else f"is {_shape(pair)}"
                 raise FixableError(
                     f"the adapter in {adapter.folder} does not fit {base}: {module} {misfit}",
-                    "fine-tune on that very model: python -m setup finetune",
+                    "fine-tune on that very model: python -m setup finetune --recipe NAME",
                 )
             update = torch.from_numpy(pair.b) @ torch.from_numpy(pair.a)
             weight.add_(update, alpha=adapter.scale)

@@ -12,6 +12,7 @@ import pytest
 from setup.azure.client import arm, waiting
 from setup.azure.client.money import answered
 from setup.azure.client.names import derive_names
+from setup.azure.client.session import AzureSession
 from setup.azure.provision import step as provision
 from setup.azure.teardown import command as teardown
 from setup.common.errors import FixableError
@@ -47,7 +48,7 @@ VAULT = f"{GROUP}/providers/Microsoft.KeyVault/vaults/{NAMES.key_vault}"
 def provide(*sets: str) -> Result:
     """Provision, agreeing to what it costs."""
     with answered(True):
-        return provision.run(recipe(*sets))
+        return provision.run(AzureSession(recipe(*sets)))
 
 
 def build(azure: FakeAzure) -> None:

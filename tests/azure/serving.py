@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from setup.azure.client import arm, waiting
+from setup.azure.client.session import AzureSession
 from setup.azure.deploy import smoke
 from setup.azure.deploy import step as deploy
 from setup.common.errors import FixableError
@@ -113,7 +114,7 @@ def busy(*_: object) -> str:
 def fails(recipe: AzureRecipe) -> FixableError:
     """The one line with which ``deploy`` ends; without the key."""
     with pytest.raises(FixableError) as caught:
-        deploy.run(recipe)
+        deploy.run(AzureSession(recipe))
     assert "\n" not in str(caught.value)
     assert caught.value.fix
     return caught.value

@@ -12,6 +12,7 @@ import pytest
 from evaluation.in_project.run import ProjectRun, run_in_project
 from setup.azure.client.money import answered
 from setup.azure.client.names import derive_names
+from setup.azure.client.session import AzureSession
 from setup.common import console, flow_folder
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
@@ -56,7 +57,7 @@ def data(tmp_path: Path) -> Path:
 def go(recipe: AzureRecipe, data: Path, **given: Any) -> ProjectRun:
     """Run it, having agreed to the price."""
     with answered(yes=True):
-        return run_in_project(recipe, data, **given)
+        return run_in_project(AzureSession(recipe), data, **given)
 
 
 @pytest.mark.parametrize("recipe", [True], indirect=True)
@@ -185,7 +186,7 @@ def test_what_a_step_before_leaves_is_asked_for_first(azure: FakeAzure, data: Pa
 
 def test_nothing_is_submitted_unasked(azure: FakeAzure, recipe: AzureRecipe, data: Path) -> None:
     with pytest.raises(FixableError) as caught:
-        run_in_project(recipe, data)
+        run_in_project(AzureSession(recipe), data)
     assert "--yes" in caught.value.fix
     assert "compute session of project phi-project" in caught.value.what
     assert flow_service(azure).runs == {}

@@ -11,6 +11,7 @@ import pytest
 
 from flows.chat.scoring_client import Endpoint, Settings
 from setup.azure.client.money import answered
+from setup.azure.client.session import AzureSession
 from setup.azure.deploy import step as deploy
 from setup.azure.project import connections as connect
 from setup.common.errors import FixableError
@@ -37,7 +38,7 @@ def recipe(azure: FakeAzure) -> Iterator[AzureRecipe]:
     """phi-azure, deployed."""
     made = make_workspace(azure, f"connection={NAME}")
     with answered(True):
-        deploy.run(made)
+        deploy.run(AzureSession(made))
     azure.clear()
     yield made
     client = local_client()
@@ -75,11 +76,11 @@ def test_flows_reach_the_endpoint(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     key = endpoint_of(azure).hidden["primaryKey"]
-    assert f"make connection {NAME} of project phi-project" in connect.plan(recipe)[0]
+    assert f"make connection {NAME} of project phi-project" in connect.plan(AzureSession(recipe))[0]
     assert azure.writes == []
-    result = connect.run(recipe)
+    result = connect.run(AzureSession(recipe))
     assert result.changed
-    assert result.next == "python -m setup upload --recipe phi-azure"
+    assert result.next.startswith("python -m setup upload --recipe phi-azure")
     assert [one.path.rpartition("/")[2] for one in azure.writes] == [NAME]
     assert azure.violations == []
     here = local_client().connections
@@ -97,9 +98,9 @@ def test_flows_reach_the_endpoint(
         reply = Endpoint(settings).complete([{"role": "user", "content": "hello"}])
         assert reply.text == "tuned-blue was asked: hello"
     azure.clear()
-    assert not connect.run(recipe).changed
+    assert not connect.run(AzureSession(recipe)).changed
     assert azure.writes == []
-    assert "check connection" in connect.plan(recipe)[0]
+    assert "check connection" in connect.plan(AzureSession(recipe))[0]
     files = [path for folder in (home, PF_HOME) for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 3
     assert [path for path in files if key.encode() in path.read_bytes()] == []
@@ -107,7 +108,7 @@ def test_flows_reach_the_endpoint(
 
 
 def test_project_gets_what_the_portal_lists(azure: FakeAzure, recipe: AzureRecipe) -> None:
-    connect.run(recipe)
+    connect.run(AzureSession(recipe))
     given = connection_of(azure).properties
     assert (given["category"], given["authType"], given["target"]) == ("CustomKeys",) * 2 + ("_",)
     assert given["isSharedToAll"] is False
@@ -117,7 +118,7 @@ def test_project_gets_what_the_portal_lists(azure: FakeAzure, recipe: AzureRecip
 
 
 def test_what_has_changed_is_corrected(azure: FakeAzure, recipe: AzureRecipe) -> None:
-    connect.run(recipe)
+    connect.run(AzureSession(recipe))
     endpoint, elsewhere = endpoint_of(azure), "https://elsewhere.eastus2.inference.ml.azure.com"
     changes: list[Callable[[dict[str, Any]], Any]] = [
         lambda _: endpoint.hidden.update(primaryKey="another-key"),
@@ -127,10 +128,10 @@ def test_what_has_changed_is_corrected(azure: FakeAzure, recipe: AzureRecipe) ->
     for change in changes:
         change(connection_of(azure).properties["metadata"])
         azure.clear()
-        assert connect.run(recipe).changed
+        assert connect.run(AzureSession(recipe)).changed
         assert len(azure.writes) == 1
         assert read_in_project(recipe).secrets["key"] == endpoint.hidden["primaryKey"]
-    assert not connect.run(recipe).changed
+    assert not connect.run(AzureSession(recipe)).changed
     here = local_client().connections.get(f"{NAME}-tuned-blue", with_secrets=True)
     assert dict(here.secrets) == {"key": "another-key"}
 
@@ -146,13 +147,13 @@ def test_connection_of_a_deleted_deployment_is_removed(
         f"{NAME}-": {"endpoint": uri},
     }
     keep_connections(made, {"key": "x"})
-    assert "deployments that are gone are removed" in connect.plan(recipe)[1]
-    done = connect.run(recipe)
+    assert "deployments that are gone are removed" in connect.plan(AzureSession(recipe))[1]
+    done = connect.run(AzureSession(recipe))
     assert done.changed
     assert f"removed {NAME}-tuned-0 from this machine" in done.detail
     here = {one.name for one in local_client().connections.list() if one.name.startswith(NAME)}
     assert here == {*made, NAME, f"{NAME}-tuned-blue"} - {f"{NAME}-tuned-0"}
-    again = connect.run(recipe)
+    again = connect.run(AzureSession(recipe))
     assert not again.changed
     assert "removed" not in again.detail
 
@@ -161,15 +162,15 @@ def test_what_cannot_be_connected(azure: FakeAzure, recipe: AzureRecipe) -> None
     key = endpoint_of(azure).hidden["primaryKey"]
     azure.fail("POST .*/listsecrets", times=1, how="forbidden")
     with pytest.raises(FixableError, match="cannot read connection") as refused:
-        connect.run(recipe)
+        connect.run(AzureSession(recipe))
     assert key not in str(refused.value)
     assert "ten minutes" in refused.value.fix
-    assert connect.run(recipe).changed  # this machine's are left to do
+    assert connect.run(AzureSession(recipe)).changed  # this machine's are left to do
     project = recipe.azure.model_copy(update={"project": "none"})
     with pytest.raises(FixableError, match="none") as missing:
-        connect.run(recipe.model_copy(update={"azure": project}))
+        connect.run(AzureSession(recipe.model_copy(update={"azure": project})))
     assert "provision" in missing.value.fix
     azure.store.delete(endpoint_of(azure).id.text)
     with pytest.raises(FixableError, match="has no endpoint") as gone:
-        connect.run(recipe)
-    assert gone.value.fix == "python -m setup deploy --recipe phi-azure"
+        connect.run(AzureSession(recipe))
+    assert gone.value.fix.startswith("python -m setup deploy --recipe phi-azure")

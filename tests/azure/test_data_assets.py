@@ -31,8 +31,8 @@ def _rows(content: bytes) -> list[dict[str, Any]]:
 
 def test_splits_are_uploaded_once(cloud: Trainable) -> None:
     recipe = cloud.recipe()
-    assert "upload it as data assets" in data.plan(recipe)[-1]
-    made = data.run(recipe)
+    assert "upload it as data assets" in data.plan(AzureSession(recipe))[-1]
+    made = data.run(AzureSession(recipe))
     assert made.changed
     assert f"rows={ROWS} kept={ROWS} rejected=0" in made.detail
     stored = {path.rpartition("/")[2]: _rows(blob.content) for path, blob in cloud.blobs().items()}
@@ -50,22 +50,22 @@ def test_splits_are_uploaded_once(cloud: Trainable) -> None:
         assert body["tags"]["sha256"].startswith(asset.version)
     assert cloud.azure.violations == []
     cloud.azure.clear()
-    assert not data.run(recipe).changed
-    assert [line.split()[0] for line in data.plan(recipe)[-2:]] == ["find", "find"]
+    assert not data.run(AzureSession(recipe)).changed
+    assert [line.split()[0] for line in data.plan(AzureSession(recipe))[-2:]] == ["find", "find"]
     assert cloud.azure.writes == []
 
 
 def test_other_rows_are_another_version(cloud: Trainable) -> None:
-    data.run(cloud.recipe())
+    data.run(AzureSession(cloud.recipe()))
     before = cloud.assets(cloud.recipe())["train"].version
     recipe = cloud.recipe("data.seed=3")
-    assert data.run(recipe).changed
+    assert data.run(AzureSession(recipe)).changed
     assert cloud.assets(recipe)["train"].version != before
 
 
 def test_model_without_system_role_gets_none(cloud: Trainable) -> None:
     recipe = cloud.recipe("model.system_role=fold", "data.seed=4")
-    data.run(recipe)
+    data.run(AzureSession(recipe))
     version = cloud.assets(recipe)["train"].version
     [rows] = [_rows(b.content) for path, b in cloud.blobs().items() if f"/{version}/" in path]
     assert {row["messages"][0]["role"] for row in rows} == {"user"}
@@ -74,7 +74,7 @@ def test_model_without_system_role_gets_none(cloud: Trainable) -> None:
 
 def test_own_trainer_gets_the_whole_train_split(cloud: Trainable) -> None:
     recipe = cloud.recipe(route="own")
-    assert data.run(recipe).changed
+    assert data.run(AzureSession(recipe)).changed
     [asset] = cloud.assets(recipe).values()
     [content] = [b.content for path, b in cloud.blobs().items() if f"/{asset.version}/" in path]
     assert content == data_plan(recipe).paths.train.read_bytes()
@@ -100,7 +100,7 @@ def test_upload_goes_on_where_it_was_cut_off(
         content = path.read_bytes()
     assert not data.is_registered(AzureSession(recipe), asset)
     cloud.azure.clear()
-    assert data.run(recipe).changed
+    assert data.run(AzureSession(recipe)).changed
     sent = cloud.azure.find(f"PUT stwork.blob.*/{asset.version}/train.jsonl")
     assert len(sent) == blocks - 3 + 1  # what was left, and the list of all blocks
     assert cloud.blobs()[to].content == content
@@ -110,10 +110,10 @@ def test_interrupted_before_the_asset_is_made(cloud: Trainable) -> None:
     recipe = cloud.recipe("data.seed=6")
     fault = cloud.azure.fail(r"PUT .*/data/phi-azure-train/", times=99, how="forbidden")
     with pytest.raises(FixableError, match=r"uploading data asset phi-azure-train.*403"):
-        data.run(recipe)
+        data.run(AzureSession(recipe))
     fault.times = 0
     cloud.azure.clear()
-    assert data.run(recipe).changed
+    assert data.run(AzureSession(recipe)).changed
     version = cloud.assets(recipe)["train"].version
     assert not cloud.azure.find(f"PUT stwork.blob.*/{version}/train.jsonl")
 
@@ -130,7 +130,7 @@ def test_refused_upload_is_one_line(cloud: Trainable, how: str, says: str, fix: 
     recipe = cloud.recipe("data.seed=7")
     fault = cloud.azure.fail(r"PUT stwork.blob", times=99, how=how)
     with pytest.raises(FixableError) as caught:
-        data.run(recipe)
+        data.run(AzureSession(recipe))
     fault.times = 0
     assert says in caught.value.what
     assert fix in caught.value.fix
@@ -141,8 +141,8 @@ def test_answer_that_is_lost_does_not_matter(cloud: Trainable) -> None:
     recipe = cloud.recipe("data.seed=8")
     cloud.azure.fail(r"PUT .*/data/phi-azure-train/", how="lost")
     cloud.azure.fail(r"PUT stwork.blob", times=2, how="unavailable")
-    assert data.run(recipe).changed
-    assert not data.run(recipe).changed
+    assert data.run(AzureSession(recipe)).changed
+    assert not data.run(AzureSession(recipe)).changed
 
 
 @pytest.mark.parametrize("only_answer", [False, True])

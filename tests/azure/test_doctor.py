@@ -8,6 +8,7 @@ import pytest
 
 from setup.azure.client import arm
 from setup.azure.client.names import derive_names
+from setup.azure.client.session import AzureSession
 from setup.azure.doctor.findings import run_azure_checks
 from setup.common.checks import Check
 from setup.recipe.load import load_azure_recipe
@@ -24,7 +25,7 @@ A100 = "standardNCADSA100v4Family"
 def _doctor(*sets: str, recipe: str = "phi-azure") -> dict[str, list[Check]]:
     found: dict[str, list[Check]] = {}
     given = [HUB, *sets] if recipe == "phi-azure" else [*sets]
-    for check in run_azure_checks(load_azure_recipe(recipe, given)):
+    for check in run_azure_checks(AzureSession(load_azure_recipe(recipe, given))):
         found.setdefault(check.name, []).append(check)
     return found
 

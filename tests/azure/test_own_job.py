@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from setup.azure.client.session import AzureSession
 from setup.azure.data import step as data
 from setup.azure.deploy import registration as register
 from setup.azure.finetune import job_output, own_job
@@ -22,7 +23,7 @@ from setup.azure.finetune import step as finetune
 from setup.common.errors import FixableError
 from setup.data.plan import data_plan
 from setup.finetune.run.run import run_folder
-from setup.recipe.local import Recipe
+from setup.recipe.local import Training
 from setup.weights.adapter import CONFIG, WEIGHTS
 from setup.weights.fetch import model_sha256
 from setup.weights.gguf_file import open_gguf
@@ -34,7 +35,7 @@ _SHAPE = (32, 64)  # of a matrix: out, in
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainable]:
     with trainable(tmp_path_factory.mktemp("azure")) as found:
-        data.run(found.recipe(route="own"))
+        data.run(AzureSession(found.recipe(route="own")))
         yield found
 
 
@@ -52,12 +53,12 @@ def test_job_is_submitted_and_registered(cloud: Trainable) -> None:
     assert sent["inputs"]["train"]["uri"].endswith(f"{asset.name}/versions/{asset.version}")
     assert set(sent["outputs"]) == {"trained_model", "adapter"}
     assert cloud.azure.violations == []
-    done = register.run(recipe)
+    done = register.run(AzureSession(recipe))
     assert done.changed
     assert cloud.store("models", "gguf-azure/versions/1").properties["modelType"] == "custom_model"
     cloud.azure.clear()
-    assert not finetune.run(recipe).changed
-    assert not register.run(recipe).changed
+    assert not finetune.run(AzureSession(recipe)).changed
+    assert not register.run(AzureSession(recipe)).changed
     assert cloud.azure.writes == []
 
 
@@ -113,7 +114,7 @@ def test_model_that_a_job_cannot_fetch_is_refused(cloud: Trainable, source: str)
     assert cloud.azure.writes == []
 
 
-def _finished(recipe: Recipe, base: Path, train: Path) -> Path:
+def _finished(recipe: Training, base: Path, train: Path) -> Path:
     """A run that has ended, its adapter on one matrix."""
     folder, _ = run_folder(recipe, model_sha256(base), train)
     (folder / "adapter").mkdir(parents=True)

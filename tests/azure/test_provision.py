@@ -47,7 +47,7 @@ def state(azure: FakeAzure) -> set[str]:
 def test_from_nothing_and_again(azure: FakeAzure, contracts: Contracts) -> None:
     done = provide()
     assert done.changed
-    assert done.next == "python -m setup data --recipe phi-azure"
+    assert done.next.startswith("python -m setup data --recipe phi-azure")
     assert [request.method for request in azure.writes] == ["PUT", "PUT"]
     assert all(request.contract for request in azure.writes)
     group = azure.store.need(GROUP)
@@ -84,7 +84,7 @@ def test_contributor_role(azure: FakeAzure) -> None:
 
 def test_plan_only_reads(azure: FakeAzure) -> None:
     azure.subscription.providers["Microsoft.Insights"] = False
-    lines = provision.plan(recipe())
+    lines = provision.plan(AzureSession(recipe()))
     assert lines[0] == "register resource provider Microsoft.Insights"
     assert len(lines) == 14
     assert any(
@@ -95,7 +95,7 @@ def test_plan_only_reads(azure: FakeAzure) -> None:
     provide()
     assert azure.subscription.providers["Microsoft.Insights"]
     azure.clear()
-    lines = provision.plan(recipe("finetune.compute.nodes=2"))
+    lines = provision.plan(AzureSession(recipe("finetune.compute.nodes=2")))
     assert sum("(exist" in line for line in lines) == 12
     assert any("(exists, to be changed: 1 nodes)" in line for line in lines)
     assert azure.writes == []
@@ -106,7 +106,7 @@ def test_dry_run_and_no_agreement_write_nothing(azure: FakeAzure) -> None:
     assert dry.returncode == 0, dry.stderr
     assert f"container registry {NAMES.registry}, Basic: $ an hour" in dry.stdout
     with pytest.raises(FixableError, match=r"storage, registry.*with --yes"):
-        provision.run(recipe())
+        provision.run(AzureSession(recipe()))
     assert azure.writes == []
 
 
@@ -169,7 +169,9 @@ def test_deleted_vault_is_taken_back(azure: FakeAzure) -> None:
     build(azure)
     remove(azure, VAULT)
     remove(azure, CLUSTER)
-    assert any("(deleted earlier: taken back)" in line for line in provision.plan(recipe()))
+    assert any(
+        "(deleted earlier: taken back)" in line for line in provision.plan(AzureSession(recipe()))
+    )
     provide()
     assert azure.store.need(VAULT).properties["createMode"] == "recover"
     assert azure.subscription.soft_deleted == {}

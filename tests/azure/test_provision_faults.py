@@ -7,6 +7,7 @@ import pytest
 from setup.azure.client.session import AzureSession
 from setup.azure.provision import roles
 from setup.azure.provision import step as provision
+from setup.azure.provision.survey import Survey
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.arm import remove
 from tests.azure.fake.ready import add_role
@@ -58,7 +59,7 @@ def test_token_expired_in_the_middle(azure: FakeAzure, monkeypatch: pytest.Monke
     follow = provision._follow
     expired: list[AzureSession] = []
 
-    def expire(session: AzureSession, survey: provision._Survey) -> None:
+    def expire(session: AzureSession, survey: Survey) -> None:
         if not expired:
             expired.append(session)
             azure.login.expire()

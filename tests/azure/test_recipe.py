@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 
 from setup.azure.client.arm import HOST, Arm
 from setup.azure.client.names import derive_names, role_assignment_name, unique_token
-from setup.cli.azure_only import in_azure
-from setup.cli.options import as_typed, named_as_typed, show_result, typed_options
+from setup.cli.options import show_result
+from setup.cli.targets import session_of
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
@@ -110,33 +111,27 @@ def test_role_assignment_is_found_again() -> None:
 
 
 def test_next_commands_name_the_recipe_as_it_was_typed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A step knows the recipe alone: its command without the --set would be about another group."""
+    """A command without the --set would be about another group."""
     told = io.StringIO()
     monkeypatch.setattr(console.err, "file", told)
     monkeypatch.setattr(console.out, "file", sys.stdout)
-    recipe = load_azure_recipe("phi-azure", ["azure.resource_group=mine"])
-    typed = typed_options("my recipe.yaml", ["azure.resource_group=mine"])
-    assert typed == "--recipe 'my recipe.yaml' --set azure.resource_group=mine"
-    command = "python -m setup teardown --recipe phi-azure"
-    with in_azure(recipe, typed):
+    path = tmp_path / "my recipe.yaml"
+    path.write_text(Path("setup/recipes/phi-azure.yaml").read_text("utf-8"), "utf-8")
+    recipe = load_azure_recipe(str(path), ["azure.resource_group=mine"])
+    command = recipe.command("teardown")
+    typed = f"--recipe '{path}' --set azure.resource_group=mine"
+    assert command == f"python -m setup teardown {typed}"
+    with session_of(recipe):
         show_result(Result("deploy", True, f"costs until {command}", command), as_json=False)
     assert capsys.readouterr().out == f"deploy: costs until python -m setup teardown {typed}\n"
-    with pytest.raises(FixableError) as failed, in_azure(recipe, typed):
-        raise FixableError("no workspace", command)
-    assert failed.value.fix == f"python -m setup teardown {typed}"
-    with pytest.raises(KeyboardInterrupt), in_azure(recipe, typed):
+    with pytest.raises(FixableError) as failed, session_of(recipe):
+        raise FixableError("no workspace", "python -m setup provision --recipe NAME")
+    assert failed.value.fix == f"python -m setup provision {typed}"
+    with pytest.raises(KeyboardInterrupt), session_of(recipe):
         raise KeyboardInterrupt
     assert told.getvalue().endswith(f"may cost until: python -m setup teardown {typed}\n")
-
-
-def test_recipe_of_a_longer_name_is_another_one() -> None:
-    with named_as_typed("phi", r"--recipe my\phi.yaml"):
-        other = "data --recipe phi-azure, or --recipe phi.v2"
-        assert as_typed(other) == other
-        assert as_typed("--recipe phi.") == r"--recipe my\phi.yaml."
-    assert as_typed("--recipe phi") == "--recipe phi"
 
 
 def test_next_page_is_found_however_its_host_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

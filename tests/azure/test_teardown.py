@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from setup.azure.client import waiting
+from setup.azure.client.session import AzureSession
 from setup.azure.teardown.command import Stage, plan_teardown, teardown
 from setup.common.errors import FixableError
 from setup.common.step import Result
@@ -46,7 +47,7 @@ def put(azure: FakeAzure, id_: str, body: dict[str, Any]) -> None:
 
 
 def down(stage: Stage = "all") -> Result:
-    return teardown(recipe(), stage, True)
+    return teardown(AzureSession(recipe()), stage, True)
 
 
 def refusal() -> str:
@@ -58,7 +59,7 @@ def refusal() -> str:
 
 
 def test_plan_only_reads(standing: FakeAzure) -> None:
-    lines = plan_teardown(recipe())
+    lines = plan_teardown(AzureSession(recipe()))
     endpoint = f"endpoint {NAMES.endpoint} with deployment tuned: "
     endpoint += "2 x Standard_NC24ads_A100_v4, $$$ an hour"
     assert lines[0] == endpoint
@@ -69,13 +70,13 @@ def test_plan_only_reads(standing: FakeAzure) -> None:
     assert f"container registry {NAMES.registry}: $ an hour" in lines
     assert lines[-2].startswith("resource group finetune-phi, which is of our making")
     assert len(lines) == 13
-    assert plan_teardown(recipe(), "endpoint")[0] == endpoint
+    assert plan_teardown(AzureSession(recipe()), "endpoint")[0] == endpoint
     assert standing.writes == []
 
 
 def test_agreement_is_asked_for(standing: FakeAzure) -> None:
     with pytest.raises(FixableError, match=r"deployment tuned: 2 x .* with --yes"):
-        teardown(recipe(), "endpoint")
+        teardown(AzureSession(recipe()), "endpoint")
     assert standing.writes == []
 
 
@@ -183,7 +184,11 @@ def test_what_others_run_in_our_workspace_is_not_deleted(standing: FakeAzure) ->
     put(standing, theirs, {"location": "eastus2", "properties": {}})
     machine = add_compute(standing, WORKSPACE, "of-somebody", "Standard_D4s_v3")
     standing.clear()
-    marked = [one for one in plan_teardown(recipe()) if "teardown refuses while it is there" in one]
+    marked = [
+        one
+        for one in plan_teardown(AzureSession(recipe()))
+        if "teardown refuses while it is there" in one
+    ]
     assert [one.partition(":")[0] for one in marked] == ["endpoint theirs", "cluster of-somebody"]
     line = refusal()
     assert "hold what is not ours: endpoint theirs: nothing; cluster of-somebody: " in line

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from setup.azure.client.session import AzureSession
 from setup.azure.project import upload
 from setup.common import flow_folder
 from setup.common.errors import FixableError
@@ -44,7 +45,7 @@ def recipe(azure: FakeAzure, flows: Path) -> AzureRecipe:
 
 
 def test_plan_from_nothing_only_reads(azure: FakeAzure, flows: Path) -> None:
-    lines = upload.plan(load_azure_recipe("phi-azure", []))
+    lines = upload.plan(AzureSession(load_azure_recipe("phi-azure", [])))
     assert [line.split(" to project ")[1] for line in lines] == ["phi-project"] * 2
     assert lines[0].startswith("chat flow chat-")
     assert lines[1].startswith("evaluation flow evaluate_answers-")
@@ -53,14 +54,14 @@ def test_plan_from_nothing_only_reads(azure: FakeAzure, flows: Path) -> None:
 
 def test_without_a_project_the_step_before_is_named(azure: FakeAzure, flows: Path) -> None:
     with pytest.raises(FixableError, match="python -m setup provision"):
-        upload.run(load_azure_recipe("phi-azure", []))
+        upload.run(AzureSession(load_azure_recipe("phi-azure", [])))
 
 
 @pytest.mark.parametrize("flows", [True], indirect=True)
 def test_flows_are_uploaded_clean_and_once(
     azure: FakeAzure, recipe: AzureRecipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = upload.run(recipe)
+    done = upload.run(AzureSession(recipe))
     assert done.changed
     assert "https://ai.azure.com/projectflows/" in done.detail
     assert "older uploads" not in done.detail
@@ -86,22 +87,22 @@ def test_flows_are_uploaded_clean_and_once(
     assert capsys.readouterr().out == ""
 
     azure.clear()
-    again = upload.run(recipe)
+    again = upload.run(AzureSession(recipe))
     assert not again.changed
     assert azure.writes == []
-    assert all(line.endswith("(unchanged)") for line in upload.plan(recipe))
+    assert all(line.endswith("(unchanged)") for line in upload.plan(AzureSession(recipe)))
     assert azure.writes == []
 
 
 def test_a_changed_flow_is_a_new_one_and_the_old_one_is_named(
     azure: FakeAzure, recipe: AzureRecipe
 ) -> None:
-    upload.run(recipe)
+    upload.run(AzureSession(recipe))
     old = next(iter(flow_service(azure).flows))
     (flow_folder.FLOWS / "chat" / "chat.py").open("a").write("# changed\n")
-    plan = upload.plan(recipe)
+    plan = upload.plan(AzureSession(recipe))
     assert [line.endswith("(unchanged)") for line in plan] == [False, True]
-    done = upload.run(recipe)
+    done = upload.run(AzureSession(recipe))
     assert done.changed
     assert f"chat {old}" in done.detail
     assert "delete them in the portal" in done.detail
@@ -109,7 +110,7 @@ def test_a_changed_flow_is_a_new_one_and_the_old_one_is_named(
 
 
 def test_another_connection_is_named_in_the_flow(azure: FakeAzure, flows: Path) -> None:
-    upload.run(make_project(azure, "connection=mine"))
+    upload.run(AzureSession(make_project(azure, "connection=mine")))
     dags = [text for path, text in share_files(azure).items() if path.endswith("flow.dag.yaml")]
     assert any(b"connection: mine" in text for text in dags)
     assert not any(b"connection: phi" in text for text in dags)
@@ -120,7 +121,7 @@ def test_missing_role_is_named_with_its_scope(azure: FakeAzure, recipe: AzureRec
         if one.kind == "microsoft.authorization/roleassignments":
             azure.store.delete(one.id.text)
     with pytest.raises(FixableError) as caught:
-        upload.run(recipe)
+        upload.run(AzureSession(recipe))
     line = str(caught.value)
     assert 'az role assignment create --role "Storage File Data Privileged Contributor"' in line
     assert f"--assignee {azure.login.principal}" in line
@@ -133,9 +134,9 @@ def test_lost_answer_of_an_upload_leaves_two_of_which_one_counts(
     azure: FakeAzure, recipe: AzureRecipe
 ) -> None:
     azure.fail("POST .*/Flows$", how="lost")
-    upload.run(recipe)
+    upload.run(AzureSession(recipe))
     assert len(flow_service(azure).flows) == 3
-    again = upload.run(recipe)
+    again = upload.run(AzureSession(recipe))
     assert not again.changed
     assert "older uploads" in again.detail
 
@@ -151,9 +152,9 @@ def test_faults_are_one_line_and_the_same_command_goes_on(
     for match, how, said in faults:
         azure.fail(match, how=how)
         with pytest.raises(FixableError, match=said) as caught:
-            upload.run(recipe)
+            upload.run(AzureSession(recipe))
         assert "\n" not in str(caught.value)
-    assert upload.run(recipe).changed
+    assert upload.run(AzureSession(recipe)).changed
     names = [flow["flowName"].rpartition("-")[0] for flow in flow_service(azure).flows.values()]
     assert names == FLOWS
 

@@ -13,6 +13,7 @@ import pytest
 
 from setup.azure.client import arm, waiting
 from setup.azure.client.money import answered
+from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset, data_assets
 from setup.azure.finetune import step as finetune
 from setup.common import console
@@ -107,10 +108,10 @@ class Trainable:
         name = {"catalog": "phi-azure", "own": "gguf-azure"}[route]
         return load_azure_recipe(name, [*given, *sets])
 
-    def agreed(self, step: Callable[[AzureRecipe], Result], recipe: AzureRecipe) -> Result:
+    def agreed(self, step: Callable[[AzureSession], Result], recipe: AzureRecipe) -> Result:
         """Run a step as with ``--yes``."""
         with answered(True):
-            return step(recipe)
+            return step(AzureSession(recipe))
 
     def refused(self, recipe: AzureRecipe) -> FixableError:
         """What ``finetune`` says, which does not succeed."""

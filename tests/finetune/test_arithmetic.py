@@ -14,8 +14,7 @@ import torch
 from setup.finetune.compute import collate as layout
 from setup.finetune.compute import lora
 from setup.finetune.compute.collate import collate
-from setup.finetune.compute.frozen import remember_frozen
-from setup.finetune.compute.loss import mean_loss, use_answer_loss
+from setup.finetune.compute.loss import mean_loss, remember_frozen, use_answer_loss
 from setup.finetune.compute.schedule import plan_batches
 from setup.finetune.examples.mask import Example
 from setup.recipe.local import Finetune

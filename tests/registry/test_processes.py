@@ -48,7 +48,7 @@ READ = (
     CHILD
     + f"""
 print(has_versions("{MODEL}") and get_version("{MODEL}", "champion").number)
-print([name for name in ("mlflow", "sqlalchemy", "matplotlib") if name in sys.modules])
+print([name for name in ("mlflow", "sqlalchemy") if name in sys.modules])
 """
 )
 

@@ -71,7 +71,7 @@ def test_run_holds_curves_parameters_and_files(home: Path, tmp_path: Path) -> No
     assert run.data.tags["train_sha256"] == sha("train")
     assert run.inputs is not None
     assert {data.dataset.name for data in run.inputs.dataset_inputs} == {"train", "held_out"}
-    assert files == {"recipe.yaml", "result.json", "history.jsonl", "loss.png"}
+    assert files == {"recipe.yaml", "result.json", "history.jsonl", "loss.svg"}
 
 
 def test_mlflow_finds_the_model_by_its_alias(home: Path, tmp_path: Path) -> None:

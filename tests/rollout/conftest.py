@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from setup.common.files import sha256_file
+from setup.local.control import LocalEndpoint
 from setup.local.deploy import deploy
 from setup.local.registry import Version, get_version, register_finetune
 from setup.local.tuned_model import prepare_version
@@ -56,7 +57,7 @@ class Lab:
 
     def deploy(self, version: str | int, *sets: str) -> bool:
         """``python -m setup deploy --set endpoint.version=VERSION``, without another process."""
-        return deploy(self.recipe(version, *sets))
+        return deploy(LocalEndpoint(self.recipe(version, *sets)))
 
     def row(self, name: str) -> dict[str, Any]:
         """What the endpoint says of a deployment."""

@@ -214,10 +214,11 @@ def test_changed_merged_file_is_found(lab: Lab) -> None:
 _CONNECT = """
 import json, sys
 from promptflow.client import PFClient
-from setup.local.connect import connect
+from setup.local.connect import run
+from setup.local.control import LocalEndpoint
 from setup.recipe.load import load_recipe
-recipe = load_recipe("laptop", sys.argv[1:])
-changed = [connect(recipe), connect(recipe)]
+endpoint = LocalEndpoint(load_recipe("laptop", sys.argv[1:]))
+changed = [run(endpoint).changed, run(endpoint).changed]
 store = PFClient().connections
 found = [store.get(connection.name, with_secrets=True) for connection in store.list()]
 rows = {row.name: {"configs": dict(row.configs), "secrets": dict(row.secrets)} for row in found}

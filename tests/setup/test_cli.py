@@ -18,6 +18,7 @@ from evaluation.batch.watch import Interrupted
 from evaluation.cli import demo as demo_command
 from evaluation.cli.main import main as evaluation_main
 from setup.azure import path as azure_steps
+from setup.azure.client.session import AzureSession
 from setup.cli import main as cli
 from setup.cli.main import app
 from setup.common import console
@@ -101,7 +102,7 @@ def test_commands_on_a_machine_where_nothing_runs(bare: Home) -> None:
     assert bare.setup("stop").returncode == 0
     error = json.loads(bare.setup("connect", "--json").stdout)
     assert error["ok"] is False
-    assert error["fix"] == "python -m setup deploy"
+    assert error["fix"] == f"python -m setup deploy --set endpoint.port={bare.port}"
 
 
 def test_whole_path_twice_then_logs_and_status(make_home: MakeHome) -> None:
@@ -183,10 +184,10 @@ def test_doctor_and_plan_name_an_azure_recipe_as_it_was_typed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def check(_: object) -> Iterator[Check]:
-        yield Check("quota", "none", "python -m setup quota --recipe phi-azure --request 24")
+        yield Check("quota", "none", "python -m setup quota --recipe NAME --request 24")
 
-    def plan(_: object) -> list[str]:
-        return ["costs until python -m setup teardown --recipe phi-azure"]
+    def plan(session: AzureSession) -> list[str]:
+        return [f"costs until {session.recipe.command('teardown')}"]
 
     monkeypatch.setattr("setup.azure.doctor.findings.run_azure_checks", check)
     monkeypatch.setattr(azure_steps, "STEPS", [replace(azure_steps.STEPS[0], plan=plan)])

@@ -220,17 +220,19 @@ class Cause(NamedTuple):
     line: str = ""
 
 
-def likely_cause(table: Table, texts: Iterable[str], recipe: str = "NAME") -> Cause | None:
+def likely_cause(
+    table: Table, texts: Iterable[str], options: str = "--recipe NAME"
+) -> Cause | None:
     """The first cause of the table that has left a sign in a line, as the last such line shows it.
 
-    The line is cleared of secrets; ``recipe`` is what commands of the fix name. None where no sign
-    is known.
+    The line is cleared of secrets; ``options`` name the recipe in commands of the fix. None where
+    no sign is known.
     """
     lines = [line for text in texts for line in text.splitlines()]
     for row in _causes(table):
         for line in reversed(lines):
             if re.search(row["sign"], line, re.IGNORECASE):
-                fix = row["fix"].replace("--recipe NAME", f"--recipe {recipe}")
+                fix = row["fix"].replace("--recipe NAME", options)
                 return Cause(row["cause"], fix, one_line(line))
     return None
 

@@ -50,6 +50,13 @@ class AzureSession:
         self.recipe = recipe
         self._workspaces: dict[str, MLClient] = {}
 
+    def renew(self) -> None:
+        """Sign in anew: a credential gives out the token it has until that says it is over."""
+        known = self.__dict__.get("subscription")
+        self.__dict__ = AzureSession(self.recipe).__dict__
+        if known:
+            self.subscription = known
+
     @cached_property
     def credential(self) -> TokenCredential:
         """Environment, workload or managed identity, az or azd: whichever is signed in first.
@@ -193,18 +200,18 @@ class AzureSession:
         )
 
 
-def signed_in(recipe: AzureRecipe, work: Callable[[AzureSession], T]) -> T:
+def signed_in(session: AzureSession, work: Callable[[AzureSession], T]) -> T:
     """Return what ``work`` returns, done once more from the start if its token was refused.
 
-    A credential gives out the token it has until that itself says it is over; a new session signs
-    in anew. ``work`` has to find what it did the first time.
+    ``work`` has to find what it did the first time.
     """
     try:
-        return work(AzureSession(recipe))
+        return work(session)
     except FixableError as error:
         if status_of(error) != UNAUTHORIZED:
             raise
-    return work(AzureSession(recipe))
+    session.renew()
+    return work(session)
 
 
 def _be_quiet() -> None:

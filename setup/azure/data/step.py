@@ -20,7 +20,6 @@ from setup.common.errors import FixableError
 from setup.common.files import sha256_file
 from setup.common.step import Result
 from setup.data import (
-    AGAIN,
     Prepared,
     PreparedSplit,
     describe_data,
@@ -62,7 +61,7 @@ def train_split(recipe: AzureRecipe) -> PreparedSplit:
     Raises:
         FixableError: There is none, or it was made of another source.
     """
-    return prepared_split(data_plan(recipe), "train", f"{AGAIN} --recipe {recipe.name}")
+    return prepared_split(data_plan(recipe), "train")
 
 
 @contextmanager
@@ -121,13 +120,13 @@ def _write(path: Path, rows: list[list[Message]]) -> Path:
     return path
 
 
-def plan(recipe: AzureRecipe) -> list[str]:
+def plan(session: AzureSession) -> list[str]:
     """Say what ``run`` would do; ask Azure only for assets whose file is here already."""
+    recipe = session.recipe
     lines = describe_data(data_plan(recipe))
     train = data_plan(recipe).paths.train
     if not train.is_file():
         return [*lines, f"upload it as data assets {recipe.name}-… of {recipe.azure.workspace}"]
-    session = AzureSession(recipe)
     with data_assets(recipe, train) as assets:
         return lines + [
             f"{'find' if is_registered(session, asset) else 'upload'} data asset {asset}"
@@ -135,21 +134,21 @@ def plan(recipe: AzureRecipe) -> list[str]:
         ]
 
 
-def run(recipe: AzureRecipe) -> Result:
+def run(session: AzureSession) -> Result:
     """Prepare the splits and see that Azure has them.
 
     Raises:
         FixableError: The data cannot be used, or Azure refuses.
     """
+    recipe = session.recipe
     prepared = prepare_data(data_plan(recipe))
     for note in prepared.notes:
         err.print(f"note: {note}", markup=False)
-    session = AzureSession(recipe)
     with data_assets(recipe, prepared.train) as assets:
         sent = [asset for asset in assets.values() if _register(session, asset)]
         named = " and ".join(map(str, assets.values()))
     detail = f"data assets {named} of {recipe.azure.workspace} ({_counts(prepared)})"
-    return Result("data", bool(sent), detail, f"python -m setup finetune --recipe {recipe.name}")
+    return Result("data", bool(sent), detail, recipe.command("finetune"))
 
 
 def _counts(prepared: Prepared) -> str:

@@ -72,7 +72,7 @@ class ManagedEndpoint:
             return endpoint
         raise FixableError(
             f"workspace {self._names.workspace} has no endpoint {self.name}",
-            f"python -m setup deploy --recipe {self._recipe.name}",
+            self._recipe.command("deploy"),
         )
 
     def ensure(self) -> bool:

@@ -11,15 +11,14 @@ from setup.azure.finetune.attempts import OUTPUT, newest_attempt
 from setup.azure.finetune.job_history import History
 from setup.azure.finetune.step import completed_job
 from setup.common.step import Result
-from setup.recipe.azure import AzureRecipe
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Model
 
 
-def plan(recipe: AzureRecipe) -> list[str]:
+def plan(session: AzureSession) -> list[str]:
     """List what ``run`` would do, as far as there is a completed job."""
-    session, model = AzureSession(recipe), recipe.registry.model
+    model = session.recipe.registry.model
     last = newest_attempt(session)
     if last is None or not last.completed:
         return [f"register the job's output as a version of {model}"]
@@ -28,13 +27,13 @@ def plan(recipe: AzureRecipe) -> list[str]:
     return [f"register the output of job {last.job} as a version of {model}"]
 
 
-def run(recipe: AzureRecipe) -> Result:
+def run(session: AzureSession) -> Result:
     """Make the output of the recipe's completed job a version of its model, or find it.
 
     Raises:
         FixableError: There is no completed job, or Azure refuses.
     """
-    session = AzureSession(recipe)
+    recipe = session.recipe
     job, assets = completed_job(session)
     there = version_of(list_versions(session), job)
     made = there or _register(session, job, assets)
@@ -42,7 +41,7 @@ def run(recipe: AzureRecipe) -> Result:
         f"{key} {value}" for key, value in (made.tags or {}).items() if "loss" in key
     )
     detail = f"version {made.version} of {recipe.registry.model} is the output of job {job}"
-    following = f"python -m setup deploy --recipe {recipe.name}"
+    following = recipe.command("deploy")
     return Result("register", there is None, detail + (f"; {losses}" if losses else ""), following)
 
 

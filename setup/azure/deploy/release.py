@@ -63,7 +63,7 @@ class Rollout:
         shares = [f"{name} {share} %" for name, share in slots.live.items()]
         shares += [f"{name} copies of {share} %" for name, share in slots.mirrors.items()]
         newest = self.endpoint.az_traffic({slots.current(): 100})
-        fix = f"python -m setup rollback --recipe {self.recipe.name} ends the canary, or {newest} "
+        fix = f"{self.recipe.command('rollback')} ends the canary, or {newest} "
         fix += "gives it everything"
         if slots.mirrors:
             fix = self.endpoint.az_traffic(dict.fromkeys(slots.mirrors, 0), "mirror-traffic")

@@ -18,14 +18,13 @@ from setup.common.step import Result
 from setup.recipe.azure import AzureRecipe
 
 
-def plan(recipe: AzureRecipe) -> list[str]:
+def plan(session: AzureSession) -> list[str]:
     """List what ``run`` would do, and what that costs by the hour.
 
     Raises:
         FixableError: The recipe asks for what cannot be done; Azure cannot be asked.
     """
-    session = AzureSession(recipe)
-    endpoint = ManagedEndpoint(session)
+    recipe, endpoint = session.recipe, ManagedEndpoint(session)
     version = find_version(session)
     there = endpoint.find()
     right = there and there.provisioning_state == "Succeeded"
@@ -71,14 +70,14 @@ def _plan_rollout(rollout: Rollout) -> list[str]:
     return lines + price_lines([price_of(recipe, endpoint.name, rollout.name), *others])
 
 
-def run(recipe: AzureRecipe) -> Result:
+def run(session: AzureSession) -> Result:
     """Serve the version that the recipe's own job made, or the newest.
 
     Raises:
         FixableError: No version, no quota, nobody agreed to the price, the deployment does not
             come up or does not answer; whatever answered before still does.
     """
-    session = AzureSession(recipe)
+    recipe = session.recipe
     rollout = Rollout(session, need_version(session))
     made = rollout.deploy()
     mended = rollout.endpoint.ensure()
@@ -86,13 +85,13 @@ def run(recipe: AzureRecipe) -> Result:
     rollout.delete_superseded()
     detail = _detail(rollout)
     changed = made or mended or shifted or bool(rollout.deleted)
-    next_ = f"python -m setup connect --recipe {recipe.name}"
+    next_ = recipe.command("connect")
     return Result(
         "deploy", changed, f"{detail}. It is billed until you run: {_teardown(recipe)}", next_
     )
 
 
-def rollback(recipe: AzureRecipe) -> Result:
+def rollback(session: AzureSession) -> Result:
     """Give the traffic of the newest version that has some back to the one before it.
 
     That one is asked first; where it takes traffic already, it may be too busy to answer.
@@ -101,8 +100,7 @@ def rollback(recipe: AzureRecipe) -> Result:
     Raises:
         FixableError: No endpoint, no healthy deployment to go back to, or it does not answer.
     """
-    session = AzureSession(recipe)
-    endpoint = ManagedEndpoint(session)
+    recipe, endpoint = session.recipe, ManagedEndpoint(session)
     uri, slots = str(endpoint.need().scoring_uri), endpoint.slots()
     current = slots.current()
     before = slots.way_back(current) if current else ""
@@ -110,7 +108,8 @@ def rollback(recipe: AzureRecipe) -> Result:
         now = f"{current}{_serving(slots, current)}" if current else "any"
         raise FixableError(
             f"endpoint {endpoint.name} has no healthy deployment older than {now}",
-            "python -m setup deploy, with the settings that the older version was fine-tuned with",
+            f"{recipe.command('deploy')}, with the settings that the older version was fine-tuned "
+            "with",
         )
     try:
         ask_deployment(recipe, uri, endpoint.key(), before)
@@ -147,8 +146,7 @@ def _detail(rollout: Rollout) -> str:
             purpose = ", is there for a rollback and" if name == kept else " and"
             delete = endpoint.az("delete", name)
             if name in slots.ours and slots.live == {rollout.name: 100} and slots.is_idle(name):
-                delete = f"python -m setup deploy --recipe {rollout.recipe.name}"
-                delete += " --set endpoint.keep_previous=false"
+                delete = rollout.recipe.command("deploy", "--set endpoint.keep_previous=false")
             detail += f"{purpose} is billed until you run: {delete}"
     if rollout.replaced:
         detail += f"; it took the place of version {rollout.replaced}"
@@ -163,4 +161,4 @@ def _serving(slots: Slots, name: str) -> str:
 
 
 def _teardown(recipe: AzureRecipe) -> str:
-    return f"python -m setup teardown --recipe {recipe.name}"
+    return recipe.command("teardown")

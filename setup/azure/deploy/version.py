@@ -45,7 +45,7 @@ def find_version(session: AzureSession) -> ModelVersion | None:
     job, why = _own_job(session)
     own = version_of(listed, job)
     if job and not own:
-        register = f"python -m setup register --recipe {session.recipe.name}"
+        register = session.recipe.command("register")
         why = f"job {job} is not registered ({register})"
     model = own or max(listed, key=lambda model: age(str(model.version)))
     _refuse_other_type(session, model)
@@ -64,7 +64,7 @@ def need_version(session: AzureSession) -> ModelVersion:
         name, workspace = session.recipe.registry.model, session.recipe.azure.workspace
         raise FixableError(
             f"workspace {workspace} has no version of model {name}",
-            f"python -m setup register --recipe {session.recipe.name}",
+            session.recipe.command("register"),
         )
     return version
 

@@ -74,7 +74,7 @@ class Diagnosis:
         way_out = self._billed
         if self._endpoint.slots().live.get(self._name):
             again = "the same command again, in a few minutes, asks it again"
-            rollback = f"python -m setup rollback --recipe {self._recipe.name} takes its traffic"
+            rollback = f"{self._recipe.command('rollback')} takes its traffic"
             way_out = rollback if problem.wrong else again
         version = self._version
         return FixableError(
@@ -88,18 +88,17 @@ class Diagnosis:
         return f"It is billed until you run: {self._endpoint.az('delete', self._name)}"
 
     def _cause(self, texts: list[str]) -> Cause | None:
-        return likely_cause("deployment", texts, self._recipe.name)
+        return likely_cause("deployment", texts, self._recipe.options)
 
     def _out_of_quota(self, message: str) -> FixableError:
         """Explain what is enough; what answers keeps its cores until this one does."""
-        recipe = self._recipe.name
         try:
             sizes = region_sizes(self._session)
             listed = demands(self._session, sizes)
         except FixableError:  # must not hide what Azure said
             return FixableError(
                 f"{self.what} was refused for want of quota ({message})",
-                f"python -m setup quota --recipe {recipe} shows it; or another endpoint.sku or "
+                f"{self._recipe.command('quota')} shows it; or another endpoint.sku or "
                 "azure.location",
             )
         needs = next(demand for demand in listed if demand.purpose == "the endpoint")
@@ -116,7 +115,7 @@ class Diagnosis:
             f"{self.what} was refused for want of quota: it needs {needs.needed} cores of "
             f"{needs.family}, the endpoint's reserve included, and {needs.used} of {needs.limit} "
             f"are in use ({message})",
-            f"{freed}python -m setup quota --request {limit} --recipe {recipe}, or another "
+            f"{freed}{self._recipe.command('quota', f'--request {limit}')}, or another "
             "endpoint.sku or azure.location",
         )
 

@@ -36,17 +36,17 @@ _LIMITED = {
     "AzurePass": "an Azure Pass",
     "DreamSpark": "DreamSpark",
 }
+_DOCTOR = "python -m setup doctor --recipe NAME"
 _SPONSORED = "Sponsored"  # GPU on request, out of a credit that ends
 
 
-def run_azure_checks(recipe: AzureRecipe) -> Iterator[Check]:
+def run_azure_checks(session: AzureSession) -> Iterator[Check]:
     """Every check in turn: first what needs no network, then login, then the rest if it works."""
     environment = [*environment_checks()]
     yield from environment
-    yield from _lifecycle(recipe)
+    yield from _lifecycle(session.recipe)
     if not all(check.ok for check in environment):
         return
-    session = AzureSession(recipe)
     login = _guard("login", lambda: _login(session))
     yield login
     if not login.ok:
@@ -66,7 +66,7 @@ def _guard(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except FixableError as error:
-        return Check(name, error.what, error.fix or "python -m setup doctor --recipe NAME")
+        return Check(name, error.what, error.fix or _DOCTOR)
 
 
 def _lifecycle(recipe: AzureRecipe) -> Iterator[Check]:
@@ -151,10 +151,10 @@ def _quota(session: AzureSession, sizes: dict[str, Size]) -> Iterator[Check]:
         yield Check("quota", error.what, error.fix)
         return
     recipe = session.recipe
-    where = f"--recipe {recipe.name} --set azure.location={recipe.azure.location}"
     for demand in listed:
         request = f"--family '{demand.family}' --request {demand.sufficient_limit}"
-        ask = "" if demand.enough else f"python -m setup quota {where} {request}"
+        where = f"--set azure.location={recipe.azure.location}"
+        ask = "" if demand.enough else recipe.command("quota", where, request)
         yield Check("quota", demand.line(), ask)
 
 

@@ -107,7 +107,8 @@ class Follower:
                 if not _passes(error):
                     raise self._lost(error) from None
                 if getattr(error, "status_code", None) == UNAUTHORIZED:
-                    self._sign_in_again()
+                    self.session.renew()
+                    self._history = None
                 if failures:
                     self._say(f"job {self.job}: no answer from Azure, asking again")
                 failures.append(error)
@@ -122,12 +123,6 @@ class Follower:
         lost = explain(error, f"following job {self.job}")
         going = f"the job goes on, and costs: {self.command} follows it, {self._cancel} ends it"
         return FixableError(lost.what, f"{lost.fix}; {going}")
-
-    def _sign_in_again(self) -> None:
-        """A credential gives out the token it has until that itself says it is over."""
-        known = self.session.subscription
-        self.session, self._history = AzureSession(self.session.recipe), None
-        self.session.subscription = known
 
     def _tell(self, run: Run, steps: Sequence[Run], status: Any) -> None:
         """A line whenever something has changed; on a terminal also the minutes in between."""

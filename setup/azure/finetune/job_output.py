@@ -25,7 +25,7 @@ from setup.common.errors import FixableError
 from setup.common.paths import MAKE_ROOM
 from setup.data.plan import data_plan
 from setup.finetune.run.run import finished, run_folder
-from setup.recipe.load import load_recipe
+from setup.recipe.load import load_job_recipe
 from setup.weights.adapter import read_adapter
 from setup.weights.fetch import model_sha256, prepare_model
 from setup.weights.gguf_write import merge_into_gguf
@@ -40,14 +40,12 @@ def write_outputs(recipe: str, model: Path, adapter: Path) -> dict[str, Any]:
     Raises:
         FixableError: There is no finished run, or no room.
     """
-    loaded = load_recipe(recipe, [])
+    loaded = load_job_recipe(recipe)
     base = prepare_model(loaded.model)
     folder, _ = run_folder(loaded, model_sha256(base), data_plan(loaded).paths.train)
     figures = finished(folder)
     if figures is None:
-        raise FixableError(
-            f"no finished run in {folder}", f"python -m setup finetune --recipe {recipe}"
-        )
+        raise FixableError(f"no finished run in {folder}", loaded.command("finetune"))
     try:
         with tempfile.TemporaryDirectory() as room, progress_bar("Merging the adapter") as bar:
             merge_into_gguf(

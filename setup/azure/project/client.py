@@ -38,7 +38,7 @@ def require_project(session: AzureSession) -> None:
     if not is_there(session):
         where = f"in resource group {session.group}"
         what = f"there is no project {session.recipe.azure.project} {where}"
-        raise FixableError(what, f"python -m setup provision --recipe {session.recipe.name}")
+        raise FixableError(what, session.recipe.command("provision"))
 
 
 def project_client(session: AzureSession) -> Any:

@@ -28,9 +28,9 @@ _OF_PROMPT_FLOW = {
 }
 
 
-def plan(recipe: AzureRecipe) -> list[str]:
+def plan(session: AzureSession) -> list[str]:
     """List what ``run`` would do, a line each."""
-    session = AzureSession(recipe)
+    recipe = session.recipe
     name, project = recipe.connection, recipe.azure.project
     endpoint = ManagedEndpoint(session)
     there = _find(session) is not None
@@ -45,13 +45,13 @@ def plan(recipe: AzureRecipe) -> list[str]:
     ]
 
 
-def run(recipe: AzureRecipe) -> Result:
+def run(session: AzureSession) -> Result:
     """Make or correct the connections, and read the project's back as Prompt flow reads it.
 
     Raises:
         FixableError: No endpoint or no project, Azure refuses, or the keyring keeps no secrets.
     """
-    session = AzureSession(recipe)
+    recipe = session.recipe
     endpoint = ManagedEndpoint(session)
     there = endpoint.need()
     key, configs = endpoint.key(), connection_configs(recipe, there)
@@ -68,7 +68,7 @@ def run(recipe: AzureRecipe) -> Result:
     )
     if gone:
         detail += f"; removed {', '.join(gone)} from this machine, of a deployment that is gone"
-    following = f"python -m setup upload --recipe {recipe.name}"
+    following = recipe.command("upload")
     return Result("connect", changed or bool(gone), detail, following)
 
 

@@ -40,9 +40,9 @@ class _Found:
         return [id_ for _, id_ in self.uploads.get(flow.name, ()) if id_ != current]
 
 
-def plan(recipe: AzureRecipe) -> list[str]:
+def plan(session: AzureSession) -> list[str]:
     """List what ``run`` would upload; only reads."""
-    session = AzureSession(recipe)
+    recipe = session.recipe
     project = recipe.azure.project
     uploads = _Found()
     if is_there(session):
@@ -55,14 +55,14 @@ def plan(recipe: AzureRecipe) -> list[str]:
     return lines
 
 
-def run(recipe: AzureRecipe) -> Result:
+def run(session: AzureSession) -> Result:
     """Upload every flow that is not in the project as it is here.
 
     Raises:
         FixableError: There is no project, or Azure refuses; where the storage account takes no keys
             and the login has no role on its files, the role and the scope.
     """
-    session = AzureSession(recipe)
+    recipe = session.recipe
     project = recipe.azure.project
     with console.progress_bar(f"Opening project {project}"):
         require_project(session)
@@ -82,7 +82,7 @@ def run(recipe: AzureRecipe) -> Result:
             bar.update(console.TASK, completed=number)
     names = ", ".join(_display_name(flow) for flow in flows)
     detail = f"{names} are in project {project}; chat there: {link}{_about(older)}"
-    return Result("upload", changed, detail, f"python -m evaluation run --recipe {recipe.name}")
+    return Result("upload", changed, detail, recipe.command("run", of="evaluation"))
 
 
 def _flows(recipe: AzureRecipe) -> list[CleanFlow]:

@@ -26,7 +26,6 @@ from setup.azure.provision.vault import deleted_line, purge
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
-from setup.recipe.azure import AzureRecipe
 
 Stage = Literal["endpoint", "compute", "all"]
 
@@ -57,17 +56,17 @@ class Item(NamedTuple):
         return f"{self.title}: {self.cost}{note}"
 
 
-def plan_teardown(recipe: AzureRecipe, stage: Stage = "all") -> list[str]:
+def plan_teardown(session: AzureSession, stage: Stage = "all") -> list[str]:
     """List what ``teardown`` would delete, with price classes; only reads.
 
     Raises:
         FixableError: Azure cannot be asked.
     """
-    lines = signed_in(recipe, lambda session: _lines(session, stage, _look(session, stage)[0]))
+    lines = signed_in(session, lambda session: _lines(session, stage, _look(session, stage)[0]))
     return [*lines, legend()] if lines else [f"nothing of stage {stage} is there"]
 
 
-def teardown(recipe: AzureRecipe, stage: Stage = "all", yes: bool | None = None) -> Result:
+def teardown(session: AzureSession, stage: Stage = "all", yes: bool | None = None) -> Result:
     """Delete one stage, or all of it; nothing is deleted unless the user agrees.
 
     ``yes`` None is what the command line was told.
@@ -75,7 +74,7 @@ def teardown(recipe: AzureRecipe, stage: Stage = "all", yes: bool | None = None)
     Raises:
         FixableError: The user does not agree; Azure refuses, or something is left.
     """
-    return signed_in(recipe, lambda session: _teardown(session, stage, yes))
+    return signed_in(session, lambda session: _teardown(session, stage, yes))
 
 
 def _teardown(session: AzureSession, stage: Stage, yes: bool | None) -> Result:
@@ -93,14 +92,14 @@ def _teardown(session: AzureSession, stage: Stage, yes: bool | None) -> Result:
     with suppress(NotYetError):
         wait_until(lambda: not _look(session, stage)[0], SETTLE, PAUSE, "looking again")
     left, others = _look(session, stage)
-    command = f"python -m setup {{}} --recipe {session.recipe.name}"
+    command = session.recipe.command
     if left:
         titles = ", ".join(item.title for item in left)
         what = f"still there after it was deleted: {titles}"
-        raise FixableError(what, command.format("teardown"))
+        raise FixableError(what, command("teardown"))
     detail = f"group {session.group} is not there: nothing billable is left"
     detail = _conclusion(session, stage, others) if there else detail
-    next_ = command.format("provision" if stage == "all" else "teardown")
+    next_ = command("provision" if stage == "all" else "teardown")
     return Result("teardown", bool(lines), detail + note, next_)
 
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from setup.common import console
-from setup.common.console import TASK
+from setup.common.console import counting, say
 from setup.common.errors import FixableError
+from setup.common.files import sha256_file
 from setup.common.paths import REPOSITORY
 from setup.finetune.examples.mask import Example, TooLongError, render_example
 from setup.finetune.examples.render import (
@@ -22,12 +22,11 @@ from setup.finetune.examples.render import (
     RefusedByTemplateError,
     Renderer,
 )
-from setup.finetune.run.progress import say
 from setup.recipe.local import Finetune
 
 GENERAL_TEXT = REPOSITORY / "data" / "general" / "text.jsonl"
 _LARGEST_SHARE_HELD_OUT = 0.2
-_AGAIN = "python -m setup data"
+_AGAIN = "python -m setup data --recipe NAME"
 _ADD_ROWS = f"add conversations to data.source, then {_AGAIN}"
 _FOLD = "--set model.system_role=fold"
 # Any day: held-out rows of two runs are compared as they would have been rendered on this one.
@@ -38,12 +37,14 @@ _SOME_DAY = datetime(2000, 1, 1)
 class Split:
     """Conversations of the train split: those trained on, and those held out of it.
 
-    ``context_only`` more were left out, for all their answers have weight 0.
+    ``context_only`` more were left out, for all their answers have weight 0; ``sha256`` is of the
+    file.
     """
 
     train: list[list[Message]]
     held_out: list[list[Message]]
     context_only: int = 0
+    sha256: str = ""
 
     def remarks(self) -> Iterator[str]:
         """Lines about what its reader would not expect."""
@@ -86,6 +87,7 @@ def read_split(path: Path, settings: Finetune) -> Split:
         [row for number, row in enumerate(rows) if number not in chosen],
         [rows[number] for number in sorted(chosen)],
         len(everything) - len(rows),
+        sha256_file(path),
     )
 
 
@@ -170,7 +172,41 @@ def fold_system(rows: Sequence[list[Message]]) -> list[list[Message]]:
     return folded
 
 
-def rows_sha256(
+@dataclass(frozen=True)
+class Examples:
+    """The rows of a split as tokens, and the ``facts`` of them that a run's result tells."""
+
+    train: list[Example]
+    held_out: list[Example]
+    facts: dict[str, Any]
+
+
+def read_examples(split: Split, folds: bool, renderer: Renderer, max_tokens: int) -> Examples:
+    """Render both parts of ``split``, ``folds`` as for a model without a system role.
+
+    Raises:
+        FixableError: Nothing is left of a part.
+    """
+    for remark in split.remarks():
+        say(f"fine-tuning: {remark}")
+    rows, held_out_rows = (
+        fold_system(part) if folds else part for part in (split.train, split.held_out)
+    )
+    train = make_examples(rows, renderer, max_tokens, "training")
+    held_out = make_examples(held_out_rows, renderer, max_tokens, "held-out")
+    facts = {
+        "train_sha256": split.sha256,
+        "held_out_sha256": _rows_sha256(held_out_rows, held_out, renderer, max_tokens),
+        "train_rows": len(train),
+        "held_out_rows": len(held_out),
+        "left_out_rows": len(rows) + len(held_out_rows) - len(train) - len(held_out),
+        "context_only_rows": split.context_only,
+        "shortened_rows": sum(example.shortened for example in train + held_out),
+    }
+    return Examples(train, held_out, facts)
+
+
+def _rows_sha256(
     rows: Sequence[list[Message]], examples: Sequence[Example], renderer: Renderer, max_tokens: int
 ) -> str:
     """Of tokens and labels: the losses of two runs compare only where this is equal.
@@ -192,10 +228,8 @@ def make_examples(
     Raises:
         FixableError: None is left.
     """
-    with console.progress_bar(f"Reading the {part} part", len(rows)) as bar:
-        examples, refusals = _render_all(
-            rows, renderer, max_tokens, lambda done: bar.update(TASK, completed=done)
-        )
+    with counting(f"Reading the {part} part", len(rows)) as tell:
+        examples, refusals = _render_all(rows, renderer, max_tokens, tell)
     if not examples:
         raise _nothing_left(refusals, renderer, part)
     of_part = f"of {len(rows)} conversations of the {part} part"

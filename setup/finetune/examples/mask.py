@@ -191,7 +191,7 @@ def _unlike(messages: list[Message], written: str, renderer: Renderer) -> NotTra
     if renderer.holds_special(messages[-1]["content"]):
         return NotTrainableError(
             "an answer contains a special token of the model",
-            "take it out of the answers in data.source, then python -m setup data",
+            "take it out of the answers in data.source, then python -m setup data --recipe NAME",
         )
     before, answer = messages[:-1], messages[-1]["content"].strip()
     begins_with_role = not written.strip() or written.strip().endswith(answer)

@@ -11,7 +11,7 @@ import torch
 
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.common.files import sha256_file
+from setup.common.files import fixable_write, sha256_file
 from setup.common.paths import read_json, write_private
 from setup.finetune.compute.precision import PRECISIONS, choose_dtype
 
@@ -104,15 +104,11 @@ def begin(folder: Path, precision: str, processes: int, writes: bool) -> Begun:
     now = datetime.now().replace(microsecond=0)
     moment = datetime.fromisoformat(note.get("moment", now.isoformat()))
     if writes and not note:
-        try:
-            content = {
-                "precision": PRECISIONS[dtype],
-                "processes": processes,
-                "moment": moment.isoformat(),
-            }
+        content = {
+            "precision": PRECISIONS[dtype],
+            "processes": processes,
+            "moment": moment.isoformat(),
+        }
+        with fixable_write(folder):
             write_private(folder / NOTE, content)
-        except OSError as error:
-            raise FixableError(
-                f"cannot write to {folder}: {error.strerror}", "free disk space"
-            ) from None
     return Begun(dtype, moment)

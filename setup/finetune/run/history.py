@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -80,10 +80,8 @@ class Entry(BaseModel):
     held_out_loss: float | None = None
 
 
-class Point(BaseModel):
+class Point(NamedTuple):
     """One value of a curve: losses in nats per token, ``seconds`` from the start of the run."""
-
-    model_config = ConfigDict(frozen=True)
 
     step: int
     seconds: float
@@ -96,11 +94,17 @@ def read_history(path: Path) -> list[Entry]:
     Raises:
         FixableError: No such file, nothing in it, or a line that is not an entry.
     """
+    entries: list[Entry] = []
+    number = 0
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        for line in path.read_text(encoding="utf-8").splitlines():
+            number += 1
+            entries += [Entry.model_validate_json(line)] if line else []
+    except ValidationError as error:
+        what = f"{path}:{number} is not an entry: {error.errors()[0]['msg']}"
+        raise FixableError(what, "fine-tune again") from None
     except (OSError, UnicodeDecodeError) as error:
         raise FixableError(f"{path} cannot be read: {error}", "fine-tune again") from None
-    entries = [_read_entry(path, number, line) for number, line in enumerate(lines, 1) if line]
     if not entries:
         raise FixableError(f"{path} is empty", "fine-tune again")
     return entries
@@ -111,26 +115,13 @@ def curve(entries: list[Entry], name: str) -> list[Point]:
 
     A run that was interrupted trains the steps after its checkpoint twice: the last one counts.
     """
-    points = _speeds(entries) if name == SPEED else _values(entries, name)
+    if name == SPEED:
+        points = _speeds(entries)
+    else:
+        values = ((entry, getattr(entry, name)) for entry in entries)
+        points = (Point(e.step, e.seconds, value) for e, value in values if value is not None)
     latest = {point.step: point for point in points}
     return [latest[step] for step in sorted(latest)]
-
-
-def _read_entry(path: Path, number: int, line: str) -> Entry:
-    try:
-        return Entry.model_validate_json(line)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise FixableError(
-            f"{path}:{number} is not an entry: {reason}", "fine-tune again"
-        ) from None
-
-
-def _values(entries: list[Entry], name: str) -> Iterator[Point]:
-    for entry in entries:
-        value = getattr(entry, name)
-        if value is not None:
-            yield Point(step=entry.step, seconds=entry.seconds, value=value)
 
 
 def _speeds(entries: list[Entry]) -> Iterator[Point]:
@@ -140,4 +131,4 @@ def _speeds(entries: list[Entry]) -> Iterator[Point]:
         tokens, seconds = after.tokens - before.tokens, after.seconds - before.seconds
         # Not after an interruption, where both counters go back to those of the checkpoint.
         if tokens > 0 and seconds > 0:
-            yield Point(step=after.step, seconds=after.seconds, value=tokens / seconds)
+            yield Point(after.step, after.seconds, tokens / seconds)

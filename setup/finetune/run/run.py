@@ -19,10 +19,10 @@ from filelock import FileLock, Timeout
 
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.common.files import sha256_file
-from setup.common.paths import finetune_folder, read_json, use_umask, without_home
+from setup.common.files import fixable_write, sha256_file
+from setup.common.paths import finetune_folder, read_json, replacing, use_umask, without_home
 from setup.data import PreparedSplit
-from setup.recipe.local import Recipe
+from setup.recipe.local import Training
 from setup.serve.engine_process import takes_long_factors
 from setup.weights.adapter import CONFIG, WEIGHTS
 from setup.weights.base import Base
@@ -42,13 +42,13 @@ class Finetuned:
     result: dict[str, Any]
 
 
-def run_folder(recipe: Recipe, base_sha256: str, train: Path) -> tuple[Path, str]:
+def run_folder(recipe: Training, base_sha256: str, train: Path) -> tuple[Path, str]:
     """The folder of the run that ``recipe`` describes, and its fingerprint (64 hex digits).
 
     Equal settings, base model and train split make the same run, which is therefore found again.
     """
     if not train.is_file():
-        raise FixableError(f"no train split at {train}", "python -m setup data")
+        raise FixableError(f"no train split at {train}", recipe.command("data"))
     content = {
         "format": _FORMAT,
         "finetune": recipe.finetune.model_dump(exclude=_NOT_IN_FINGERPRINT),
@@ -72,7 +72,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
     )
 
 
-def finetune(recipe: Recipe, base: Base, split: PreparedSplit) -> Finetuned:
+def finetune(recipe: Training, base: Base, split: PreparedSplit) -> Finetuned:
     """Fine-tune ``base`` on the train split as ``recipe.finetune`` says, or find it done.
 
     Works alone and as one of several processes of ``torchrun``. A run that was stopped or killed
@@ -105,15 +105,10 @@ def finetune(recipe: Recipe, base: Base, split: PreparedSplit) -> Finetuned:
 
 def _sole_owner(folder: Path) -> AbstractContextManager[Any]:
     """One process at a time, or the processes of one ``torchrun``."""
-    try:
+    with fixable_write(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise FixableError(
-            f"cannot write to {folder}: {error.strerror}",
-            "set FINETUNE_PHI_HOME to a folder of your own",
-        ) from None
     return nullcontext() if "RANK" in os.environ else _waiting_for(f"{folder}.lock")
 
 
@@ -148,29 +143,23 @@ def prepare_process() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
 
 
-def _finish(folder: Path, recipe: Recipe, tokenizer: Any, result: dict[str, Any]) -> None:
+def _finish(folder: Path, recipe: Training, tokenizer: Any, result: dict[str, Any]) -> None:
     """Put adapter, tokenizer and recipe in their places; result.json comes last and says so.
 
     ``recipe`` is with the settings that were used, where they are not those that were given.
     """
     if not math.isfinite(result["held_out_loss_after"]):
         raise FixableError("the held-out loss is not a number", "lower finetune.learning_rate")
-    try:
+    with fixable_write(folder):
         shutil.rmtree(folder / "adapter", ignore_errors=True)
         shutil.copytree(folder / "best", folder / "adapter")
         use_umask(folder / "adapter")
         tokenizer.save_pretrained(str(folder / "tokenizer"))
         text = yaml.safe_dump(without_home(recipe.model_dump(mode="json")), sort_keys=False)
         (folder / "recipe.yaml").write_text(text, encoding="utf-8", newline="\n")
-        draft = folder / "result.json.partial"
         text = json.dumps(without_home(result), indent=2) + "\n"
-        draft.write_text(text, encoding="utf-8", newline="\n")
-        draft.replace(folder / "result.json")
-    except OSError as error:
-        raise FixableError(
-            f"cannot write the result to {folder}: {error.strerror or error}",
-            "free disk space, then the same command again",
-        ) from None
-    for path in [folder / "best", *folder.glob("checkpoint-*")]:
+        with replacing(folder / "result.json") as draft:
+            draft.write_text(text, encoding="utf-8", newline="\n")
+    for path in [*folder.glob("*best*"), *folder.glob("checkpoint-*")]:
         shutil.rmtree(path, ignore_errors=True)
     (folder / "begun.json").unlink(missing_ok=True)

@@ -1,10 +1,9 @@
-"""The work between steps: the curve, held-out loss, the best adapter, stopping, Ctrl-C."""
+"""The work between steps: the curve, held-out loss, the best adapter, the bar, stopping, Ctrl-C."""
 
 from __future__ import annotations
 
 import math
 import os
-import shutil
 import signal
 import threading
 import time
@@ -15,11 +14,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from rich.progress import Progress as Bar
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from setup.common import console
 from setup.common.errors import FixableError
+from setup.common.paths import replacing
 from setup.finetune.run.history import History
-from setup.finetune.run.progress import Progress
 from setup.recipe.local import Finetune
 
 if TYPE_CHECKING:
@@ -51,6 +52,29 @@ class Interruption:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+
+
+class Progress:
+    """The figures of a run on its ``bar``; without a terminal, a line at every evaluation."""
+
+    def __init__(self, bar: Bar, total: int) -> None:
+        self._bar, self._total, self._held_out = bar, total, ""
+
+    def show(self, step: int, loss: float, rate: float) -> None:
+        """After a step: its loss in nats, and the run's tokens a second so far."""
+        facts = f"loss {loss:.2f}{self._held_out} · {rate:.0f} tok/s"
+        self._bar.update(console.TASK, completed=step, description=facts)
+
+    def measure(self) -> None:
+        """Say that the held-out loss is measured."""
+        self._bar.update(console.TASK, description="Measuring")
+
+    def evaluated(self, step: int, loss: float, rate: float) -> None:
+        """A held-out loss came out; ``rate`` in tokens a second."""
+        self._held_out = f" · held-out {loss:.3f}"
+        if not console.err.is_terminal:
+            speed = f", {rate:.0f} tok/s" if step else ""
+            console.say(f"fine-tuning: step {step}/{self._total}, held-out loss {loss:.3f}{speed}")
 
 
 @dataclass
@@ -123,8 +147,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         )
 
     def _evaluate(self, step: int) -> None:
-        with self.progress.evaluating():
-            losses = self.measure(step)
+        self.progress.measure()
+        losses = self.measure(step)
         loss = losses["held_out_loss"]
         if not math.isfinite(loss):
             lower = "a lower finetune.learning_rate, or " if step else ""
@@ -144,8 +168,5 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def _keep_best(self) -> None:
         """Put this step's adapter in the place of the best one so far."""
-        draft, best = self.folder / "best.partial", self.folder / "best"
-        shutil.rmtree(draft, ignore_errors=True)
-        self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(str(draft))
-        shutil.rmtree(best, ignore_errors=True)
-        draft.rename(best)
+        with replacing(self.folder / "best") as draft:
+            self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(str(draft))

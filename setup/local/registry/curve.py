@@ -1,97 +1,68 @@
-"""The picture of a run: training and held-out loss over the steps."""
+"""The picture of a run: training and held-out loss over the steps, as SVG that browsers show."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from setup.finetune.run.history import HELD_OUT_LOSS, LOSS, Point, curve, read_history
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_TRAIN, _SMOOTH, _HELD_OUT = "#b6c2cf", "#486581", "#c2410c"
-_INK, _GRID = "#374151", "#e5e7eb"
-_MANY = 20  # points, beyond which the training loss is noise without a smoothed line on top
+_WIDTH, _HEIGHT, _LEFT, _TOP = 1060, 560, 90, 40  # of the field, and where it begins
+_TRAINING, _HELD_OUT, _INK = "#486581", "#c2410c", "#374151"
+_PARTS = 4  # of each axis, with a line or a number between them
 
 
 def draw_curve(history: Path, target: Path) -> None:
-    """Draw the losses of ``history`` (a ``history.jsonl``) as a PNG of 1200 x 675 pixels.
+    """Draw the losses of ``history``, a ``history.jsonl``; the lowest held-out loss is marked.
 
-    The lowest held-out loss is marked: the step whose weights a run keeps. Uses no global state of
-    matplotlib, so it is safe in any thread and beside other figures.
+    Both axes begin at zero, so that two pictures beside each other can be compared.
 
     Raises:
         FixableError: The history cannot be read.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - slow import
-
     entries = read_history(history)
-    training, held_out = _finite(curve(entries, LOSS)), _finite(curve(entries, HELD_OUT_LOSS))
-    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    _draw_training(axes, training)
-    _draw_held_out(axes, held_out)
-    _dress(axes, max((point.step for point in training + held_out), default=0))
-    figure.savefig(target, format="png")
-
-
-def _finite(points: list[Point]) -> list[Point]:
-    return [point for point in points if math.isfinite(point.value)]
-
-
-def _draw_training(axes: Axes, points: list[Point]) -> None:
-    if not points:
-        return
-    steps, values = [point.step for point in points], [point.value for point in points]
-    if len(points) <= _MANY:
-        axes.plot(steps, values, color=_SMOOTH, marker=".", markersize=5, label="training")
-        return
-    axes.plot(steps, values, color=_TRAIN, linewidth=0.8)
-    axes.plot(steps, _smooth(values), color=_SMOOTH, linewidth=1.8, label="training, smoothed")
-
-
-def _smooth(values: list[float]) -> list[float]:
-    """The mean of each value and its neighbours, fewer of them near both ends."""
-    reach = max(2, len(values) // 30)
-    spans = [min(reach, i, len(values) - 1 - i) for i in range(len(values))]
-    windows = [values[i - span : i + span + 1] for i, span in enumerate(spans)]
-    return [sum(window) / len(window) for window in windows]
-
-
-def _draw_held_out(axes: Axes, points: list[Point]) -> None:
-    if not points:
-        return
-    steps, values = [point.step for point in points], [point.value for point in points]
-    axes.plot(
-        steps, values, color=_HELD_OUT, marker="o", markersize=5, linewidth=2, label="held out"
+    training, held_out = (
+        [point for point in curve(entries, name) if math.isfinite(point.value)]
+        for name in (LOSS, HELD_OUT_LOSS)
     )
-    best = min(points, key=lambda point: point.value)
-    axes.plot(best.step, best.value, "o", color=_HELD_OUT, markersize=12, fillstyle="none")
-    axes.annotate(
-        f"best: {best.value:.3f} at step {best.step:,}",
-        (best.step, best.value),
-        # Towards the middle, above the mark: below it the axis is near.
-        xytext=(-8 if best.step > max(steps) / 2 else 8, 18),
-        textcoords="offset points",
-        ha="right" if best.step > max(steps) / 2 else "left",
-        color=_HELD_OUT,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
-        zorder=5,
+    last = max([1, *(point.step for point in training + held_out)])
+    top = 1.08 * max([1e-9, *(point.value for point in training + held_out)])
+
+    def place(point: Point) -> tuple[float, float]:
+        x, y = point.step / last, 1 - point.value / top
+        return round(_LEFT + _WIDTH * x, 1), round(_TOP + _HEIGHT * y, 1)
+
+    drawn = [_text(_LEFT, 24, f"loss in nats per assistant token, by step (1 to {last:,})", _INK)]
+    for part in range(_PARTS + 1):
+        y, x = _TOP + _HEIGHT * (1 - part / _PARTS), _LEFT + _WIDTH * part / _PARTS
+        drawn.append(f'<path d="M{_LEFT},{y}h{_WIDTH}" stroke="#e5e7eb"/>')
+        drawn.append(_text(20, y + 6, f"{top * part / _PARTS:.2f}", _INK))
+        drawn.append(_text(x - 20, _TOP + _HEIGHT + 28, f"{round(last * part / _PARTS):,}", _INK))
+    for points, colour, width in ((training, _TRAINING, 1.5), (held_out, _HELD_OUT, 3)):
+        line = " ".join("{},{}".format(*place(point)) for point in points)
+        drawn.append(
+            f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
+        )
+    for x, y in map(place, held_out):
+        drawn.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{_HELD_OUT}"/>')
+    drawn.append(_text(_LEFT + 640, 24, "training", _TRAINING))
+    best = min(held_out, key=lambda point: point.value, default=None)
+    told = f"held out, best {best.value:.3f} at step {best.step:,}" if best else "held out: none"
+    drawn.append(_text(_LEFT + 740, 24, told, _HELD_OUT))
+    if best:
+        x, y = place(best)
+        drawn.append(
+            f'<circle cx="{x}" cy="{y}" r="11" fill="none" stroke="{_HELD_OUT}" stroke-width="2"/>'
+        )
+    body = "\n".join(drawn)
+    target.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1200 675">\n'
+        f'<rect width="1200" height="675" fill="white"/>\n{body}\n</svg>\n',
+        encoding="utf-8",
+        newline="\n",
     )
 
 
-def _dress(axes: Axes, last_step: int) -> None:
-    """Axes from zero, so that two pictures beside each other can be compared."""
-    axes.set_xlabel("optimizer step", color=_INK)
-    axes.set_ylabel("loss (nats per assistant token)", color=_INK)
-    axes.set_xlim(-0.02 * max(last_step, 1), 1.02 * max(last_step, 1))
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK)
-    axes.locator_params(axis="x", integer=True)
-    axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, labelcolor=_INK)
+def _text(x: float, y: float, text: str, colour: str) -> str:
+    style = f'fill="{colour}" font-family="sans-serif" font-size="18"'
+    return f'<text x="{x:.0f}" y="{y:.0f}" {style}>{text}</text>'

@@ -18,10 +18,10 @@ from setup.weights.adapter import CONFIG, WEIGHTS
 RESULT = "result.json"
 RECIPE = "recipe.yaml"
 HISTORY = "history.jsonl"
-CURVE = "loss.png"
+CURVE = "loss.svg"
 ADAPTER = "adapter"
 TOKENIZER = "tokenizer"
-_AGAIN = "python -m setup finetune"
+_AGAIN = "python -m setup finetune --recipe NAME"
 _SHA256 = r"^[0-9a-f]{64}$"
 
 

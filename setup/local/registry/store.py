@@ -169,7 +169,7 @@ def _check_schema() -> None:
     )
     fix = (
         f"restore your copy of {database_path()}, or `python -m pip install --upgrade "
-        f"mlflow-skinny`, or move {folder} away and `python -m setup register`"
+        f"mlflow-skinny`, or move {folder} away and `python -m setup register --recipe NAME`"
     )
     raise FixableError(what, fix)
 

@@ -125,9 +125,13 @@ def find_version(versions: list[Version], model_name: str, which: str) -> Versio
             return version
     if not versions:
         what = f"no version of {model_name} is registered in {registry_folder()}"
-        raise FixableError(what, "python -m setup finetune")
+        raise FixableError(what, "python -m setup finetune --recipe NAME")
     numbers = ", ".join(str(version.number) for version in versions)
-    fix = f"python -m setup promote {versions[-1].number}" if which == CHAMPION else "name another"
+    fix = (
+        f"python -m setup promote {versions[-1].number} --recipe NAME"
+        if which == CHAMPION
+        else "name another"
+    )
     missing = CHAMPION if which == CHAMPION else f"version {which}"
     raise FixableError(f"{model_name} has no {missing}; it has {numbers}", fix)
 

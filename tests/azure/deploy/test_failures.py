@@ -8,6 +8,7 @@ import pytest
 
 from setup.azure.client import waiting
 from setup.azure.client.explain import likely_cause
+from setup.azure.client.session import AzureSession
 from setup.azure.deploy import step as deploy
 from setup.common import console
 from setup.recipe.azure import AzureRecipe
@@ -31,7 +32,7 @@ FAMILY = "standardNCADSA100v4Family"
 def test_version_that_does_not_answer_gets_no_traffic(
     azure: FakeAzure, recipe: AzureRecipe, home: Path
 ) -> None:
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     register(azure, recipe, "2")
     azure.answer = lambda name, _: "!!!!!!!!" if name == "tuned-green" else "Paris."
     error = fails(recipe)
@@ -45,7 +46,7 @@ def test_version_that_does_not_answer_gets_no_traffic(
     assert traffic_of(azure) == {"tuned-blue": 100}
     assert deployments_of(azure)["tuned-green"].properties["provisioningState"] == "Succeeded"
     azure.answer = lambda *_: "Paris."
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     assert traffic_of(azure) == {"tuned-green": 100}
 
 
@@ -68,7 +69,7 @@ def test_failed_deployment_shows_its_log(
     assert traffic_of(azure) == {}
     assert azure.subscription.in_use(FAMILY) == 24
     azure.clear()
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     assert "DELETE tuned-blue" in writes(azure)
     assert traffic_of(azure) == {"tuned-blue": 100}
     assert capfd.readouterr().out == ""
@@ -95,12 +96,13 @@ def test_likely_cause(said: str, cause: str) -> None:
 
 def test_quota_refused_names_what_is_enough(azure: FakeAzure, recipe: AzureRecipe) -> None:
     azure.subscription.limits[FAMILY] = 24
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     register(azure, recipe, "2")
     error = fails(recipe)
     assert "quota" in error.what
     assert "reserve" in error.what
-    assert "python -m setup quota --request 48 --recipe phi-azure" in error.fix
+    assert "python -m setup quota --recipe phi-azure" in error.fix
+    assert "--request 48, or another endpoint.sku" in error.fix
     assert traffic_of(azure) == {"tuned-blue": 100}
 
 
@@ -143,7 +145,7 @@ def test_cores_of_an_idle_cluster_are_waited_for(
 
     monkeypatch.setattr(console.err, "print", go)
     azure.clear()
-    assert deploy.run(recipe).changed
+    assert deploy.run(AzureSession(recipe)).changed
     assert ("DELETE tuned-blue" in writes(azure)) is not refused
     assert traffic_of(azure) == {"tuned-blue": 100}
 
@@ -153,7 +155,7 @@ def test_other_operation_is_waited_for(
 ) -> None:
     busy = azure.fail("PUT .*/tuned-blue$", times=2, how="conflict")
     also = azure.fail("PUT .*/onlineEndpoints/[^/]*$", times=1, how="conflict")
-    assert deploy.run(recipe).changed
+    assert deploy.run(AzureSession(recipe)).changed
     assert (busy.met, also.met) == (2, 1)
     register(azure, recipe, "2")
     monkeypatch.setattr(waiting, "BUSY_FOR", 0.05)
@@ -165,7 +167,7 @@ def test_lost_connection_then_the_same_again(azure: FakeAzure, recipe: AzureReci
     azure.operations.polls = 6
     lost = azure.fail("PUT .*/tuned-blue$", how="lost")  # carried out, and sent again by azure-core
     cut = azure.fail("GET .*/deployments$", times=0, how="dropped")
-    assert deploy.run(recipe).changed
+    assert deploy.run(AzureSession(recipe)).changed
     assert lost.met == 1
     register(azure, recipe, "2")
     azure.fail("GET .*/operations/", times=5, how="dropped")
@@ -173,7 +175,7 @@ def test_lost_connection_then_the_same_again(azure: FakeAzure, recipe: AzureReci
     assert "the connection to Azure failed" in error.what
     assert cut.met == 0
     azure.clear()
-    assert deploy.run(recipe).changed  # follows what is under way
+    assert deploy.run(AzureSession(recipe)).changed  # follows what is under way
     assert writes(azure) == [f"PUT {endpoint_of(azure).id.name}"]
     assert traffic_of(azure) == {"tuned-green": 100}
 
@@ -184,7 +186,7 @@ def test_throttled_or_signed_out(azure: FakeAzure, recipe: AzureRecipe) -> None:
     error = fails(recipe)
     assert "401 ExpiredAuthenticationToken" in error.what
     assert "az login" in error.fix
-    assert deploy.run(recipe).changed
+    assert deploy.run(AzureSession(recipe)).changed
     assert traffic_of(azure) == {"tuned-blue": 100}
 
 
@@ -192,8 +194,10 @@ def test_what_cannot_be_served_is_refused(azure: FakeAzure, recipe: AzureRecipe)
     other = recipe.model_copy(
         update={"registry": recipe.registry.model_copy(update={"model": "x"})}
     )
-    assert fails(other).fix == "python -m setup register --recipe phi-azure"
-    assert "make deployment tuned-blue of the version of x to come" in "\n".join(deploy.plan(other))
+    assert fails(other).fix.startswith("python -m setup register --recipe phi-azure")
+    assert "make deployment tuned-blue of the version of x to come" in "\n".join(
+        deploy.plan(AzureSession(other))
+    )
     wrong = fails(endpoint_with(recipe, kind="gguf"))
     assert "type mlflow_model, and endpoint.kind gguf serves custom_model" in wrong.what
     assert azure.writes == []
@@ -210,5 +214,5 @@ def test_role_that_is_not_seen_yet(azure: FakeAzure, recipe: AzureRecipe) -> Non
     assert "may not read the model" in error.what
     assert "ten minutes" in error.fix
     azure.store.put(role.id, role.body)
-    assert deploy.run(recipe).changed
+    assert deploy.run(AzureSession(recipe)).changed
     assert traffic_of(azure) == {"tuned-blue": 100}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flows.chat.scoring_client import transport
+from setup.azure.client.session import AzureSession
 from setup.azure.deploy import step as deploy
 from setup.azure.deploy.traffic import Slots
 from setup.common.errors import FixableError
@@ -32,7 +33,7 @@ def model_of(azure: FakeAzure, name: str) -> str:
 
 
 def test_two_slots_and_no_third(azure: FakeAzure, recipe: AzureRecipe) -> None:
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     ours = deployments_of(azure)["tuned-blue"]
     path = ours.properties["model"].replace("/phi-azure/versions/1", "/other/versions/0")
     add(azure, path, properties={"modelUri": "azureml://x", "modelType": "mlflow_model"})
@@ -44,32 +45,34 @@ def test_two_slots_and_no_third(azure: FakeAzure, recipe: AzureRecipe) -> None:
     azure.answer = lambda *_: "Paris."
     register(azure, recipe, "3")
     assert "replace version 2 in deployment tuned-green: version 3" in "\n".join(
-        deploy.plan(recipe)
+        deploy.plan(AzureSession(recipe))
     )
-    detail = deploy.run(recipe).detail
+    detail = deploy.run(AzureSession(recipe)).detail
     assert "; it took the place of version 2" in detail
     assert detail.count("is there for a rollback") == 1
     assert "tuned-blue (version 1) takes 0 %, is there for a rollback and is billed" in detail
     assert "blue takes 0 % and is billed until" in detail
     assert set(deployments_of(azure)) == {"blue", "tuned-blue", "tuned-green"}
-    detail = deploy.rollback(recipe).detail
+    detail = deploy.rollback(AzureSession(recipe)).detail
     assert "tuned-blue (version 1) of endpoint" in detail
     assert "tuned-green (version 3) takes none and is billed until you run: az ml" in detail
     register(azure, recipe, "4")
-    deploy.run(recipe)  # into the slot that was rolled back, not into the one that answers
+    deploy.run(
+        AzureSession(recipe)
+    )  # into the slot that was rolled back, not into the one that answers
     assert [model_of(azure, name) for name in ("tuned-blue", "tuned-green")] == ["1", "4"]
     assert traffic_of(azure) == {"tuned-green": 100}
-    deploy.rollback(recipe)
+    deploy.rollback(AzureSession(recipe))
     assert traffic_of(azure) == {"tuned-blue": 100}
     assert endpoint_of(azure).body["tags"]["rolled-back"] == "4"
     with pytest.raises(FixableError, match="no healthy deployment older than tuned-blue"):
-        deploy.rollback(recipe)  # blue, which nobody was sent to, is another's
+        deploy.rollback(AzureSession(recipe))  # blue, which nobody was sent to, is another's
 
 
 def test_canary_ends_before_the_next_begins(azure: FakeAzure, recipe: AzureRecipe) -> None:
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     register(azure, recipe, "2")
-    deploy.run(endpoint_with(recipe, canary=10))
+    deploy.run(AzureSession(endpoint_with(recipe, canary=10)))
     register(azure, recipe, "3")
     azure.clear()
     error = fails(recipe)
@@ -77,31 +80,31 @@ def test_canary_ends_before_the_next_begins(azure: FakeAzure, recipe: AzureRecip
     assert "python -m setup rollback --recipe phi-azure ends the canary" in error.fix
     assert '--traffic "tuned-green=100"' in error.fix
     with pytest.raises(FixableError, match="is free for version 3"):
-        deploy.plan(recipe)
+        deploy.plan(AzureSession(recipe))
     assert azure.writes == []
-    deploy.rollback(recipe)
-    deploy.run(recipe)
+    deploy.rollback(AzureSession(recipe))
+    deploy.run(AzureSession(recipe))
     assert traffic_of(azure) == {"tuned-green": 100}
     assert model_of(azure, "tuned-green") == "3"
 
 
 def test_slot_that_was_replaced_is_no_way_back(azure: FakeAzure, recipe: AzureRecipe) -> None:
     """What answered before is gone, and what is in its place has never answered."""
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     register(azure, recipe, "2")
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     register(azure, recipe, "3")
     azure.answer = lambda name, _: "!!!!!!!!" if name == "tuned-blue" else "Paris."
     fails(recipe)
     assert model_of(azure, "tuned-blue") == "3"
     with pytest.raises(FixableError, match="no healthy deployment older than tuned-green"):
-        deploy.rollback(recipe)
+        deploy.rollback(AzureSession(recipe))
     assert traffic_of(azure) == {"tuned-green": 100}
 
 
 def as_before(azure: FakeAzure, recipe: AzureRecipe, *versions: str, **tags: str) -> None:
     """Deployments as they once were made: named after their versions, the last one with traffic."""
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     slot = deployments_of(azure)["tuned-blue"]
     endpoint_of(azure).properties["traffic"] = {}
     azure.store.delete(slot.id.text)
@@ -118,39 +121,41 @@ def as_before(azure: FakeAzure, recipe: AzureRecipe, *versions: str, **tags: str
 
 def test_deployments_named_after_versions_give_way(azure: FakeAzure, recipe: AzureRecipe) -> None:
     as_before(azure, recipe, "1", "2", previous="tuned-1")
-    assert not deploy.run(recipe).changed  # what answers is right, and stays what it is called
+    assert not deploy.run(
+        AzureSession(recipe)
+    ).changed  # what answers is right, and stays what it is called
     assert azure.writes == []
     register(azure, recipe, "3")
-    planned = deploy.plan(recipe)
+    planned = deploy.plan(AzureSession(recipe))
     assert "make deployment tuned-blue: version 3 of phi-azure" in planned[1]
     assert [line.split(" of ")[0] for line in planned[4:-1]] == [
         "delete deployment tuned-1",
         "keep deployment tuned-2",
     ]
-    detail = deploy.run(recipe).detail
+    detail = deploy.run(AzureSession(recipe)).detail
     name = endpoint_of(azure).id.name
     assert writes(azure) == ["DELETE tuned-1", "PUT tuned-blue", f"PUT {name}"]
     assert "tuned-2 (version 2) takes 0 %, is there for a rollback" in detail
     assert detail.partition(". It is billed")[0].endswith("; deleted: tuned-1")
-    deploy.rollback(recipe)
+    deploy.rollback(AzureSession(recipe))
     assert traffic_of(azure) == {"tuned-2": 100}
-    assert "was rolled back" in deploy.run(recipe).detail
+    assert "was rolled back" in deploy.run(AzureSession(recipe)).detail
     register(azure, recipe, "4")
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     assert model_of(azure, "tuned-blue") == "4"
     register(azure, recipe, "5")
-    deploy.run(endpoint_with(recipe, keep_previous=False))
+    deploy.run(AzureSession(endpoint_with(recipe, keep_previous=False)))
     assert set(deployments_of(azure)) == {"tuned-green"}
 
 
 def test_rollback_that_was_remembered_by_name(azure: FakeAzure, recipe: AzureRecipe) -> None:
     as_before(azure, recipe, "3", "2", "1", rolled_back="tuned-3 tuned-2")
-    assert "was rolled back" in deploy.run(recipe).detail
+    assert "was rolled back" in deploy.run(AzureSession(recipe)).detail
     assert azure.writes == []
     with pytest.raises(FixableError, match="no healthy deployment older than tuned-1"):
-        deploy.rollback(recipe)
+        deploy.rollback(AzureSession(recipe))
     register(azure, recipe, "4")
-    deploy.run(endpoint_with(recipe, keep_previous=False))
+    deploy.run(AzureSession(endpoint_with(recipe, keep_previous=False)))
     assert set(deployments_of(azure)) == {"tuned-blue"}
 
 
@@ -221,7 +226,7 @@ def test_busy_deployment_counts_as_there(
     azure: FakeAzure, recipe: AzureRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "_BACKOFF", 0.0)
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     azure.clear()
 
     def refuse(status: int) -> None:
@@ -232,7 +237,7 @@ def test_busy_deployment_counts_as_there(
 
     for status in (429, 408):
         refuse(status)
-        assert not deploy.run(recipe).changed
+        assert not deploy.run(AzureSession(recipe)).changed
     assert azure.writes == []
     error = fails(endpoint_with(recipe, instances=2))  # changed, so it has to answer
     assert "rollback" not in error.fix
@@ -243,11 +248,11 @@ def test_busy_deployment_counts_as_there(
 
 
 def test_rollback_to_a_busy_deployment(azure: FakeAzure, recipe: AzureRecipe) -> None:
-    deploy.run(recipe)
+    deploy.run(AzureSession(recipe))
     register(azure, recipe, "2")
-    deploy.run(endpoint_with(recipe, canary=10))
+    deploy.run(AzureSession(endpoint_with(recipe, canary=10)))
     azure.clear()
     azure.answer = busy
-    assert deploy.rollback(recipe).changed
+    assert deploy.rollback(AzureSession(recipe)).changed
     assert traffic_of(azure) == {"tuned-blue": 100}
     assert writes(azure) == [f"PUT {endpoint_of(azure).id.name}"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from setup.azure.client.session import AzureSession
 from setup.azure.data import step as data
 from tests.azure.trainable import Trainable, trainable
 
@@ -13,7 +14,7 @@ from tests.azure.trainable import Trainable, trainable
 @pytest.fixture(scope="module")
 def uploaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainable]:
     with trainable(tmp_path_factory.mktemp("azure")) as found:
-        data.run(found.recipe())
+        data.run(AzureSession(found.recipe()))
         yield found
 
 

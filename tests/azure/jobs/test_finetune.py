@@ -34,8 +34,10 @@ def test_job_is_submitted_followed_and_found(
     heard = listen(monkeypatch)
     recipe = cloud.recipe()
     name = job_name(recipe, cloud.assets(recipe))
-    assert finetune.plan(recipe)[0].endswith(f"as job {name}")
-    assert "$$$ an hour while the job runs, at most 6 hours" in finetune.plan(recipe)[1]
+    assert finetune.plan(AzureSession(recipe))[0].endswith(f"as job {name}")
+    assert (
+        "$$$ an hour while the job runs, at most 6 hours" in finetune.plan(AzureSession(recipe))[1]
+    )
     assert cloud.azure.writes == []
     done = cloud.agreed(finetune.run, recipe)
     assert done.changed
@@ -65,7 +67,7 @@ def test_job_is_submitted_followed_and_found(
     again = cloud.agreed(finetune.run, recipe)
     assert not again.changed
     assert name in again.detail
-    assert "is completed" in finetune.plan(recipe)[0]
+    assert "is completed" in finetune.plan(AzureSession(recipe))[0]
     assert cloud.azure.writes == []
 
 
@@ -146,14 +148,14 @@ def test_refused_before_anything_is_written(cloud: Trainable, given: str, says: 
 
 def test_nothing_is_paid_for_unasked(cloud: Trainable) -> None:
     with pytest.raises(FixableError, match=r"gpu-cluster.*\$\$\$ an hour") as caught:
-        finetune.run(cloud.recipe())
+        finetune.run(AzureSession(cloud.recipe()))
     assert "--yes" in caught.value.fix
     assert cloud.azure.writes == []
 
 
 def test_no_data_names_the_step(cloud: Trainable) -> None:
     error = cloud.refused(cloud.recipe(f"data.out={cloud.folder / 'nowhere'}"))
-    assert error.fix == "python -m setup data --recipe phi-azure"
+    assert error.fix.startswith("python -m setup data --recipe phi-azure")
 
 
 def test_submitting_outlives_faults(cloud: Trainable) -> None:

@@ -39,8 +39,10 @@ def test_closed_terminal_and_ctrl_c(cloud: Trainable, monkeypatch: pytest.Monkey
     told = heard.getvalue()
     assert "goes on in Azure, and costs; the same command follows it" in told
     assert "az ml job cancel --name phi-azure-" in told
-    assert "follow job" in finetune.plan(cloud.recipe())[0]
-    assert finetune.run(cloud.recipe()).changed  # asks for nothing: it is paid for already
+    assert "follow job" in finetune.plan(AzureSession(cloud.recipe()))[0]
+    assert finetune.run(
+        AzureSession(cloud.recipe())
+    ).changed  # asks for nothing: it is paid for already
     assert len(cloud.azure.find(PUT_JOB)) == 1
 
 
@@ -139,10 +141,9 @@ def test_cluster_without_quota_is_told_after_a_while(
     cloud.azure.job_states = ["Queued"]
     error = cloud.refused(cloud.recipe())
     assert "gets no machine: ClusterMinNodesExceedCoreQuota" in error.what
-    assert "python -m setup quota --recipe phi-azure shows them" in error.fix
-    assert (
-        "the job waits for free, python -m setup finetune --recipe phi-azure follows" in error.fix
-    )
+    recipe = cloud.recipe()
+    assert f"{recipe.command('quota')} shows them" in error.fix
+    assert f"the job waits for free, {recipe.command('finetune')} follows" in error.fix
     del cluster["errors"]
     only(cloud.jobs()).hidden["states"] = ["Queued", "Running", "Completed"]
     assert cloud.agreed(finetune.run, cloud.recipe()).changed
@@ -155,7 +156,7 @@ def test_following_outlives_faults(cloud: Trainable, monkeypatch: pytest.MonkeyP
     error = cloud.refused(cloud.recipe())
     fault.times = 0
     assert re.search(r"following job phi-azure-\w+: the connection to Azure failed", error.what)
-    following = "python -m setup finetune --recipe phi-azure follows it, az ml job cancel --name"
+    following = f"{cloud.recipe().command('finetune')} follows it, az ml job cancel --name"
     assert f"the job goes on, and costs: {following}" in error.fix
     monkeypatch.setattr(follow, "_LOST", 60.0)
     only(cloud.jobs()).hidden["states"] = ["Queued", *["Running"] * 3, "Completed"]

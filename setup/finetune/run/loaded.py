@@ -1,0 +1,101 @@
+"""Everything that a process of a run loads once: the model, its adapters and the examples."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime
+from pathlib import Path
+
+import torch
+import transformers
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from setup.common.console import counting, progress_bar, say
+from setup.common.paths import portable_name
+from setup.finetune.compute.lora import attach_lora
+from setup.finetune.compute.loss import remember_frozen, use_answer_loss, worth_remembering
+from setup.finetune.compute.schedule import plan_run
+from setup.finetune.examples import dataset
+from setup.finetune.examples.render import Renderer
+from setup.finetune.run.checkpoints import begin
+from setup.recipe.local import Training
+from setup.weights.base import Base, load_base, transformers_copy
+
+
+class Loaded:
+    """The model with its adapters, the examples and the plan of a run in ``folder``."""
+
+    def __init__(self, recipe: Training, base: Base, train: Path, folder: Path) -> None:
+        transformers.logging.set_verbosity_error()
+        self.settings, self.base, self.folder = recipe.finetune, base, folder
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.is_first = os.environ.get("RANK", "0") == "0"
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(self.settings.threads or max(1, (os.cpu_count() or 1) // local))
+        split = dataset.read_split(train, self.settings)
+        begun = begin(folder, self.settings.precision, self.world, self.is_first)
+        self.dtype = begun.dtype
+        with progress_bar("Loading the base model"):
+            source = base.source or transformers_copy(base.file, base.sha256)
+            served = base.file if base.source else None
+            window = recipe.model.context_window
+            model, self.tokenizer = load_base(source, self.dtype, served, window)
+        # peft writes it beside the adapter, which others read.
+        model.name_or_path = model.config.name_or_path = portable_name(base.source or base.named)
+        self.renderer = Renderer(self.tokenizer, self._agree(begun.moment))
+        self._read_examples(split, folds=recipe.model.system_role == "fold")
+        transformers.set_seed(self.settings.seed)
+        self.model = attach_lora(model, self.settings)
+        use_answer_loss(self.model)
+        self._mind_context(model.config.max_position_embeddings)
+        self.prepared = self._remember_frozen()
+
+    def _read_examples(self, split: dataset.Split, folds: bool) -> None:
+        longest = self.settings.max_tokens
+        made = dataset.read_examples(split, folds, self.renderer, longest)
+        self.examples, self.held_out, self.data = made.train, made.held_out, made.facts
+        self.general = dataset.general_examples(self.tokenizer, longest)
+        self.plan = plan_run(
+            self.settings, list(map(len, self.examples)), len(split.held_out), self.world
+        )
+        if remark := self.plan.remark(self.settings, len(self.examples)):
+            say(f"fine-tuning: {remark}")
+        if self.renderer.prints_date:
+            day = f"{self.renderer.now:%d %B %Y} in the whole run"
+            served = "a served model is told the day of each request"
+            say(f"fine-tuning: the chat template prints the date, {day}; {served}")
+
+    def _mind_context(self, tokens: int) -> None:
+        longer = sum(len(example) > tokens for example in self.examples + self.held_out)
+        if longer:
+            say(
+                f"fine-tuning: {longer} conversations are longer than the {tokens} tokens the "
+                f"model was made for; --set finetune.max_tokens={tokens} drops their oldest turns"
+            )
+
+    def _agree(self, moment: datetime) -> datetime:
+        """The moment of the first process in all of them."""
+        if self.world == 1:
+            return moment
+        # As the Trainer sets them up, which comes later.
+        on_cpus = {} if torch.cuda.is_available() else {"cpu": True, "backend": "gloo"}
+        PartialState(**on_cpus)
+        agreed: list[datetime] = broadcast_object_list([moment])
+        return agreed[0]
+
+    def _remember_frozen(self) -> float:
+        """Compute once what would be the same in every epoch; returns the seconds it took."""
+        start = time.monotonic()
+        if torch.cuda.is_available():
+            self.model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
+        often = self.examples if self.settings.epochs > 1 else []
+        if not worth_remembering(self.model, often + self.held_out):
+            return 0.0
+        total = len(often) + len(self.held_out)
+        with counting("Running the frozen layers", total) as tell:
+            made = remember_frozen(self.model, often + self.held_out, tell)
+        self.examples = made[: len(often)] or self.examples
+        self.held_out = made[len(often) :]
+        return time.monotonic() - start

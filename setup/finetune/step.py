@@ -1,0 +1,70 @@
+"""The step ``finetune``; alone it is the target ``job``, which a machine in Azure trains by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from setup.common.checks import Check, environment_checks
+from setup.common.console import err
+from setup.common.errors import FixableError
+from setup.common.step import Result, Step
+from setup.data import prepared_split
+from setup.data.plan import data_plan
+from setup.finetune.run.run import finetune, finished, run_folder
+from setup.recipe.local import Training
+from setup.weights.base import Base
+from setup.weights.fetch import model_path, model_sha256, prepare_model
+
+HELP = "Fine-tune the recipe's model on the train split; goes on where it was stopped."
+
+
+def plan(training: Training) -> list[str]:
+    """Return the things that ``run`` would do, a line each."""
+    settings, train = training.finetune, data_plan(training).paths.train
+    layers = f"the top {settings.layers}" if settings.layers else "all"
+    what = f"LoRA of rank {settings.rank} on {layers} layers, {settings.epochs} epochs of {train}"
+    path = model_path(training.model)
+    if not train.is_file():
+        return [what]
+    try:
+        split = prepared_split(data_plan(training), "train")
+    except FixableError as error:
+        return [what, f"but first: {error.named(training.options)}"]
+    if not path.is_file():
+        return [what, f"on {split}"]
+    folder, _ = run_folder(training, model_sha256(path), train)
+    return [f"{what}, in {folder}" + (" (done)" if finished(folder) else ""), f"on {split}"]
+
+
+def run(training: Training) -> Result:
+    """Fine-tune, or find it done; FixableError: as :func:`setup.finetune.run.run.finetune`."""
+    split = prepared_split(data_plan(training), "train")
+    path = prepare_model(training.model)
+    base = Base(path, model_sha256(path), training.finetune.base, training.model.source)
+    done = finetune(training, base, split)
+    if not done.changed:
+        err.print(f"trained on {split}", markup=False)
+    figures = done.result
+    detail = (
+        f"on {split.source}: held-out loss {figures['held_out_loss_before']:.3f} -> "
+        f"{figures['held_out_loss_after']:.3f}, on general text "
+        f"{figures['general_loss_before']:.3f} -> {figures['general_loss_after']:.3f}; "
+        f"{figures['steps']} steps, {figures['seconds'] / 60:.1f} minutes, "
+        f"{figures['tokens_per_second']:.0f} tok/s in {figures['precision']}; {done.folder}"
+    )
+    return Result("finetune", done.changed, detail, training.command("register"))
+
+
+STEPS = [Step("finetune", HELP, plan, run)]
+
+
+@contextmanager
+def session(training: Training, _: bool = False, /) -> Iterator[Training]:
+    """Nothing stays and nothing is asked: the recipe is all that the step shares."""
+    yield training
+
+
+def doctor(_: Training) -> Iterator[Check]:
+    """Find what would fail later."""
+    return environment_checks()
