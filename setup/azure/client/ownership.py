@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.explain import look_for
+from setup.azure.client.session import AzureSession
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
 
@@ -25,14 +26,14 @@ def mark_of(body: Mapping[str, Any]) -> str:
     return str((body.get("tags") or {}).get(TAG, ""))
 
 
-def find_group(session: AzureSession) -> dict[str, Any] | None:
-    """Return the recipe's resource group, None where there is none.
+def is_ours(body: Mapping[str, Any]) -> bool:
+    """Tell whether a group or resource is of our making."""
+    return mark_of(body) == MADE
 
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
-    with azure_errors(f"reading resource group {session.group}"):
-        return session.arm.find(session.group_id)
+
+def find_group(session: AzureSession) -> dict[str, Any] | None:
+    """Return the recipe's resource group, None where there is none."""
+    return look_for(f"reading resource group {session.group}", session.arm.get, session.group_id)
 
 
 def is_going(group: Mapping[str, Any]) -> bool:
@@ -58,7 +59,7 @@ def refuse_foreign_group(session: AzureSession, group: Mapping[str, Any]) -> Non
 
 def refuse_foreign(title: str, body: Mapping[str, Any], setting: str, mark: str = MADE) -> None:
     """Raise FixableError if the resource that our name leads to is not of our making."""
-    if mark_of(body) != MADE:
+    if not is_ours(body):
         tag_it = f"az tag update --operation merge --resource-id {body.get('id', 'ID')}"
         tag_it += f" --tags {TAG}={mark}"
         raise FixableError(

@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.explain import azure_errors, look_for
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import nothing_printed
 from setup.common.console import progress_bar
 from setup.common.paths import REPOSITORY
@@ -65,13 +66,9 @@ class Container:
 
     def find(self) -> str:
         """The id of the environment, empty where the workspace has it not."""
-        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - azure is slow
-
-        with azure_errors(f"looking for environment {NAME}"):
-            try:
-                return str(self._ml.environments.get(NAME, context_version()).id)
-            except ResourceNotFoundError:
-                return ""
+        get = self._ml.environments.get
+        environment = look_for(f"looking for environment {NAME}", get, NAME, context_version())
+        return str(environment.id) if environment else ""
 
     def ensure(self) -> str:
         """The id of the environment, made if it is not there."""

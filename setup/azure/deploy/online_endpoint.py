@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from setup.azure.client.explain import code_and_message
+from setup.azure.client.explain import azure_errors, code_and_message, look_for
 from setup.azure.client.names import derive_names
 from setup.azure.client.ownership import tags_of
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import (
     PAUSE,
     follow,
@@ -57,14 +58,7 @@ class ManagedEndpoint:
 
     def find(self) -> OnlineEndpoint | None:
         """The endpoint, None where there is none; its ``traffic`` names every deployment."""
-        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
-
-        with azure_errors(f"reading endpoint {self.name}"):
-            try:
-                endpoint: OnlineEndpoint = self.ml.online_endpoints.get(self.name)
-            except ResourceNotFoundError:
-                return None
-        return endpoint
+        return look_for(f"reading endpoint {self.name}", self.ml.online_endpoints.get, self.name)
 
     def need(self) -> OnlineEndpoint:
         """The endpoint, an error where there is none."""
@@ -79,7 +73,7 @@ class ManagedEndpoint:
         """Make the endpoint, or put it right, its traffic as it is; False when it was right."""
         endpoint = self._settled()
         if endpoint is None:
-            self._put(self._wanted())
+            self._put(self._new())
             return True
         self._refuse_unlike(endpoint)
         tags = {**(endpoint.tags or {}), **tags_of(self._recipe)}
@@ -117,16 +111,16 @@ class ManagedEndpoint:
         kind = "Microsoft.ManagedIdentity/userAssignedIdentities"
         return f"{self._session.group_id}/providers/{kind}/{self._names.identity}"
 
-    def _wanted(self) -> OnlineEndpoint:
+    def _new(self) -> OnlineEndpoint:
         from azure.ai.ml import entities  # noqa: PLC0415 - takes seconds
 
-        mine = entities.ManagedIdentityConfiguration(resource_id=self._identity)
+        mine = [entities.ManagedIdentityConfiguration(resource_id=self._identity)]
         return entities.ManagedOnlineEndpoint(
             name=self.name,
             auth_mode="key",
             tags=tags_of(self._recipe),
             identity=entities.IdentityConfiguration(
-                type="user_assigned", user_assigned_identities=[mine]
+                type="user_assigned", user_assigned_identities=mine
             ),
             public_network_access="enabled",
         )
@@ -196,25 +190,15 @@ class ManagedEndpoint:
 
     def deployment(self, name: str) -> ManagedOnlineDeployment | None:
         """One deployment, None where there is none."""
-        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
-
-        with azure_errors(f"reading deployment {name} of endpoint {self.name}"):
-            try:
-                deployment: Any = self.ml.online_deployments.get(name, self.name)
-            except ResourceNotFoundError:
-                return None
-        return cast("ManagedOnlineDeployment", deployment)
+        doing = f"reading deployment {name} of endpoint {self.name}"
+        get: Callable[..., Any] = self.ml.online_deployments.get
+        return look_for(doing, get, name, self.name)
 
     def deployments(self) -> dict[str, ManagedOnlineDeployment]:
         """The deployments by name; none where there is no endpoint."""
-        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
-
-        with azure_errors(f"listing the deployments of endpoint {self.name}"):
-            try:
-                listed: Any = list(self.ml.online_deployments.list(self.name))
-            except ResourceNotFoundError:
-                return {}
-        return {deployment.name: deployment for deployment in listed}
+        doing = f"listing the deployments of endpoint {self.name}"
+        listed: Any = look_for(doing, lambda: [*self.ml.online_deployments.list(self.name)])
+        return {deployment.name: deployment for deployment in listed or ()}
 
     def delete(self, deployment: str) -> None:
         """Delete a deployment that takes no traffic, and wait for its end."""

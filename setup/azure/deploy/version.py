@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.explain import look_for
+from setup.azure.client.session import AzureSession
 from setup.azure.finetune.attempts import newest_attempt
 from setup.common.errors import FixableError
 
@@ -70,21 +71,14 @@ def need_version(session: AzureSession) -> ModelVersion:
 
 
 def list_versions(session: AzureSession, archived: bool = False) -> list[Model]:
-    """The versions of the recipe's model, with those that were archived or without.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
+    """The versions of the recipe's model, with those that were archived or without."""
     from azure.ai.ml.constants import ListViewType  # noqa: PLC0415 - slow
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
 
     name, workspace = session.recipe.registry.model, session.recipe.azure.workspace
     view = ListViewType.ALL if archived else ListViewType.ACTIVE_ONLY
-    with azure_errors(f"listing the versions of model {name}"):
-        try:
-            return list(session.ml(workspace).models.list(name, list_view_type=view))
-        except ResourceNotFoundError:
-            return []
+    models = session.ml(workspace).models
+    doing = f"listing the versions of model {name}"
+    return look_for(doing, lambda: [*models.list(name, list_view_type=view)]) or []
 
 
 def version_of(listed: list[Model], job: str) -> Model | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from setup.azure.client.explain import FORBIDDEN, status_of
+from setup.azure.client.explain import FORBIDDEN, azure_errors, look_for, status_of
 from setup.azure.client.names import Names, derive_names
 from setup.azure.client.ownership import (
     find_group,
@@ -15,7 +15,7 @@ from setup.azure.client.ownership import (
     refuse_foreign,
     refuse_foreign_group,
 )
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.provision.vault import is_recoverable
 from setup.common.checks import Check
 from setup.common.errors import FixableError
@@ -122,8 +122,7 @@ def _inside(session: AzureSession, names: Names, there: Resources) -> str:
         if resource:
             refuse_foreign(f"{field} {name}", resource, f"azure.{field}")
         parts.append(f"{name} is {'ours' if resource else 'free'}")
-    path = f"{session.workspace_path()}/onlineEndpoints"
-    with azure_errors(f"reading endpoint {names.endpoint}"):
-        endpoint = session.arm.find(f"{path}/{names.endpoint}")
+    path = f"{session.workspace_path()}/onlineEndpoints/{names.endpoint}"
+    endpoint = look_for(f"reading endpoint {names.endpoint}", session.arm.get, path)
     parts.append(f"endpoint {names.endpoint} is {'ours' if endpoint else 'not there yet'}")
     return ", ".join(parts)

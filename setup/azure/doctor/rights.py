@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.explain import azure_errors
+from setup.azure.client.ownership import find_group
+from setup.azure.client.session import AzureSession
 
 # What the path writes, and the least built-in role that may.
 _NEEDED = {
@@ -16,17 +18,11 @@ _MAKE_GROUP = "Microsoft.Resources/subscriptions/resourceGroups/write"
 
 
 def missing_rights(session: AzureSession) -> tuple[dict[str, str], str]:
-    """Actions that the login lacks with the role that has them, and the scope that was asked.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
+    """Actions that the login lacks with the role that has them, and the scope that was asked."""
+    exists = find_group(session) is not None
+    scope = session.group_id if exists else f"/subscriptions/{session.subscription_id}"
     with azure_errors("reading what the login may do"):
-        exists = session.arm.find(session.group_id) is not None
-        subscription = f"/subscriptions/{session.subscription_id}"
-        scope = session.group_id if exists else subscription
-        path = f"{scope}/providers/Microsoft.Authorization/permissions"
-        granted = session.arm.list(path)
+        granted = session.arm.list(f"{scope}/providers/Microsoft.Authorization/permissions")
     needed = _NEEDED if exists else {_MAKE_GROUP: "Contributor", **_NEEDED}
     return {action: role for action, role in needed.items() if not _may(granted, action)}, scope
 

@@ -140,11 +140,7 @@ def _is_of_prompt_flow(connection: dict[str, Any]) -> bool:
 
 
 def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:
-    """The settings that a flow in the project gets, None where it could not use them.
-
-    Raises:
-        FixableError: Prompt flow may not read the connection's secrets.
-    """
+    """The settings that a flow in the project gets, None where it could not use them."""
     from promptflow.core._connection_provider import (  # noqa: PLC0415 - seconds of import
         _workspace_connection_provider as reader,
     )

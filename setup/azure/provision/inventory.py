@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from setup.azure.client.explain import look_for
 from setup.azure.client.names import derive_names
 from setup.azure.client.ownership import refuse_foreign, tags_of
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.facts.prices import price_class
 from setup.azure.provision.infra import NAMES, template
 from setup.common.errors import FixableError
@@ -68,11 +69,7 @@ class Wanted:
 
 
 def wanted_resources(session: AzureSession) -> list[Wanted]:
-    """List what the template makes for the session's recipe, in the template's order.
-
-    Raises:
-        FixableError: Azure does not say which subscription it is.
-    """
+    """List what the template makes for the session's recipe, in the template's order."""
     names = asdict(derive_names(session.recipe, session.subscription_id))
     entries = (entry for entry in template()["resources"] if _PARAMETER.search(entry["name"]))
     return [_wanted(session, entry, names) for entry in entries]
@@ -106,15 +103,11 @@ def _sku_of(body: Mapping[str, Any]) -> str:
 
 
 def find_all(session: AzureSession, resources: list[Wanted]) -> dict[str, dict[str, Any]]:
-    """Those of ``resources`` that there are, by key, as Azure describes them.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
+    """Those of ``resources`` that there are, by key, as Azure describes them."""
     bodies = {}
     for resource in resources:
-        with azure_errors(f"reading {resource.title}"):
-            body = session.arm.find(resource.path, resource.api_version)
+        get, version = session.arm.get, resource.api_version
+        body = look_for(f"reading {resource.title}", get, resource.path, version)
         if body is not None:
             bodies[resource.key] = body
     return bodies

@@ -61,9 +61,6 @@ def template_parameters(  # noqa: PLR0913 - the parameters of the template are a
             RoleAssignmentExists where they have the same role on the storage by another name.
         principal_type: ``User``, ``Group`` or ``ServicePrincipal``.
         recover_key_vault: Whether a deleted vault of that name is taken back.
-
-    Raises:
-        ValueError: A key of ``names`` is not in ``NAMES``.
     """
     if unknown := set(names) - set(NAMES):
         raise ValueError(f"the template has no names {sorted(unknown)}, but {sorted(NAMES)}")
