@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from setup.azure.client import waiting
-from setup.azure.teardown.command import Stage, plan_teardown, teardown
+from setup.azure.teardown.command import plan_teardown, teardown
+from setup.azure.teardown.items import Stage
 from setup.common.errors import FixableError
 from setup.common.step import Result
 from tests.azure.fake import FakeAzure, faults

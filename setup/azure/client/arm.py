@@ -64,9 +64,7 @@ def version_of(path: str) -> str:
 class Arm:
     """One pipeline of azure-core: signed in, retried, never following a page by itself.
 
-    An empty ``api_version`` is the one of ``version_of``. Every method raises azure-core's
-    HttpResponseError for a refusal, ServiceRequestError or ServiceResponseError where there is no
-    connection.
+    An empty ``api_version`` is that of ``version_of``. Every method raises azure-core's exceptions.
     """
 
     def __init__(self, credential: TokenCredential) -> None:

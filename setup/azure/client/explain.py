@@ -46,28 +46,22 @@ _UNREACHED = re.compile(
     r"|Name or service not known|getaddrinfo failed|Network is unreachable|timed out"
 )
 
-# Code, or part of it, and the fix. The order matters: the first that is found in the code counts.
-_BY_CODE = [
-    (
-        "quota",
-        "python -m setup quota --request CORES --recipe NAME, which shows it without --request",
-    ),
-    ("SkuNotAvailable", "--set azure.location=REGION, one that offers the SKU"),
-    ("SkuNotSupported", "--set azure.location=REGION, one that offers the SKU"),
-    ("NoCapacity", "the region has no machine free: try later, or --set azure.location=REGION"),
-    (
-        "AllocationFailed",
-        "the region has no machine free: try later, or --set azure.location=REGION",
-    ),
-    ("SubscriptionNotFound", _SUBSCRIPTION),
-    ("InvalidSubscriptionId", _SUBSCRIPTION),
-    (
-        "RequestDisallowedByPolicy",
-        "ask who runs the subscription for an exemption from that policy",
-    ),
-    ("ReadOnlyDisabledSubscription", "enable the subscription: https://portal.azure.com, Billing"),
-    ("ScopeLocked", "az lock list shows the lock; delete it, or choose another resource group"),
-]
+_QUOTA = "python -m setup quota --request CORES --recipe NAME, which shows it without --request"
+_REGION = "--set azure.location=REGION, one that offers the SKU"
+_FULL = "the region has no machine free: try later, or --set azure.location=REGION"
+# A part of the code, and the fix. The order matters: the first that is found in the code counts.
+_BY_CODE = {
+    "quota": _QUOTA,
+    "SkuNotAvailable": _REGION,
+    "SkuNotSupported": _REGION,
+    "NoCapacity": _FULL,
+    "AllocationFailed": _FULL,
+    "SubscriptionNotFound": _SUBSCRIPTION,
+    "InvalidSubscriptionId": _SUBSCRIPTION,
+    "RequestDisallowedByPolicy": "ask who runs the subscription for an exemption from that policy",
+    "ReadOnlyDisabledSubscription": "enable the subscription: https://portal.azure.com, Billing",
+    "ScopeLocked": "az lock list shows the lock; delete it, or choose another resource group",
+}
 _BY_STATUS = {
     401: f"{_LOGIN}, and {AGAIN}",
     404: "python -m setup provision --recipe NAME, and the steps after it",
@@ -184,7 +178,7 @@ def _fix_by_code(code: str, message: str) -> str:
     if "InvalidAuthenticationTokenTenant" in code and (tenant := _TENANT.search(message)):
         return f"az login --tenant {tenant[1]}, and {AGAIN}"
     said = code.lower() or message.lower()
-    return next((fix for part, fix in _BY_CODE if part.lower() in said), "")
+    return next((fix for part, fix in _BY_CODE.items() if part.lower() in said), "")
 
 
 def _ask_for_role(message: str) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from setup.azure.client.arm import RETRIES, SCOPE, Arm
 from setup.azure.client.explain import UNAUTHORIZED, azure_errors, explain, status_of
+from setup.azure.client.names import Names, derive_names
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
 
@@ -38,10 +39,7 @@ class Principal(NamedTuple):
 
 
 class AzureSession:
-    """The clients of one recipe's subscription.
-
-    Properties raise FixableError: not signed in, no subscription, or one of another tenant.
-    """
+    """The clients of one recipe's subscription."""
 
     def __init__(self, recipe: AzureRecipe) -> None:
         self.recipe = recipe
@@ -104,16 +102,18 @@ class AzureSession:
         """The tenant the subscription belongs to."""
         return str(self.subscription["tenantId"])
 
+    @cached_property
+    def names(self) -> Names:
+        """The names of everything that the recipe makes."""
+        return derive_names(self.recipe, self.subscription_id)
+
     @property
     def group_id(self) -> str:
         """The resource id of the recipe's group, whether there is one or not."""
         return f"/subscriptions/{self.subscription_id}/resourceGroups/{self.group}"
 
     def workspace_path(self, name: str = "") -> str:
-        """The resource id of the recipe's workspace, or of another: a hub, the project.
-
-        Whether there is one or not.
-        """
+        """The resource id of the recipe's workspace, or a hub or project, there or not."""
         kind = "Microsoft.MachineLearningServices/workspaces"
         return f"{self.group_id}/providers/{kind}/{name or self.recipe.azure.workspace}"
 

@@ -70,11 +70,7 @@ def when_free(what: str, begin: Callable[[], T]) -> T:
     """Return what ``begin`` returns, called again while Azure answers 409: something else runs.
 
     ``begin`` looks anew each time: its own request may be the one that is running, when the
-    answer to it was lost.
-
-    Raises:
-        FixableError: The other operation runs for longer than ``BUSY_FOR``.
-        AzureError: What else ``begin`` raises; a lock is no operation, which would end by itself.
+    answer to it was lost. A lock is no operation, which would end by itself.
     """
     from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - azure is slow
 
@@ -101,17 +97,10 @@ def when_free(what: str, begin: Callable[[], T]) -> T:
 def follow(
     what: str, poller: LROPoller[Any] | None, state: Callable[[], str], patience: float
 ) -> str:
-    """Wait for an operation to end and return the state it ended in.
+    """Wait for an operation to end and return the state it ended in, as ``state`` asks for it.
 
-    Args:
-        what: Names it in what is printed.
-        poller: Of the operation, None for one that another command has begun.
-        state: Asks for the provisioning state.
-        patience: Seconds to wait; it goes on in Azure after that.
-
-    Raises:
-        NotYetError: It takes longer than ``patience``.
-        AzureError: It failed, or Azure cannot be asked.
+    ``poller`` is None where another command has begun it. Raises NotYetError after ``patience``
+    seconds, and AzureError where it failed.
     """
 
     def ended() -> str:

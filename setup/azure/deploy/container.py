@@ -42,10 +42,7 @@ _MODULES = (
 
 
 class Container:
-    """The container of one deployment.
-
-    Every method raises FixableError where Azure refuses or cannot be asked.
-    """
+    """The container of one deployment."""
 
     def __init__(self, session: AzureSession, deployment: str) -> None:
         self._recipe = session.recipe

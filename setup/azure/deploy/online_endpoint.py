@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from setup.azure.client.explain import azure_errors, code_and_message, look_for
-from setup.azure.client.names import derive_names
 from setup.azure.client.ownership import tags_of
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import (
@@ -38,15 +37,12 @@ _STILL_HELD = "InferencingClientCallFailed"
 
 
 class ManagedEndpoint:
-    """The recipe's endpoint, asked anew for every question.
-
-    Every method raises FixableError where Azure refuses or cannot be asked.
-    """
+    """The recipe's endpoint, asked anew for every question."""
 
     def __init__(self, session: AzureSession) -> None:
         self._session = session
         self._recipe = session.recipe
-        self._names = derive_names(session.recipe, session.subscription_id)
+        self._names = session.names
         self.name = self._names.endpoint
 
     @cached_property

@@ -29,11 +29,7 @@ def plan(recipe: AzureRecipe) -> list[str]:
 
 
 def run(recipe: AzureRecipe) -> Result:
-    """Make the output of the recipe's completed job a version of its model, or find it.
-
-    Raises:
-        FixableError: There is no completed job, or Azure refuses.
-    """
+    """Make the output of the recipe's completed job a version of its model, or find it."""
     session = AzureSession(recipe)
     job, assets = completed_job(session)
     there = version_of(list_versions(session), job)

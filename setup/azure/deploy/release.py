@@ -40,10 +40,7 @@ _DELETING = "deleting"
 
 
 class Rollout:
-    """One version on its way to the traffic.
-
-    Every method raises FixableError where Azure refuses or cannot be asked.
-    """
+    """One version on its way to the traffic."""
 
     def __init__(self, session: AzureSession, version: ModelVersion) -> None:
         self.session = session
@@ -83,11 +80,7 @@ class Rollout:
         return is_as_described(deployment, self._description(environment))
 
     def deploy(self) -> bool:
-        """See that the deployment is there and healthy; False when it was.
-
-        Raises:
-            FixableError: It costs and nobody agreed, or it does not come up.
-        """
+        """See that the deployment is there and healthy; False when it was."""
         deployment = self.find()
         waited = deployment is not None and under_way(deployment.provisioning_state)
         if waited:
@@ -118,9 +111,6 @@ class Rollout:
         It is asked even then: a change that went wrong must not look right the second time. One
         that is as it was and keeps its traffic may be too busy to answer. One that gets no traffic,
         for it was rolled back, is asked only if it was ``changed``.
-
-        Raises:
-            FixableError: It does not answer; the traffic is as it was.
         """
         slots = self.endpoint.slots()
         shares = self.shares(slots)
@@ -135,9 +125,6 @@ class Rollout:
         """Delete what this deployment supersedes, once it takes all traffic and answers.
 
         Nothing goes while it is too busy to answer.
-
-        Raises:
-            FixableError: It does not answer; nothing is deleted.
         """
         slots = self.endpoint.slots()
         if slots.live != {self.name: 100}:

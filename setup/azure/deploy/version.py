@@ -34,11 +34,7 @@ def find_version(session: AzureSession) -> ModelVersion | None:
     """Return the version that the recipe's own completed job became, else the newest.
 
     The own job is that of the recipe's data, model and settings. None where the model has no
-    version at all.
-
-    Raises:
-        FixableError: Azure cannot be asked, the train split cannot be used, or the version is of a
-            type that the recipe's ``endpoint.kind`` cannot serve.
+    version at all; an error for a type that the recipe's ``endpoint.kind`` cannot serve.
     """
     listed = list_versions(session)
     if not listed:
@@ -55,11 +51,7 @@ def find_version(session: AzureSession) -> ModelVersion | None:
 
 
 def need_version(session: AzureSession) -> ModelVersion:
-    """Return what ``find_version`` does.
-
-    Raises:
-        FixableError: There is none, or as ``find_version``.
-    """
+    """Return what ``find_version`` does, an error where there is none."""
     version = find_version(session)
     if version is None:
         name, workspace = session.recipe.registry.model, session.recipe.azure.workspace

@@ -125,10 +125,7 @@ def _read_entry(session: AzureSession, asset: RegistryAsset) -> dict[str, Any]:
 
 
 def refuse_objected(session: AzureSession) -> None:
-    """Raise FixableError if the registry says something against the recipe's model.
-
-    It knows what our own table does not yet; one that cannot be asked says nothing.
-    """
+    """Raise FixableError if the registry can be asked and says something against the model."""
     try:
         said = registry_says(session)
     except FixableError:
@@ -141,10 +138,7 @@ def refuse_objected(session: AzureSession) -> None:
 
 
 def objections(said: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a registry's entry says against its model: retirement dates passed, archived.
-
-    ``said`` is a part of the entry (tags, properties, system metadata) with whatever is in it.
-    """
+    """Yield what a part of a registry's entry says against its model: retired, archived."""
     for key, value in said.items():
         if isinstance(value, Mapping):
             yield from objections(value)

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 from setup.azure.client.cluster import find_cluster
 from setup.azure.client.explain import azure_errors, code_and_message
-from setup.azure.client.names import derive_names
 from setup.azure.client.session import AzureSession
 from setup.azure.facts import dated_table
 from setup.common.errors import FixableError
@@ -135,7 +134,7 @@ def _demand(purpose: str, size: Size, needed: int, held: int, usage: Usage) -> D
 
 
 def _deployments(session: AzureSession) -> list[dict[str, Any]]:
-    endpoint = derive_names(session.recipe, session.subscription_id).endpoint
+    endpoint = session.names.endpoint
     with azure_errors(f"reading the deployments of {endpoint}"):
         path = f"{session.workspace_path()}/onlineEndpoints/{endpoint}/deployments"
         return session.arm.children(path)
@@ -148,11 +147,7 @@ def _cores_of(sku: str | None, sizes: dict[str, Size], size: Size) -> int:
 
 
 def request_quota(session: AzureSession, family: str, limit: int) -> str:
-    """Ask for ``limit`` cores of ``family`` in the recipe's region; what came of it, as a line.
-
-    Raises:
-        FixableError: Refused, or left to a support ticket.
-    """
+    """Ask for ``limit`` cores of ``family`` in the recipe's region; what came of it, as a line."""
     from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
     what = f"{limit} cores of {family} in {session.recipe.azure.location}"

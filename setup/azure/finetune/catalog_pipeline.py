@@ -54,8 +54,7 @@ def component_inputs(
 ) -> dict[str, Any]:
     """Return the component's inputs: the recipe's inputs, the cluster, one model, the data.
 
-    Raises:
-        FixableError: Something the component does not take, with every such thing in one line.
+    The error names in one line everything that the component does not take.
     """
     recipe, declared = session.recipe, dict(component.inputs)
     inputs = _machines(session, declared) | dict(recipe.finetune.component_inputs())

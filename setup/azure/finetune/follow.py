@@ -44,10 +44,7 @@ class Follower:
     def follow(self) -> None:
         """Tell how the job gets on until it has completed.
 
-        Raises:
-            FixableError: It failed, was cancelled, ran too long, gets no machine, or Azure cannot
-                be asked any more.
-            KeyboardInterrupt: After Ctrl-C, with a line that says how to go on.
+        After Ctrl-C a line says how to go on.
         """
         try:
             self._follow()
@@ -189,10 +186,7 @@ class Follower:
 
 
 def _passes(error: Any) -> bool:
-    """Tell whether another look may succeed: no connection, throttled, a token that is over.
-
-    A sign-in that was refused stays so until somebody does something about it.
-    """
+    """Tell whether another look may succeed: no connection, throttled, a token that is over."""
     if is_signed_out(error):
         return False
     status = getattr(error, "status_code", None)

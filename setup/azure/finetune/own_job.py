@@ -50,11 +50,7 @@ _HOUR = 3600
 
 
 def job_recipe(recipe: AzureRecipe) -> Recipe:
-    """Make the recipe for the job's ``python -m setup finetune``: the same run as a local recipe.
-
-    Raises:
-        FixableError: The model is not one that the local target can fetch.
-    """
+    """Make the local recipe for the same run by the job's ``python -m setup finetune``."""
     trainer, model = recipe.finetune.trainer, recipe.model
     if trainer is None:
         raise FixableError(

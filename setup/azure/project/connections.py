@@ -85,11 +85,7 @@ def connection_configs(recipe: AzureRecipe, endpoint: OnlineEndpoint) -> dict[st
 
 
 def connect_project(session: AzureSession, configs: dict[str, str], key: str) -> bool:
-    """Make or correct the project's connection; False when Prompt flow read the same already.
-
-    Raises:
-        FixableError: No such project, Azure refuses, or what was written cannot be read back.
-    """
+    """Make or correct the project's connection; False when Prompt flow read the same already."""
     settings = Settings.from_values({**configs, "key": key})
     connection = _find(session)
     if connection and _is_of_prompt_flow(connection) and _as_prompt_flow_reads(session) == settings:

@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from setup.azure.client.explain import look_for
-from setup.azure.client.names import derive_names
 from setup.azure.client.ownership import refuse_foreign, tags_of
 from setup.azure.client.session import AzureSession
 from setup.azure.facts.prices import price_class
@@ -70,7 +69,7 @@ class Wanted:
 
 def wanted_resources(session: AzureSession) -> list[Wanted]:
     """List what the template makes for the session's recipe, in the template's order."""
-    names = asdict(derive_names(session.recipe, session.subscription_id))
+    names = asdict(session.names)
     entries = (entry for entry in template()["resources"] if _PARAMETER.search(entry["name"]))
     return [_wanted(session, entry, names) for entry in entries]
 
@@ -118,8 +117,7 @@ def differences(
 ) -> list[str]:
     """Say what a deployment would change about a resource, in words; empty if nothing.
 
-    Raises:
-        FixableError: It is not ours, or differs in what no deployment can change.
+    An error if it is not ours, or differs in what no deployment can change.
     """
     if body is None:
         return ["missing"]

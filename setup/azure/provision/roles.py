@@ -42,10 +42,7 @@ class Role:
 
 
 def wanted_roles(session: AzureSession, resources: Bodies) -> list[Role]:
-    """List the assignments that the template makes, as far as their resources are there.
-
-    ``resources`` are those, by key, as ``setup.azure.provision.inventory.find_all`` finds them.
-    """
+    """List the assignments that the template makes, as far as their resources are there, by key."""
     ids, me = _role_ids(), session.principal
     identity = (resources.get("identity") or {}).get("properties") or {}
     narrow = session.recipe.azure.roles == "narrow"
@@ -110,9 +107,6 @@ def wait_until_allowed(
     """Read blobs as the login until Azure lets it: a new role takes minutes to be seen everywhere.
 
     The identity's roles were assigned at the same time and cannot be tried from here.
-
-    Raises:
-        FixableError: Still not allowed after ``PATIENCE``, or another reason.
     """
     name, refusals = storage["name"], list[FixableError]()
     minutes = f"{PATIENCE / 60:.0f} minutes"

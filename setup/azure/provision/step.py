@@ -12,7 +12,7 @@ from typing import Any
 
 from setup.azure.client.money import confirm
 from setup.azure.client.names import derive_names
-from setup.azure.client.ownership import find_group, refuse_deleting, refuse_foreign_group, tags_of
+from setup.azure.client.ownership import find_group, refuse_group, tags_of
 from setup.azure.client.session import AzureSession, azure_errors, signed_in
 from setup.azure.facts.lifecycle import refuse_objected, refuse_retired
 from setup.azure.facts.prices import base_costs, legend
@@ -146,8 +146,7 @@ def _survey(session: AzureSession) -> _Survey:
         return _Survey(
             False, resources, {}, {resource.key: ["missing"] for resource in resources}, [], []
         )
-    refuse_deleting(session, group)
-    refuse_foreign_group(session, group)
+    refuse_group(session, group)
     bodies = find_all(session, resources)
     differs = {
         resource.key: differences(session, resource, bodies.get(resource.key))

@@ -82,11 +82,7 @@ def begin(session: AzureSession, parameters: Mapping[str, Any]) -> None:
 def follow(session: AzureSession, resources: Mapping[str, Wanted]) -> None:
     """Wait until the deployment has ended, and say which resource is being made.
 
-    ``resources`` is what it makes, by resource id in lower case.
-
-    Raises:
-        DeploymentError: It failed.
-        FixableError: It takes too long, or Azure cannot be asked.
+    ``resources`` is what it makes, by resource id in lower case. Raises DeploymentError.
     """
     path, titles = _path(session), {id_: resource.title for id_, resource in resources.items()}
     name = _name(path)

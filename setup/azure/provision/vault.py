@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from setup.azure.client.explain import FORBIDDEN, azure_errors, look_for, status_of
-from setup.azure.client.names import derive_names
 from setup.azure.client.ownership import is_ours
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
@@ -18,12 +17,9 @@ _NO_PURGE = (FORBIDDEN, 405, 409)  # no right to, or a policy has switched purge
 
 
 def is_recoverable(session: AzureSession) -> bool:
-    """Tell whether a deleted vault of ours waits to be taken back.
+    """Tell whether a deleted vault of ours waits to be taken back; an error if it is another's.
 
     False for a login that may not look: making a vault of that name then says so.
-
-    Raises:
-        FixableError: A deleted vault of somebody else has the name.
     """
     deleted, name = _find_deleted(session), _name(session)
     if not deleted or _is_ours(session, deleted):
@@ -87,7 +83,7 @@ def _is_ours(session: AzureSession, deleted: Mapping[str, Any] | None) -> bool:
 
 
 def _name(session: AzureSession) -> str:
-    return derive_names(session.recipe, session.subscription_id).key_vault
+    return session.names.key_vault
 
 
 def _path(session: AzureSession) -> str:

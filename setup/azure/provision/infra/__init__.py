@@ -46,21 +46,9 @@ def template_parameters(  # noqa: PLR0913 - the parameters of the template are a
     principal_type: str = "User",
     recover_key_vault: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """The parameters of ``template()`` in ARM's form, ``{"location": {"value": "swedencentral"}}``.
+    """The parameters of ``template()`` in ARM's form; main.bicep describes each.
 
-    Args:
-        names: By the keys of ``NAMES``; the template names what is missing or empty after the
-            resource group.
-        location: The region of everything.
-        tags: For every resource.
-        sku: VM size of the compute cluster; empty makes none.
-        nodes: Most nodes of the cluster.
-        idle_seconds: After which a node without work is given back.
-        roles: ``narrow`` or ``contributor``: what the identity may do.
-        principal_id: Object id of who uploads data and flows, empty for nobody. Azure answers 409
-            RoleAssignmentExists where they have the same role on the storage by another name.
-        principal_type: ``User``, ``Group`` or ``ServicePrincipal``.
-        recover_key_vault: Whether a deleted vault of that name is taken back.
+    What is not in ``names``, by keys of ``NAMES``, the template names after the resource group.
     """
     if unknown := set(names) - set(NAMES):
         raise ValueError(f"the template has no names {sorted(unknown)}, but {sorted(NAMES)}")
