@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from setup.azure.client.explain import azure_errors, look_for
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import nothing_printed
+from setup.azure.deploy.deployment import longest
 from setup.common.console import progress_bar
 from setup.common.paths import REPOSITORY
 
@@ -52,13 +53,13 @@ class Container:
     @property
     def variables(self) -> dict[str, str]:
         """Return what the container is told; setup/serve/container/serve.py reads it."""
-        settings, probe = self._recipe.endpoint, self._recipe.endpoint.readiness
+        settings = self._recipe.endpoint
         return {
             "DEPLOYMENT": self._deployment,
             "CONTEXT_WINDOW": str(self._recipe.model.context_window),
             "SLOTS": str(settings.max_concurrent_requests),
             "REQUEST_TIMEOUT": f"{settings.request_timeout_ms / 1000:g}",
-            "START_TIMEOUT": str(probe.initial_delay + probe.period * probe.failure_threshold),
+            "START_TIMEOUT": str(longest(settings.readiness)),
         }
 
     def find(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from setup.azure.client.session import AzureSession, azure_errors
 from setup.azure.data.step import DataAsset
@@ -15,6 +16,8 @@ from setup.recipe.azure import AzureRecipe
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Model
+
+T = TypeVar("T")
 
 
 def plan(recipe: AzureRecipe) -> list[str]:
@@ -68,24 +71,21 @@ def _register(session: AzureSession, job: str, assets: dict[str, DataAsset]) -> 
 
 
 def _losses(session: AzureSession, job: str) -> dict[str, float]:
-    """The last value of every loss that the job or a step of it logged; none where none did."""
-    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
-
+    """Return the last value of every loss that the job or a step of it logged."""
     metrics: dict[str, float] = {}
     with azure_errors(f"reading the losses of job {job}"):
         history = History(session)
-        for name in (job, *_steps(history, job)):
-            try:
-                metrics |= history.metrics(name)
-            except HttpResponseError:
-                continue  # it logged none, or metrics cannot be read: no reason not to register
+        steps = _unless_refused(history.steps, job) or []
+        for name in (job, *(step.name for step in steps)):
+            metrics |= _unless_refused(history.metrics, name) or {}
     return {key: value for key, value in sorted(metrics.items()) if "loss" in key.lower()}
 
 
-def _steps(history: History, job: str) -> list[str]:
-    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415
+def _unless_refused(ask: Callable[[str], T], name: str) -> T | None:
+    """Return what ``ask`` does: that it cannot be read is no reason not to register."""
+    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
     try:
-        return [step.name for step in history.steps(job)]
+        return ask(name)
     except HttpResponseError:
-        return []
+        return None

@@ -21,16 +21,14 @@ from setup.azure.client.money import confirm
 from setup.azure.client.session import AzureSession, azure_errors
 from setup.azure.client.waiting import follow, nothing_printed, under_way, when_free
 from setup.azure.deploy.container import Container
-from setup.azure.deploy.cores import wait_for_idle_nodes
-from setup.azure.deploy.deployment import describe_deployment, is_as_described, price_of
+from setup.azure.deploy.deployment import describe_deployment, is_as_described, longest, price_of
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.deploy.smoke import NoAnswerError, ask_deployment
 from setup.azure.deploy.traffic import Slots, share_traffic
 from setup.azure.deploy.version import ModelVersion
-from setup.azure.deploy.why_failed import Diagnosis, is_out_of_quota
+from setup.azure.deploy.why_failed import Diagnosis
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.recipe.azure import Probe
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import ManagedOnlineDeployment
@@ -174,7 +172,7 @@ class Rollout:
             try:
                 poller = when_free(self._fails.what, begin)
             except HttpResponseError as error:
-                if not self._cores_came_free(error):
+                if not self._fails.cores_came_free(error):
                     raise self._fails.refused(error) from None
             else:
                 if self._finish(poller):
@@ -182,15 +180,12 @@ class Rollout:
                 self.endpoint.delete(self.name)
             self._put(description)
 
-    def _cores_came_free(self, error: Any) -> bool:
-        return is_out_of_quota(error) and wait_for_idle_nodes(self.session)
-
     def _finish(self, poller: Any) -> bool:
         """Wait for its end; False where it failed for want of cores that are free now."""
         from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
         settings = self.recipe.endpoint
-        patience = _IMAGE + _longest(settings.liveness) + _longest(settings.readiness)
+        patience = _IMAGE + longest(settings.liveness) + longest(settings.readiness)
         what = f"Deployment {self.name} on {settings.sku}"
         with azure_errors(self._fails.what), nothing_printed():
             try:
@@ -198,7 +193,8 @@ class Rollout:
             except HttpResponseError as error:
                 if error.status_code in (401, 403, 429) or self._state() != "Failed":
                     raise
-                if self.endpoint.slots().must_go_first(self.name) and self._cores_came_free(error):
+                failed = self.endpoint.slots().must_go_first(self.name)
+                if failed and self._fails.cores_came_free(error):
                     return False
                 raise self._fails.failed(error) from None
         if state != "Succeeded":
@@ -216,7 +212,3 @@ class Rollout:
                 return False
             raise self._fails.no_answer(error) from None
         return True
-
-
-def _longest(probe: Probe) -> float:
-    return probe.initial_delay + probe.period * probe.failure_threshold
