@@ -80,7 +80,7 @@ class Container:
         ):
             context = Path(folder) / NAME  # the name stays in the environment's address
             write_context(context)
-            return str(self._ml.environments.create_or_update(_environment(context)).id)
+            return str(self._ml.environments.create_or_update(_described(context)).id)
 
 
 def write_context(folder: Path) -> None:
@@ -110,7 +110,7 @@ def _files() -> dict[str, Path]:
     return places
 
 
-def _environment(context: Path) -> Environment:
+def _described(context: Path) -> Environment:
     from azure.ai.ml.entities import BuildContext, Environment  # noqa: PLC0415 - takes seconds
 
     # Azure ML takes no "/" for a route.

@@ -34,11 +34,8 @@ Literal = str | int | float
 def find_component(session: AzureSession) -> Component:
     """The component that the recipe names, from its registry."""
     finetune = session.recipe.finetune
-    name, version, registry = (
-        finetune.component,
-        finetune.component_version,
-        finetune.component_registry,
-    )
+    name, version = finetune.component, finetune.component_version
+    registry = finetune.component_registry
     doing = f"asking registry {registry} for component {name} {version}"
     get: Callable[..., Component] = session.ml_registry(registry).components.get
     if component := look_for(doing, get, name, version):
@@ -90,12 +87,11 @@ def _refuse_own(recipe: AzureRecipe, declared: Mapping[str, Any]) -> None:
 def _machines(session: AzureSession, declared: Mapping[str, Any]) -> dict[str, Literal]:
     """Cluster, nodes and GPUs for every step; the component's own SKUs are retired ones."""
     cluster = session.recipe.finetune.compute
-    inputs: dict[str, Literal] = {}
-    for name in declared:
-        if name.startswith(_COMPUTE):
-            inputs[name] = cluster.name
-        elif name.startswith(_SERVERLESS_SKU):
-            inputs[name] = cluster.sku
+    inputs: dict[str, Literal] = {
+        name: cluster.name if name.startswith(_COMPUTE) else cluster.sku
+        for name in declared
+        if name.startswith((_COMPUTE, _SERVERLESS_SKU))
+    }
     if _NODES in declared:
         inputs[_NODES] = cluster.nodes
     if _GPUS in declared:

@@ -47,7 +47,8 @@ class Follower:
         After Ctrl-C a line says how to go on.
         """
         try:
-            self._follow()
+            with console.err.status(f"job {self.job}") as status:
+                wait_until(partial(self._is_completed, status), inf, PAUSE, "")
         except KeyboardInterrupt:
             console.err.print(
                 f"job {self.job} goes on in Azure, and costs; the same command follows it, "
@@ -63,10 +64,6 @@ class Follower:
             f"az ml job cancel --name {self.job} --resource-group {azure.resource_group} "
             f"--workspace-name {azure.workspace} --subscription {self.session.subscription_id}"
         )
-
-    def _follow(self) -> None:
-        with console.err.status(f"job {self.job}") as status:
-            wait_until(partial(self._is_completed, status), inf, PAUSE, "")
 
     def _is_completed(self, status: Any) -> bool:
         run, steps = self._look()
@@ -167,11 +164,8 @@ class Follower:
             properties = (find_cluster(self.session) or {}).get("properties") or {}
         except FixableError:
             return ""  # the next look asks again
-        cluster, nodes = (
-            properties.get("properties") or {},
-            self.session.recipe.finetune.compute.nodes,
-        )
-        if int(cluster.get("currentNodeCount") or 0) >= nodes:
+        cluster = properties.get("properties") or {}
+        if int(cluster.get("currentNodeCount") or 0) >= self.session.recipe.finetune.compute.nodes:
             return ""
         for row in cluster.get("errors") or properties.get("provisioningErrors") or []:
             error = row.get("error") or row

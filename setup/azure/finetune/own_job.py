@@ -120,8 +120,9 @@ def code_snapshot(recipe: AzureRecipe, train: PreparedSplit | None = None) -> It
             shutil.copytree(REPOSITORY / part, folder / part, ignore=ignore)
         text = yaml.safe_dump(job_recipe(recipe).model_dump(mode="json"), sort_keys=False)
         (folder / RECIPE).write_text(text, encoding="utf-8", newline="\n")
-        if train:
-            _describe_data(folder, recipe, train)
+        if train:  # the manifest of the one file of data that the job copies from its asset
+            plan = DataPlan(**job_recipe(recipe).data.model_dump())
+            describe_copy(replace(plan, out=folder / plan.out), train)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         if size > _LARGEST:
             most = f"at most {_LARGEST / 2**20:.0f} are sent"
@@ -130,12 +131,6 @@ def code_snapshot(recipe: AzureRecipe, train: PreparedSplit | None = None) -> It
                 f"move large files out of {' and '.join(_CODE)}",
             )
         yield folder
-
-
-def _describe_data(folder: Path, recipe: AzureRecipe, train: PreparedSplit) -> None:
-    """Write the manifest of the one file of data that the job copies from its asset."""
-    plan = DataPlan(**job_recipe(recipe).data.model_dump())
-    describe_copy(replace(plan, out=folder / plan.out), train)
 
 
 def ensure_environment(session: AzureSession) -> str:

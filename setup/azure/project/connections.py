@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flows.chat.scoring_client import ConfigurationError, Settings
-from setup.azure.client.explain import one_line
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.explain import azure_errors, look_for, one_line
+from setup.azure.client.session import AzureSession
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.project.client import project_id
 from setup.common.errors import FixableError
@@ -88,7 +88,9 @@ def connect_project(session: AzureSession, configs: dict[str, str], key: str) ->
     """Make or correct the project's connection; False when Prompt flow read the same already."""
     settings = Settings.from_values({**configs, "key": key})
     connection = _find(session)
-    if connection and _is_of_prompt_flow(connection) and _as_prompt_flow_reads(session) == settings:
+    metadata = ((connection or {}).get("properties") or {}).get("metadata") or {}
+    listed = _OF_PROMPT_FLOW.items() <= metadata.items()
+    if listed and _as_prompt_flow_reads(session) == settings:
         return False
     name = session.recipe.connection
     properties = {
@@ -126,13 +128,9 @@ def _path(session: AzureSession) -> str:
 
 
 def _find(session: AzureSession) -> dict[str, Any] | None:
-    with azure_errors(f"reading connection {session.recipe.connection}"):
-        return session.arm.find(_path(session))
-
-
-def _is_of_prompt_flow(connection: dict[str, Any]) -> bool:
-    metadata = (connection.get("properties") or {}).get("metadata") or {}
-    return _OF_PROMPT_FLOW.items() <= metadata.items()
+    return look_for(
+        f"reading connection {session.recipe.connection}", session.arm.get, _path(session)
+    )
 
 
 def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:
