@@ -16,25 +16,34 @@ from typing import Any
 from setup.azure.client import waiting
 from setup.azure.client.explain import FORBIDDEN, NOT_FOUND, azure_errors, status_of
 from setup.azure.client.money import agree
-from setup.azure.client.ownership import find_group, is_going
+from setup.azure.client.ownership import find_group
 from setup.azure.client.session import AzureSession, signed_in
-from setup.azure.facts.prices import legend
 from setup.azure.provision import roles, vault
-from setup.azure.provision import template as arm_deployment
-from setup.azure.teardown.items import COMPUTE, GROUP, PROJECT, REST, Item, Stage, find_items
+from setup.azure.teardown.items import (
+    DELETED_FOR,
+    Item,
+    Stage,
+    Wave,
+    describe_items,
+    find_items,
+    settle,
+)
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
 from setup.recipe.azure import AzureRecipe
 
 SETTLE = 120.0  # seconds: Azure's list of a group lags behind what was deleted
-_DELETED_FOR = 3600.0  # seconds: a workspace takes minutes, an endpoint up to ten
 
 
 def plan_teardown(recipe: AzureRecipe, stage: Stage = "all") -> list[str]:
     """List what ``teardown`` would delete, with price classes; only reads."""
-    lines = signed_in(recipe, lambda session: _lines(session, stage, find_items(session, stage)[0]))
-    return [*lines, legend()] if lines else [f"nothing of stage {stage} is there"]
+    lines = signed_in(recipe, lambda session: _planned(session, stage))
+    return lines or [f"nothing of stage {stage} is there"]
+
+
+def _planned(session: AzureSession, stage: Stage) -> list[str]:
+    return describe_items(session, stage, find_items(session, stage)[0])
 
 
 def teardown(recipe: AzureRecipe, stage: Stage = "all", yes: bool | None = None) -> Result:
@@ -46,7 +55,7 @@ def teardown(recipe: AzureRecipe, stage: Stage = "all", yes: bool | None = None)
 
 
 def _teardown(session: AzureSession, stage: Stage, yes: bool | None) -> Result:
-    there = stage != "all" or _settled(session)
+    there = stage != "all" or settle(session)
     items, _ = find_items(session, stage)
     if guests := [f"{item.title}: {item.cost}" for item in items if item.guest]:
         raise FixableError(
@@ -54,8 +63,8 @@ def _teardown(session: AzureSession, stage: Stage, yes: bool | None) -> Result:
             "have it deleted by whoever made it, then the same command again; --stage endpoint "
             "and --stage compute delete what is the recipe's alone",
         )
-    if lines := _lines(session, stage, items):
-        agree("this deletes, for good:", [*lines, legend()], yes)
+    if lines := describe_items(session, stage, items):
+        agree("this deletes, for good:", lines, yes)
     note = _delete(session, stage, items)
     with suppress(waiting.NotYetError):
         again = partial(find_items, session, stage)
@@ -83,35 +92,16 @@ def _conclusion(session: AzureSession, stage: Stage, others: str) -> str:
     return f"{group} is empty: nothing billable is left; {end}"
 
 
-def _settled(session: AzureSession) -> bool:
-    """Wait for what is under way in the group; False where there is none, or none any more."""
-    group = find_group(session)
-    if group and is_going(group):
-        what = f"deleting resource group {session.group}"
-        waiting.wait_until(lambda: not find_group(session), _DELETED_FOR, waiting.PAUSE, what)
-        return False
-    if group and arm_deployment.is_running(session):
-        console.err.print("a deployment is under way: waiting for its end", markup=False)
-        with suppress(arm_deployment.DeploymentError):  # it would make again what is deleted
-            arm_deployment.follow(session, {})
-    return group is not None
-
-
-def _lines(session: AzureSession, stage: Stage, items: list[Item]) -> list[str]:
-    deleted = vault.deleted_line(session) if stage == "all" else ""
-    return [*(item.line() for item in items), *filter(None, [deleted])]
-
-
 def _delete(session: AzureSession, stage: Stage, items: list[Item]) -> str:
     """Delete wave by wave; returns what remains to be said, such as roles that may not be taken."""
-    whole, note = any(item.wave == GROUP for item in items), ""
-    for wave in range(GROUP + 1):
+    whole, note = any(item.wave == Wave.GROUP for item in items), ""
+    for wave in Wave:
         going = [item for item in items if item.wave == wave]
-        if wave == PROJECT and not whole:
+        if wave == Wave.PROJECT and not whole:
             note = _revoke(session, items)
-        if wave == REST and whole:  # most of it goes with the group
+        if wave == Wave.REST and whole:  # most of it goes with the group
             going = [item for item in going if item.params]
-        if wave == GROUP and whole and find_items(session, stage)[1]:
+        if wave == Wave.GROUP and whole and find_items(session, stage)[1]:
             break  # somebody else has put something there meanwhile
         delete_all(session, going)
     if stage == "all":
@@ -139,7 +129,7 @@ def delete_all(session: AzureSession, items: list[Item]) -> None:
         return waiting.when_free(f"deleting {item.title}", delete)
 
     def end(title: str, poller: Any) -> None:
-        waiting.follow(f"Deleting {title}", poller, lambda: "gone", _DELETED_FOR)
+        waiting.follow(f"Deleting {title}", poller, lambda: "gone", DELETED_FOR)
         console.err.print(f"deleted {title}", markup=False)
 
     for title, poller in [(item.title, attempt(item.title, begin, item)) for item in items]:
@@ -156,7 +146,8 @@ def _revoke(session: AzureSession, items: list[Item]) -> str:
     """
     try:
         with azure_errors("taking the roles of our identities"):
-            bodies = [session.arm.find(item.path) or {} for item in items if item.wave > COMPUTE]
+            spaces = [item.path for item in items if item.wave > Wave.COMPUTE]
+            bodies = [session.arm.find(path) or {} for path in spaces]
             parts = [body.get(part) or {} for body in bodies for part in ("identity", "properties")]
             principals = {part["principalId"] for part in parts if part.get("principalId")}
             for role in roles.assignments(session) if principals else []:

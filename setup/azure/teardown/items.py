@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from enum import IntEnum
 from typing import Any, Literal, NamedTuple
 
 from setup.azure.client.explain import azure_errors, look_for
-from setup.azure.client.ownership import find_group, is_ours, refuse_foreign
+from setup.azure.client.ownership import find_group, is_going, is_ours, refuse_foreign
 from setup.azure.client.session import AzureSession
-from setup.azure.facts.prices import hourly
+from setup.azure.client.waiting import PAUSE, wait_until
+from setup.azure.facts.prices import hourly, legend
+from setup.azure.provision import template as arm_deployment
 from setup.azure.provision.inventory import WORKSPACES, describe
+from setup.azure.provision.vault import deleted_line
+from setup.common import console
 
 Stage = Literal["endpoint", "compute", "all"]
 
-ENDPOINT, COMPUTE, PROJECT, WORKSPACE, REST, GROUP = range(6)  # waves, one after the other
-_INSIDE = {"endpoint": ("onlineEndpoints", ENDPOINT), "compute": ("computes", COMPUTE)}
+DELETED_FOR = 3600.0  # seconds: a workspace takes minutes, an endpoint up to ten
+
+
+class Wave(IntEnum):
+    """What is deleted together, one after the other."""
+
+    ENDPOINT, COMPUTE, PROJECT, WORKSPACE, REST, GROUP = range(6)
+
+
+_INSIDE = {"endpoint": ("onlineEndpoints", Wave.ENDPOINT), "compute": ("computes", Wave.COMPUTE)}
 # For good: else the name stays taken, and the data with it, for two weeks.
 _PURGED = {
     WORKSPACES: {"forceToPurge": "true"},
@@ -30,7 +44,7 @@ class Item(NamedTuple):
     path: str
     title: str
     cost: str
-    wave: int
+    wave: Wave
     params: Mapping[str, str] = {}
     guest: bool = False
 
@@ -38,6 +52,20 @@ class Item(NamedTuple):
         """Describe it for people."""
         note = " (not ours: teardown refuses while it is there)" if self.guest else ""
         return f"{self.title}: {self.cost}{note}"
+
+
+def settle(session: AzureSession) -> bool:
+    """Wait for what is under way in the group; False where there is none, or none any more."""
+    group = find_group(session)
+    if group and is_going(group):
+        what = f"deleting resource group {session.group}"
+        wait_until(lambda: not find_group(session), DELETED_FOR, PAUSE, what)
+        return False
+    if group and arm_deployment.is_running(session):
+        console.err.print("a deployment is under way: waiting for its end", markup=False)
+        with suppress(arm_deployment.DeploymentError):  # it would make again what is deleted
+            arm_deployment.follow(session, {})
+    return group is not None
 
 
 def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[str]]:
@@ -63,7 +91,7 @@ def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[st
             others.append(f"{resource['type'].rpartition('/')[2]} {resource['name']}")
     if group and is_ours(group) and all(name.startswith(_BY_ITSELF) for name in others):
         title = f"resource group {session.group}, which is of our making"
-        items.append(Item(session.group_id, title, "nothing", GROUP))
+        items.append(Item(session.group_id, title, "nothing", Wave.GROUP))
         others = []
     return sorted(items, key=lambda item: item.wave), others
 
@@ -71,7 +99,8 @@ def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[st
 def _ours(session: AzureSession, resource: Mapping[str, Any]) -> Iterator[Item]:
     """Yield a resource of ours in the group, with what runs in it."""
     kind, word = resource["type"].lower(), resource.get("kind")
-    wave = PROJECT if word == "Project" else WORKSPACE if kind == WORKSPACES else REST
+    wave = Wave.WORKSPACE if kind == WORKSPACES else Wave.REST
+    wave = Wave.PROJECT if word == "Project" else wave
     yield Item(resource["id"], *describe(resource), wave, _PURGED.get(kind, {}))
     if kind == WORKSPACES and word != "Hub":
         yield from _inside(session, resource, "endpoint")
@@ -82,7 +111,7 @@ def _ours(session: AzureSession, resource: Mapping[str, Any]) -> Iterator[Item]:
 def _inside(session: AzureSession, workspace: Mapping[str, Any], stage: str) -> Iterator[Item]:
     """Yield the endpoints or the clusters of a workspace."""
     kind, wave = _INSIDE[stage]
-    params = {"underlyingResourceAction": "Delete"} if wave == COMPUTE else {}
+    params = {"underlyingResourceAction": "Delete"} if wave == Wave.COMPUTE else {}
     with azure_errors(f"listing what runs in workspace {workspace['name']}"):
         for resource in session.arm.children(f"{workspace['id']}/{kind}"):
             named = resource["name"] in (session.names.endpoint, session.names.compute)
@@ -106,3 +135,10 @@ def _compute(compute: Mapping[str, Any]) -> tuple[str, str]:
     word = "cluster" if properties.get("computeType") == "AmlCompute" else "compute"
     sku = str((properties.get("properties") or {}).get("vmSize") or "")
     return f"{word} {compute['name']}", f"{hourly(sku)} and node" if sku else "nothing of ours"
+
+
+def describe_items(session: AzureSession, stage: Stage, items: list[Item]) -> list[str]:
+    """Describe for people what goes, with the legend of its prices; nothing where nothing does."""
+    deleted = deleted_line(session) if stage == "all" else ""
+    lines = [*(item.line() for item in items), *filter(None, [deleted])]
+    return [*lines, legend()] if lines else []
