@@ -1,11 +1,8 @@
 """The fixture ``azure``: a fake Azure that the real, unmodified SDKs talk to.
 
     def test_group_is_made(azure: FakeAzure) -> None:
-        client = ResourceManagementClient(DefaultAzureCredential(), SUBSCRIPTION)  # in this process
-        client.resource_groups.create_or_update("rg", {"location": "eastus2"})
-        assert [str(r) for r in azure.writes] == [
-            f"PUT management.azure.com/subscriptions/{SUBSCRIPTION}/resourcegroups/rg -> 201"
-        ]
+        Arm(DefaultAzureCredential()).put(GROUP, {"location": "eastus2"})  # in this process
+        assert [str(r) for r in azure.writes] == [f"PUT management.azure.com{GROUP} -> 201"]
 
     subprocess.run([...], env=os.environ | azure.env)     # or in another; state lives in the test
 

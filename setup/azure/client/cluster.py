@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from setup.azure.client.explain import look_for
 from setup.azure.client.session import AzureSession
 
 
@@ -12,4 +11,4 @@ def find_cluster(session: AzureSession) -> dict[str, Any] | None:
     """The recipe's cluster as Azure describes it, None where there is none."""
     name = session.recipe.finetune.compute.name
     path = f"{session.workspace_path()}/computes/{name}"
-    return look_for(f"looking for cluster {name}", session.arm.get, path)
+    return session.look_for(f"looking for cluster {name}", session.arm.get, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from setup.azure.client.explain import look_for
 from setup.azure.client.session import AzureSession
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
@@ -28,7 +27,9 @@ def is_ours(body: Mapping[str, Any], mark: str = MADE) -> bool:
 
 def find_group(session: AzureSession) -> dict[str, Any] | None:
     """Return the recipe's resource group, None where there is none."""
-    return look_for(f"reading resource group {session.group}", session.arm.get, session.group_id)
+    return session.look_for(
+        f"reading resource group {session.group}", session.arm.get, session.group_id
+    )
 
 
 def is_going(group: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from setup.azure.client.arm import RETRIES, SCOPE, Arm
-from setup.azure.client.explain import UNAUTHORIZED, azure_errors, explain, status_of
+from setup.azure.client.explain import UNAUTHORIZED, azure_errors, explain, look_for, status_of
 from setup.azure.client.names import Names, derive_names
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
@@ -40,6 +40,9 @@ class Principal(NamedTuple):
 
 class AzureSession:
     """The clients of one recipe's subscription."""
+
+    errors = staticmethod(azure_errors)
+    look_for = staticmethod(look_for)
 
     def __init__(self, recipe: AzureRecipe) -> None:
         self.recipe = recipe

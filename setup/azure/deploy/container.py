@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setup.azure.client.explain import azure_errors, look_for
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import nothing_printed
 from setup.azure.deploy.deployment import longest
@@ -46,7 +45,7 @@ class Container:
     """The container of one deployment."""
 
     def __init__(self, session: AzureSession, deployment: str) -> None:
-        self._recipe = session.recipe
+        self._session, self._recipe = session, session.recipe
         self._ml = session.ml(session.recipe.azure.workspace)
         self._deployment = deployment
 
@@ -65,7 +64,9 @@ class Container:
     def find(self) -> str:
         """The id of the environment, empty where the workspace has it not."""
         get = self._ml.environments.get
-        environment = look_for(f"looking for environment {NAME}", get, NAME, context_version())
+        environment = self._session.look_for(
+            f"looking for environment {NAME}", get, NAME, context_version()
+        )
         return str(environment.id) if environment else ""
 
     def ensure(self) -> str:
@@ -74,7 +75,7 @@ class Container:
             return environment
         with (
             tempfile.TemporaryDirectory(prefix="finetune-phi-") as folder,
-            azure_errors(f"environment {NAME}"),
+            self._session.errors(f"environment {NAME}"),
             progress_bar(f"Uploading environment {NAME}"),
             nothing_printed(),
         ):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from setup.azure.client.explain import azure_errors, code_and_message, look_for
+from setup.azure.client.explain import code_and_message
 from setup.azure.client.ownership import tags_of
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import (
@@ -54,7 +54,9 @@ class ManagedEndpoint:
 
     def find(self) -> OnlineEndpoint | None:
         """The endpoint, None where there is none; its ``traffic`` names every deployment."""
-        return look_for(f"reading endpoint {self.name}", self.ml.online_endpoints.get, self.name)
+        return self._session.look_for(
+            f"reading endpoint {self.name}", self.ml.online_endpoints.get, self.name
+        )
 
     def need(self) -> OnlineEndpoint:
         """The endpoint, an error where there is none."""
@@ -134,7 +136,7 @@ class ManagedEndpoint:
                 self._refuse_name(error)
                 raise
 
-        with azure_errors(f"endpoint {self.name}"), nothing_printed():
+        with self._session.errors(f"endpoint {self.name}"), nothing_printed():
             state = follow(what, when_free(what, begin), self._state, _PATIENCE)
         if state != "Succeeded":
             raise FixableError(
@@ -181,19 +183,21 @@ class ManagedEndpoint:
 
     def key(self) -> str:
         """The primary key; for this process's memory and for connections only."""
-        with azure_errors(f"reading the key of endpoint {self.name}"):
+        with self._session.errors(f"reading the key of endpoint {self.name}"):
             return str(self.ml.online_endpoints.get_keys(self.name).primary_key)
 
     def deployment(self, name: str) -> ManagedOnlineDeployment | None:
         """One deployment, None where there is none."""
         doing = f"reading deployment {name} of endpoint {self.name}"
         get: Callable[..., Any] = self.ml.online_deployments.get
-        return look_for(doing, get, name, self.name)
+        return self._session.look_for(doing, get, name, self.name)
 
     def deployments(self) -> dict[str, ManagedOnlineDeployment]:
         """The deployments by name; none where there is no endpoint."""
         doing = f"listing the deployments of endpoint {self.name}"
-        listed: Any = look_for(doing, lambda: [*self.ml.online_deployments.list(self.name)])
+        listed: Any = self._session.look_for(
+            doing, lambda: [*self.ml.online_deployments.list(self.name)]
+        )
         return {deployment.name: deployment for deployment in listed or ()}
 
     def delete(self, deployment: str) -> None:
@@ -203,7 +207,7 @@ class ManagedEndpoint:
         def begin() -> Any:
             return self.ml.online_deployments.begin_delete(deployment, self.name)
 
-        with azure_errors(f"deleting deployment {deployment} of endpoint {self.name}"):
+        with self._session.errors(f"deleting deployment {deployment} of endpoint {self.name}"):
             follow(what, when_free(what, begin), lambda: "gone", _PATIENCE)
 
     def az(self, verb: str, deployment: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset
 from setup.azure.deploy.version import JOB, age, list_versions, version_of
 from setup.azure.finetune.attempts import OUTPUT, newest_attempt
@@ -65,7 +65,7 @@ def _register(session: AzureSession, job: str, assets: dict[str, DataAsset]) -> 
             **{key: f"{value:.4f}" for key, value in _losses(session, job).items()},
         },
     )
-    with azure_errors(f"registering the output of job {job}"):
+    with session.errors(f"registering the output of job {job}"):
         made: Any = session.ml(recipe.azure.workspace).models.create_or_update(model)
     return made  # type: ignore[no-any-return]
 
@@ -73,7 +73,7 @@ def _register(session: AzureSession, job: str, assets: dict[str, DataAsset]) -> 
 def _losses(session: AzureSession, job: str) -> dict[str, float]:
     """Return the last value of every loss that the job or a step of it logged."""
     metrics: dict[str, float] = {}
-    with azure_errors(f"reading the losses of job {job}"):
+    with session.errors(f"reading the losses of job {job}"):
         history = History(session)
         steps = _unless_refused(history.steps, job) or []
         for name in (job, *(step.name for step in steps)):

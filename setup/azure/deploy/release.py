@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from setup.azure.client.money import confirm
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import follow, nothing_printed, under_way, when_free
 from setup.azure.deploy.container import Container
 from setup.azure.deploy.deployment import describe_deployment, is_as_described, longest, price_of
@@ -168,7 +168,7 @@ class Rollout:
                 return None
             return self.endpoint.ml.online_deployments.begin_create_or_update(description)
 
-        with azure_errors(self._fails.what), nothing_printed():
+        with self.session.errors(self._fails.what), nothing_printed():
             try:
                 poller = when_free(self._fails.what, begin)
             except HttpResponseError as error:
@@ -187,7 +187,7 @@ class Rollout:
         settings = self.recipe.endpoint
         patience = _IMAGE + longest(settings.liveness) + longest(settings.readiness)
         what = f"Deployment {self.name} on {settings.sku}"
-        with azure_errors(self._fails.what), nothing_printed():
+        with self.session.errors(self._fails.what), nothing_printed():
             try:
                 state = follow(what, poller, self._state, patience)
             except HttpResponseError as error:

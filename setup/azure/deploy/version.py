@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from setup.azure.client.explain import look_for
 from setup.azure.client.session import AzureSession
 from setup.azure.finetune.attempts import newest_attempt
 from setup.common.errors import FixableError
@@ -70,7 +69,7 @@ def list_versions(session: AzureSession, archived: bool = False) -> list[Model]:
     view = ListViewType.ALL if archived else ListViewType.ACTIVE_ONLY
     models = session.ml(workspace).models
     doing = f"listing the versions of model {name}"
-    return look_for(doing, lambda: [*models.list(name, list_view_type=view)]) or []
+    return session.look_for(doing, lambda: [*models.list(name, list_view_type=view)]) or []
 
 
 def version_of(listed: list[Model], job: str) -> Model | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from setup.azure.client.explain import FORBIDDEN, azure_errors, look_for, status_of
+from setup.azure.client.explain import FORBIDDEN, status_of
 from setup.azure.client.ownership import find_group, refuse_foreign, refuse_group
 from setup.azure.client.session import AzureSession
 from setup.azure.provision.vault import is_recoverable
@@ -35,7 +35,7 @@ def missing_rights(session: AzureSession) -> tuple[dict[str, str], str]:
     """Actions that the login lacks with the role that has them, and the scope that was asked."""
     exists = find_group(session) is not None
     scope = session.group_id if exists else f"/subscriptions/{session.subscription_id}"
-    with azure_errors("reading what the login may do"):
+    with session.errors("reading what the login may do"):
         granted = session.arm.list(f"{scope}/providers/Microsoft.Authorization/permissions")
     needed = _NEEDED if exists else {_MAKE_GROUP: "Contributor", **_NEEDED}
     return {action: role for action, role in needed.items() if not _may(granted, action)}, scope
@@ -79,7 +79,7 @@ def _told(title: str, look: Callable[[], tuple[str, str]]) -> Check:
 
 def _there(session: AzureSession) -> Resources:
     """Return everything in the group as Azure lists it, by ``type/name`` in lower case."""
-    with azure_errors(f"listing what is in resource group {session.group}"):
+    with session.errors(f"listing what is in resource group {session.group}"):
         resources = session.arm.list(f"{session.group_id}/resources")
     return {f"{resource['type']}/{resource['name']}".lower(): resource for resource in resources}
 
@@ -109,7 +109,7 @@ def _free_or_ours(session: AzureSession, field: str, there: Resources) -> tuple[
         return f"{name} was deleted and not purged: provision takes it back", ""
     path = f"/subscriptions/{session.subscription_id}/providers/{kind.partition('/')[0]}"
     try:
-        with azure_errors(f"asking whether the name {name} is free"):
+        with session.errors(f"asking whether the name {name} is free"):
             asked = {"name": name, "type": kind}
             answer = session.arm.post(f"{path}/checkNameAvailability", asked)
     except FixableError as error:
@@ -133,6 +133,6 @@ def _inside(session: AzureSession, there: Resources) -> str:
             refuse_foreign(f"{field} {name}", resource, f"azure.{field}")
         parts.append(f"{name} is {'ours' if resource else 'free'}")
     path = f"{session.workspace_path()}/onlineEndpoints/{names.endpoint}"
-    endpoint = look_for(f"reading endpoint {names.endpoint}", session.arm.get, path)
+    endpoint = session.look_for(f"reading endpoint {names.endpoint}", session.arm.get, path)
     parts.append(f"endpoint {names.endpoint} is {'ours' if endpoint else 'not there yet'}")
     return ", ".join(parts)

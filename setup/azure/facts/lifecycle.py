@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from setup.azure.client.arm import REGISTRY_VERSION
-from setup.azure.client.explain import look_for
 from setup.azure.facts import dated_table
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe, RegistryAsset
@@ -97,7 +96,7 @@ def registry_says(session: AzureSession) -> list[str]:
     if asset is None:
         return []
     doing = f"asking registry {asset.registry} for {asset.name} {asset.version}"
-    entry = look_for(doing, _read_entry, session, asset)
+    entry = session.look_for(doing, _read_entry, session, asset)
     return [f"not in registry {asset.registry}"] if entry is None else [*objections(entry)]
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from setup.azure.client.cluster import find_cluster
-from setup.azure.client.explain import azure_errors, code_and_message
+from setup.azure.client.explain import code_and_message
 from setup.azure.client.session import AzureSession
 from setup.azure.facts import dated_table
 from setup.common.errors import FixableError
@@ -88,7 +88,7 @@ def endpoint_cores(sku: str, cores: int, instances: int) -> int:
 
 def region_sizes(session: AzureSession) -> dict[str, Size]:
     """Return the VM sizes of Azure ML in the recipe's region, by lower-case name."""
-    with azure_errors(f"listing the VM sizes of {session.recipe.azure.location}"):
+    with session.errors(f"listing the VM sizes of {session.recipe.azure.location}"):
         listed = session.arm.list(f"{_location(session)}/vmSizes")
     return {
         row["name"].lower(): Size(row["name"], row["family"], row["vCPUs"], row.get("gpus") or 0)
@@ -108,7 +108,7 @@ def find_size(session: AzureSession, sizes: dict[str, Size], sku: str) -> Size:
 
 def demands(session: AzureSession, sizes: dict[str, Size]) -> list[Demand]:
     """Return what fine-tuning and the endpoint need, one after the other."""
-    with azure_errors(f"listing the quota of {session.recipe.azure.location}"):
+    with session.errors(f"listing the quota of {session.recipe.azure.location}"):
         usage = Usage(session.arm.list(f"{_location(session)}/usages"))
     compute, endpoint = session.recipe.finetune.compute, session.recipe.endpoint
     size = find_size(session, sizes, compute.sku)
@@ -135,7 +135,7 @@ def _demand(purpose: str, size: Size, needed: int, held: int, usage: Usage) -> D
 
 def _deployments(session: AzureSession) -> list[dict[str, Any]]:
     endpoint = session.names.endpoint
-    with azure_errors(f"reading the deployments of {endpoint}"):
+    with session.errors(f"reading the deployments of {endpoint}"):
         path = f"{session.workspace_path()}/onlineEndpoints/{endpoint}/deployments"
         return session.arm.children(path)
 
@@ -157,7 +157,7 @@ def request_quota(session: AzureSession, family: str, limit: int) -> str:
         "resourceType": "dedicated",
     }
     path = f"{_location(session)}/providers/Microsoft.Quota/quotas/{quote(family)}"
-    with azure_errors(f"asking for {what}"):
+    with session.errors(f"asking for {what}"):
         try:
             poller = session.arm.begin("PUT", path, {"properties": properties})
             poller.wait(_PATIENCE)

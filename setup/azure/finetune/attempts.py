@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from setup.azure.client.explain import look_for
 from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset, data_assets, train_split
 from setup.azure.finetune.job_history import ENDED
@@ -66,7 +65,7 @@ def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt
     while True:
         name = job_name(session.recipe, assets, number)
         path = f"{session.workspace_path()}/jobs/{name}"
-        job = look_for(f"looking for job {name}", session.arm.get, path)
+        job = session.look_for(f"looking for job {name}", session.arm.get, path)
         if job is None:
             return last
         last = Attempt(name, number, str(job["properties"]["status"]))

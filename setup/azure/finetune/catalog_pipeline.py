@@ -10,7 +10,6 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from setup.azure.client.explain import look_for
 from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset
 from setup.azure.facts.quota import find_size, region_sizes
@@ -38,7 +37,7 @@ def find_component(session: AzureSession) -> Component:
     registry = finetune.component_registry
     doing = f"asking registry {registry} for component {name} {version}"
     get: Callable[..., Component] = session.ml_registry(registry).components.get
-    if component := look_for(doing, get, name, version):
+    if component := session.look_for(doing, get, name, version):
         return component
     raise FixableError(
         f"registry {registry} has no component {name} {version}",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from setup.azure.client.cluster import find_cluster
 from setup.azure.client.explain import UNAUTHORIZED, explain, is_signed_out, one_line
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
 from setup.azure.finetune.job_history import WAITING, History, Run
 from setup.azure.finetune.why_failed import explain_failure, ran_too_long, what_went_wrong
@@ -173,7 +173,7 @@ class Follower:
         return ""
 
     def _end(self) -> NoReturn:
-        with azure_errors(f"cancelling job {self.job}"):
+        with self.session.errors(f"cancelling job {self.job}"):
             workspace = self.session.ml(self.session.recipe.azure.workspace)
             workspace.jobs.begin_cancel(self.job).wait()
         raise ran_too_long(self.job, self.limit)

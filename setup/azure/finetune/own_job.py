@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from setup.azure.client.explain import azure_errors, look_for
 from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset
 from setup.azure.facts.quota import find_size, region_sizes
@@ -144,12 +143,14 @@ def ensure_environment(session: AzureSession) -> str:
     content = b"".join(path.read_bytes() for path in files)
     name, version = "finetune-phi-trainer", hashlib.sha256(content).hexdigest()[:16]
     environments = session.ml(session.recipe.azure.workspace).environments
-    if not look_for(f"looking for environment {name}:{version}", environments.get, name, version):
+    if not session.look_for(
+        f"looking for environment {name}:{version}", environments.get, name, version
+    ):
         with tempfile.TemporaryDirectory(prefix="finetune-phi-") as folder:
             for path in files:
                 shutil.copyfile(path, Path(folder) / path.name)
             build = BuildContext(path=folder, dockerfile_path=_IMAGE.name)
-            with azure_errors(f"making environment {name}:{version}"):
+            with session.errors(f"making environment {name}:{version}"):
                 environments.create_or_update(Environment(name=name, version=version, build=build))
     return f"azureml:{name}:{version}"
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from setup.azure.client.explain import AGAIN, explain, look_for, one_line
+from setup.azure.client.explain import AGAIN, explain, one_line
 from setup.azure.client.session import AzureSession
 from setup.common.errors import FixableError
 from setup.common.promptflow_store import quieten_promptflow
@@ -30,7 +30,7 @@ def project_id(session: AzureSession) -> str:
 def is_there(session: AzureSession, path: str = "") -> bool:
     """Tell whether there is the project, or the resource at ``path`` in it."""
     doing = f"reading project {session.recipe.azure.project}"
-    return look_for(doing, session.arm.get, f"{project_id(session)}{path}") is not None
+    return session.look_for(doing, session.arm.get, f"{project_id(session)}{path}") is not None
 
 
 def require_project(session: AzureSession) -> None:

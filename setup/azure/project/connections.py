@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flows.chat.scoring_client import ConfigurationError, Settings
-from setup.azure.client.explain import azure_errors, look_for, one_line
+from setup.azure.client.explain import one_line
 from setup.azure.client.session import AzureSession
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.project.client import project_id
@@ -101,7 +101,7 @@ def connect_project(session: AzureSession, configs: dict[str, str], key: str) ->
         "credentials": {"keys": {"key": key}},
         "metadata": {**configs, **_OF_PROMPT_FLOW},
     }
-    with azure_errors(f"connection {name} of project {session.recipe.azure.project}"):
+    with session.errors(f"connection {name} of project {session.recipe.azure.project}"):
         session.arm.put(_path(session), {"properties": properties})
     if _as_prompt_flow_reads(session) != settings:
         raise FixableError(
@@ -128,7 +128,7 @@ def _path(session: AzureSession) -> str:
 
 
 def _find(session: AzureSession) -> dict[str, Any] | None:
-    return look_for(
+    return session.look_for(
         f"reading connection {session.recipe.connection}", session.arm.get, _path(session)
     )
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from setup.azure.client.explain import look_for
 from setup.azure.client.ownership import refuse_foreign, tags_of
 from setup.azure.client.session import AzureSession
 from setup.azure.facts.prices import price_class
@@ -106,7 +105,7 @@ def find_all(session: AzureSession, resources: list[Wanted]) -> dict[str, dict[s
     bodies = {}
     for resource in resources:
         get, version = session.arm.get, resource.api_version
-        body = look_for(f"reading {resource.title}", get, resource.path, version)
+        body = session.look_for(f"reading {resource.title}", get, resource.path, version)
         if body is not None:
             bodies[resource.key] = body
     return bodies

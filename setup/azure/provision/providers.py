@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from setup.azure.client.arm import RESOURCES_VERSION
-from setup.azure.client.explain import FORBIDDEN, azure_errors, status_of
+from setup.azure.client.explain import FORBIDDEN, status_of
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import wait_until
 from setup.azure.provision.infra import template
@@ -18,7 +18,7 @@ _PAUSE = 5.0
 
 def missing_providers(session: AzureSession, needed: Iterable[str]) -> list[str]:
     """List those of ``needed`` that are not registered; it takes a right on the subscription."""
-    with azure_errors("listing the resource providers"):
+    with session.errors("listing the resource providers"):
         listed = session.arm.list(_path(session), RESOURCES_VERSION)
     states = {str(row["namespace"]).lower(): row.get("registrationState") for row in listed}
     return [name for name in needed if states.get(name.lower()) != "Registered"]
@@ -43,7 +43,7 @@ def register(session: AzureSession) -> None:
     missing = unregistered(session)
     for name in missing:
         console.err.print(f"registering resource provider {name}", markup=False)
-        with azure_errors(f"registering resource provider {name}"):
+        with session.errors(f"registering resource provider {name}"):
             path = f"{_path(session)}/{name}/register"
             session.arm.post(path, api_version=RESOURCES_VERSION)
     if missing:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from setup.azure.client.arm import STORAGE_RETRIES
-from setup.azure.client.explain import FORBIDDEN, azure_errors, look_for, status_of
+from setup.azure.client.explain import FORBIDDEN, status_of
 from setup.azure.client.names import role_assignment_name
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import NotYetError, wait_until
@@ -69,7 +69,7 @@ def wanted_roles(session: AzureSession, resources: Bodies) -> list[Role]:
 def missing_roles(session: AzureSession, roles: list[Role]) -> list[Role]:
     """List those that nobody has assigned."""
     there: list[Mapping[str, Any]] = []
-    with azure_errors("listing the role assignments"):
+    with session.errors("listing the role assignments"):
         for principal in dict.fromkeys(role.principal for role in roles):
             there += assignments(session, f"principalId eq '{principal}'")
     return [role for role in roles if not any(map(role.covered_by, there))]
@@ -93,7 +93,7 @@ def assign(session: AzureSession, role: Role) -> None:
         "principalId": role.principal,
         "principalType": role.kind,
     }
-    with azure_errors(f"assigning {role.title}"):
+    with session.errors(f"assigning {role.title}"):
         try:
             path = f"{role.scope}/{_OF}/roleAssignments/{name}"
             session.arm.put(path, {"properties": properties})
@@ -113,7 +113,7 @@ def wait_until_allowed(
 
     def is_allowed() -> bool:
         try:
-            look_for(f"reading storage account {name}", _read, session, storage, workspace)
+            session.look_for(f"reading storage account {name}", _read, session, storage, workspace)
         except FixableError as error:
             if status_of(error) != FORBIDDEN:
                 raise

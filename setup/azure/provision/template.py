@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from setup.azure.client.explain import azure_errors, causes, look_for, one_line, refusal
+from setup.azure.client.explain import causes, one_line, refusal
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import wait_until
 from setup.azure.provision.infra import template
@@ -59,7 +59,7 @@ def _path(session: AzureSession) -> str:
 def is_running(session: AzureSession) -> bool:
     """Tell whether the recipe's deployment is under way, whoever began it."""
     path = _path(session)
-    deployment = look_for(f"looking for deployment {_name(path)}", session.arm.get, path)
+    deployment = session.look_for(f"looking for deployment {_name(path)}", session.arm.get, path)
     state = deployment["properties"]["provisioningState"] if deployment else _ENDED[0]
     return state not in _ENDED
 
@@ -70,7 +70,7 @@ def begin(session: AzureSession, parameters: Mapping[str, Any]) -> None:
 
     path = _path(session)
     properties = {"mode": "Incremental", "template": template(), "parameters": dict(parameters)}
-    with azure_errors(f"beginning deployment {_name(path)}"):
+    with session.errors(f"beginning deployment {_name(path)}"):
         try:
             session.arm.put(path, {"properties": properties})
         except ResourceExistsError:
@@ -89,7 +89,7 @@ def follow(session: AzureSession, resources: Mapping[str, Wanted]) -> None:
     made: set[str] = set()
 
     def ended() -> tuple[Row, list[Row]] | None:
-        with azure_errors(f"following deployment {name}"):
+        with session.errors(f"following deployment {name}"):
             state = session.arm.get(path)["properties"]
             rows = [row["properties"] for row in session.arm.list(f"{path}/operations")]
         made.update(_tell(rows, titles, made, bar))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from setup.azure.client.explain import FORBIDDEN, azure_errors, look_for, status_of
+from setup.azure.client.explain import FORBIDDEN, status_of
 from setup.azure.client.ownership import is_ours
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
@@ -47,7 +47,7 @@ def purge(session: AzureSession, was_there: bool) -> str:
     if not _is_ours(session, deleted):
         return ""
     try:
-        with azure_errors(f"purging key vault {name}"):
+        with session.errors(f"purging key vault {name}"):
             session.arm.post(f"{_path(session)}/purge")
         wait_until(lambda: not _find_deleted(session), _PURGE_FOR, PAUSE, f"purging {name}")
     except NotYetError:
@@ -66,7 +66,9 @@ def _find_deleted(session: AzureSession) -> Mapping[str, Any] | None:
     Empty where there is none; None for a login without the right on the subscription to look.
     """
     try:
-        deleted = look_for("looking for a deleted key vault", session.arm.get, _path(session))
+        deleted = session.look_for(
+            "looking for a deleted key vault", session.arm.get, _path(session)
+        )
     except FixableError as error:
         if status_of(error) != FORBIDDEN:
             raise

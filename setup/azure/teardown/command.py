@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from setup.azure.client import waiting
-from setup.azure.client.explain import FORBIDDEN, NOT_FOUND, azure_errors, status_of
+from setup.azure.client.explain import FORBIDDEN, NOT_FOUND, status_of
 from setup.azure.client.money import agree
 from setup.azure.client.ownership import find_group
 from setup.azure.client.session import AzureSession, signed_in
@@ -118,7 +118,7 @@ def delete_all(session: AzureSession, items: list[Item]) -> None:
 
     def attempt(title: str, work: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            with azure_errors(f"deleting {title}"):
+            with session.errors(f"deleting {title}"):
                 return work(*arguments)
         except FixableError as error:
             if status_of(error) != NOT_FOUND:
@@ -145,7 +145,7 @@ def _revoke(session: AzureSession, items: list[Item]) -> str:
     Returns what remains to be said if that is not allowed: it costs nothing, so it stops nothing.
     """
     try:
-        with azure_errors("taking the roles of our identities"):
+        with session.errors("taking the roles of our identities"):
             spaces = [item.path for item in items if item.wave > Wave.COMPUTE]
             bodies = [session.arm.find(path) or {} for path in spaces]
             parts = [body.get(part) or {} for body in bodies for part in ("identity", "properties")]

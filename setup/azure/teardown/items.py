@@ -7,7 +7,6 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple
 
-from setup.azure.client.explain import azure_errors, look_for
 from setup.azure.client.ownership import find_group, is_going, is_ours, refuse_foreign
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import PAUSE, wait_until
@@ -74,7 +73,7 @@ def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[st
     The group itself is to be deleted if we made it and there is no rest.
     """
     doing = f"reading workspace {session.recipe.azure.workspace}"
-    workspace = look_for(doing, session.arm.get, session.workspace_path())
+    workspace = session.look_for(doing, session.arm.get, session.workspace_path())
     if workspace:  # not ours, it may hold our endpoint: nothing could be promised
         refuse_foreign(f"workspace {workspace['name']}", workspace, "azure.workspace")
     if stage != "all":
@@ -82,7 +81,7 @@ def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[st
         ours = [item for item in items if item.path.endswith(f"/{getattr(session.names, stage)}")]
         return ours, [f"{item.title}: {item.cost}" for item in items if item not in ours]
     group, items, others = find_group(session), [], []
-    with azure_errors(f"listing what is in resource group {session.group}"):
+    with session.errors(f"listing what is in resource group {session.group}"):
         listed = session.arm.children(f"{session.group_id}/resources")
     for resource in listed:
         if is_ours(resource):
@@ -112,7 +111,7 @@ def _inside(session: AzureSession, workspace: Mapping[str, Any], stage: str) -> 
     """Yield the endpoints or the clusters of a workspace."""
     kind, wave = _INSIDE[stage]
     params = {"underlyingResourceAction": "Delete"} if wave == Wave.COMPUTE else {}
-    with azure_errors(f"listing what runs in workspace {workspace['name']}"):
+    with session.errors(f"listing what runs in workspace {workspace['name']}"):
         for resource in session.arm.children(f"{workspace['id']}/{kind}"):
             named = resource["name"] in (session.names.endpoint, session.names.compute)
             attached = bool(resource["properties"].get("isAttachedCompute"))
