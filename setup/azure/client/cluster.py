@@ -11,4 +11,4 @@ def find_cluster(session: AzureSession) -> dict[str, Any] | None:
     """The recipe's cluster as Azure describes it, None where there is none."""
     name = session.recipe.finetune.compute.name
     path = f"{session.workspace_path()}/computes/{name}"
-    return session.look_for(f"looking for cluster {name}", session.arm.get, path)
+    return session.find(f"looking for cluster {name}", path)

@@ -27,9 +27,7 @@ def is_ours(body: Mapping[str, Any], mark: str = MADE) -> bool:
 
 def find_group(session: AzureSession) -> dict[str, Any] | None:
     """Return the recipe's resource group, None where there is none."""
-    return session.look_for(
-        f"reading resource group {session.group}", session.arm.get, session.group_id
-    )
+    return session.find(f"reading resource group {session.group}", session.group_id)
 
 
 def is_going(group: Mapping[str, Any]) -> bool:

@@ -134,6 +134,10 @@ class AzureSession:
         kind = "ServicePrincipal" if claims.get("idtyp") == "app" else "User"
         return Principal(claims["oid"], kind)
 
+    def find(self, doing: str, path: str, api_version: str = "") -> dict[str, Any] | None:
+        """Return the resource at ``path``, None where there is none."""
+        return look_for(doing, self.arm.get, path, api_version)
+
     def ml(self, workspace: str | None = None) -> MLClient:
         """Azure ML in the recipe's group: of a workspace, hub or project, None for none."""
         return self._ml_client(resource_group_name=self.group, workspace_name=workspace)

@@ -133,6 +133,6 @@ def _inside(session: AzureSession, there: Resources) -> str:
             refuse_foreign(f"{field} {name}", resource, f"azure.{field}")
         parts.append(f"{name} is {'ours' if resource else 'free'}")
     path = f"{session.workspace_path()}/onlineEndpoints/{names.endpoint}"
-    endpoint = session.look_for(f"reading endpoint {names.endpoint}", session.arm.get, path)
+    endpoint = session.find(f"reading endpoint {names.endpoint}", path)
     parts.append(f"endpoint {names.endpoint} is {'ours' if endpoint else 'not there yet'}")
     return ", ".join(parts)

@@ -65,7 +65,7 @@ def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt
     while True:
         name = job_name(session.recipe, assets, number)
         path = f"{session.workspace_path()}/jobs/{name}"
-        job = session.look_for(f"looking for job {name}", session.arm.get, path)
+        job = session.find(f"looking for job {name}", path)
         if job is None:
             return last
         last = Attempt(name, number, str(job["properties"]["status"]))

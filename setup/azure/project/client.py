@@ -30,7 +30,7 @@ def project_id(session: AzureSession) -> str:
 def is_there(session: AzureSession, path: str = "") -> bool:
     """Tell whether there is the project, or the resource at ``path`` in it."""
     doing = f"reading project {session.recipe.azure.project}"
-    return session.look_for(doing, session.arm.get, f"{project_id(session)}{path}") is not None
+    return session.find(doing, f"{project_id(session)}{path}") is not None
 
 
 def require_project(session: AzureSession) -> None:

@@ -128,9 +128,7 @@ def _path(session: AzureSession) -> str:
 
 
 def _find(session: AzureSession) -> dict[str, Any] | None:
-    return session.look_for(
-        f"reading connection {session.recipe.connection}", session.arm.get, _path(session)
-    )
+    return session.find(f"reading connection {session.recipe.connection}", _path(session))
 
 
 def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:

@@ -102,13 +102,10 @@ def _sku_of(body: Mapping[str, Any]) -> str:
 
 def find_all(session: AzureSession, resources: list[Wanted]) -> dict[str, dict[str, Any]]:
     """Those of ``resources`` that there are, by key, as Azure describes them."""
-    bodies = {}
-    for resource in resources:
-        get, version = session.arm.get, resource.api_version
-        body = session.look_for(f"reading {resource.title}", get, resource.path, version)
-        if body is not None:
-            bodies[resource.key] = body
-    return bodies
+    bodies = (
+        (it.key, session.find(f"reading {it.title}", it.path, it.api_version)) for it in resources
+    )
+    return {key: body for key, body in bodies if body is not None}
 
 
 def differences(

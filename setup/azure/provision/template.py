@@ -59,7 +59,7 @@ def _path(session: AzureSession) -> str:
 def is_running(session: AzureSession) -> bool:
     """Tell whether the recipe's deployment is under way, whoever began it."""
     path = _path(session)
-    deployment = session.look_for(f"looking for deployment {_name(path)}", session.arm.get, path)
+    deployment = session.find(f"looking for deployment {_name(path)}", path)
     state = deployment["properties"]["provisioningState"] if deployment else _ENDED[0]
     return state not in _ENDED
 

@@ -66,9 +66,7 @@ def _find_deleted(session: AzureSession) -> Mapping[str, Any] | None:
     Empty where there is none; None for a login without the right on the subscription to look.
     """
     try:
-        deleted = session.look_for(
-            "looking for a deleted key vault", session.arm.get, _path(session)
-        )
+        deleted = session.find("looking for a deleted key vault", _path(session))
     except FixableError as error:
         if status_of(error) != FORBIDDEN:
             raise

@@ -144,10 +144,11 @@ def _revoke(session: AzureSession, items: list[Item]) -> str:
 
     Returns what remains to be said if that is not allowed: it costs nothing, so it stops nothing.
     """
+    doing = "taking the roles of our identities"
     try:
-        with session.errors("taking the roles of our identities"):
+        with session.errors(doing):
             spaces = [item.path for item in items if item.wave > Wave.COMPUTE]
-            bodies = [session.arm.find(path) or {} for path in spaces]
+            bodies = [session.find(doing, path) or {} for path in spaces]
             parts = [body.get(part) or {} for body in bodies for part in ("identity", "properties")]
             principals = {part["principalId"] for part in parts if part.get("principalId")}
             for role in roles.assignments(session) if principals else []:

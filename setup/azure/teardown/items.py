@@ -73,7 +73,7 @@ def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[st
     The group itself is to be deleted if we made it and there is no rest.
     """
     doing = f"reading workspace {session.recipe.azure.workspace}"
-    workspace = session.look_for(doing, session.arm.get, session.workspace_path())
+    workspace = session.find(doing, session.workspace_path())
     if workspace:  # not ours, it may hold our endpoint: nothing could be promised
         refuse_foreign(f"workspace {workspace['name']}", workspace, "azure.workspace")
     if stage != "all":
