@@ -40,11 +40,13 @@ import pytest
 
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.contracts import NO_SPECS, Contracts
+from tests.azure.patience import hurry
 
 
 @pytest.fixture
 def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAzure]:
     """An empty subscription; this process's environment points to it while the test runs."""
+    hurry(monkeypatch)
     folder = tmp_path / "azure"
     folder.mkdir()
     fake = FakeAzure(folder)
