@@ -35,7 +35,6 @@ STORAGE_RETRIES: dict[str, Any] = {
 }
 _POLL = 5  # seconds between two looks at an operation, where Azure names no pace
 RESOURCES_VERSION = "2021-04-01"  # groups, what they list, deployments, providers
-REGISTRY_VERSION = "2021-10-01-dataplanepreview"  # of a registry's own service
 # The API version by provider; what is not here is asked at the version that the template has it in.
 _VERSIONS = {
     "": "2022-12-01",  # subscriptions
@@ -66,6 +65,8 @@ class Arm:
 
     An empty ``api_version`` is that of ``version_of``. Every method raises azure-core's exceptions.
     """
+
+    registry_version = "2021-10-01-dataplanepreview"  # of a registry's own service
 
     def __init__(self, credential: TokenCredential) -> None:
         self._client = _pipeline(credential)

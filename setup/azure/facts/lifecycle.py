@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from setup.azure.client.arm import REGISTRY_VERSION
 from setup.azure.facts import dated_table
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe, RegistryAsset
@@ -114,7 +113,7 @@ def _read_entry(session: AzureSession, asset: RegistryAsset) -> dict[str, Any]:
         path = (
             f"/subscriptions/{place['subscriptionId']}/resourceGroups/{place['resourceGroup']}"
             f"/providers/Microsoft.MachineLearningServices/registries/{asset.registry}"
-            f"/models/{asset.name}/versions/{asset.version}?api-version={REGISTRY_VERSION}"
+            f"/models/{asset.name}/versions/{asset.version}?api-version={session.arm.registry_version}"
         )
         url = f"{host}/mferp/managementfrontend{path}"
         return dict(session.arm.ask(url).json()["properties"])
