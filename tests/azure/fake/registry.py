@@ -121,22 +121,6 @@ def _component(request: Request, name: str, version: str) -> dict[str, Any]:
     }
 
 
-@routes.on("GET", REGISTRY, f"{_PATH}/components/{{name}}/versions")
-def list_components(azure: FakeAzure, request: Request, name: str, **_: str) -> Reply:
-    found = [_component(request, *COMPONENT)] if name == COMPONENT[0] else []
-    return Reply(body={"value": found})
-
-
-@routes.on("GET", REGISTRY, f"{_PATH}/components/{{name}}")
-def get_component_container(
-    azure: FakeAzure, request: Request, registry: str, name: str, **_: str
-) -> Reply:
-    if name != COMPONENT[0]:
-        raise AzureError(404, "UserError", f"Component {name} not found in {registry}.")
-    properties = {"latestVersion": COMPONENT[1], "isArchived": False}
-    return Reply(body={"id": _id(request), "name": name, "properties": properties})
-
-
 def _model(request: Request, name: str, version: str, given: dict[str, Any]) -> dict[str, Any]:
     properties = {
         "modelType": "mlflow_model",
@@ -165,13 +149,3 @@ def get_model(
     if key not in azure.catalog.models:
         raise AzureError(404, "UserError", f"Model {name}:{version} not found in {registry}.")
     return Reply(body=_model(request, name, version, azure.catalog.models[key]))
-
-
-@routes.on("GET", REGISTRY, f"{_PATH}/models/{{name}}/versions")
-def list_models(azure: FakeAzure, request: Request, name: str, **_: str) -> Reply:
-    found = [
-        _model(request, name, key.split("/")[1], given)
-        for key, given in azure.catalog.models.items()
-        if key.startswith(f"{name}/")
-    ]
-    return Reply(body={"value": found})

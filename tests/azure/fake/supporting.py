@@ -59,16 +59,6 @@ def _complete_storage(azure: FakeAzure, account: Resource) -> None:
     account.hidden["key"] = base64.b64encode(_stable(account.id.text, "key").encode()).decode()
 
 
-@routes.on("POST", ARM, "/{scope...}/Microsoft.Storage/storageAccounts/{name}/listKeys")
-def list_storage_keys(azure: FakeAzure, request: Request, scope: str, name: str) -> Reply:
-    account = azure.store.need(request.path.rstrip("/").rpartition("/")[0])
-    if account.properties.get("allowSharedKeyAccess") is False:
-        message = "Key based authentication is not permitted on this storage account."
-        raise AzureError(403, "KeyBasedAuthenticationNotPermitted", message)
-    key = {"keyName": "key1", "value": account.hidden["key"], "permissions": "FULL"}
-    return Reply(body={"keys": [key]})
-
-
 def _storage_gone(azure: FakeAzure, account: Resource) -> None:
     azure.storage.drop(account.id.name)
 
