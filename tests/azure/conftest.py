@@ -1,11 +1,8 @@
 """The fixture ``azure``: a fake Azure that the real, unmodified SDKs talk to.
 
     def test_group_is_made(azure: FakeAzure) -> None:
-        client = ResourceManagementClient(DefaultAzureCredential(), SUBSCRIPTION)  # in this process
-        client.resource_groups.create_or_update("rg", {"location": "eastus2"})
-        assert [str(r) for r in azure.writes] == [
-            f"PUT management.azure.com/subscriptions/{SUBSCRIPTION}/resourcegroups/rg -> 201"
-        ]
+        Arm(DefaultAzureCredential()).put(GROUP, {"location": "eastus2"})  # in this process
+        assert [str(r) for r in azure.writes] == [f"PUT management.azure.com{GROUP} -> 201"]
 
     subprocess.run([...], env=os.environ | azure.env)     # or in another; state lives in the test
 
@@ -43,11 +40,13 @@ import pytest
 
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.contracts import NO_SPECS, Contracts
+from tests.azure.patience import hurry
 
 
 @pytest.fixture
 def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAzure]:
     """An empty subscription; this process's environment points to it while the test runs."""
+    hurry(monkeypatch)
     folder = tmp_path / "azure"
     folder.mkdir()
     fake = FakeAzure(folder)

@@ -19,11 +19,13 @@ GIVEN: dict[str, Any] = {
     "names": {"workspace": "phi-ws", "hub": "phi-hub", "project": "phi-project", "storage": ""},
     "location": "swedencentral",
     "tags": {"purpose": "finetune-phi"},
-    "sku": "Standard_NC24ads_A100_v4",
-    "nodes": 1,
-    "idle_seconds": 120,
-    "roles": "narrow",
-    "principal_id": ME,
+    "computeSku": "Standard_NC24ads_A100_v4",
+    "computeNodes": 1,
+    "computeIdleSeconds": 120,
+    "identityRole": "narrow",
+    "principalId": ME,
+    "principalType": "User",
+    "recoverKeyVault": False,
 }
 
 

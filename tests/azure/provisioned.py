@@ -9,12 +9,10 @@ import time
 
 import pytest
 
-from setup.azure.client import arm, waiting
 from setup.azure.client.money import answered
 from setup.azure.client.names import derive_names
 from setup.azure.client.session import AzureSession
 from setup.azure.provision import step as provision
-from setup.azure.teardown import command as teardown
 from setup.common.errors import FixableError
 from setup.common.step import Result
 from setup.recipe.azure import AzureRecipe
@@ -79,13 +77,6 @@ def assignments(azure: FakeAzure) -> set[tuple[str, str, str]]:
         )
         for one in found
     }
-
-
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short pauses: the fake is done sooner than Azure."""
-    monkeypatch.setitem(arm.RETRIES, "retry_backoff_factor", 0.01)
-    monkeypatch.setattr(teardown, "SETTLE", 0.1)
-    monkeypatch.setattr(waiting, "PAUSE", 0.02)
 
 
 def kill_when(azure: FakeAzure, pattern: str, *arguments: str) -> None:

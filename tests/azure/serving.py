@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from setup.azure.client import arm, waiting
 from setup.azure.client.session import AzureSession
-from setup.azure.deploy import smoke
 from setup.azure.deploy import step as deploy
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
@@ -67,15 +64,6 @@ def add(azure: FakeAzure, id_: str, **body: Any) -> None:
     """A resource, without a request."""
     with azure.lock:
         write_resource(azure, Id(id_), body)
-
-
-def hurry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home in ``tmp_path`` and waits that are short; the home."""
-    monkeypatch.setenv("FINETUNE_PHI_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(waiting, "PAUSE", 0.02)
-    monkeypatch.setattr(smoke, "PATIENCE", 0.1)
-    monkeypatch.setitem(arm.RETRIES, "retry_backoff_factor", 0.01)
-    return tmp_path / "home"
 
 
 def endpoint_of(azure: FakeAzure) -> Any:

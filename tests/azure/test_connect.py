@@ -19,7 +19,7 @@ from setup.common.promptflow_store import keep_connections
 from setup.recipe.azure import AzureRecipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.subscription import SUBSCRIPTION
-from tests.azure.serving import endpoint_of, hurry, make_workspace
+from tests.azure.serving import endpoint_of, make_workspace
 from tests.scripted.pf_home import isolated_home
 
 PF_HOME = isolated_home()  # before the first import of promptflow
@@ -28,8 +28,8 @@ NAME = "phi-in-azure"  # not the name that other tests of this process use
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of the test's own, and waits that are short."""
-    hurry(tmp_path, monkeypatch)
+    """A home of the test's own."""
+    monkeypatch.setenv("FINETUNE_PHI_HOME", str(tmp_path / "home"))
     return tmp_path
 
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from setup.azure.client.session import AzureSession
 from setup.azure.teardown.command import plan_teardown, teardown
 from tests.azure.fake import FakeAzure
-from tests.azure.provisioned import NAMES, build, hurry, recipe
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
+from tests.azure.provisioned import NAMES, build, recipe
 
 
 def test_vault_that_may_not_be_purged(azure: FakeAzure) -> None:

@@ -34,10 +34,10 @@ from tests.azure.infrastructure import (
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "all": {},
-    "no compute": {"sku": ""},
+    "no compute": {"computeSku": ""},
     "no hub": {"extra": {"createHub": {"value": False}}},
-    "nobody": {"principal_id": ""},
-    "contributor": {"roles": "contributor", "principal_type": "ServicePrincipal"},
+    "nobody": {"principalId": ""},
+    "contributor": {"identityRole": "contributor", "principalType": "ServicePrincipal"},
 }
 
 
@@ -60,7 +60,7 @@ def test_every_body_is_as_the_published_types_say(
 def test_shared_keys_and_recovery_are_as_the_published_types_say(
     group: FakeAzure, contracts: Contracts
 ) -> None:
-    deploy(group, recover_key_vault=True, extra={"allowSharedKeyAccess": {"value": True}})
+    deploy(group, recoverKeyVault=True, extra={"allowSharedKeyAccess": {"value": True}})
     assert (group.violations, group.unchecked) == ([], set())
 
 
@@ -83,7 +83,7 @@ def test_what_is_made(group: FakeAzure) -> None:
     hub_of_project = workspaces["phi-project"].properties["hubResourceId"]
     assert hub_of_project == workspaces["phi-hub"].id.text
     cluster = properties_of(group, f"{SPACE}/computes")["properties"]
-    assert cluster["vmSize"] == GIVEN["sku"]
+    assert cluster["vmSize"] == GIVEN["computeSku"]
     assert cluster["vmPriority"] == "Dedicated"
     assert cluster["remoteLoginPortPublicAccess"] == "Disabled"
     assert cluster["scaleSettings"] == {
@@ -98,7 +98,7 @@ def test_what_is_made(group: FakeAzure) -> None:
 
 
 def test_compute_and_hub_can_be_left_out(group: FakeAzure) -> None:
-    outputs = deploy(group, sku="", **VARIANTS["no hub"]).outputs
+    outputs = deploy(group, computeSku="", **VARIANTS["no hub"]).outputs
     assert kinds_of(group).count(SPACE) == 1
     assert f"{SPACE}/computes" not in kinds_of(group)
     left_out = ("computeName", "hubName", "projectName")

@@ -46,7 +46,7 @@ def test_narrow_roles(group: FakeAzure) -> None:
 
 
 def test_contributor_is_asked_for_by_name(group: FakeAzure) -> None:
-    deploy(group, roles="contributor", principal_id="")
+    deploy(group, identityRole="contributor", principalId="")
     found = roles_of(group, identity_of(group))
     assert set(found) == {*IDENTITY_ROLES, "Contributor"}
     assert found["Contributor"].lower() == "microsoft.resources/resourcegroups"
@@ -74,9 +74,9 @@ def test_an_assignment_is_named_after_scope_principal_and_role(group: FakeAzure)
 
 
 def test_an_identity_made_anew_gets_assignments_of_its_own(group: FakeAzure) -> None:
-    deploy(group, roles="contributor")
+    deploy(group, identityRole="contributor")
     group.subscription.principal = lambda owner: str(uuid.uuid5(uuid.NAMESPACE_DNS, owner))  # type: ignore[method-assign]
-    deploy(group, roles="contributor")
+    deploy(group, identityRole="contributor")
     assert set(roles_of(group, identity_of(group))) == {*IDENTITY_ROLES, "Contributor"}
 
 

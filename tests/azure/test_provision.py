@@ -26,17 +26,11 @@ from tests.azure.provisioned import (
     VAULT,
     assignments,
     build,
-    hurry,
     kill_when,
     provide,
     recipe,
     refused,
 )
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
 
 
 def state(azure: FakeAzure) -> set[str]:

@@ -19,17 +19,11 @@ from tests.azure.provisioned import (
     STORAGE,
     assignments,
     build,
-    hurry,
     provide,
     refused,
 )
 
 BLOBS = rf"GET {NAMES.storage}\.blob\."
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
 
 
 def test_throttling_is_waited_out_within_bounds(azure: FakeAzure) -> None:

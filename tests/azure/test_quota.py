@@ -9,8 +9,14 @@ import pytest
 from setup.azure.client.names import derive_names
 from setup.azure.client.session import AzureSession
 from setup.azure.facts import quota
-from setup.azure.facts.quota import demands, endpoint_cores, region_sizes, request_quota
-from setup.azure.facts.usage import Usage
+from setup.azure.facts.quota import (
+    TOTAL,
+    Usage,
+    demands,
+    endpoint_cores,
+    region_sizes,
+    request_quota,
+)
 from setup.common.errors import FixableError
 from setup.recipe.load import load_azure_recipe
 from tests.azure.commands import run_setup
@@ -90,8 +96,8 @@ def test_low_priority_cores_of_the_same_name_do_not_count() -> None:
     assert usage.of(A100.upper()) == (24, 48)
     assert usage.of("standardNCASv3_T4Family") == (0, 6)
     assert usage.of("unheard of") == (0, 0)
-    assert usage.total() == (24, 100)
-    assert Usage([]).total().limit < 0
+    assert usage.of(TOTAL) == (24, 100)
+    assert Usage([]).of(TOTAL).limit < 0
 
 
 def test_cores_of_the_region_can_be_what_is_short(azure: FakeAzure) -> None:
@@ -117,6 +123,7 @@ def test_too_few_cores_and_asking_for_more(azure: FakeAzure) -> None:
     [put] = azure.writes
     assert put.body["properties"]["limit"] == {"limitObjectType": "LimitValue", "value": 24}
     assert put.body["properties"]["resourceType"] == "dedicated"
+    assert not azure.contracts.available or put.contract.startswith("openapi quota")
 
 
 @pytest.mark.parametrize("answer", ["refused", "ticket"])

@@ -8,22 +8,18 @@ import pytest
 
 from setup.azure.client import waiting
 from setup.azure.client.session import AzureSession
-from setup.azure.teardown.command import Stage, plan_teardown, teardown
+from setup.azure.teardown.command import plan_teardown, teardown
+from setup.azure.teardown.items import Stage
 from setup.common.errors import FixableError
 from setup.common.step import Result
 from tests.azure.fake import FakeAzure, faults
 from tests.azure.fake.arm import write_resource
 from tests.azure.fake.ready import add_compute, add_group, add_role
 from tests.azure.fake.store import Id
-from tests.azure.provisioned import GROUP, NAMES, SPACES, build, hurry, kill_when, provide, recipe
+from tests.azure.provisioned import GROUP, NAMES, SPACES, build, kill_when, provide, recipe
 
 WORKSPACE = f"{SPACES}/phi-workspace"
 ENDPOINT = f"{WORKSPACE}/onlineEndpoints/{NAMES.endpoint}"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from setup.azure.client import arm, waiting
 from setup.azure.client.money import answered
 from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset, data_assets
@@ -26,10 +25,10 @@ from tests.azure.fake import FakeAzure
 from tests.azure.fake.ready import add_compute, add_workspace
 from tests.azure.fake.storage import Blob
 from tests.azure.fake.store import Resource
+from tests.azure.patience import hurry
 
 ROWS = 30
 PUT_JOB = r"PUT .*/jobs/"
-_AT_ONCE = {"retry_backoff_factor": 0.01, "retry_backoff_max": 0.01}
 
 
 def listen(patch: pytest.MonkeyPatch) -> io.StringIO:
@@ -53,12 +52,7 @@ def trainable(folder: Path) -> Iterator[Trainable]:
         for name, value in fake.env.items():
             patch.setenv(name, value)
         patch.setenv("FINETUNE_PHI_HOME", str(folder / "home"))
-        patch.setattr(waiting, "PAUSE", 0.02)
-        for setting, least in _AT_ONCE.items():
-            patch.setitem(arm.RETRIES, setting, least)
-        patch.setitem(arm.STORAGE_RETRIES, "initial_backoff", 0.01)
-        patch.setitem(arm.STORAGE_RETRIES, "increment_base", 0)
-        patch.setitem(arm.STORAGE_RETRIES, "random_jitter_range", 0)
+        hurry(patch)
         yield Trainable(fake, folder)
     fake.close()
     assert fake.crashes == []

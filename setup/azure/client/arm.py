@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from setup.azure.client.explain import or_none
 from setup.azure.provision.infra import template
 
 if TYPE_CHECKING:
@@ -32,13 +34,13 @@ STORAGE_RETRIES: dict[str, Any] = {
     "connection_timeout": 20,
 }
 _POLL = 5  # seconds between two looks at an operation, where Azure names no pace
-ROLES_VERSION = "2022-04-01"
-REGISTRY_VERSION = "2021-10-01-dataplanepreview"  # of a registry's own service
+RESOURCES_VERSION = "2021-04-01"  # groups, what they list, deployments, providers
 # The API version by provider; what is not here is asked at the version that the template has it in.
 _VERSIONS = {
     "": "2022-12-01",  # subscriptions
-    "microsoft.resources": "2021-04-01",  # groups and what they list
-    "microsoft.authorization": ROLES_VERSION,
+    "microsoft.resources": RESOURCES_VERSION,
+    "microsoft.authorization": "2022-04-01",
+    "microsoft.quota": "2025-09-01",
     "microsoft.machinelearningservices": "2024-04-01",
     "microsoft.storage": "2023-05-01",
     "microsoft.keyvault": "2023-07-01",
@@ -55,16 +57,16 @@ def version_of(path: str) -> str:
         namespace = rest.rpartition("/providers/")[2].partition("/")[0]
     types = {entry["type"].lower(): entry["apiVersion"] for entry in template()["resources"]}
     known = {kind.partition("/")[0]: version for kind, version in types.items()} | _VERSIONS
-    return str(known.get(namespace, _VERSIONS["microsoft.resources"]))
+    return str(known.get(namespace, RESOURCES_VERSION))
 
 
 class Arm:
     """One pipeline of azure-core: signed in, retried, never following a page by itself.
 
-    An empty ``api_version`` is the one of ``version_of``. Every method raises azure-core's
-    HttpResponseError for a refusal, ServiceRequestError or ServiceResponseError where there is no
-    connection.
+    An empty ``api_version`` is that of ``version_of``. Every method raises azure-core's exceptions.
     """
+
+    registry_version = "2021-10-01-dataplanepreview"  # of a registry's own service
 
     def __init__(self, credential: TokenCredential) -> None:
         self._client = _pipeline(credential)
@@ -75,16 +77,11 @@ class Arm:
 
     def find(self, path: str, api_version: str = "") -> dict[str, Any] | None:
         """Return the resource at ``path``, None where there is none."""
-        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
+        return or_none(self.get, path, api_version)
 
-        try:
-            return self.get(path, api_version)
-        except ResourceNotFoundError:
-            return None
-
-    def list(self, path: str, api_version: str = "") -> Resources:
+    def list(self, path: str, api_version: str = "", **query: str) -> Resources:
         """Return every item of the list at ``path``, page by page."""
-        page = self.get(path, api_version)
+        page = self._send("GET", path, api_version, None, **query)
         items: Resources = page.get("value", [])
         while following := page.get("nextLink"):
             page = self.ask(HOST + _path_of(following)).json()
@@ -93,27 +90,28 @@ class Arm:
 
     def children(self, path: str) -> Resources:
         """Return every item of the list at ``path``, none where what they lie in is gone."""
-        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
-
-        try:
-            return self.list(path)
-        except ResourceNotFoundError:
-            return []
+        return or_none(self.list, path) or []
 
     def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Create or replace what is at ``path``; long-running operations are not waited for."""
         return self._send("PUT", path, "", body)
 
-    def post(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    def post(
+        self, path: str, body: dict[str, Any] | None = None, api_version: str = ""
+    ) -> dict[str, Any]:
         """Ask or do what ``path`` names."""
-        return self._send("POST", path, "", body)
+        return self._send("POST", path, api_version, body)
 
-    def delete(self, path: str, **query: str) -> LROPoller[None]:
-        """Begin to delete what is at ``path``; the poller follows that to its end."""
+    def begin(
+        self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None
+    ) -> LROPoller[None]:
+        """Begin to put or delete what is at ``path``; the poller follows that to its end."""
         from azure.core.polling import LROPoller  # noqa: PLC0415 - slow
         from azure.mgmt.core.polling.arm_polling import ARMPolling  # noqa: PLC0415
 
-        begun = self._run("DELETE", HOST + path, {"api-version": version_of(path)} | query)
+        begun = self._run(
+            method, HOST + path, {"api-version": version_of(path), **(query or {})}, body
+        )
         return LROPoller(self._client, begun, lambda *_: None, ARMPolling(timeout=_POLL))
 
     def ask(self, url: str, **query: str) -> HttpResponse:
@@ -121,8 +119,10 @@ class Arm:
         response: HttpResponse = self._run("GET", url, query).http_response
         return response
 
-    def _send(self, method: str, path: str, api_version: str, body: Any = None) -> dict[str, Any]:
-        query = {"api-version": api_version or version_of(path)}
+    def _send(
+        self, method: str, path: str, api_version: str, body: Any = None, **query: str
+    ) -> dict[str, Any]:
+        query |= {"api-version": api_version or version_of(path)}
         response = self._run(method, HOST + path, query, body).http_response
         content = response.json() if response.content else {}
         return content if isinstance(content, dict) else {"value": content}

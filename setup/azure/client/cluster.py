@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 
 
 def find_cluster(session: AzureSession) -> dict[str, Any] | None:
-    """The recipe's cluster as Azure describes it, None where there is none.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
+    """The recipe's cluster as Azure describes it, None where there is none."""
     name = session.recipe.finetune.compute.name
-    with azure_errors(f"looking for cluster {name}"):
-        return session.arm.find(f"{session.workspace_path()}/computes/{name}")
+    path = f"{session.workspace_path()}/computes/{name}"
+    return session.find(f"looking for cluster {name}", path)

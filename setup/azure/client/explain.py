@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+import yaml
 
 from setup.common.errors import FixableError
 
 if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
 
-import yaml
+T = TypeVar("T")
 
 AGAIN = "run the same command again: it finds what is done"
 _LOGIN = "az login, or correct AZURE_CLIENT_SECRET where the environment signs in"
@@ -23,7 +26,7 @@ _SUBSCRIPTION = (
     "az account list shows yours: --set azure.subscription=ID, or export AZURE_SUBSCRIPTION_ID=ID"
 )
 _DOCTOR = "python -m setup doctor --recipe NAME"
-UNAUTHORIZED, FORBIDDEN = 401, 403
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
 _LIMIT = 400  # characters of a service's message: some carry a page
 
 # What must never be printed, whoever put it into a message.
@@ -43,28 +46,22 @@ _UNREACHED = re.compile(
     r"|Name or service not known|getaddrinfo failed|Network is unreachable|timed out"
 )
 
-# Code, or part of it, and the fix. The order matters: the first that is found in the code counts.
-_BY_CODE = [
-    (
-        "quota",
-        "python -m setup quota --request CORES --recipe NAME, which shows it without --request",
-    ),
-    ("SkuNotAvailable", "--set azure.location=REGION, one that offers the SKU"),
-    ("SkuNotSupported", "--set azure.location=REGION, one that offers the SKU"),
-    ("NoCapacity", "the region has no machine free: try later, or --set azure.location=REGION"),
-    (
-        "AllocationFailed",
-        "the region has no machine free: try later, or --set azure.location=REGION",
-    ),
-    ("SubscriptionNotFound", _SUBSCRIPTION),
-    ("InvalidSubscriptionId", _SUBSCRIPTION),
-    (
-        "RequestDisallowedByPolicy",
-        "ask who runs the subscription for an exemption from that policy",
-    ),
-    ("ReadOnlyDisabledSubscription", "enable the subscription: https://portal.azure.com, Billing"),
-    ("ScopeLocked", "az lock list shows the lock; delete it, or choose another resource group"),
-]
+_QUOTA = "python -m setup quota --request CORES --recipe NAME, which shows it without --request"
+_REGION = "--set azure.location=REGION, one that offers the SKU"
+_FULL = "the region has no machine free: try later, or --set azure.location=REGION"
+# A part of the code, and the fix. The order matters: the first that is found in the code counts.
+_BY_CODE = {
+    "quota": _QUOTA,
+    "SkuNotAvailable": _REGION,
+    "SkuNotSupported": _REGION,
+    "NoCapacity": _FULL,
+    "AllocationFailed": _FULL,
+    "SubscriptionNotFound": _SUBSCRIPTION,
+    "InvalidSubscriptionId": _SUBSCRIPTION,
+    "RequestDisallowedByPolicy": "ask who runs the subscription for an exemption from that policy",
+    "ReadOnlyDisabledSubscription": "enable the subscription: https://portal.azure.com, Billing",
+    "ScopeLocked": "az lock list shows the lock; delete it, or choose another resource group",
+}
 _BY_STATUS = {
     401: f"{_LOGIN}, and {AGAIN}",
     404: "python -m setup provision --recipe NAME, and the steps after it",
@@ -102,7 +99,7 @@ def explain(error: AzureError, doing: str = "") -> FixableError:
     if _is_login(error):
         what, fix = _not_signed_in(error)
     elif isinstance(error, core.HttpResponseError) and error.status_code:
-        what, fix = _refused(error)
+        what, fix = refusal(error.status_code, *code_and_message(error))
     elif isinstance(error, core.ServiceRequestError | core.ServiceResponseError):
         what, fix = f"the connection to Azure failed: {one_line(error.message)}", AGAIN
     else:
@@ -116,21 +113,54 @@ def one_line(text: str) -> str:
     return line if len(line) <= _LIMIT else line[: _LIMIT - 1] + "…"
 
 
-def code_and_message(error: AzureError) -> tuple[str, str]:
-    """The innermost code and message of a refusal: a failed template wraps the cause in several."""
-    cause = getattr(error, "error", None)
-    while cause is not None and getattr(cause, "details", None):
-        cause = cause.details[0]
-    code = str(getattr(cause, "code", "") or "")
-    message = getattr(cause, "message", "") or error.message
-    return code, one_line(str(message))
+def look_for(doing: str, look: Callable[..., T], *arguments: Any) -> T | None:
+    """Return what ``look`` returns, None where Azure has no such thing."""
+    with azure_errors(doing):
+        return or_none(look, *arguments)
 
 
-def _refused(error: Any) -> tuple[str, str]:
-    code, message = code_and_message(error)
-    what = f"Azure answered {error.status_code}{f' {code}' if code else ''}: {message}"
-    fix = _fix_by_code(code, message) or _fix_by_status(error.status_code, message)
-    return what, fix
+def or_none(look: Callable[..., T], *arguments: Any) -> T | None:
+    """Return what ``look_for`` does; raises AzureError."""
+    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
+
+    try:
+        return look(*arguments)
+    except ResourceNotFoundError:
+        return None
+
+
+def code_and_message(error: Any) -> tuple[str, str]:
+    """Return the innermost code and message of a refusal."""
+    code, message = next(causes(getattr(error, "error", None)), ("", ""))
+    return code, one_line(message or error.message)
+
+
+def causes(error: Any) -> Iterator[tuple[str, str]]:
+    """Yield code and message of each cause in an error, an object of the SDKs or as Azure sends it.
+
+    A failure wraps its causes, a failed template in several layers, some as JSON in a message.
+    """
+    parts = error if isinstance(error, dict) else vars(error) if error else {}
+    if details := parts.get("details") or _in_json(parts.get("message")):
+        for detail in details:
+            yield from causes(detail)
+    elif parts:
+        yield str(parts.get("code") or ""), str(parts.get("message") or "")
+
+
+def _in_json(message: Any) -> list[Any]:
+    try:
+        content = json.loads(message or "")
+    except ValueError:
+        return []
+    error = content.get("error") if isinstance(content, dict) else None
+    return [error] if isinstance(error, dict) else []
+
+
+def refusal(status: int, code: str, message: str) -> tuple[str, str]:
+    """Return what Azure's answer means for the user, and the fix."""
+    what = f"Azure answered {status}{f' {code}' if code else ''}: {message}"
+    return what, _fix_by_code(code, message) or _fix_by_status(status, message)
 
 
 def _fix_by_status(status: int, message: str) -> str:
@@ -148,7 +178,7 @@ def _fix_by_code(code: str, message: str) -> str:
     if "InvalidAuthenticationTokenTenant" in code and (tenant := _TENANT.search(message)):
         return f"az login --tenant {tenant[1]}, and {AGAIN}"
     said = code.lower() or message.lower()
-    return next((fix for part, fix in _BY_CODE if part.lower() in said), "")
+    return next((fix for part, fix in _BY_CODE.items() if part.lower() in said), "")
 
 
 def _ask_for_role(message: str) -> str:

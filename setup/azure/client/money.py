@@ -25,12 +25,9 @@ def answered(yes: bool) -> Iterator[None]:
 
 
 def confirm(items: Sequence[Billable], yes: bool | None = None) -> None:
-    """Show what would be made and at what price, and go on only if the user agrees.
+    """Show what would be made and at what price, if anything, and go on only if the user agrees.
 
-    Returns at once if there is nothing. ``yes`` None is what the command line was told.
-
-    Raises:
-        FixableError: The user says no, or nobody is there to ask and ``--yes`` was not given.
+    ``yes`` None is what the command line was told. Raises FixableError where nobody agrees.
     """
     if items:
         agree("this makes what costs money:", price_lines(items), yes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
 
@@ -20,19 +20,14 @@ def tags_of(recipe: AzureRecipe) -> dict[str, str]:
     return {**recipe.azure.tags, TAG: MADE}
 
 
-def mark_of(body: Mapping[str, Any]) -> str:
-    """Return our mark on a group or resource as Azure describes it, empty where there is none."""
-    return str((body.get("tags") or {}).get(TAG, ""))
+def is_ours(body: Mapping[str, Any], mark: str = MADE) -> bool:
+    """Tell whether a group or resource, as Azure describes it, carries our mark."""
+    return (body.get("tags") or {}).get(TAG) == mark
 
 
 def find_group(session: AzureSession) -> dict[str, Any] | None:
-    """Return the recipe's resource group, None where there is none.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
-    with azure_errors(f"reading resource group {session.group}"):
-        return session.arm.find(session.group_id)
+    """Return the recipe's resource group, None where there is none."""
+    return session.find(f"reading resource group {session.group}", session.group_id)
 
 
 def is_going(group: Mapping[str, Any]) -> bool:
@@ -41,27 +36,22 @@ def is_going(group: Mapping[str, Any]) -> bool:
     return state.lower() in ("deleting", "deprovisioning")
 
 
-def refuse_deleting(session: AzureSession, group: Mapping[str, Any]) -> None:
-    """Raise FixableError if somebody is deleting the group."""
+def refuse_group(session: AzureSession, group: Mapping[str, Any]) -> None:
+    """Raise FixableError if the group is being deleted, or is neither ours nor shared with us."""
+    title = f"resource group {session.group}"
     if is_going(group):
-        raise FixableError(
-            f"resource group {session.group} is being deleted",
-            "run the same command again in a few minutes",
-        )
-
-
-def refuse_foreign_group(session: AzureSession, group: Mapping[str, Any]) -> None:
-    """Raise FixableError if the group is neither ours nor shared with us."""
-    if mark_of(group) != SHARED:
-        refuse_foreign(f"resource group {session.group}", group, "azure.resource_group", SHARED)
+        fix = "run the same command again in a few minutes"
+        raise FixableError(f"{title} is being deleted", fix)
+    if not is_ours(group, SHARED):
+        refuse_foreign(title, group, "azure.resource_group", SHARED)
 
 
 def refuse_foreign(title: str, body: Mapping[str, Any], setting: str, mark: str = MADE) -> None:
     """Raise FixableError if the resource that our name leads to is not of our making."""
-    if mark_of(body) != MADE:
+    if not is_ours(body):
         tag_it = f"az tag update --operation merge --resource-id {body.get('id', 'ID')}"
-        tag_it += f" --tags {TAG}={mark}"
         raise FixableError(
             f"{title} is there already and not ours",
-            f"--set {setting}=NAME for one of its own; or, to {_AGREE[mark]}: {tag_it}",
+            f"--set {setting}=NAME for one of its own; or, to {_AGREE[mark]}: {tag_it}"
+            f" --tags {TAG}={mark}",
         )

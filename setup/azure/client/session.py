@@ -2,7 +2,8 @@
 
 ``AzureSession(recipe)`` signs in when it is first used and makes each client once. Wrap calls of
 the clients in ``azure_errors("what you were doing")``: every exception of the SDKs becomes one
-FixableError. Nothing here keeps a secret anywhere but in memory.
+FixableError, so that every function of setup/azure raises it where Azure refuses or cannot be
+asked. Nothing here keeps a secret anywhere but in memory.
 """
 
 from __future__ import annotations
@@ -15,18 +16,15 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from setup.azure.client.arm import RETRIES, ROLES_VERSION, SCOPE, Arm
-from setup.azure.client.explain import UNAUTHORIZED, azure_errors, explain, status_of
+from setup.azure.client.arm import RETRIES, SCOPE, Arm
+from setup.azure.client.explain import UNAUTHORIZED, azure_errors, explain, look_for, status_of
+from setup.azure.client.names import Names, derive_names
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.core.credentials import TokenCredential
-    from azure.mgmt.authorization import AuthorizationManagementClient
-    from azure.mgmt.quota import QuotaMgmtClient
-    from azure.mgmt.resource.deployments import DeploymentsMgmtClient
-    from azure.mgmt.resource.resources import ResourceManagementClient
 
 __all__ = ["AzureSession", "Principal", "azure_errors", "explain"]
 
@@ -41,14 +39,14 @@ class Principal(NamedTuple):
 
 
 class AzureSession:
-    """The clients of one recipe's subscription.
+    """The clients of one recipe's subscription."""
 
-    Properties raise FixableError: not signed in, no subscription, or one of another tenant.
-    """
+    errors = staticmethod(azure_errors)
+    look_for = staticmethod(look_for)
 
     def __init__(self, recipe: AzureRecipe) -> None:
         self.recipe = recipe
-        self._workspaces: dict[str, MLClient] = {}
+        self._clients: dict[str, MLClient] = {}
 
     def renew(self) -> None:
         """Sign in anew: a credential gives out the token it has until that says it is over."""
@@ -77,7 +75,7 @@ class AzureSession:
 
     @cached_property
     def arm(self) -> Arm:
-        """Azure Resource Manager by path, for what no client below offers."""
+        """Azure Resource Manager by path, for all but what azure-ai-ml does."""
         return Arm(self.credential)
 
     @cached_property
@@ -114,16 +112,18 @@ class AzureSession:
         """The tenant the subscription belongs to."""
         return str(self.subscription["tenantId"])
 
+    @cached_property
+    def names(self) -> Names:
+        """The names of everything that the recipe makes."""
+        return derive_names(self.recipe, self.subscription_id)
+
     @property
     def group_id(self) -> str:
         """The resource id of the recipe's group, whether there is one or not."""
         return f"/subscriptions/{self.subscription_id}/resourceGroups/{self.group}"
 
     def workspace_path(self, name: str = "") -> str:
-        """The resource id of the recipe's workspace, or of another: a hub, the project.
-
-        Whether there is one or not.
-        """
+        """The resource id of the recipe's workspace, or a hub or project, there or not."""
         kind = "Microsoft.MachineLearningServices/workspaces"
         return f"{self.group_id}/providers/{kind}/{name or self.recipe.azure.workspace}"
 
@@ -141,63 +141,27 @@ class AzureSession:
         kind = "ServicePrincipal" if claims.get("idtyp") == "app" else "User"
         return Principal(claims["oid"], kind)
 
-    @cached_property
-    def resources(self) -> ResourceManagementClient:
-        """Resource groups, resources of any type, provider registration."""
-        from azure.mgmt.resource.resources import ResourceManagementClient  # noqa: PLC0415
-
-        return ResourceManagementClient(self.credential, self.subscription_id, **RETRIES)
-
-    @cached_property
-    def deployments(self) -> DeploymentsMgmtClient:
-        """Deployments of templates."""
-        from azure.mgmt.resource.deployments import DeploymentsMgmtClient  # noqa: PLC0415
-
-        return DeploymentsMgmtClient(self.credential, self.subscription_id, **RETRIES)
-
-    @cached_property
-    def authorization(self) -> AuthorizationManagementClient:
-        """Role assignments, and what the login may do."""
-        from azure.mgmt.authorization import AuthorizationManagementClient  # noqa: PLC0415
-
-        return AuthorizationManagementClient(
-            self.credential, self.subscription_id, ROLES_VERSION, **RETRIES
-        )
-
-    @cached_property
-    def quota(self) -> QuotaMgmtClient:
-        """Quota requests."""
-        from azure.mgmt.quota import QuotaMgmtClient  # noqa: PLC0415
-
-        return QuotaMgmtClient(self.credential, self.subscription_id, **RETRIES)
+    def find(self, doing: str, path: str, api_version: str = "") -> dict[str, Any] | None:
+        """Return the resource at ``path``, None where there is none."""
+        return look_for(doing, self.arm.get, path, api_version)
 
     def ml(self, workspace: str | None = None) -> MLClient:
         """Azure ML in the recipe's group: of a workspace, hub or project, None for none."""
-        name = workspace or ""
-        if name not in self._workspaces:
-            place = {"resource_group_name": self.group, "workspace_name": workspace}
-            self._workspaces[name] = self._ml_client(**place)
-        return self._workspaces[name]
+        return self._ml_client(resource_group_name=self.group, workspace_name=workspace)
 
     def ml_registry(self, registry: str) -> MLClient:
         """Azure ML of a registry that many subscriptions share, such as the model catalog's."""
-        name = f"registry/{registry}"
-        if name not in self._workspaces:
-            self._workspaces[name] = self._ml_client(registry_name=registry)
-        return self._workspaces[name]
+        return self._ml_client(registry_name=registry)
 
     def _ml_client(self, **place: str | None) -> MLClient:
         from azure.ai.ml import MLClient  # noqa: PLC0415 - takes seconds
 
-        _be_quiet()  # again: importing it sets up loggers of its own
-        return MLClient(
-            self.credential,
-            self.subscription_id,
-            show_progress=False,
-            enable_telemetry=False,
-            **place,
-            **RETRIES,
-        )
+        key = str(place)
+        if key not in self._clients:
+            _be_quiet()  # again: importing it sets up loggers of its own
+            settings = {"show_progress": False, "enable_telemetry": False, **place, **RETRIES}
+            self._clients[key] = MLClient(self.credential, self.subscription_id, **settings)
+        return self._clients[key]
 
 
 def signed_in(session: AzureSession, work: Callable[[AzureSession], T]) -> T:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from setup.azure.client.explain import azure_errors, status_of
 from setup.common import console
 from setup.common.console import progress_bar
 from setup.common.errors import FixableError
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
 PAUSE = 15.0  # seconds between two looks, at most
 BUSY_FOR = 900.0  # seconds that another operation may stand in the way
 _FIRST_PAUSE, _GROWTH = 0.2, 1.5
-DELETED_FOR = 3600.0  # seconds: a workspace takes minutes, an endpoint up to ten
 _TELL_EVERY = 60.0
 _POLLED = 1.0  # seconds: the poller of an SDK looks by itself, at a pace that Azure names
-_GONE, _CONFLICT = 404, 409
+_CONFLICT = 409
 _UNDER_WAY = ("creating", "updating", "scaling", "deleting", "canceling", "accepted", "inprogress")
 
 T = TypeVar("T")
@@ -72,11 +70,7 @@ def when_free(what: str, begin: Callable[[], T]) -> T:
     """Return what ``begin`` returns, called again while Azure answers 409: something else runs.
 
     ``begin`` looks anew each time: its own request may be the one that is running, when the
-    answer to it was lost.
-
-    Raises:
-        FixableError: The other operation runs for longer than ``BUSY_FOR``.
-        AzureError: What else ``begin`` raises; a lock is no operation, which would end by itself.
+    answer to it was lost. A lock is no operation, which would end by itself.
     """
     from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - azure is slow
 
@@ -103,17 +97,10 @@ def when_free(what: str, begin: Callable[[], T]) -> T:
 def follow(
     what: str, poller: LROPoller[Any] | None, state: Callable[[], str], patience: float
 ) -> str:
-    """Wait for an operation to end and return the state it ended in.
+    """Wait for an operation to end and return the state it ended in, as ``state`` asks for it.
 
-    Args:
-        what: Names it in what is printed.
-        poller: Of the operation, None for one that another command has begun.
-        state: Asks for the provisioning state.
-        patience: Seconds to wait; it goes on in Azure after that.
-
-    Raises:
-        NotYetError: It takes longer than ``patience``.
-        AzureError: It failed, or Azure cannot be asked.
+    ``poller`` is None where another command has begun it. Raises NotYetError after ``patience``
+    seconds, and AzureError where it failed.
     """
 
     def ended() -> str:
@@ -126,39 +113,6 @@ def follow(
         wait_until(poller.done, patience, _POLLED, what)
         poller.result()
         return state()
-
-
-def delete_all(begin: Mapping[str, Callable[[], LROPoller[Any]]]) -> None:
-    """Delete side by side, and wait until it is gone; what is gone already counts as deleted.
-
-    Args:
-        begin: Begin to delete one each, by titles for people.
-
-    Raises:
-        FixableError: Azure refuses one, which keeps none of the others from being deleted, or it
-            takes too long.
-    """
-    refusals: list[FixableError] = []
-    pollers = {}
-    for title, delete in begin.items():
-        with _kept(refusals, title):
-            pollers[title] = when_free(f"deleting {title}", delete)
-    for title, poller in pollers.items():
-        with _kept(refusals, title):
-            follow(f"Deleting {title}", poller, lambda: "gone", DELETED_FOR)
-            console.err.print(f"deleted {title}", markup=False)
-    if refusals:
-        raise refusals[0]
-
-
-@contextmanager
-def _kept(refusals: list[FixableError], title: str) -> Iterator[None]:
-    try:
-        with azure_errors(f"deleting {title}"):
-            yield
-    except FixableError as error:
-        if status_of(error) != _GONE:
-            refusals.append(error)
 
 
 @contextmanager

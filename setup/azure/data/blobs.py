@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.azure.client.arm import STORAGE_RETRIES
+from setup.azure.client.explain import or_none
 from setup.azure.client.session import AzureSession
 
 if TYPE_CHECKING:
@@ -30,11 +31,7 @@ class Uploaded(NamedTuple):
 
 
 def container_of(session: AzureSession, datastore: str) -> ContainerClient:
-    """The container behind ``datastore`` of the recipe's workspace.
-
-    Raises:
-        AzureError: There is no such workspace or datastore.
-    """
+    """The container behind ``datastore`` of the recipe's workspace."""
     from azure.storage.blob import ContainerClient  # noqa: PLC0415 - azure is slow to import
 
     store: Any = session.ml(session.recipe.azure.workspace).datastores.get(datastore)
@@ -56,9 +53,6 @@ def upload(
     ``path`` must hold a digest of the content: a blob of that name and size is taken for this
     file. It appears whole, from blocks that outlive an interruption for a week: what was sent is
     not sent again. ``told`` gets bytes done and in all.
-
-    Raises:
-        AzureError: Refused, or no connection.
     """
     uri = f"azureml://datastores/{DATA_STORE}/paths/{path}"
     blob = container_of(session, DATA_STORE).get_blob_client(path)
@@ -89,13 +83,8 @@ def _send_blocks(
 
 
 def _waiting_blocks(blob: BlobClient) -> dict[str, int]:
-    """Blocks of an earlier try, by id, with their sizes."""
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
-
-    try:
-        _, waiting = blob.get_block_list("uncommitted")
-    except ResourceNotFoundError:
-        return {}
+    """Return blocks of an earlier try, by id, with their sizes."""
+    _, waiting = or_none(blob.get_block_list, "uncommitted") or ([], [])
     return {block.id: block.size for block in waiting}
 
 
@@ -104,9 +93,6 @@ def log_end(session: AzureSession, job: str, lines: int) -> tuple[str, list[str]
 
     Jobs write to ``user_logs/std_log.txt``, with several processes to one such file each; the
     first process's counts.
-
-    Raises:
-        AzureError: Refused, or no connection.
     """
     container = container_of(session, ARTIFACT_STORE)
     prefix = f"ExperimentRun/dcid.{job}/"

@@ -157,11 +157,7 @@ def _counts(prepared: Prepared) -> str:
 
 
 def is_registered(session: AzureSession, asset: DataAsset) -> bool:
-    """Tell whether the recipe's workspace has the asset; no workspace has none.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
+    """Tell whether the recipe's workspace has the asset; no workspace has none."""
     from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
 
     with azure_errors(f"looking for data asset {asset}"):

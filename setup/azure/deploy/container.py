@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import nothing_printed
+from setup.azure.deploy.deployment import longest
 from setup.common.console import progress_bar
 from setup.common.paths import REPOSITORY
 
@@ -41,37 +42,32 @@ _MODULES = (
 
 
 class Container:
-    """The container of one deployment.
-
-    Every method raises FixableError where Azure refuses or cannot be asked.
-    """
+    """The container of one deployment."""
 
     def __init__(self, session: AzureSession, deployment: str) -> None:
-        self._recipe = session.recipe
+        self._session, self._recipe = session, session.recipe
         self._ml = session.ml(session.recipe.azure.workspace)
         self._deployment = deployment
 
     @property
     def variables(self) -> dict[str, str]:
         """Return what the container is told; setup/serve/container/serve.py reads it."""
-        settings, probe = self._recipe.endpoint, self._recipe.endpoint.readiness
+        settings = self._recipe.endpoint
         return {
             "DEPLOYMENT": self._deployment,
             "CONTEXT_WINDOW": str(self._recipe.model.context_window),
             "SLOTS": str(settings.max_concurrent_requests),
             "REQUEST_TIMEOUT": f"{settings.request_timeout_ms / 1000:g}",
-            "START_TIMEOUT": str(probe.initial_delay + probe.period * probe.failure_threshold),
+            "START_TIMEOUT": str(longest(settings.readiness)),
         }
 
     def find(self) -> str:
         """The id of the environment, empty where the workspace has it not."""
-        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - azure is slow
-
-        with azure_errors(f"looking for environment {NAME}"):
-            try:
-                return str(self._ml.environments.get(NAME, context_version()).id)
-            except ResourceNotFoundError:
-                return ""
+        get = self._ml.environments.get
+        environment = self._session.look_for(
+            f"looking for environment {NAME}", get, NAME, context_version()
+        )
+        return str(environment.id) if environment else ""
 
     def ensure(self) -> str:
         """The id of the environment, made if it is not there."""
@@ -79,13 +75,13 @@ class Container:
             return environment
         with (
             tempfile.TemporaryDirectory(prefix="finetune-phi-") as folder,
-            azure_errors(f"environment {NAME}"),
+            self._session.errors(f"environment {NAME}"),
             progress_bar(f"Uploading environment {NAME}"),
             nothing_printed(),
         ):
             context = Path(folder) / NAME  # the name stays in the environment's address
             write_context(context)
-            return str(self._ml.environments.create_or_update(_environment(context)).id)
+            return str(self._ml.environments.create_or_update(_described(context)).id)
 
 
 def write_context(folder: Path) -> None:
@@ -115,7 +111,7 @@ def _files() -> dict[str, Path]:
     return places
 
 
-def _environment(context: Path) -> Environment:
+def _described(context: Path) -> Environment:
     from azure.ai.ml.entities import BuildContext, Environment  # noqa: PLC0415 - takes seconds
 
     # Azure ML takes no "/" for a route.

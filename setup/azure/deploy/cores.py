@@ -19,11 +19,8 @@ _GOING, _BUSY = ("idle", "leaving"), ("running", "preparing")
 def wait_for_idle_nodes(session: AzureSession) -> bool:
     """Wait until idle machines are gone that hold cores of the endpoint's family.
 
-    After a job they stay for ``idle_seconds``, and the endpoint may have to do with their cores.
-
-    Returns:
-        Whether there were any, and now are none; False at once while a job is at work, and where
-        Azure cannot be asked.
+    After a job they stay for ``idle_seconds``. Returns whether there were any, and now are none;
+    False at once while a job is at work, and where Azure cannot be asked.
     """
     try:
         return _wait(session)

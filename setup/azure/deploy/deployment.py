@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from setup.azure.deploy.version import ModelVersion
 from setup.azure.facts.prices import Billable, endpoint_costs, price_class
-from setup.recipe.azure import AzureRecipe
+from setup.recipe.azure import AzureRecipe, Probe
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import ManagedOnlineDeployment
@@ -45,6 +45,11 @@ def price_of(
         return price
     sku, count = str(deployment.instance_type), int(deployment.instance_count or 1)
     return replace(price, sku=sku, count=count, price=price_class(sku))
+
+
+def longest(probe: Probe) -> float:
+    """Return for how many seconds a probe waits."""
+    return probe.initial_delay + probe.period * probe.failure_threshold
 
 
 def describe_deployment(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from setup.azure.client.explain import code_and_message
-from setup.azure.client.names import derive_names
 from setup.azure.client.ownership import tags_of
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import (
     PAUSE,
     follow,
@@ -37,15 +37,12 @@ _STILL_HELD = "InferencingClientCallFailed"
 
 
 class ManagedEndpoint:
-    """The recipe's endpoint, asked anew for every question.
-
-    Every method raises FixableError where Azure refuses or cannot be asked.
-    """
+    """The recipe's endpoint, asked anew for every question."""
 
     def __init__(self, session: AzureSession) -> None:
         self._session = session
         self._recipe = session.recipe
-        self._names = derive_names(session.recipe, session.subscription_id)
+        self._names = session.names
         self.name = self._names.endpoint
 
     @cached_property
@@ -57,14 +54,9 @@ class ManagedEndpoint:
 
     def find(self) -> OnlineEndpoint | None:
         """The endpoint, None where there is none; its ``traffic`` names every deployment."""
-        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
-
-        with azure_errors(f"reading endpoint {self.name}"):
-            try:
-                endpoint: OnlineEndpoint = self.ml.online_endpoints.get(self.name)
-            except ResourceNotFoundError:
-                return None
-        return endpoint
+        return self._session.look_for(
+            f"reading endpoint {self.name}", self.ml.online_endpoints.get, self.name
+        )
 
     def need(self) -> OnlineEndpoint:
         """The endpoint, an error where there is none."""
@@ -79,7 +71,7 @@ class ManagedEndpoint:
         """Make the endpoint, or put it right, its traffic as it is; False when it was right."""
         endpoint = self._settled()
         if endpoint is None:
-            self._put(self._wanted())
+            self._put(self._new())
             return True
         self._refuse_unlike(endpoint)
         tags = {**(endpoint.tags or {}), **tags_of(self._recipe)}
@@ -117,16 +109,16 @@ class ManagedEndpoint:
         kind = "Microsoft.ManagedIdentity/userAssignedIdentities"
         return f"{self._session.group_id}/providers/{kind}/{self._names.identity}"
 
-    def _wanted(self) -> OnlineEndpoint:
+    def _new(self) -> OnlineEndpoint:
         from azure.ai.ml import entities  # noqa: PLC0415 - takes seconds
 
-        mine = entities.ManagedIdentityConfiguration(resource_id=self._identity)
+        mine = [entities.ManagedIdentityConfiguration(resource_id=self._identity)]
         return entities.ManagedOnlineEndpoint(
             name=self.name,
             auth_mode="key",
             tags=tags_of(self._recipe),
             identity=entities.IdentityConfiguration(
-                type="user_assigned", user_assigned_identities=[mine]
+                type="user_assigned", user_assigned_identities=mine
             ),
             public_network_access="enabled",
         )
@@ -144,7 +136,7 @@ class ManagedEndpoint:
                 self._refuse_name(error)
                 raise
 
-        with azure_errors(f"endpoint {self.name}"), nothing_printed():
+        with self._session.errors(f"endpoint {self.name}"), nothing_printed():
             state = follow(what, when_free(what, begin), self._state, _PATIENCE)
         if state != "Succeeded":
             raise FixableError(
@@ -191,30 +183,22 @@ class ManagedEndpoint:
 
     def key(self) -> str:
         """The primary key; for this process's memory and for connections only."""
-        with azure_errors(f"reading the key of endpoint {self.name}"):
+        with self._session.errors(f"reading the key of endpoint {self.name}"):
             return str(self.ml.online_endpoints.get_keys(self.name).primary_key)
 
     def deployment(self, name: str) -> ManagedOnlineDeployment | None:
         """One deployment, None where there is none."""
-        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
-
-        with azure_errors(f"reading deployment {name} of endpoint {self.name}"):
-            try:
-                deployment: Any = self.ml.online_deployments.get(name, self.name)
-            except ResourceNotFoundError:
-                return None
-        return cast("ManagedOnlineDeployment", deployment)
+        doing = f"reading deployment {name} of endpoint {self.name}"
+        get: Callable[..., Any] = self.ml.online_deployments.get
+        return self._session.look_for(doing, get, name, self.name)
 
     def deployments(self) -> dict[str, ManagedOnlineDeployment]:
         """The deployments by name; none where there is no endpoint."""
-        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
-
-        with azure_errors(f"listing the deployments of endpoint {self.name}"):
-            try:
-                listed: Any = list(self.ml.online_deployments.list(self.name))
-            except ResourceNotFoundError:
-                return {}
-        return {deployment.name: deployment for deployment in listed}
+        doing = f"listing the deployments of endpoint {self.name}"
+        listed: Any = self._session.look_for(
+            doing, lambda: [*self.ml.online_deployments.list(self.name)]
+        )
+        return {deployment.name: deployment for deployment in listed or ()}
 
     def delete(self, deployment: str) -> None:
         """Delete a deployment that takes no traffic, and wait for its end."""
@@ -223,7 +207,7 @@ class ManagedEndpoint:
         def begin() -> Any:
             return self.ml.online_deployments.begin_delete(deployment, self.name)
 
-        with azure_errors(f"deleting deployment {deployment} of endpoint {self.name}"):
+        with self._session.errors(f"deleting deployment {deployment} of endpoint {self.name}"):
             follow(what, when_free(what, begin), lambda: "gone", _PATIENCE)
 
     def az(self, verb: str, deployment: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset
 from setup.azure.deploy.version import JOB, age, list_versions, version_of
 from setup.azure.finetune.attempts import OUTPUT, newest_attempt
@@ -14,6 +15,8 @@ from setup.common.step import Result
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Model
+
+T = TypeVar("T")
 
 
 def plan(session: AzureSession) -> list[str]:
@@ -28,11 +31,7 @@ def plan(session: AzureSession) -> list[str]:
 
 
 def run(session: AzureSession) -> Result:
-    """Make the output of the recipe's completed job a version of its model, or find it.
-
-    Raises:
-        FixableError: There is no completed job, or Azure refuses.
-    """
+    """Make the output of the recipe's completed job a version of its model, or find it."""
     recipe = session.recipe
     job, assets = completed_job(session)
     there = version_of(list_versions(session), job)
@@ -65,30 +64,27 @@ def _register(session: AzureSession, job: str, assets: dict[str, DataAsset]) -> 
             **{key: f"{value:.4f}" for key, value in _losses(session, job).items()},
         },
     )
-    with azure_errors(f"registering the output of job {job}"):
+    with session.errors(f"registering the output of job {job}"):
         made: Any = session.ml(recipe.azure.workspace).models.create_or_update(model)
     return made  # type: ignore[no-any-return]
 
 
 def _losses(session: AzureSession, job: str) -> dict[str, float]:
-    """The last value of every loss that the job or a step of it logged; none where none did."""
-    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
-
+    """Return the last value of every loss that the job or a step of it logged."""
     metrics: dict[str, float] = {}
-    with azure_errors(f"reading the losses of job {job}"):
+    with session.errors(f"reading the losses of job {job}"):
         history = History(session)
-        for name in (job, *_steps(history, job)):
-            try:
-                metrics |= history.metrics(name)
-            except HttpResponseError:
-                continue  # it logged none, or metrics cannot be read: no reason not to register
+        steps = _unless_refused(history.steps, job) or []
+        for name in (job, *(step.name for step in steps)):
+            metrics |= _unless_refused(history.metrics, name) or {}
     return {key: value for key, value in sorted(metrics.items()) if "loss" in key.lower()}
 
 
-def _steps(history: History, job: str) -> list[str]:
-    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415
+def _unless_refused(ask: Callable[[str], T], name: str) -> T | None:
+    """Return what ``ask`` does: that it cannot be read is no reason not to register."""
+    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
     try:
-        return [step.name for step in history.steps(job)]
+        return ask(name)
     except HttpResponseError:
-        return []
+        return None

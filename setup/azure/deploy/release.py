@@ -18,19 +18,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from setup.azure.client.money import confirm
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import follow, nothing_printed, under_way, when_free
 from setup.azure.deploy.container import Container
-from setup.azure.deploy.cores import wait_for_idle_nodes
-from setup.azure.deploy.deployment import describe_deployment, is_as_described, price_of
+from setup.azure.deploy.deployment import describe_deployment, is_as_described, longest, price_of
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.deploy.smoke import NoAnswerError, ask_deployment
 from setup.azure.deploy.traffic import Slots, share_traffic
 from setup.azure.deploy.version import ModelVersion
-from setup.azure.deploy.why_failed import Diagnosis, is_out_of_quota
+from setup.azure.deploy.why_failed import Diagnosis
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.recipe.azure import Probe
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import ManagedOnlineDeployment
@@ -40,10 +38,7 @@ _DELETING = "deleting"
 
 
 class Rollout:
-    """One version on its way to the traffic.
-
-    Every method raises FixableError where Azure refuses or cannot be asked.
-    """
+    """One version on its way to the traffic."""
 
     def __init__(self, session: AzureSession, version: ModelVersion) -> None:
         self.session = session
@@ -83,11 +78,7 @@ class Rollout:
         return is_as_described(deployment, self._description(environment))
 
     def deploy(self) -> bool:
-        """See that the deployment is there and healthy; False when it was.
-
-        Raises:
-            FixableError: It costs and nobody agreed, or it does not come up.
-        """
+        """See that the deployment is there and healthy; False when it was."""
         deployment = self.find()
         waited = deployment is not None and under_way(deployment.provisioning_state)
         if waited:
@@ -118,9 +109,6 @@ class Rollout:
         It is asked even then: a change that went wrong must not look right the second time. One
         that is as it was and keeps its traffic may be too busy to answer. One that gets no traffic,
         for it was rolled back, is asked only if it was ``changed``.
-
-        Raises:
-            FixableError: It does not answer; the traffic is as it was.
         """
         slots = self.endpoint.slots()
         shares = self.shares(slots)
@@ -135,9 +123,6 @@ class Rollout:
         """Delete what this deployment supersedes, once it takes all traffic and answers.
 
         Nothing goes while it is too busy to answer.
-
-        Raises:
-            FixableError: It does not answer; nothing is deleted.
         """
         slots = self.endpoint.slots()
         if slots.live != {self.name: 100}:
@@ -183,11 +168,11 @@ class Rollout:
                 return None
             return self.endpoint.ml.online_deployments.begin_create_or_update(description)
 
-        with azure_errors(self._fails.what), nothing_printed():
+        with self.session.errors(self._fails.what), nothing_printed():
             try:
                 poller = when_free(self._fails.what, begin)
             except HttpResponseError as error:
-                if not self._cores_came_free(error):
+                if not self._fails.cores_came_free(error):
                     raise self._fails.refused(error) from None
             else:
                 if self._finish(poller):
@@ -195,23 +180,21 @@ class Rollout:
                 self.endpoint.delete(self.name)
             self._put(description)
 
-    def _cores_came_free(self, error: Any) -> bool:
-        return is_out_of_quota(error) and wait_for_idle_nodes(self.session)
-
     def _finish(self, poller: Any) -> bool:
         """Wait for its end; False where it failed for want of cores that are free now."""
         from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
         settings = self.recipe.endpoint
-        patience = _IMAGE + _longest(settings.liveness) + _longest(settings.readiness)
+        patience = _IMAGE + longest(settings.liveness) + longest(settings.readiness)
         what = f"Deployment {self.name} on {settings.sku}"
-        with azure_errors(self._fails.what), nothing_printed():
+        with self.session.errors(self._fails.what), nothing_printed():
             try:
                 state = follow(what, poller, self._state, patience)
             except HttpResponseError as error:
                 if error.status_code in (401, 403, 429) or self._state() != "Failed":
                     raise
-                if self.endpoint.slots().must_go_first(self.name) and self._cores_came_free(error):
+                failed = self.endpoint.slots().must_go_first(self.name)
+                if failed and self._fails.cores_came_free(error):
                     return False
                 raise self._fails.failed(error) from None
         if state != "Succeeded":
@@ -229,7 +212,3 @@ class Rollout:
                 return False
             raise self._fails.no_answer(error) from None
         return True
-
-
-def _longest(probe: Probe) -> float:
-    return probe.initial_delay + probe.period * probe.failure_threshold

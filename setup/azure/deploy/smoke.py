@@ -42,10 +42,9 @@ class NoAnswerError(Exception):
 
 
 def ask_deployment(recipe: AzureRecipe, url: str, key: str, deployment: str) -> None:
-    """Ask a deployment until every question has an answer; the key goes into the header alone.
+    """Ask a deployment until every question has an answer, or raise NoAnswerError.
 
-    Raises:
-        NoAnswerError: One has none.
+    The key goes into the header alone.
     """
     values = {
         "endpoint": url,

@@ -111,8 +111,9 @@ class Slots:
 
     def crowded_out(self, name: str) -> list[str]:
         """Return those that go before ``name`` is made: at most two of ours are billed."""
-        busy = [other for other in self.ours if other != name and not self.is_idle(other)]
-        return self._rest(name)[0 if busy else 1 :]
+        others = [other for other in self.ours if other != name]
+        idle = sorted(filter(self.is_idle, others), key=self._worth, reverse=True)
+        return idle[1 if len(idle) == len(others) else 0 :]
 
     def superseded(self, name: str) -> list[str]:
         """Return those that go once ``name`` takes all the traffic.
@@ -122,11 +123,6 @@ class Slots:
         kept = self.way_back(name) if self._recipe.endpoint.keep_previous else ""
         going = [other for other in self.ours if not self.mirrors.get(other)]
         return sorted(other for other in going if other not in (name, kept))
-
-    def _rest(self, name: str) -> list[str]:
-        """Return ours without traffic beside ``name``, the one that is best kept first."""
-        rest = [other for other in self.ours if other != name and self.is_idle(other)]
-        return sorted(rest, key=self._worth, reverse=True)
 
     def _worth(self, name: str) -> tuple[bool, bool, tuple[int, str]]:
         return self.is_healthy(name), self._is_previous(name), self._age(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.finetune.attempts import newest_attempt
 from setup.common.errors import FixableError
 
@@ -33,11 +33,7 @@ def find_version(session: AzureSession) -> ModelVersion | None:
     """Return the version that the recipe's own completed job became, else the newest.
 
     The own job is that of the recipe's data, model and settings. None where the model has no
-    version at all.
-
-    Raises:
-        FixableError: Azure cannot be asked, the train split cannot be used, or the version is of a
-            type that the recipe's ``endpoint.kind`` cannot serve.
+    version at all; an error for a type that the recipe's ``endpoint.kind`` cannot serve.
     """
     listed = list_versions(session)
     if not listed:
@@ -54,11 +50,7 @@ def find_version(session: AzureSession) -> ModelVersion | None:
 
 
 def need_version(session: AzureSession) -> ModelVersion:
-    """Return what ``find_version`` does.
-
-    Raises:
-        FixableError: There is none, or as ``find_version``.
-    """
+    """Return what ``find_version`` does, an error where there is none."""
     version = find_version(session)
     if version is None:
         name, workspace = session.recipe.registry.model, session.recipe.azure.workspace
@@ -70,21 +62,14 @@ def need_version(session: AzureSession) -> ModelVersion:
 
 
 def list_versions(session: AzureSession, archived: bool = False) -> list[Model]:
-    """The versions of the recipe's model, with those that were archived or without.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
+    """The versions of the recipe's model, with those that were archived or without."""
     from azure.ai.ml.constants import ListViewType  # noqa: PLC0415 - slow
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
 
     name, workspace = session.recipe.registry.model, session.recipe.azure.workspace
     view = ListViewType.ALL if archived else ListViewType.ACTIVE_ONLY
-    with azure_errors(f"listing the versions of model {name}"):
-        try:
-            return list(session.ml(workspace).models.list(name, list_view_type=view))
-        except ResourceNotFoundError:
-            return []
+    models = session.ml(workspace).models
+    doing = f"listing the versions of model {name}"
+    return session.look_for(doing, lambda: [*models.list(name, list_view_type=view)]) or []
 
 
 def version_of(listed: list[Model], job: str) -> Model | None:

@@ -5,26 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup.azure.client.explain import Cause, code_and_message, explain, likely_cause
+from setup.azure.client.explain import Cause, code_and_message, explain, likely_cause, one_line
 from setup.azure.client.session import AzureSession
+from setup.azure.deploy.cores import wait_for_idle_nodes
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.deploy.smoke import NoAnswerError
 from setup.azure.deploy.version import ModelVersion
 from setup.azure.facts.quota import demands, endpoint_cores, region_sizes
+from setup.common import console
 from setup.common.errors import FixableError
+from setup.common.paths import endpoint_folder
 
 if TYPE_CHECKING:
     from azure.core.exceptions import HttpResponseError
 
-from setup.azure.client.explain import one_line
-from setup.common import console
-from setup.common.paths import endpoint_folder
-
+_LINES = 400  # of the container's log that are kept
+SHOWN = 15  # of them on the screen
+_CONTAINERS = ("inference-server", "storage-initializer")  # as the Azure CLI names them
 _UNKNOWN = Cause("no cause that is known here", "read the log and correct what it says")
 
 
-def is_out_of_quota(error: Any) -> bool:
-    """Tell whether Azure refuses a deployment, or lets it fail, for want of cores."""
+def _is_out_of_quota(error: Any) -> bool:
     return "quota" in " ".join(code_and_message(error)).lower()
 
 
@@ -41,10 +42,14 @@ class Diagnosis:
         self._version = version
         self.what = f"deployment {name} of endpoint {endpoint.name}"
 
+    def cores_came_free(self, error: Any) -> bool:
+        """Tell whether it wants cores that idle machines held, and that are free now."""
+        return _is_out_of_quota(error) and wait_for_idle_nodes(self._session)
+
     def refused(self, error: HttpResponseError) -> Exception:
         """Explain that Azure took no deployment at all; ``error`` itself if no cause is known."""
         _, message = code_and_message(error)
-        if is_out_of_quota(error):
+        if _is_out_of_quota(error):
             return self._out_of_quota(message)
         cause = self._cause([message]) if error.status_code in (400, 403) else None
         if cause:
@@ -54,7 +59,7 @@ class Diagnosis:
     def failed(self, error: Any) -> FixableError:
         """Explain that it did not come up; ``error`` is None where another command began it."""
         code, message = code_and_message(error) if error else ("", "")
-        if error and is_out_of_quota(error):
+        if error and _is_out_of_quota(error):
             return self._out_of_quota(message)
         log = fetch_log(self._endpoint, self._name)
         cause = self._cause([*log.lines, message])
@@ -118,11 +123,6 @@ class Diagnosis:
             f"{freed}{self._recipe.command('quota', f'--request {limit}')}, or another "
             "endpoint.sku or azure.location",
         )
-
-
-_LINES = 400  # of the container's log that are kept
-SHOWN = 15  # of them on the screen
-_CONTAINERS = ("inference-server", "storage-initializer")  # as the Azure CLI names them
 
 
 class Log(NamedTuple):

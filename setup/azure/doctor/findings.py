@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from setup.azure.client.explain import FORBIDDEN, status_of
-from setup.azure.client.names import derive_names
 from setup.azure.client.session import AzureSession
-from setup.azure.doctor.offers import name_checks
-from setup.azure.doctor.rights import missing_rights
+from setup.azure.doctor.place import missing_rights, name_checks
 from setup.azure.facts.lifecycle import checked_on, registry_says, retirements
 from setup.azure.facts.prices import base_costs, endpoint_costs, finetune_costs, price_lines
 from setup.azure.facts.quota import Size, demands, find_size, region_sizes
@@ -176,6 +174,6 @@ def _model(session: AzureSession) -> Check:
 
 def _price(session: AzureSession) -> Check:
     recipe = session.recipe
-    endpoint = derive_names(recipe, session.subscription_id).endpoint
+    endpoint = session.names.endpoint
     items = [base_costs(recipe), finetune_costs(recipe), endpoint_costs(recipe, endpoint)]
     return Check("price", "; ".join(price_lines(items)))

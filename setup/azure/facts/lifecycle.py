@@ -10,20 +10,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from setup.azure.client.explain import azure_errors
+from setup.azure.facts import dated_table
 from setup.common.errors import FixableError
-from setup.recipe.azure import AzureRecipe
+from setup.recipe.azure import AzureRecipe, RegistryAsset
 
 if TYPE_CHECKING:
     from setup.azure.client.session import AzureSession
 
-_TABLE = Path(__file__).with_name("lifecycle.yaml")
+_DISCOVERY = "https://eastus.api.azureml.ms/registrymanagement/v1.0/registries/{}/discovery"
 _ENDS = re.compile(r"(finetune|inference)?_?retirement_?date", re.IGNORECASE)
 
 
@@ -65,7 +61,7 @@ def today() -> date:
 
 def checked_on() -> date:
     """Return the day on which the whole table was last compared with its sources."""
-    return _as_date(_table()["checked"])
+    return _as_date(dated_table("lifecycle")["checked"])
 
 
 def retirements(recipe: AzureRecipe) -> list[Retirement]:
@@ -94,32 +90,40 @@ def refuse_retired(recipe: AzureRecipe) -> None:
 
 
 def registry_says(session: AzureSession) -> list[str]:
-    """Return what the registry says against the recipe's model, empty where it says nothing.
-
-    Raises:
-        FixableError: The registry cannot be asked.
-    """
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
-
-    from setup.azure.client.registry_entry import read_entry  # noqa: PLC0415 - only where it is asked
-
-    pass
-
+    """Return what the registry says against the recipe's model, empty where it says nothing."""
     asset = session.recipe.model.asset
     if asset is None:
         return []
-    with azure_errors(f"asking registry {asset.registry} for {asset.name} {asset.version}"):
-        try:
-            return [*objections(read_entry(session, asset))]
-        except ResourceNotFoundError:
-            return [f"not in registry {asset.registry}"]
+    doing = f"asking registry {asset.registry} for {asset.name} {asset.version}"
+    entry = session.look_for(doing, _read_entry, session, asset)
+    return [f"not in registry {asset.registry}"] if entry is None else [*objections(entry)]
+
+
+def _read_entry(session: AzureSession, asset: RegistryAsset) -> dict[str, Any]:
+    """Return the ``properties`` of a model's version: ``isArchived``, ``tags``, system metadata.
+
+    azure-ai-ml drops the parts that say whether a model is archived or retired. The paths are its
+    own: ``_utils/_registry_utils``, ``_restclient/v2021_10_01_dataplanepreview``.
+    """
+    from azure.core.exceptions import DecodeError  # noqa: PLC0415 - slow
+
+    try:
+        place = session.arm.ask(_DISCOVERY.format(asset.registry)).json()
+        host = str(place["primaryRegionResourceProviderUri"]).rstrip("/")
+        path = (
+            f"/subscriptions/{place['subscriptionId']}/resourceGroups/{place['resourceGroup']}"
+            f"/providers/Microsoft.MachineLearningServices/registries/{asset.registry}"
+            f"/models/{asset.name}/versions/{asset.version}?api-version={session.arm.registry_version}"
+        )
+        url = f"{host}/mferp/managementfrontend{path}"
+        return dict(session.arm.ask(url).json()["properties"])
+    except (KeyError, TypeError, ValueError) as error:  # no contract keeps its shape
+        said = f"its answer has an unknown shape ({type(error).__name__}: {error})"
+        raise DecodeError(said) from None
 
 
 def refuse_objected(session: AzureSession) -> None:
-    """Raise FixableError if the registry says something against the recipe's model.
-
-    It knows what our own table does not yet; one that cannot be asked says nothing.
-    """
+    """Raise FixableError if the registry can be asked and says something against the model."""
     try:
         said = registry_says(session)
     except FixableError:
@@ -132,10 +136,7 @@ def refuse_objected(session: AzureSession) -> None:
 
 
 def objections(said: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a registry's entry says against its model: retirement dates passed, archived.
-
-    ``said`` is a part of the entry (tags, properties, system metadata) with whatever is in it.
-    """
+    """Yield what a part of a registry's entry says against its model: retired, archived."""
     for key, value in said.items():
         if isinstance(value, Mapping):
             yield from objections(value)
@@ -146,18 +147,12 @@ def objections(said: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _look_up(kind: str, field: str, name: str) -> Retirement | None:
-    for row in _table()[kind]:
+    for row in dated_table("lifecycle")[kind]:
         if re.fullmatch(row["name"], name, re.IGNORECASE):
             use = row.get("use", "" if kind == "models" else row["replaced_by"])
             on = _as_date(row["retired"])
             return Retirement(field, name, on, row["replaced_by"], use, row["source"])
     return None
-
-
-@cache
-def _table() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
-    return content
 
 
 def _as_date(value: Any) -> date:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-import yaml
-
+from setup.azure.facts import dated_table
 from setup.recipe.azure import AzureRecipe
 
-_TABLE = Path(__file__).with_name("prices.yaml")
 UNKNOWN = "unknown price"
 
 
@@ -45,7 +40,7 @@ def hourly(sku: str, count: int | None = 1) -> str:
 
 def price_class(sku: str) -> str:
     """``$`` to ``$$$$`` for an hour of ``sku``, or UNKNOWN."""
-    rows = _table()["skus"]
+    rows = dated_table("prices")["skus"]
     matches = (row for row in rows if re.fullmatch(row["name"], sku, re.IGNORECASE))
     return str(next((row["class"] for row in matches), UNKNOWN))
 
@@ -77,7 +72,7 @@ def base_costs(recipe: AzureRecipe) -> Billable:
 
 def legend() -> str:
     """Say what the classes mean, when the table was made, and where today's prices are."""
-    table = _table()
+    table = dated_table("prices")
     classes = ", ".join(f"{name} {what}" for name, what in table["classes"].items())
     return f"dollars an hour: {classes} ({table['checked']}; today's: {table['source']})"
 
@@ -85,9 +80,3 @@ def legend() -> str:
 def price_lines(items: Sequence[Billable]) -> list[str]:
     """``items`` as lines for people, with the legend below."""
     return [*(item.line() for item in items), legend()]
-
-
-@cache
-def _table() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
-    return content

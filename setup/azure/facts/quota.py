@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from setup.azure.client.cluster import find_cluster
 from setup.azure.client.explain import code_and_message
-from setup.azure.client.names import derive_names
-from setup.azure.client.session import AzureSession, azure_errors
-from setup.azure.facts.usage import TOTAL, Usage
+from setup.azure.client.session import AzureSession
+from setup.azure.facts import dated_table
 from setup.common.errors import FixableError
 
-_TABLE = Path(__file__).with_name("quota.yaml")
 _PATIENCE = 60.0  # seconds: what a machine decides is decided by then, the rest a person decides
+TOTAL = "TotalDedicatedCores"  # Azure's name for what all families of a region share
 _TICKET = (
     "open a support ticket (https://portal.azure.com, Help + support, Service and subscription "
     "limits, Machine Learning service), or --set azure.location=REGION, or another SKU"
@@ -84,19 +80,15 @@ class Demand:
 
 def endpoint_cores(sku: str, cores: int, instances: int) -> int:
     """Return what a deployment of ``instances`` machines takes of the quota, with the reserve."""
-    exempt = any(re.fullmatch(row, sku, re.IGNORECASE) for row in _table()["no_reserve"])
+    table = dated_table("quota")["no_reserve"]
+    exempt = any(re.fullmatch(row, sku, re.IGNORECASE) for row in table)
     machines = instances if exempt else math.ceil(round(1.2 * instances, 6))
     return machines * cores
 
 
 def region_sizes(session: AzureSession) -> dict[str, Size]:
-    """The VM sizes of Azure ML in the recipe's region, by lower-case name.
-
-    Raises:
-        FixableError: Azure cannot be asked, or knows no such region.
-    """
-    location = session.recipe.azure.location
-    with azure_errors(f"listing the VM sizes of {location}"):
+    """Return the VM sizes of Azure ML in the recipe's region, by lower-case name."""
+    with session.errors(f"listing the VM sizes of {session.recipe.azure.location}"):
         listed = session.arm.list(f"{_location(session)}/vmSizes")
     return {
         row["name"].lower(): Size(row["name"], row["family"], row["vCPUs"], row.get("gpus") or 0)
@@ -105,139 +97,118 @@ def region_sizes(session: AzureSession) -> dict[str, Size]:
 
 
 def find_size(session: AzureSession, sizes: dict[str, Size], sku: str) -> Size:
-    """The size of ``sku``.
-
-    Raises:
-        FixableError: The recipe's region does not offer it to Azure ML.
-    """
-    location = session.recipe.azure.location
+    """Return the size of ``sku``, an error where the recipe's region does not offer it."""
     if size := sizes.get(sku.lower()):
         return size
     raise FixableError(
-        f"region {location} does not offer {sku} to this subscription",
+        f"region {session.recipe.azure.location} does not offer {sku} to this subscription",
         "--set azure.location=REGION, one that does, or another SKU",
     )
 
 
 def demands(session: AzureSession, sizes: dict[str, Size]) -> list[Demand]:
-    """Return what fine-tuning and the endpoint need, one after the other.
+    """Return what fine-tuning and the endpoint need, one after the other."""
+    with session.errors(f"listing the quota of {session.recipe.azure.location}"):
+        usage = Usage(session.arm.list(f"{_location(session)}/usages"))
+    compute, endpoint = session.recipe.finetune.compute, session.recipe.endpoint
+    size = find_size(session, sizes, compute.sku)
+    cluster = (find_cluster(session) or {}).get("properties", {}).get("properties") or {}
+    held = _cores_of(cluster.get("vmSize"), sizes, size) * int(cluster.get("currentNodeCount") or 0)
+    tuning = _demand("fine-tuning", size, compute.nodes * size.cores, held, usage)
+    size = find_size(session, sizes, endpoint.sku)
+    needed, held = endpoint_cores(size.name, size.cores, endpoint.instances), 0
+    for deployment in _deployments(session):
+        sku = str(deployment["properties"].get("instanceType"))
+        instances = int((deployment.get("sku") or {}).get("capacity") or 0)
+        held += endpoint_cores(sku, _cores_of(sku, sizes, size), instances)
+    return [tuning, _demand("the endpoint", size, needed, held, usage)]
 
-    Raises:
-        FixableError: Azure cannot be asked, or a SKU is not offered.
-    """
-    usage = _usage(session)
-    return [
-        _demand("fine-tuning", _finetune_needs(session, sizes), usage),
-        _demand("the endpoint", _endpoint_needs(session, sizes), usage),
+
+def _demand(purpose: str, size: Size, needed: int, held: int, usage: Usage) -> Demand:
+    """Return the family's cores, or the region's where those are what is short."""
+    listed = [
+        Demand(purpose, size.name, name, needed, *usage.of(name), held)
+        for name in (size.family, TOTAL)
     ]
+    return next((demand for demand in listed if not demand.enough), listed[0])
+
+
+def _deployments(session: AzureSession) -> list[dict[str, Any]]:
+    endpoint = session.names.endpoint
+    with session.errors(f"reading the deployments of {endpoint}"):
+        path = f"{session.workspace_path()}/onlineEndpoints/{endpoint}/deployments"
+        return session.arm.children(path)
+
+
+def _cores_of(sku: str | None, sizes: dict[str, Size], size: Size) -> int:
+    """Return the cores of a machine that is there, if they count for the family of ``size``."""
+    has = sizes.get((sku or "").lower())
+    return has.cores if has and has.family == size.family else 0
 
 
 def request_quota(session: AzureSession, family: str, limit: int) -> str:
-    """Ask for ``limit`` cores of ``family`` in the recipe's region; what came of it, as a line.
-
-    Raises:
-        FixableError: Refused, or left to a support ticket; Azure cannot be asked.
-    """
+    """Ask for ``limit`` cores of ``family`` in the recipe's region; what came of it, as a line."""
     from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
-    location = session.recipe.azure.location
-    what = f"{limit} cores of {family} in {location}"
-    with azure_errors(f"asking for {what}"):
+    what = f"{limit} cores of {family} in {session.recipe.azure.location}"
+    properties = {
+        "limit": {"limitObjectType": "LimitValue", "value": limit},
+        "name": {"value": family},
+        "resourceType": "dedicated",
+    }
+    path = f"{_location(session)}/providers/Microsoft.Quota/quotas/{quote(family)}"
+    with session.errors(f"asking for {what}"):
         try:
-            decided = _ask(session, family, limit)
+            poller = session.arm.begin("PUT", path, {"properties": properties})
+            poller.wait(_PATIENCE)
+            if poller.done():
+                poller.result()
+                return f"granted: {what}"
         except HttpResponseError as error:
             if error.status_code in (401, 403, 429) or (error.status_code or 0) >= 500:
                 raise
             code, message = code_and_message(error)
             raise FixableError(f"Azure refused {what} ({code}): {message}", _TICKET) from None
-    if decided:
-        return f"granted: {what}"
     return f"asked for {what}: it is being decided, days if a person has to; then: {_TICKET}"
 
 
-def _ask(session: AzureSession, family: str, limit: int) -> bool:
-    from azure.mgmt.quota import models  # noqa: PLC0415 - azure is slow to import
-
-    request = models.CurrentQuotaLimitBase(
-        properties=models.QuotaProperties(
-            limit=models.LimitObject(value=limit),
-            name=models.ResourceName(value=family),
-            resource_type="dedicated",
-        )
-    )
-    poller = session.quota.quota.begin_create_or_update(
-        family, _location(session).removeprefix("/"), request
-    )
-    poller.wait(_PATIENCE)
-    if poller.done():
-        poller.result()
-    return poller.done()
-
-
-def _usage(session: AzureSession) -> Usage:
-    location = session.recipe.azure.location
-    with azure_errors(f"listing the quota of {location}"):
-        return Usage(session.arm.list(f"{_location(session)}/usages"))
-
-
 def _location(session: AzureSession) -> str:
-    """The id of the recipe's region as Azure ML sees it."""
+    """Return the id of the recipe's region as Azure ML sees it."""
     provider = "providers/Microsoft.MachineLearningServices"
     location = session.recipe.azure.location
     return f"/subscriptions/{session.subscription_id}/{provider}/locations/{location}"
 
 
-@dataclass(frozen=True)
-class _Needs:
-    size: Size
-    needed: int
-    held: int
+class Cores(NamedTuple):
+    """Cores in use, and how many may be: negative where Azure sets no limit."""
+
+    used: int
+    limit: int
 
 
-def _demand(purpose: str, needs: _Needs, usage: Usage) -> Demand:
-    """The family's cores, or the region's where those are what is short."""
-    size = needs.size
-    rows = [(size.family, usage.of(size.family)), (TOTAL, usage.total())]
-    listed = [
-        Demand(purpose, size.name, name, needs.needed, *row, needs.held) for name, row in rows
-    ]
-    return next((demand for demand in listed if not demand.enough), listed[0])
+class Usage:
+    """The dedicated cores of a region by its list of usages.
+
+    Args:
+        rows: As Azure ML lists them. Dedicated and low-priority cores of a family come under one
+            name: only ``type`` tells them apart, ``…/vmFamily/dedicatedCores/usages`` from
+            ``…/lowPriorityCores/usages``. Rows of one workspace have its id. A count is null while
+            the subscription's offer is not active.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._cores = {_key(TOTAL): Cores(0, -1)}
+        for row in rows:
+            kind, path = str(row.get("type", "")).lower(), str(row.get("id", "")).lower()
+            if "lowpriority" not in kind and "/workspaces/" not in path:
+                cores = Cores(row.get("currentValue") or 0, row.get("limit") or 0)
+                self._cores[_key(row["name"]["value"])] = cores
+
+    def of(self, family: str) -> Cores:
+        """Return the cores of a VM family, or ``TOTAL``; none where the region does not list it."""
+        return self._cores.get(_key(family), Cores(0, 0))
 
 
-def _finetune_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:
-    settings = session.recipe.finetune.compute
-    size = find_size(session, sizes, settings.sku)
-    cluster = (find_cluster(session) or {}).get("properties", {}).get("properties") or {}
-    nodes = int(cluster.get("currentNodeCount") or 0)
-    held = _held(cluster.get("vmSize"), sizes, size, lambda cores: cores * nodes)
-    return _Needs(size, settings.nodes * size.cores, held)
-
-
-def _endpoint_needs(session: AzureSession, sizes: dict[str, Size]) -> _Needs:
-    settings = session.recipe.endpoint
-    size = find_size(session, sizes, settings.sku)
-    endpoint = derive_names(session.recipe, session.subscription_id).endpoint
-    path = f"{session.workspace_path()}/onlineEndpoints/{endpoint}/deployments"
-    with azure_errors(f"reading the deployments of {endpoint}"):
-        deployments = session.arm.children(path)
-    held = sum(_deployment_cores(deployment, sizes, size) for deployment in deployments)
-    return _Needs(size, endpoint_cores(size.name, size.cores, settings.instances), held)
-
-
-def _deployment_cores(deployment: dict[str, Any], sizes: dict[str, Size], size: Size) -> int:
-    sku = str(deployment["properties"].get("instanceType"))
-    instances = int((deployment.get("sku") or {}).get("capacity") or 0)
-    return _held(sku, sizes, size, lambda cores: endpoint_cores(sku, cores, instances))
-
-
-def _held(
-    sku: str | None, sizes: dict[str, Size], size: Size, cores_of: Callable[[int], int]
-) -> int:
-    has = sizes.get((sku or "").lower())
-    return cores_of(has.cores) if has and has.family == size.family else 0
-
-
-@cache
-def _table() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
-    return content
+def _key(family: str) -> str:
+    """Its case, and blanks in it, differ between the lists of sizes and of usages."""
+    return "".join(family.lower().split())

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset, data_assets, train_split
 from setup.azure.finetune.job_history import ENDED
 from setup.common.errors import FixableError
@@ -60,16 +60,12 @@ def job_name(recipe: AzureRecipe, assets: dict[str, DataAsset], number: int = 1)
 
 
 def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt | None:
-    """The newest job of this recipe and data, None where there is none.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
+    """The newest job of this recipe and data, None where there is none."""
     last, number = None, 1
     while True:
         name = job_name(session.recipe, assets, number)
-        with azure_errors(f"looking for job {name}"):
-            job = session.arm.find(f"{session.workspace_path()}/jobs/{name}")
+        path = f"{session.workspace_path()}/jobs/{name}"
+        job = session.find(f"looking for job {name}", path)
         if job is None:
             return last
         last = Attempt(name, number, str(job["properties"]["status"]))
@@ -77,11 +73,7 @@ def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt
 
 
 def newest_attempt(session: AzureSession) -> Attempt | None:
-    """Return the newest job of the recipe and its data; None also where that is not prepared here.
-
-    Raises:
-        FixableError: A row of the train split cannot be used, or Azure cannot be asked.
-    """
+    """Return the newest job of the recipe and its data; None where that is not prepared here."""
     try:
         train = train_split(session.recipe).file
     except FixableError:

@@ -7,10 +7,10 @@ Neither azure-ai-ml nor the service checks a value against the component's defin
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset
 from setup.azure.facts.quota import find_size, region_sizes
 from setup.azure.finetune.attempts import OUTPUT
@@ -31,25 +31,18 @@ Literal = str | int | float
 
 
 def find_component(session: AzureSession) -> Component:
-    """The component that the recipe names, from its registry.
-
-    Raises:
-        FixableError: The registry has no such version, or cannot be asked.
-    """
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
-
+    """The component that the recipe names, from its registry."""
     finetune = session.recipe.finetune
-    named = f"component {finetune.component} {finetune.component_version}"
-    with azure_errors(f"asking registry {finetune.component_registry} for {named}"):
-        try:
-            components = session.ml_registry(finetune.component_registry).components
-            component: Component = components.get(finetune.component, finetune.component_version)
-        except ResourceNotFoundError:
-            raise FixableError(
-                f"registry {finetune.component_registry} has no {named}",
-                "correct finetune.component and finetune.component_version",
-            ) from None
-    return component
+    name, version = finetune.component, finetune.component_version
+    registry = finetune.component_registry
+    doing = f"asking registry {registry} for component {name} {version}"
+    get: Callable[..., Component] = session.ml_registry(registry).components.get
+    if component := session.look_for(doing, get, name, version):
+        return component
+    raise FixableError(
+        f"registry {registry} has no component {name} {version}",
+        "correct finetune.component and finetune.component_version",
+    )
 
 
 def component_inputs(
@@ -57,8 +50,7 @@ def component_inputs(
 ) -> dict[str, Any]:
     """Return the component's inputs: the recipe's inputs, the cluster, one model, the data.
 
-    Raises:
-        FixableError: Something the component does not take, with every such thing in one line.
+    The error names in one line everything that the component does not take.
     """
     recipe, declared = session.recipe, dict(component.inputs)
     inputs = _machines(session, declared) | dict(recipe.finetune.component_inputs())
@@ -94,12 +86,11 @@ def _refuse_own(recipe: AzureRecipe, declared: Mapping[str, Any]) -> None:
 def _machines(session: AzureSession, declared: Mapping[str, Any]) -> dict[str, Literal]:
     """Cluster, nodes and GPUs for every step; the component's own SKUs are retired ones."""
     cluster = session.recipe.finetune.compute
-    inputs: dict[str, Literal] = {}
-    for name in declared:
-        if name.startswith(_COMPUTE):
-            inputs[name] = cluster.name
-        elif name.startswith(_SERVERLESS_SKU):
-            inputs[name] = cluster.sku
+    inputs: dict[str, Literal] = {
+        name: cluster.name if name.startswith(_COMPUTE) else cluster.sku
+        for name in declared
+        if name.startswith((_COMPUTE, _SERVERLESS_SKU))
+    }
     if _NODES in declared:
         inputs[_NODES] = cluster.nodes
     if _GPUS in declared:
@@ -185,11 +176,7 @@ def _unset(declared: Mapping[str, Any], names: set[str]) -> list[str]:
 
 
 def pipeline_job(component: Component, inputs: Mapping[str, Any]) -> PipelineJob:
-    """A pipeline of that one component, with its MLflow model as the output OUTPUT.
-
-    Raises:
-        FixableError: The component makes no MLflow model.
-    """
+    """A pipeline of that one component, with its MLflow model as the output OUTPUT."""
     from azure.ai.ml import dsl  # noqa: PLC0415 - slow
 
     models = [name for name, output in component.outputs.items() if output.type == _MLFLOW]

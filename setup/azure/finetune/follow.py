@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from setup.azure.client.cluster import find_cluster
 from setup.azure.client.explain import UNAUTHORIZED, explain, is_signed_out, one_line
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
 from setup.azure.finetune.job_history import WAITING, History, Run
 from setup.azure.finetune.why_failed import explain_failure, ran_too_long, what_went_wrong
@@ -44,13 +44,11 @@ class Follower:
     def follow(self) -> None:
         """Tell how the job gets on until it has completed.
 
-        Raises:
-            FixableError: It failed, was cancelled, ran too long, gets no machine, or Azure cannot
-                be asked any more.
-            KeyboardInterrupt: After Ctrl-C, with a line that says how to go on.
+        After Ctrl-C a line says how to go on.
         """
         try:
-            self._follow()
+            with console.err.status(f"job {self.job}") as status:
+                wait_until(partial(self._is_completed, status), inf, PAUSE, "")
         except KeyboardInterrupt:
             console.err.print(
                 f"job {self.job} goes on in Azure, and costs; the same command follows it, "
@@ -66,10 +64,6 @@ class Follower:
             f"az ml job cancel --name {self.job} --resource-group {azure.resource_group} "
             f"--workspace-name {azure.workspace} --subscription {self.session.subscription_id}"
         )
-
-    def _follow(self) -> None:
-        with console.err.status(f"job {self.job}") as status:
-            wait_until(partial(self._is_completed, status), inf, PAUSE, "")
 
     def _is_completed(self, status: Any) -> bool:
         run, steps = self._look()
@@ -165,11 +159,8 @@ class Follower:
             properties = (find_cluster(self.session) or {}).get("properties") or {}
         except FixableError:
             return ""  # the next look asks again
-        cluster, nodes = (
-            properties.get("properties") or {},
-            self.session.recipe.finetune.compute.nodes,
-        )
-        if int(cluster.get("currentNodeCount") or 0) >= nodes:
+        cluster = properties.get("properties") or {}
+        if int(cluster.get("currentNodeCount") or 0) >= self.session.recipe.finetune.compute.nodes:
             return ""
         for row in cluster.get("errors") or properties.get("provisioningErrors") or []:
             error = row.get("error") or row
@@ -177,17 +168,14 @@ class Follower:
         return ""
 
     def _end(self) -> NoReturn:
-        with azure_errors(f"cancelling job {self.job}"):
+        with self.session.errors(f"cancelling job {self.job}"):
             workspace = self.session.ml(self.session.recipe.azure.workspace)
             workspace.jobs.begin_cancel(self.job).wait()
         raise ran_too_long(self.job, self.limit)
 
 
 def _passes(error: Any) -> bool:
-    """Tell whether another look may succeed: no connection, throttled, a token that is over.
-
-    A sign-in that was refused stays so until somebody does something about it.
-    """
+    """Tell whether another look may succeed: no connection, throttled, a token that is over."""
     if is_signed_out(error):
         return False
     status = getattr(error, "status_code", None)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from setup.azure.client.explain import causes
 from setup.azure.client.session import AzureSession
 
 ENDED = {"Completed", "Failed", "Canceled"}
@@ -83,22 +84,15 @@ class History:
 
 
 def _read(row: dict[str, Any]) -> Run:
-    error = (row.get("error") or {}).get("error") or {}
+    error = next(causes((row.get("error") or {}).get("error")), ())
     return Run(
         name=row["runId"],
         title=row.get("displayName") or row["runId"],
         status=row.get("status") or "NotStarted",
-        error=_innermost(error),
+        error=": ".join(filter(None, error)),
         started=_time(row.get("startTimeUtc")),
         ended=_time(row.get("endTimeUtc")),
     )
-
-
-def _innermost(error: dict[str, Any]) -> str:
-    """The message nearest to the cause, with its code where that says more."""
-    while error.get("details"):
-        error = error["details"][0]
-    return ": ".join(filter(None, (error.get("code"), error.get("message"))))
 
 
 def _time(text: str | None) -> datetime | None:

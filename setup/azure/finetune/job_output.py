@@ -35,11 +35,7 @@ _SECONDS = 30.0
 
 
 def write_outputs(recipe: str, model: Path, adapter: Path) -> dict[str, Any]:
-    """Write both outputs of the finished run of ``recipe``; its figures.
-
-    Raises:
-        FixableError: There is no finished run, or no room.
-    """
+    """Write both outputs of the finished run of ``recipe``; its figures."""
     loaded = load_job_recipe(recipe)
     base = prepare_model(loaded.model)
     folder, _ = run_folder(loaded, model_sha256(base), data_plan(loaded).paths.train)

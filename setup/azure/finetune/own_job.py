@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset
 from setup.azure.facts.quota import find_size, region_sizes
 from setup.azure.finetune.attempts import OUTPUT
@@ -48,11 +48,7 @@ _HOUR = 3600
 
 
 def job_recipe(recipe: AzureRecipe) -> JobRecipe:
-    """Make the recipe for the job's ``python -m setup finetune``.
-
-    Raises:
-        FixableError: The model is not one that the local target can fetch.
-    """
+    """Make the recipe for the job's ``python -m setup finetune``."""
     trainer, model = recipe.finetune.trainer, recipe.model
     if trainer is None:
         raise FixableError(
@@ -111,9 +107,6 @@ def code_snapshot(recipe: AzureRecipe, train: PreparedSplit | None = None) -> It
     """A folder with the code and the recipe of the job, and nothing else of the repository.
 
     Of the data it has the manifest: the job, too, trains on nothing but what that describes.
-
-    Raises:
-        FixableError: It is far larger than code is.
     """
     with tempfile.TemporaryDirectory(prefix="finetune-phi-") as name:
         folder = Path(name) / "code"
@@ -122,8 +115,9 @@ def code_snapshot(recipe: AzureRecipe, train: PreparedSplit | None = None) -> It
             shutil.copytree(REPOSITORY / part, folder / part, ignore=ignore)
         text = yaml.safe_dump(job_recipe(recipe).model_dump(mode="json"), sort_keys=False)
         (folder / RECIPE).write_text(text, encoding="utf-8", newline="\n")
-        if train:
-            _describe_data(folder, recipe, train)
+        if train:  # the manifest of the one file of data that the job copies from its asset
+            plan = DataPlan(**job_recipe(recipe).data.model_dump())
+            describe_copy(replace(plan, out=folder / plan.out), train)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         if size > _LARGEST:
             most = f"at most {_LARGEST / 2**20:.0f} are sent"
@@ -134,50 +128,31 @@ def code_snapshot(recipe: AzureRecipe, train: PreparedSplit | None = None) -> It
         yield folder
 
 
-def _describe_data(folder: Path, recipe: AzureRecipe, train: PreparedSplit) -> None:
-    """Write the manifest of the one file of data that the job copies from its asset."""
-    plan = DataPlan(**job_recipe(recipe).data.model_dump())
-    describe_copy(replace(plan, out=folder / plan.out), train)
-
-
 def ensure_environment(session: AzureSession) -> str:
-    """The environment of the trainer's image, made if the workspace has none with this content.
+    """Return the environment of the trainer's image, made if the workspace has none like it.
 
     Its reference, ``azureml:NAME:VERSION``; Azure builds the image when the first job needs it.
-
-    Raises:
-        FixableError: Azure refuses it, or cannot be asked.
     """
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
+    from azure.ai.ml.entities import BuildContext, Environment  # noqa: PLC0415 - slow
 
     files = [_IMAGE, *(REPOSITORY / name for name in _REQUIREMENTS)]
     content = b"".join(path.read_bytes() for path in files)
     name, version = "finetune-phi-trainer", hashlib.sha256(content).hexdigest()[:16]
     environments = session.ml(session.recipe.azure.workspace).environments
-    with azure_errors(f"making environment {name}:{version}"):
-        try:
-            environments.get(name, version)
-        except ResourceNotFoundError:
-            _make_environment(environments, name, version, files)
+    if not session.look_for(
+        f"looking for environment {name}:{version}", environments.get, name, version
+    ):
+        with tempfile.TemporaryDirectory(prefix="finetune-phi-") as folder:
+            for path in files:
+                shutil.copyfile(path, Path(folder) / path.name)
+            build = BuildContext(path=folder, dockerfile_path=_IMAGE.name)
+            with session.errors(f"making environment {name}:{version}"):
+                environments.create_or_update(Environment(name=name, version=version, build=build))
     return f"azureml:{name}:{version}"
 
 
-def _make_environment(environments: Any, name: str, version: str, files: list[Path]) -> None:
-    from azure.ai.ml.entities import BuildContext, Environment  # noqa: PLC0415 - slow
-
-    with tempfile.TemporaryDirectory(prefix="finetune-phi-") as folder:
-        for path in files:
-            shutil.copyfile(path, Path(folder) / path.name)
-        build = BuildContext(path=folder, dockerfile_path=_IMAGE.name)
-        environments.create_or_update(Environment(name=name, version=version, build=build))
-
-
 def gpus_each(session: AzureSession) -> int:
-    """Look up how many GPUs each machine of the cluster has.
-
-    Raises:
-        FixableError: The region does not offer the cluster's SKU.
-    """
+    """Look up how many GPUs each machine of the cluster has."""
     return find_size(session, region_sizes(session), session.recipe.finetune.compute.sku).gpus
 
 

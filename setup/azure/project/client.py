@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from setup.azure.client.explain import AGAIN, explain, one_line
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.common.errors import FixableError
 from setup.common.promptflow_store import quieten_promptflow
 
@@ -29,8 +29,8 @@ def project_id(session: AzureSession) -> str:
 
 def is_there(session: AzureSession, path: str = "") -> bool:
     """Tell whether there is the project, or the resource at ``path`` in it."""
-    with azure_errors(f"reading project {session.recipe.azure.project}"):
-        return session.arm.find(f"{project_id(session)}{path}") is not None
+    doing = f"reading project {session.recipe.azure.project}"
+    return session.find(doing, f"{project_id(session)}{path}") is not None
 
 
 def require_project(session: AzureSession) -> None:

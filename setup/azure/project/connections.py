@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.chat.scoring_client import ConfigurationError, Settings
 from setup.azure.client.explain import one_line
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.project.client import project_id
 from setup.common.errors import FixableError
@@ -85,14 +85,12 @@ def connection_configs(recipe: AzureRecipe, endpoint: OnlineEndpoint) -> dict[st
 
 
 def connect_project(session: AzureSession, configs: dict[str, str], key: str) -> bool:
-    """Make or correct the project's connection; False when Prompt flow read the same already.
-
-    Raises:
-        FixableError: No such project, Azure refuses, or what was written cannot be read back.
-    """
+    """Make or correct the project's connection; False when Prompt flow read the same already."""
     settings = Settings.from_values({**configs, "key": key})
     connection = _find(session)
-    if connection and _is_of_prompt_flow(connection) and _as_prompt_flow_reads(session) == settings:
+    metadata = ((connection or {}).get("properties") or {}).get("metadata") or {}
+    listed = _OF_PROMPT_FLOW.items() <= metadata.items()
+    if listed and _as_prompt_flow_reads(session) == settings:
         return False
     name = session.recipe.connection
     properties = {
@@ -103,7 +101,7 @@ def connect_project(session: AzureSession, configs: dict[str, str], key: str) ->
         "credentials": {"keys": {"key": key}},
         "metadata": {**configs, **_OF_PROMPT_FLOW},
     }
-    with azure_errors(f"connection {name} of project {session.recipe.azure.project}"):
+    with session.errors(f"connection {name} of project {session.recipe.azure.project}"):
         session.arm.put(_path(session), {"properties": properties})
     if _as_prompt_flow_reads(session) != settings:
         raise FixableError(
@@ -130,21 +128,11 @@ def _path(session: AzureSession) -> str:
 
 
 def _find(session: AzureSession) -> dict[str, Any] | None:
-    with azure_errors(f"reading connection {session.recipe.connection}"):
-        return session.arm.find(_path(session))
-
-
-def _is_of_prompt_flow(connection: dict[str, Any]) -> bool:
-    metadata = (connection.get("properties") or {}).get("metadata") or {}
-    return _OF_PROMPT_FLOW.items() <= metadata.items()
+    return session.find(f"reading connection {session.recipe.connection}", _path(session))
 
 
 def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:
-    """The settings that a flow in the project gets, None where it could not use them.
-
-    Raises:
-        FixableError: Prompt flow may not read the connection's secrets.
-    """
+    """The settings that a flow in the project gets, None where it could not use them."""
     from promptflow.core._connection_provider import (  # noqa: PLC0415 - seconds of import
         _workspace_connection_provider as reader,
     )

@@ -10,9 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from setup.azure.client.names import derive_names
 from setup.azure.client.ownership import refuse_foreign, tags_of
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.facts.prices import price_class
 from setup.azure.provision.infra import NAMES, template
 from setup.common.errors import FixableError
@@ -68,12 +67,8 @@ class Wanted:
 
 
 def wanted_resources(session: AzureSession) -> list[Wanted]:
-    """List what the template makes for the session's recipe, in the template's order.
-
-    Raises:
-        FixableError: Azure does not say which subscription it is.
-    """
-    names = asdict(derive_names(session.recipe, session.subscription_id))
+    """List what the template makes for the session's recipe, in the template's order."""
+    names = asdict(session.names)
     entries = (entry for entry in template()["resources"] if _PARAMETER.search(entry["name"]))
     return [_wanted(session, entry, names) for entry in entries]
 
@@ -106,18 +101,11 @@ def _sku_of(body: Mapping[str, Any]) -> str:
 
 
 def find_all(session: AzureSession, resources: list[Wanted]) -> dict[str, dict[str, Any]]:
-    """Those of ``resources`` that there are, by key, as Azure describes them.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
-    bodies = {}
-    for resource in resources:
-        with azure_errors(f"reading {resource.title}"):
-            body = session.arm.find(resource.path, resource.api_version)
-        if body is not None:
-            bodies[resource.key] = body
-    return bodies
+    """Those of ``resources`` that there are, by key, as Azure describes them."""
+    bodies = (
+        (it.key, session.find(f"reading {it.title}", it.path, it.api_version)) for it in resources
+    )
+    return {key: body for key, body in bodies if body is not None}
 
 
 def differences(
@@ -125,8 +113,7 @@ def differences(
 ) -> list[str]:
     """Say what a deployment would change about a resource, in words; empty if nothing.
 
-    Raises:
-        FixableError: It is not ours, or differs in what no deployment can change.
+    An error if it is not ours, or differs in what no deployment can change.
     """
     if body is None:
         return ["missing"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from setup.azure.client.arm import RESOURCES_VERSION
 from setup.azure.client.explain import FORBIDDEN, status_of
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import wait_until
 from setup.azure.provision.infra import template
 from setup.common import console
@@ -16,26 +17,17 @@ _PAUSE = 5.0
 
 
 def missing_providers(session: AzureSession, needed: Iterable[str]) -> list[str]:
-    """Those of ``needed`` that the subscription has not registered.
-
-    Raises:
-        FixableError: Azure cannot be asked; reading them takes a right on the subscription.
-    """
-    with azure_errors("listing the resource providers"):
-        listed = {
-            (provider.namespace or "").lower(): provider.registration_state
-            for provider in session.resources.providers.list()
-        }
-    return [name for name in needed if listed.get(name.lower()) != "Registered"]
+    """List those of ``needed`` that are not registered; it takes a right on the subscription."""
+    with session.errors("listing the resource providers"):
+        listed = session.arm.list(_path(session), RESOURCES_VERSION)
+    states = {str(row["namespace"]).lower(): row.get("registrationState") for row in listed}
+    return [name for name in needed if states.get(name.lower()) != "Registered"]
 
 
 def unregistered(session: AzureSession) -> list[str]:
-    """Those of the template that the subscription does not have yet.
+    """List those of the template that the subscription does not have yet.
 
     None for a login with rights on the group alone: the deployment then says what is missing.
-
-    Raises:
-        FixableError: Azure cannot be asked.
     """
     needed = dict.fromkeys(entry["type"].partition("/")[0] for entry in template()["resources"])
     try:
@@ -47,16 +39,17 @@ def unregistered(session: AzureSession) -> list[str]:
 
 
 def register(session: AzureSession) -> None:
-    """Register what the template needs, and wait for it.
-
-    Raises:
-        FixableError: Azure refuses it, or it takes longer than ``REGISTER_FOR``.
-    """
+    """Register what the template needs, and wait for it, ``REGISTER_FOR`` at most."""
     missing = unregistered(session)
     for name in missing:
         console.err.print(f"registering resource provider {name}", markup=False)
-        with azure_errors(f"registering resource provider {name}"):
-            session.resources.providers.register(name)
+        with session.errors(f"registering resource provider {name}"):
+            path = f"{_path(session)}/{name}/register"
+            session.arm.post(path, api_version=RESOURCES_VERSION)
     if missing:
         what = f"registering {', '.join(missing)}"
         wait_until(lambda: not unregistered(session), REGISTER_FOR, _PAUSE, what)
+
+
+def _path(session: AzureSession) -> str:
+    return f"/subscriptions/{session.subscription_id}/providers"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from setup.azure.client.arm import STORAGE_RETRIES
 from setup.azure.client.explain import FORBIDDEN, status_of
 from setup.azure.client.names import role_assignment_name
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import NotYetError, wait_until
 from setup.azure.provision.infra import template
 from setup.common import console
@@ -18,6 +18,9 @@ from setup.common.errors import FixableError
 PATIENCE = 600.0  # seconds: "up to ten minutes", https://learn.microsoft.com/azure/role-based-access-control/troubleshooting
 _PAUSE = 5.0
 _CONTAINER = "azureml-blobstore-{id}"  # Azure ML makes it in the storage of a workspace
+_OF = "providers/Microsoft.Authorization"
+
+Bodies = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -30,22 +33,18 @@ class Role:
     kind: str
     role: str
 
+    def covered_by(self, assignment: Mapping[str, Any]) -> bool:
+        """Tell whether an assignment, by whatever name, gives it at its scope or above."""
+        role = assignment["roleDefinitionId"].rpartition("/")[2].lower()
+        scope = assignment["scope"].lower().rstrip("/")
+        same = (assignment["principalId"].lower(), role) == (self.principal.lower(), self.role)
+        return same and f"{self.scope.lower()}/".startswith(f"{scope}/")
 
-def wanted_roles(session: AzureSession, resources: Mapping[str, Mapping[str, Any]]) -> list[Role]:
-    """The assignments that the template makes, without those of resources that are not there.
 
-    Args:
-        session: Of the recipe.
-        found: The resources there are, by key (``setup.azure.provision.inventory.find_all``).
-
-    Raises:
-        FixableError: The login cannot be found out.
-    """
-    ids = _role_ids()
-    me = session.principal
-    identity = str(
-        ((resources.get("identity") or {}).get("properties") or {}).get("principalId", "")
-    )
+def wanted_roles(session: AzureSession, resources: Bodies) -> list[Role]:
+    """List the assignments that the template makes, as far as their resources are there, by key."""
+    ids, me = _role_ids(), session.principal
+    identity = (resources.get("identity") or {}).get("properties") or {}
     narrow = session.recipe.azure.roles == "narrow"
     rows = [
         ("identity", "blobReader", "storage"),
@@ -55,65 +54,49 @@ def wanted_roles(session: AzureSession, resources: Mapping[str, Mapping[str, Any
         ("you", "blobContributor", "storage"),
         ("you", "fileContributor", "storage"),
     ]
-    whom = {"identity": (identity, "ServicePrincipal"), "you": (me.object_id, me.kind)}
+    whom = {
+        "identity": (str(identity.get("principalId", "")), "ServicePrincipal"),
+        "you": (me.object_id, me.kind),
+    }
     scopes = {key: str(body["id"]) for key, body in resources.items()} | {"group": session.group_id}
     return [
-        Role(f"{role} of {who} on {key}", scopes[key], *whom[who], ids[role])
+        Role(f"{role} of {who} on {key}", scopes[key], *whom[who], ids[role].lower())
         for who, role, key in rows
         if key in scopes and whom[who][0]
     ]
 
 
-def missing_roles(session: AzureSession, roles: Iterable[Role]) -> list[Role]:
-    """Those that nobody has assigned, by whatever name, at their scope or above it.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
-    roles = list(roles)
-    there: list[tuple[str, str, str]] = []
-    with azure_errors("listing the role assignments"):
+def missing_roles(session: AzureSession, roles: list[Role]) -> list[Role]:
+    """List those that nobody has assigned."""
+    there: list[Mapping[str, Any]] = []
+    with session.errors("listing the role assignments"):
         for principal in dict.fromkeys(role.principal for role in roles):
-            listed = session.authorization.role_assignments.list_for_scope(
-                session.group_id, filter=f"principalId eq '{principal}'"
-            )
-            there += [_assigned(role) for role in listed]
-    return [role for role in roles if not any(_covers(assignment, role) for assignment in there)]
+            there += assignments(session, f"principalId eq '{principal}'")
+    return [role for role in roles if not any(map(role.covered_by, there))]
 
 
-def _assigned(assignment: Any) -> tuple[str, str, str]:
-    role = assignment.role_definition_id.rpartition("/")[2].lower()
-    return assignment.principal_id.lower(), role, assignment.scope.lower().rstrip("/")
-
-
-def _covers(assignment: tuple[str, str, str], wanted_role: Role) -> bool:
-    principal, role, scope = assignment
-    same = (principal, role) == (wanted_role.principal.lower(), wanted_role.role.lower())
-    return same and f"{wanted_role.scope.lower()}/".startswith(f"{scope}/")
+def assignments(session: AzureSession, condition: str = "") -> list[dict[str, Any]]:
+    """List what is assigned in the group, below and above it, with its ``id``; raise AzureError."""
+    query = {"$filter": condition} if condition else {}
+    listed = session.arm.list(f"{session.group_id}/{_OF}/roleAssignments", **query)
+    return [{**row["properties"], "id": row["id"]} for row in listed]
 
 
 def assign(session: AzureSession, role: Role) -> None:
-    """Make one assignment; one of the same by another name counts as made.
-
-    Raises:
-        FixableError: Azure refuses it.
-    """
+    """Make one assignment; one of the same by another name counts as made."""
     from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415 - azure is slow
-    from azure.mgmt.authorization.v2022_04_01.models import (  # noqa: PLC0415
-        RoleAssignmentCreateParameters,
-    )
 
     name = role_assignment_name(role.scope, role.principal, role.role)
-    definition = (
-        f"/subscriptions/{session.subscription_id}/providers/Microsoft.Authorization"
-        f"/roleDefinitions/{role.role}"
-    )
-    body = RoleAssignmentCreateParameters(
-        role_definition_id=definition, principal_id=role.principal, principal_type=role.kind
-    )
-    with azure_errors(f"assigning {role.title}"):
+    definition = f"/subscriptions/{session.subscription_id}/{_OF}/roleDefinitions/{role.role}"
+    properties = {
+        "roleDefinitionId": definition,
+        "principalId": role.principal,
+        "principalType": role.kind,
+    }
+    with session.errors(f"assigning {role.title}"):
         try:
-            session.authorization.role_assignments.create(role.scope, name, body)
+            path = f"{role.scope}/{_OF}/roleAssignments/{name}"
+            session.arm.put(path, {"properties": properties})
         except ResourceExistsError:
             return
 
@@ -124,59 +107,46 @@ def wait_until_allowed(
     """Read blobs as the login until Azure lets it: a new role takes minutes to be seen everywhere.
 
     The identity's roles were assigned at the same time and cannot be tried from here.
-
-    Raises:
-        FixableError: Still not allowed after ``PATIENCE``, or another reason.
     """
     name, refusals = storage["name"], list[FixableError]()
+    minutes = f"{PATIENCE / 60:.0f} minutes"
 
     def is_allowed() -> bool:
         try:
-            with azure_errors(f"reading storage account {name}"):
-                _read(session, storage, workspace)
+            session.look_for(f"reading storage account {name}", _read, session, storage, workspace)
         except FixableError as error:
             if status_of(error) != FORBIDDEN:
                 raise
             if not refusals:
-                minutes = f"up to {PATIENCE / 60:.0f} minutes"
-                console.err.print(f"waiting for the new roles to work: {minutes}", markup=False)
+                told = f"waiting for the new roles to work: up to {minutes}"
+                console.err.print(told, markup=False)
             refusals.append(error)
             return False
-        return True
+        return True  # also where there is nothing yet: looking was allowed
 
     what = f"waiting until you may read storage account {name}"
     with console.err.status(what):
         try:
             wait_until(is_allowed, PATIENCE, _PAUSE, what)
         except NotYetError:
-            raise _not_yet(name, refusals[-1]) from None
+            raise FixableError(
+                f"after {minutes} you still may not read storage account {name}: "
+                f"{refusals[-1].what}",
+                "the role is assigned and takes its time: wait ten minutes and run the same "
+                "command again",
+            ) from None
 
 
 def _read(session: AzureSession, storage: Mapping[str, Any], workspace: Mapping[str, Any]) -> None:
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
     from azure.storage.blob import ContainerClient  # noqa: PLC0415
 
     url = storage["properties"]["primaryEndpoints"]["blob"].rstrip("/")
     container = _CONTAINER.format(id=workspace["properties"]["workspaceId"])
     client = ContainerClient(url, container, session.credential, **STORAGE_RETRIES)
-    try:
-        next(iter(client.list_blob_names(results_per_page=1)), None)
-    except ResourceNotFoundError:
-        return  # allowed: there only is nothing yet
-
-
-def _not_yet(name: str, error: FixableError) -> FixableError:
-    minutes = PATIENCE / 60
-    return FixableError(
-        f"after {minutes:.0f} minutes you still may not read storage account {name}: {error.what}",
-        "the role is assigned and takes its time: wait ten minutes and run the same command again",
-    )
+    next(iter(client.list_blob_names(results_per_page=1)), None)
 
 
 def _role_ids() -> dict[str, str]:
-    """Role definitions by the names that the template's module of roles has for them."""
-    for entry in template()["resources"]:
-        nested = (entry.get("properties") or {}).get("template")
-        if nested:
-            return dict(nested["variables"])
-    raise LookupError("the template has no module of roles")
+    """Return role definitions by the names that the template's module of roles has for them."""
+    modules = [(entry.get("properties") or {}).get("template") for entry in template()["resources"]]
+    return dict(next(module for module in modules if module)["variables"])

@@ -115,13 +115,10 @@ def _listed(survey: Survey, keys: set[str]) -> str:
 
 
 def _make_group(session: AzureSession) -> None:
-    from azure.mgmt.resource.resources.models import ResourceGroup  # noqa: PLC0415 - azure is slow
-
     recipe = session.recipe
+    body = {"location": recipe.azure.location, "tags": tags_of(recipe)}
     with azure_errors(f"making resource group {session.group}"):
-        session.resources.resource_groups.create_or_update(
-            session.group, ResourceGroup(location=recipe.azure.location, tags=tags_of(recipe))
-        )
+        session.arm.put(session.group_id, body)
 
 
 def _deploy(session: AzureSession, survey: Survey, recover: bool) -> None:

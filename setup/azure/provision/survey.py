@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from setup.azure.client.names import derive_names
-from setup.azure.client.ownership import find_group, refuse_deleting, refuse_foreign_group, tags_of
+from setup.azure.client.ownership import find_group, refuse_group, tags_of
 from setup.azure.client.session import AzureSession
 from setup.azure.provision.infra import NAMES, template_parameters
 from setup.azure.provision.inventory import (
@@ -69,8 +69,7 @@ class Survey:
             return cls(
                 False, resources, {}, {resource.key: ["missing"] for resource in resources}, [], []
             )
-        refuse_deleting(session, group)
-        refuse_foreign_group(session, group)
+        refuse_group(session, group)
         bodies = find_all(session, resources)
         differs = {
             resource.key: differences(session, resource, bodies.get(resource.key))

@@ -6,13 +6,12 @@ following one's own.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from setup.azure.client.explain import explain
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.explain import causes, one_line, refusal
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import wait_until
 from setup.azure.provision.infra import template
 from setup.common import console
@@ -21,6 +20,7 @@ from setup.common.errors import FixableError
 if TYPE_CHECKING:
     from setup.azure.provision.inventory import Wanted
 
+Row = Mapping[str, Any]
 _PATIENCE = 3600.0  # seconds
 _PAUSE = 5.0  # seconds between two looks
 _ENDED = ("Succeeded", "Failed", "Canceled")
@@ -51,55 +51,28 @@ class DeploymentError(FixableError):
         return self.codes == {DUPLICATE}
 
 
-def deployment_name(session: AzureSession) -> str:
-    """The name of the recipe's deployment, the same every time."""
-    return f"finetune-phi-{session.recipe.name}"
+def _path(session: AzureSession) -> str:
+    name = f"finetune-phi-{session.recipe.name}"  # found again by it
+    return f"{session.group_id}/providers/Microsoft.Resources/deployments/{name}"
 
 
 def is_running(session: AzureSession) -> bool:
-    """Tell whether the recipe's deployment is under way, whoever began it.
-
-    Raises:
-        FixableError: Azure cannot be asked.
-    """
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - azure is slow
-
-    with azure_errors(f"looking for deployment {deployment_name(session)}"):
-        try:
-            return _properties(session).provisioning_state not in _ENDED
-        except ResourceNotFoundError:
-            return False
-
-
-def _properties(session: AzureSession) -> Any:
-    name = deployment_name(session)
-    return session.deployments.deployments.get(session.group, name).properties
+    """Tell whether the recipe's deployment is under way, whoever began it."""
+    path = _path(session)
+    deployment = session.find(f"looking for deployment {_name(path)}", path)
+    state = deployment["properties"]["provisioningState"] if deployment else _ENDED[0]
+    return state not in _ENDED
 
 
 def begin(session: AzureSession, parameters: Mapping[str, Any]) -> None:
-    """Begin the deployment, without waiting; one that is under way is left alone.
-
-    Raises:
-        FixableError: Azure refuses it.
-    """
+    """Begin the deployment, without waiting; one that is under way is left alone."""
     from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415 - azure is slow
-    from azure.mgmt.resource.deployments import models  # noqa: PLC0415
 
-    name = deployment_name(session)
-    body = models.Deployment(
-        properties=models.DeploymentProperties(
-            mode=models.DeploymentMode.INCREMENTAL,
-            template=template(),
-            parameters={
-                key: models.DeploymentParameter(**value) for key, value in parameters.items()
-            },
-        )
-    )
-    with azure_errors(f"beginning deployment {name}"):
+    path = _path(session)
+    properties = {"mode": "Incremental", "template": template(), "parameters": dict(parameters)}
+    with session.errors(f"beginning deployment {_name(path)}"):
         try:
-            session.deployments.deployments.begin_create_or_update(
-                session.group, name, body, polling=False
-            )
+            session.arm.put(path, {"properties": properties})
         except ResourceExistsError:
             # Our own request, whose answer was lost, or that of another command.
             if not is_running(session):
@@ -109,34 +82,28 @@ def begin(session: AzureSession, parameters: Mapping[str, Any]) -> None:
 def follow(session: AzureSession, resources: Mapping[str, Wanted]) -> None:
     """Wait until the deployment has ended, and say which resource is being made.
 
-    ``resources`` is what it makes, by resource id in lower case.
-
-    Raises:
-        DeploymentError: It failed.
-        FixableError: It takes too long, or Azure cannot be asked.
+    ``resources`` is what it makes, by resource id in lower case. Raises DeploymentError.
     """
-    name, titles = (
-        deployment_name(session),
-        {path: resource.title for path, resource in resources.items()},
-    )
+    path, titles = _path(session), {id_: resource.title for id_, resource in resources.items()}
+    name = _name(path)
     made: set[str] = set()
 
-    def ended() -> tuple[Any, list[Any]] | None:
-        with azure_errors(f"following deployment {name}"):
-            state = _properties(session)
-            rows = list(session.deployments.deployment_operations.list(session.group, name))
+    def ended() -> tuple[Row, list[Row]] | None:
+        with session.errors(f"following deployment {name}"):
+            state = session.arm.get(path)["properties"]
+            rows = [row["properties"] for row in session.arm.list(f"{path}/operations")]
         made.update(_tell(rows, titles, made, bar))
-        return (state, rows) if state.provisioning_state in _ENDED else None
+        return (state, rows) if state["provisioningState"] in _ENDED else None
 
     with console.progress_bar("Making resources", total=len(titles)) as bar:
         state, rows = wait_until(ended, _PATIENCE, _PAUSE, f"deployment {name}")
-    if state.provisioning_state != "Succeeded":
+    if state["provisioningState"] != "Succeeded":
         raise _failure(name, state, rows, resources)
 
 
-def _tell(rows: list[Any], titles: Mapping[str, str], made: set[str], bar: Any) -> set[str]:
+def _tell(rows: list[Row], titles: Mapping[str, str], made: set[str], bar: Any) -> set[str]:
     """Show what is being made, print what is new; returns what is made, by id."""
-    now = {_target(row): str(row.properties.provisioning_state) for row in rows}
+    now = {_target(row): str(row["provisioningState"]) for row in rows}
     done = {path for path, state in now.items() if state == "Succeeded" and path in titles}
     for path in [path for path in now if path in done - made]:
         console.err.print(f"made {titles[path]}", markup=False)
@@ -146,79 +113,47 @@ def _tell(rows: list[Any], titles: Mapping[str, str], made: set[str], bar: Any) 
     return done
 
 
-def _target(row: Any) -> str:
-    target = row.properties.target_resource
-    return str(target.id if target else "").lower()
+def _target(row: Row) -> str:
+    return str((row.get("targetResource") or {}).get("id", "")).lower()
 
 
 def _failure(
-    name: str, state: Any, rows: list[Any], resources: Mapping[str, Wanted]
-) -> DeploymentError:
-    causes = [
-        (resources.get(_target(row)), code, message, row)
+    name: str, state: Row, rows: list[Row], resources: Mapping[str, Wanted]
+) -> FixableError:
+    failed = [
+        (code, message, row)
         for row in rows
-        if row.properties.provisioning_state == "Failed"
-        for code, message in _leaves(_error_of(row))
+        if row["provisioningState"] == "Failed"
+        for code, message in causes((row.get("statusMessage") or {}).get("error"))
     ]
-    if not causes:
-        code, message = next(
-            _leaves(state.error), (state.provisioning_state, "Azure does not say why")
-        )
+    if not failed:
+        unknown = (state["provisioningState"], "Azure does not say why")
+        code, message = next(causes(state.get("error")), unknown)
         return DeploymentError(_explained(f"deployment {name}", code, message, 400), {code})
-    worst = next((cause for cause in causes if cause[1] != DUPLICATE), causes[0])
-    resource, code, message, row = worst
-    status = _STATUS.get(str(row.properties.status_code or ""), 400)
+    code, message, row = next((cause for cause in failed if cause[0] != DUPLICATE), failed[0])
+    resource = resources.get(_target(row))
     title = resource.title if resource else "the role assignments"
-    line = _explained(f"making {title}", code, message, status)
+    line = _explained(
+        f"making {title}", code, message, _STATUS.get(str(row.get("statusCode")), 400)
+    )
     if resource:
         line.fix = _other_name(resource, f"{code} {message}") or line.fix
-    return DeploymentError(line, {cause[1] for cause in causes})
-
-
-def _other_name(resource: Wanted, said: str) -> str:
-    """The fix where the name is taken, else empty."""
-    help_ = next((help_ for part, help_ in _TAKEN.items() if part in said.lower()), None)
-    if help_ is None:
-        return ""
-    return f"--set {resource.setting}=NAME" + (
-        f", or {help_.format(name=resource.name)}" if help_ else ""
-    )
-
-
-def _error_of(row: Any) -> Any:
-    message = row.properties.status_message
-    return message.error if message else None
-
-
-def _leaves(error: Any) -> Iterator[tuple[str, str]]:
-    """Code and message of the causes: a failure wraps them, some as JSON in a message."""
-    if error is None:
-        return
-    details = _value(error, "details") or _inside(_value(error, "message"))
-    if details:
-        for detail in details:
-            yield from _leaves(detail)
-    else:
-        yield str(_value(error, "code") or ""), str(_value(error, "message") or "")
-
-
-def _inside(message: Any) -> list[Any]:
-    try:
-        content = json.loads(message or "")
-    except ValueError:
-        return []
-    error = content.get("error") if isinstance(content, dict) else None
-    return [error] if isinstance(error, dict) else []
-
-
-def _value(error: Any, name: str) -> Any:
-    return error.get(name) if isinstance(error, dict) else getattr(error, name, None)
+    return DeploymentError(line, {cause[0] for cause in failed})
 
 
 def _explained(doing: str, code: str, message: str, status: int) -> FixableError:
-    from azure.core.exceptions import HttpResponseError, ODataV4Format  # noqa: PLC0415 - slow
+    what, fix = refusal(status, code, one_line(message))
+    return FixableError(f"{doing}: {what}", fix)
 
-    error = HttpResponseError(message=message)
-    error.status_code = status
-    error.error = ODataV4Format({"code": code, "message": message})
-    return explain(error, doing)
+
+def _other_name(resource: Wanted, said: str) -> str:
+    """Return the fix where the name is taken, else empty."""
+    for part, more in _TAKEN.items():
+        if part in said.lower():
+            also = f", or {more.format(name=resource.name)}" if more else ""
+            return f"--set {resource.setting}=NAME{also}"
+    return ""
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from setup.azure.client.explain import FORBIDDEN, status_of
-from setup.azure.client.names import derive_names
-from setup.azure.client.ownership import MADE, mark_of
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.ownership import is_ours
+from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
 from setup.common import console
 from setup.common.errors import FixableError
@@ -18,12 +17,9 @@ _NO_PURGE = (FORBIDDEN, 405, 409)  # no right to, or a policy has switched purge
 
 
 def is_recoverable(session: AzureSession) -> bool:
-    """Tell whether a deleted vault of ours waits to be taken back.
+    """Tell whether a deleted vault of ours waits to be taken back; an error if it is another's.
 
     False for a login that may not look: making a vault of that name then says so.
-
-    Raises:
-        FixableError: A deleted vault of somebody else has the name, or Azure cannot be asked.
     """
     deleted, name = _find_deleted(session), _name(session)
     if not deleted or _is_ours(session, deleted):
@@ -36,29 +32,23 @@ def is_recoverable(session: AzureSession) -> bool:
 
 def deleted_line(session: AzureSession) -> str:
     """Describe our vault that was deleted and not purged, empty where there is none to be seen."""
-    deleted = _find_deleted(session)
-    if not deleted or not _is_ours(session, deleted):
-        return ""
-    return f"deleted key vault {_name(session)}, which keeps its name: nothing"
+    ours = _is_ours(session, _find_deleted(session))
+    return f"deleted key vault {_name(session)}, which keeps its name: nothing" if ours else ""
 
 
 def purge(session: AzureSession, was_there: bool) -> str:
     """Purge our deleted vault, and return what remains to be said if that is not allowed.
 
     ``was_there`` when the vault was deleted just now, so that not seeing it means something.
-
-    Raises:
-        FixableError: Azure refuses it for another reason.
     """
-    name = _name(session)
-    deleted = _find_deleted(session)
+    name, deleted = _name(session), _find_deleted(session)
     if deleted is None and was_there:
         return f"; key vault {name} may keep its name for days: you may not look for deleted ones"
-    if not deleted or not _is_ours(session, deleted):
+    if not _is_ours(session, deleted):
         return ""
     try:
-        with azure_errors(f"purging key vault {name}"):
-            session.arm.post(f"{_path(session)}/purge", None)
+        with session.errors(f"purging key vault {name}"):
+            session.arm.post(f"{_path(session)}/purge")
         wait_until(lambda: not _find_deleted(session), _PURGE_FOR, PAUSE, f"purging {name}")
     except NotYetError:
         return f"; key vault {name} is still being purged"
@@ -74,13 +64,9 @@ def _find_deleted(session: AzureSession) -> Mapping[str, Any] | None:
     """Return the properties of the deleted vault of the recipe's name: ``vaultId``, ``tags``.
 
     Empty where there is none; None for a login without the right on the subscription to look.
-
-    Raises:
-        FixableError: Azure cannot be asked.
     """
     try:
-        with azure_errors("looking for a deleted key vault"):
-            deleted = session.arm.find(_path(session))
+        deleted = session.find("looking for a deleted key vault", _path(session))
     except FixableError as error:
         if status_of(error) != FORBIDDEN:
             raise
@@ -88,18 +74,18 @@ def _find_deleted(session: AzureSession) -> Mapping[str, Any] | None:
     return dict(deleted["properties"]) if deleted else {}
 
 
-def _is_ours(session: AzureSession, deleted: Mapping[str, Any]) -> bool:
-    """Tell whether it lay in the recipe's group and was not somebody else's there."""
+def _is_ours(session: AzureSession, deleted: Mapping[str, Any] | None) -> bool:
+    """Tell whether there is one that lay in the recipe's group and was not somebody else's."""
+    if not deleted:
+        return False
     inside = str(deleted["vaultId"]).lower().startswith(f"{session.group_id}/".lower())
-    return inside and (deleted.get("tags") is None or mark_of(deleted) == MADE)
+    return inside and (deleted.get("tags") is None or is_ours(deleted))
 
 
 def _name(session: AzureSession) -> str:
-    return derive_names(session.recipe, session.subscription_id).key_vault
+    return session.names.key_vault
 
 
 def _path(session: AzureSession) -> str:
-    return (
-        f"/subscriptions/{session.subscription_id}/providers/Microsoft.KeyVault"
-        f"/locations/{session.recipe.azure.location}/deletedVaults/{_name(session)}"
-    )
+    place = f"/subscriptions/{session.subscription_id}/providers/Microsoft.KeyVault/locations"
+    return f"{place}/{session.recipe.azure.location}/deletedVaults/{_name(session)}"

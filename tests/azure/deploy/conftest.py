@@ -10,14 +10,15 @@ import pytest
 from setup.azure.client.money import answered
 from setup.recipe.azure import AzureRecipe
 from tests.azure.fake import FakeAzure
-from tests.azure.serving import hurry, make_workspace
+from tests.azure.serving import make_workspace
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home of the test's own, waits that are short, and --yes."""
+    """A home of the test's own, and --yes."""
+    monkeypatch.setenv("FINETUNE_PHI_HOME", str(tmp_path / "home"))
     with answered(True):
-        yield hurry(tmp_path, monkeypatch)
+        yield tmp_path / "home"
 
 
 @pytest.fixture

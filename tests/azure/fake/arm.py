@@ -116,44 +116,6 @@ def get(azure: FakeAzure, request: Request, rest: str) -> Reply:
     return Reply(body=azure.store.need(id_.text).body)
 
 
-@routes.on("HEAD", ARM, "/{rest...}")
-def head(azure: FakeAzure, request: Request, rest: str) -> Reply:
-    azure.operations.look(request.path)
-    return Reply(204 if azure.store.get(request.path) else 404)
-
-
-@routes.on("PATCH", ARM, "/{rest...}")
-def patch(azure: FakeAzure, request: Request, rest: str) -> Reply:
-    id_ = Id(request.path.rstrip("/"))
-    resource = azure.store.need(id_.text)
-    checked = azure.contracts.check_request("PATCH", id_.text, request.api_version, request.body)
-    request.contract = hold_to(azure, checked, f"{id_.kind}@{request.api_version} PATCH")
-    body = merged(resource.body, request.body)
-    resource, _ = write_resource(azure, resource.id, body)
-    if not kind_of(id_.kind).slow:
-        return Reply(200, resource.body)
-    reply = _accepted(azure, request, resource, new=False)
-    return Reply(202, resource.body, reply.headers | _location(reply))
-
-
-def _location(reply: Reply) -> dict[str, str]:
-    status = reply.headers["Azure-AsyncOperation"]
-    return {"Location": status.replace("/operations/", "/operationresults/")}
-
-
-def merged(before: dict[str, Any], patch_: dict[str, Any]) -> dict[str, Any]:
-    """``before`` with a JSON merge patch applied (RFC 7396)."""
-    result = dict(before)
-    for name, value in patch_.items():
-        if value is None:
-            result.pop(name, None)
-        elif isinstance(value, dict) and isinstance(result.get(name), dict):
-            result[name] = merged(result[name], value)
-        else:
-            result[name] = value
-    return result
-
-
 @routes.on("DELETE", ARM, "/{rest...}")
 def delete(azure: FakeAzure, request: Request, rest: str) -> Reply:
     id_ = Id(request.path.rstrip("/"))

@@ -76,12 +76,6 @@ def _properties(request: Request, done: Deployed) -> dict[str, Any]:
     }
 
 
-@routes.on("POST", ARM, f"{_PATH}/validate")
-def validate(azure: FakeAzure, request: Request, scope: str, name: str) -> Reply:
-    template = _template(azure, request, Id(request.path.rpartition("/")[0]))
-    return Reply(body={"properties": {"provisioningState": "Succeeded", **template.described()}})
-
-
 @routes.on("GET", ARM, "/{scope...}/deployments/{name}/operations")
 def list_operations(azure: FakeAzure, request: Request, scope: str, name: str) -> Reply:
     scope = scope.removesuffix("/").removesuffix("/providers/Microsoft.Resources")

@@ -79,14 +79,6 @@ def list_keys(azure: FakeAzure, request: Request, **_: str) -> Reply:
     return Reply(body={key: endpoint.hidden[key] for key in ("primaryKey", "secondaryKey")})
 
 
-@routes.on("POST", ARM, f"{WS}/onlineEndpoints/{{name}}/regenerateKeys")
-def regenerate_keys(azure: FakeAzure, request: Request, **_: str) -> Reply:
-    endpoint = azure.store.need(request.path.rpartition("/")[0])
-    which = f"{request.body['keyType'].lower()}Key"
-    endpoint.hidden[which] = request.body.get("keyValue") or uuid.uuid4().hex
-    return Reply(200)
-
-
 def _seconds(duration: str) -> float:
     found = _SECONDS.fullmatch(duration)
     if not found:
@@ -175,13 +167,6 @@ def get_logs(azure: FakeAzure, request: Request, **_: str) -> Reply:
     found = azure.store.need(request.path.rpartition("/")[0])
     lines = found.hidden["log"].splitlines(keepends=True)
     return Reply(body={"content": "".join(lines[-(request.body or {}).get("tail", 500) :])})
-
-
-@routes.on("GET", ARM, f"{WS}/onlineEndpoints/{{name}}/deployments/{{deployment}}/skus")
-def list_skus(azure: FakeAzure, request: Request, **_: str) -> Reply:
-    azure.store.need(request.path.rpartition("/")[0])
-    capacity = {"minimum": 1, "maximum": 50, "default": 1, "scaleType": "Manual"}
-    return Reply(body={"value": [{"sku": {"name": "Default"}, "capacity": capacity}]})
 
 
 KINDS |= {

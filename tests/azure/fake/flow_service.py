@@ -246,7 +246,6 @@ def log(azure: FakeAzure, request: Request, name: str, **_: str) -> Reply:
     return _text(need_run(azure, name).log)
 
 
-@routes.on("POST", API, f"/history/v1.0{WS}/rundata")
 def run_data(azure: FakeAzure, request: Request, **_: str) -> Reply:
     """Run history: one look at a run, which goes on by that."""
     run = need_run(azure, request.body["runId"])

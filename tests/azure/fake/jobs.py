@@ -176,11 +176,6 @@ def list_children(azure: FakeAzure, request: Request, scope: str, name: str) -> 
     return Reply(body={"value": [_run(job, f"{name}..{node}") for node in nodes]})
 
 
-@routes.on("GET", _HOST, _HISTORY)
-def get_run(azure: FakeAzure, request: Request, scope: str, name: str) -> Reply:
-    return Reply(body=_run(_job(azure, scope, _parent(name)), name))
-
-
 def _parent(name: str) -> str:
     return name.partition("..")[0]
 

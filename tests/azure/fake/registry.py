@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -30,40 +31,18 @@ _ENUMS = {
     "deepspeed_stage": ("2", "3"),
     "lr_scheduler_type": ("linear", "cosine", "constant"),
 }
-_NAMES = (
-    "num_nodes_finetune",
-    "number_of_gpu_to_use_finetuning",
-    "huggingface_id",
-    "pytorch_model_path",
-    "mlflow_model_path",
-    "batch_size",
-    "max_seq_length",
-    "train_file_path",
-    "validation_file_path",
-    "test_file_path",
-    "lora_alpha",
-    "lora_r",
-    "lora_dropout",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "learning_rate",
-    "warmup_steps",
-    "weight_decay",
-    "gradient_accumulation_steps",
-    "seed",
-    "logging_steps",
-    "eval_steps",
-    "compute_model_import",
-    "compute_preprocess",
-    "compute_finetune",
-    "compute_model_evaluation",
-    "instance_type_model_import",
-    "instance_type_preprocess",
-    "instance_type_finetune",
-    "instance_type_model_evaluation",
+_STEPS = ("model_import", "preprocess", "finetune", "model_evaluation")
+_NAMES = re.findall(
+    r"\w+",
+    """
+    num_nodes_finetune number_of_gpu_to_use_finetuning huggingface_id pytorch_model_path
+    mlflow_model_path batch_size max_seq_length train_file_path validation_file_path
+    test_file_path lora_alpha lora_r lora_dropout num_train_epochs max_steps
+    per_device_train_batch_size per_device_eval_batch_size learning_rate warmup_steps
+    weight_decay gradient_accumulation_steps seed logging_steps eval_steps
+    """,
 )
+_NAMES += [f"{what}_{step}" for what in ("compute", "instance_type") for step in _STEPS]
 
 routes = Routes()
 
@@ -142,22 +121,6 @@ def _component(request: Request, name: str, version: str) -> dict[str, Any]:
     }
 
 
-@routes.on("GET", REGISTRY, f"{_PATH}/components/{{name}}/versions")
-def list_components(azure: FakeAzure, request: Request, name: str, **_: str) -> Reply:
-    found = [_component(request, *COMPONENT)] if name == COMPONENT[0] else []
-    return Reply(body={"value": found})
-
-
-@routes.on("GET", REGISTRY, f"{_PATH}/components/{{name}}")
-def get_component_container(
-    azure: FakeAzure, request: Request, registry: str, name: str, **_: str
-) -> Reply:
-    if name != COMPONENT[0]:
-        raise AzureError(404, "UserError", f"Component {name} not found in {registry}.")
-    properties = {"latestVersion": COMPONENT[1], "isArchived": False}
-    return Reply(body={"id": _id(request), "name": name, "properties": properties})
-
-
 def _model(request: Request, name: str, version: str, given: dict[str, Any]) -> dict[str, Any]:
     properties = {
         "modelType": "mlflow_model",
@@ -186,13 +149,3 @@ def get_model(
     if key not in azure.catalog.models:
         raise AzureError(404, "UserError", f"Model {name}:{version} not found in {registry}.")
     return Reply(body=_model(request, name, version, azure.catalog.models[key]))
-
-
-@routes.on("GET", REGISTRY, f"{_PATH}/models/{{name}}/versions")
-def list_models(azure: FakeAzure, request: Request, name: str, **_: str) -> Reply:
-    found = [
-        _model(request, name, key.split("/")[1], given)
-        for key, given in azure.catalog.models.items()
-        if key.startswith(f"{name}/")
-    ]
-    return Reply(body={"value": found})

@@ -74,25 +74,3 @@ def score(azure: FakeAzure, request: Request) -> Reply:
 
 def _is_message(one: Any) -> bool:
     return isinstance(one, dict) and all(isinstance(one.get(k), str) for k in ("role", "content"))
-
-
-@routes.on("POST", HOST, "/v1/chat/completions")
-def complete_chat(azure: FakeAzure, request: Request) -> Reply:
-    deployment = _routed(azure, request)
-    answer = azure.answer(deployment, request.body["messages"])
-    message = {"role": "assistant", "content": answer}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    headers = {"azureml-model-deployment": deployment}
-    return Reply(200, {"model": deployment, "choices": [choice]}, headers)
-
-
-@routes.on("GET", HOST, "/swagger.json")
-def swagger(azure: FakeAzure, request: Request) -> Reply:
-    _routed(azure, request)
-    return Reply(200, {"swagger": "2.0", "paths": {"/score": {"post": {}}}})
-
-
-@routes.on("GET", HOST, "/")
-def live(azure: FakeAzure, request: Request) -> Reply:
-    _endpoint(azure, request)
-    return Reply(200, "Healthy")

@@ -8,7 +8,6 @@ from tests.azure.fake import (
     availability,
     blobs,
     connections,
-    dataplane,
     deployments,
     endpoints,
     file_share,
@@ -45,7 +44,6 @@ SERVICES = [
     connections.routes,
     models.routes,
     registry.routes,
-    dataplane.routes,
     assets.routes,
     arm.routes,
 ]

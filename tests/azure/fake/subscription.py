@@ -148,16 +148,6 @@ def get_subscription(azure: FakeAzure, request: Request, sub: str) -> Reply:
     return Reply(body=_described(azure))
 
 
-@routes.on("GET", ARM, "/subscriptions/{sub}/locations")
-def list_locations(azure: FakeAzure, request: Request, sub: str) -> Reply:
-    base = f"/subscriptions/{sub}/locations"
-    found = [
-        {"id": f"{base}/{name}", "name": name, "displayName": title, "type": "Region"}
-        for name, title in LOCATIONS.items()
-    ]
-    return Reply(body={"value": found})
-
-
 def _provider(azure: FakeAzure, name: str) -> dict[str, Any]:
     known = {provider.lower(): provider for provider in azure.subscription.providers}
     if name.lower() not in known:
@@ -178,31 +168,16 @@ def list_providers(azure: FakeAzure, request: Request, sub: str) -> Reply:
     return Reply(body={"value": [_provider(azure, name) for name in azure.subscription.providers]})
 
 
-@routes.on("GET", ARM, "/subscriptions/{sub}/providers/{name}")
-def get_provider(azure: FakeAzure, request: Request, sub: str, name: str) -> Reply:
-    return Reply(body=_provider(azure, name))
-
-
 @routes.on("POST", ARM, "/subscriptions/{sub}/providers/{name}/register")
 def register_provider(azure: FakeAzure, request: Request, sub: str, name: str) -> Reply:
     azure.subscription.providers[_provider(azure, name)["namespace"]] = True
     return Reply(body=_provider(azure, name), headers=dict(PACE))
 
 
-@routes.on("GET", ARM, "/subscriptions/{sub}/resourcegroups")
-def list_groups(azure: FakeAzure, request: Request, sub: str) -> Reply:
-    return Reply(body={"value": [group.body for group in azure.store if group.kind == GROUP]})
-
-
 @routes.on("GET", ARM, "/subscriptions/{sub}/resourcegroups/{group}/resources")
 def list_resources(azure: FakeAzure, request: Request, sub: str, group: str) -> Reply:
     found = azure.store.need(f"/subscriptions/{sub}/resourceGroups/{group}")
     return Reply(body={"value": _top_level(azure, f"{found.id.key}/")})
-
-
-@routes.on("GET", ARM, "/subscriptions/{sub}/resources")
-def list_all_resources(azure: FakeAzure, request: Request, sub: str) -> Reply:
-    return Reply(body={"value": _top_level(azure, "/")})
 
 
 def _top_level(azure: FakeAzure, prefix: str) -> list[dict[str, Any]]:

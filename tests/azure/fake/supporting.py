@@ -19,18 +19,11 @@ ROLES = {
     "Owner": "8e3af657-a8ff-443c-a75c-2fe8c4bcb635",
     "Contributor": "b24988ac-6180-42a0-ab88-20f7382dd24c",
     "Reader": "acdd72a7-3385-48ef-bd42-f606fba81ae7",
-    "User Access Administrator": "18d7d88d-d35e-4fb5-a5c3-7773c20a72d9",
     "Storage Blob Data Contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
     "Storage Blob Data Reader": "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
     "Storage File Data Privileged Contributor": "69566ab7-960f-475b-8e7c-b3118f30c6bd",
     "AcrPull": "7f951dda-4ed3-4680-a7ca-43fe172d538d",
-    "AcrPush": "8311e382-0749-4cb8-b61a-304f252e45ec",
-    "AzureML Data Scientist": "f6c7c914-8db3-469d-8ca1-694a8f32e121",
     "AzureML Metrics Writer (preview)": "635dd51f-9968-44d3-b7fb-6d9a6bd613ae",
-    "AzureML Workspace Connection Secrets Reader": "ea01e6af-a1c1-4350-9563-ad00f8c72ec5",
-    "Key Vault Secrets Officer": "b86a8fe4-44ce-4948-aee5-eccb2c155cd7",
-    "Key Vault Administrator": "00482a5a-887f-4fb3-b363-3b7fe8e74483",
-    "Azure AI Developer": "64702f94-c441-49e6-a78b-ef80e0188fee",
     "Azure AI Administrator": "b78c5d69-af96-48a3-bf8d-a8b4d589de94",
 }
 ASSIGNMENT = "microsoft.authorization/roleassignments"
@@ -64,16 +57,6 @@ def _complete_storage(azure: FakeAzure, account: Resource) -> None:
     }
     account.properties["primaryLocation"] = account.body["location"]
     account.hidden["key"] = base64.b64encode(_stable(account.id.text, "key").encode()).decode()
-
-
-@routes.on("POST", ARM, "/{scope...}/Microsoft.Storage/storageAccounts/{name}/listKeys")
-def list_storage_keys(azure: FakeAzure, request: Request, scope: str, name: str) -> Reply:
-    account = azure.store.need(request.path.rstrip("/").rpartition("/")[0])
-    if account.properties.get("allowSharedKeyAccess") is False:
-        message = "Key based authentication is not permitted on this storage account."
-        raise AzureError(403, "KeyBasedAuthenticationNotPermitted", message)
-    key = {"keyName": "key1", "value": account.hidden["key"], "permissions": "FULL"}
-    return Reply(body={"keys": [key]})
 
 
 def _storage_gone(azure: FakeAzure, account: Resource) -> None:
@@ -204,23 +187,6 @@ def list_assignments(azure: FakeAzure, request: Request, scope: str) -> Reply:
 def list_permissions(azure: FakeAzure, request: Request, scope: str) -> Reply:
     may = {"actions": azure.subscription.actions, "notActions": azure.subscription.not_actions}
     return Reply(body={"value": [may | {"dataActions": [], "notDataActions": []}]})
-
-
-@routes.on("GET", ARM, "/{scope...}/providers/Microsoft.Authorization/roleDefinitions")
-def list_roles(azure: FakeAzure, request: Request, scope: str) -> Reply:
-    wanted = re.search(r"roleName eq '([^']+)'", request.query.get("$filter", ""))
-    names = [name for name in ROLES if wanted is None or name == wanted[1]]
-    return Reply(body={"value": [_role(scope, name) for name in names]})
-
-
-def _role(scope: str, name: str) -> dict[str, Any]:
-    base = "/".join(f"/{scope}".split("/")[:3])
-    return {
-        "id": f"{base}/providers/Microsoft.Authorization/roleDefinitions/{ROLES[name]}",
-        "name": ROLES[name],
-        "type": "Microsoft.Authorization/roleDefinitions",
-        "properties": {"roleName": name, "type": "BuiltInRole"},
-    }
 
 
 KINDS |= {

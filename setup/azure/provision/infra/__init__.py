@@ -33,50 +33,12 @@ def template() -> dict[str, Any]:
     return content
 
 
-def template_parameters(  # noqa: PLR0913 - the parameters of the template are as many
-    *,
-    names: Mapping[str, str],
-    location: str,
-    tags: Mapping[str, str],
-    sku: str,
-    nodes: int,
-    idle_seconds: int,
-    roles: str,
-    principal_id: str,
-    principal_type: str = "User",
-    recover_key_vault: bool = False,
-) -> dict[str, dict[str, Any]]:
-    """The parameters of ``template()`` in ARM's form, ``{"location": {"value": "swedencentral"}}``.
+def template_parameters(names: Mapping[str, str], **values: Any) -> dict[str, dict[str, Any]]:
+    """The parameters of ``template()`` in ARM's form; main.bicep describes each.
 
-    Args:
-        names: By the keys of ``NAMES``; the template names what is missing or empty after the
-            resource group.
-        location: The region of everything.
-        tags: For every resource.
-        sku: VM size of the compute cluster; empty makes none.
-        nodes: Most nodes of the cluster.
-        idle_seconds: After which a node without work is given back.
-        roles: ``narrow`` or ``contributor``: what the identity may do.
-        principal_id: Object id of who uploads data and flows, empty for nobody. Azure answers 409
-            RoleAssignmentExists where they have the same role on the storage by another name.
-        principal_type: ``User``, ``Group`` or ``ServicePrincipal``.
-        recover_key_vault: Whether a deleted vault of that name is taken back.
-
-    Raises:
-        ValueError: A key of ``names`` is not in ``NAMES``.
+    What is not in ``names``, by keys of ``NAMES``, the template names after the resource group.
     """
     if unknown := set(names) - set(NAMES):
         raise ValueError(f"the template has no names {sorted(unknown)}, but {sorted(NAMES)}")
-    values: dict[str, Any] = {NAMES[key]: name for key, name in names.items() if name}
-    values |= {
-        "location": location,
-        "tags": dict(tags),
-        "computeSku": sku,
-        "computeNodes": nodes,
-        "computeIdleSeconds": idle_seconds,
-        "identityRole": roles,
-        "principalId": principal_id,
-        "principalType": principal_type,
-        "recoverKeyVault": recover_key_vault,
-    }
+    values |= {NAMES[key]: name for key, name in names.items() if name}
     return {name: {"value": value} for name, value in values.items()}

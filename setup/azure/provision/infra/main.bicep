@@ -1,7 +1,7 @@
 // Everything around the model: where data, models and images are kept, who may read them, the
 // workspace that fine-tunes and serves, and the hub and project that the flows are uploaded to.
 // Deployed into a resource group by `azd up` or by `python -m setup provision` (as main.json, which
-// `python -m tests.azure.compile_bicep` writes; a test holds the two together).
+// `python -m tests.azure.bicep_in_step` holds in step with this file; so does a test).
 targetScope = 'resourceGroup'
 
 @description('Where everything is; the GPU quota is counted per region.')
