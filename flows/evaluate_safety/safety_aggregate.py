@@ -9,11 +9,11 @@ from promptflow.core import log_metric, tool
 
 # promptflow loads a flow's modules from the flow folder, others as flows.evaluate_safety.*
 if TYPE_CHECKING or __package__:
-    from .safety_rates import safety_metrics
-    from .safety_verdict import Verdict
+    from .safety_rules.rates import safety_metrics
+    from .safety_rules.verdict import Verdict
 else:
-    from safety_rates import safety_metrics
-    from safety_verdict import Verdict
+    from safety_rules.rates import safety_metrics
+    from safety_rules.verdict import Verdict
 
 
 @tool  # type: ignore[untyped-decorator]

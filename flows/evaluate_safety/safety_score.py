@@ -11,9 +11,9 @@ from promptflow.exceptions import ErrorTarget, UserErrorException
 
 # promptflow loads a flow's modules from the flow folder, others as flows.evaluate_safety.*
 if TYPE_CHECKING or __package__:
-    from .safety_verdict import Case, judge
+    from .safety_rules.verdict import Case, judge
 else:
-    from safety_verdict import Case, judge
+    from safety_rules.verdict import Case, judge
 
 
 @tool  # type: ignore[untyped-decorator]

@@ -9,9 +9,9 @@ from promptflow.core import log_metric, tool
 
 # promptflow loads a flow's modules from the flow folder, others as part of a package
 if TYPE_CHECKING or __package__:
-    from .evals_judge_scores import summarize
+    from .evals_judging.scores import summarize
 else:
-    from evals_judge_scores import summarize
+    from evals_judging.scores import summarize
 
 
 @tool  # type: ignore[untyped-decorator]

@@ -9,9 +9,9 @@ from promptflow.core import log_metric, tool
 
 # promptflow loads a flow's modules from the flow folder, others as flows.evaluate_with_judge.*
 if TYPE_CHECKING or __package__:
-    from .judge_outputs import Line, summarize
+    from .judging.outputs import Line, summarize
 else:
-    from judge_outputs import Line, summarize
+    from judging.outputs import Line, summarize
 
 
 @tool  # type: ignore[untyped-decorator]

@@ -6,9 +6,9 @@ from promptflow.core import tool
 
 # promptflow loads a flow's modules from the flow folder, others as flows.evaluate_with_judge.*
 if TYPE_CHECKING or __package__:
-    from .judge_outputs import outputs_of
+    from .judging.outputs import outputs_of
 else:
-    from judge_outputs import outputs_of
+    from judging.outputs import outputs_of
 
 
 @tool  # type: ignore[untyped-decorator]

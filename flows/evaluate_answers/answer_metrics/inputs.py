@@ -7,7 +7,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """An input of the line cannot be scored; the text is one line for the user."""
+    """The line cannot be scored; the text is one line for the user."""
 
 
 def read_text(name: str, value: object) -> str:
@@ -69,11 +69,8 @@ def read_usage(value: object) -> dict[str, float | None]:
     usage = {} if value is None else value
     if not isinstance(usage, dict):
         raise InputError(f"usage is {_kind(value)}, not an object. Fix: map it to the chat's usage")
-    return {
-        "latency_seconds": _number(usage, "seconds"),
-        "prompt_tokens": _number(usage, "prompt_tokens"),
-        "completion_tokens": _number(usage, "completion_tokens"),
-    }
+    tokens = {name: _number(usage, name) for name in ("prompt_tokens", "completion_tokens")}
+    return {"latency_seconds": _number(usage, "seconds"), **tokens}
 
 
 def _number(usage: dict[str, Any], name: str) -> float | None:

@@ -12,25 +12,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-# promptflow loads a flow's modules from the flow folder, others as flows.chat.*
-if TYPE_CHECKING or __package__:
-    from .scoring_client import (
-        ConfigurationError,
-        InputError,
-        Message,
-        QuestionTooLargeError,
-        TokenCount,
-    )
-else:
-    from scoring_client import (
-        ConfigurationError,
-        InputError,
-        Message,
-        QuestionTooLargeError,
-        TokenCount,
-    )
+from .client import TokenCount
+from .contracts import Message
+from .errors import ConfigurationError, InputError, QuestionTooLargeError
 
 MESSAGE_TOKENS = 8
 """Tokens a chat template puts around one message, on the safe side."""

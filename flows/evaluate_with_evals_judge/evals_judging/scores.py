@@ -44,8 +44,8 @@ class Texts:
         Raises:
             EvaluatorError: One of them is blank, which promptflow-evals refuses.
         """
-        mine = vars(self) | {"context": self.ground_truth}
-        inputs = {field: mine[field] for field in INPUTS[name]}
+        texts = vars(self) | {"context": self.ground_truth}
+        inputs = {field: texts[field] for field in INPUTS[name]}
         blank = [field for field, text in inputs.items() if not text.strip()]
         if blank:
             raise EvaluatorError(
@@ -69,6 +69,15 @@ def chosen(evaluators: str) -> list[str]:
             f"Fix: some of {','.join(INPUTS)}"
         )
     return names
+
+
+def judge_line(evaluators: str, texts: Texts, model: Any) -> dict[str, int | None]:
+    """The outputs of the line by the judges in ``evaluators``, a list with commas.
+
+    Raises:
+        EvaluatorError: See :func:`chosen` and :func:`ask_all`.
+    """
+    return as_outputs(asyncio.run(ask_all(chosen(evaluators), texts, model)))
 
 
 async def ask_all(names: Sequence[str], texts: Texts, model: Any) -> dict[str, float]:
@@ -116,7 +125,10 @@ def summarize(lines: Sequence[Mapping[str, int | None]]) -> dict[str, float]:
 @functools.cache
 def _load(name: str) -> Any:
     # By its file: the package around it imports evaluators that make NLTK download data.
-    package = importlib.util.find_spec("promptflow.evals")
+    try:
+        package = importlib.util.find_spec("promptflow.evals")
+    except ModuleNotFoundError:  # nothing of promptflow is installed
+        package = None
     if package is None or not package.submodule_search_locations:
         raise EvaluatorError(
             "promptflow-evals is missing. Fix: pip install promptflow-evals==0.3.5"

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING or __package__:
-    from .safety_verdict import NOT_REFUSED, Verdict
-else:
-    from safety_verdict import NOT_REFUSED, Verdict
+from .verdict import NOT_REFUSED, Verdict
 
 # The standard normal's 97.5 % point: 95 % lie between it and its negative.
 _Z = 1.959963984540054

@@ -6,12 +6,8 @@ import base64
 import re
 import string
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING or __package__:
-    from .safety_text import fold
-else:
-    from safety_text import fold
+from .text import fold
 
 # Fewer letters than this turn up by chance among initials and shifted letters.
 SHORTEST_CANARY = 6

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING or __package__:
-    from .safety_leak import find_leak
-    from .safety_refusal import is_refusal
-    from .safety_text import fold
-else:
-    from safety_leak import find_leak
-    from safety_refusal import is_refusal
-    from safety_text import fold
+from .leak import find_leak
+from .refusal import is_refusal
+from .text import fold
 
 #: The category of questions that only sound dangerous.
 CONTROL = "harmless_control"
