@@ -1,7 +1,4 @@
-"""The chat node: a question and its history in, the endpoint's answer and its cost out.
-
-No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
-"""
+"""The chat node: a question and its history in, the endpoint's answer and its cost out."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +7,7 @@ from promptflow.connections import CustomConnection
 from promptflow.core import tool
 from promptflow.exceptions import ErrorTarget, UserErrorException
 
-# promptflow loads a flow's modules from the flow folder, others as flows.chat.*
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
     from .scoring_client.turn import NamedError, Turn
 else:

@@ -1,7 +1,4 @@
-"""The findings of Azure AI Content Safety in an answer, where there is a connection to it.
-
-No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
-"""
+"""The findings of Azure AI Content Safety in an answer, where there is a connection to it."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +6,7 @@ from promptflow.connections import AzureContentSafetyConnection
 from promptflow.core import tool
 from promptflow.exceptions import ErrorTarget, UserErrorException
 
-# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_safety.*
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
     from .safety_rules.content import ContentSafety, NoVerdictError
 else:

@@ -1,7 +1,4 @@
-"""The flow's node for each line: the chosen judges of promptflow-evals, side by side.
-
-No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
-"""
+"""The flow's node for each line: the chosen judges of promptflow-evals, side by side."""
 
 from typing import TYPE_CHECKING, Optional, Union
 
@@ -9,7 +6,7 @@ from promptflow.connections import AzureOpenAIConnection, OpenAIConnection
 from promptflow.core import AzureOpenAIModelConfiguration, OpenAIModelConfiguration, tool
 from promptflow.exceptions import ErrorTarget, UserErrorException
 
-# promptflow loads a flow's modules from the flow folder, others as part of a package
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
     from .evals_judging.scores import EvaluatorError, Texts, judge_line
 else:

@@ -1,23 +1,21 @@
-"""The flow's first node: the texts of a line as the one message that the judge examines.
-
-No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
-"""
+"""The flow's first node: the texts of a line as the one message that the judge examines."""
 
 from typing import TYPE_CHECKING, Any
 
 from promptflow.core import tool
 from promptflow.exceptions import ErrorTarget, UserErrorException
-from promptflow.tools import aoai, common, openai
+from promptflow.tools.aoai import AzureOpenAI
+from promptflow.tools.common import handle_openai_error
+from promptflow.tools.openai import OpenAI
 
-# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_with_judge.*
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
     from .judging import material, patience
 else:
     from judging import material, patience
 
-# promptflow makes the client of the LLM node after it has loaded this module.
-for provider in (openai.OpenAI, aoai.AzureOpenAI):
-    patience.bound_retries(provider, lambda chat: tool(common.handle_openai_error(tries=0)(chat)))
+for provider in (OpenAI, AzureOpenAI):
+    patience.bound_retries(provider, lambda chat: tool(handle_openai_error(tries=0)(chat)))
 
 
 @tool  # type: ignore[untyped-decorator]

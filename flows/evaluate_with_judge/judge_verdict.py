@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptflow.core import tool
 
-# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_with_judge.*
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
     from .judging.outputs import outputs_of
 else:

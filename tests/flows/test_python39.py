@@ -99,7 +99,7 @@ assert summarize([Line("", 0, "", line)])["judge_unparsed"] == 1
 from scoring_client.conversation import Window, build_messages
 from scoring_client.contracts import CONTRACTS, Generation
 from scoring_client.dialect import dialect_of
-from scoring_client.refusals import refusal
+from scoring_client.status import refusal
 from scoring_client.settings import Settings
 values = {"endpoint": "http://h/score", "key": "k"}
 settings = dialect_of(Settings.from_values(values)).apply(Settings.from_values(values))

@@ -47,11 +47,7 @@ class Window:
     count: Counter | None = None
 
     def budget(self, server_limit: int | None = None) -> int:
-        """Tokens the prompt may have, the server's own smaller window respected.
-
-        Raises:
-            ConfigurationError: nothing is left beside the answer.
-        """
+        """Tokens the prompt may have, the server's own smaller window respected."""
         context = min(self.context, server_limit or self.context)
         if context - self.answer <= TEMPLATE_TOKENS:
             raise ConfigurationError(
@@ -81,7 +77,7 @@ def build_messages(
     Raises:
         InputError: an empty question or a malformed history.
         QuestionTooLargeError: the question, with the system text, does not fit alone.
-        ConfigurationError: see :meth:`Window.budget`.
+        ConfigurationError: the answer leaves no room for a question.
     """
     if not isinstance(question, str) or not question.strip():
         raise InputError("the question is empty", "input 'question'", "ask something")
@@ -95,11 +91,7 @@ def build_messages(
 
 
 def turns_of(chat_history: Any) -> list[Turn]:
-    """The answered turns of a Prompt flow history, oldest first.
-
-    Raises:
-        InputError: naming the first entry that has another shape.
-    """
+    """The answered turns of a Prompt flow history, oldest first."""
     if chat_history is None:
         return []
     if not isinstance(chat_history, list):
@@ -166,7 +158,7 @@ def _messages(question: str, turns: list[Turn], system: str, system_role: str) -
 
 
 def _turns_that_fit(keep: Callable[[int], list[Message]], turns: list[Turn], window: Window) -> int:
-    """Return how many of the newest turns to keep."""
+    """The number of the newest turns to keep."""
     budget = window.budget()
     alone = TEMPLATE_TOKENS + sum(_size(message["content"]) for message in keep(0))
     newest_first = (_size(asked) + _size(answered) for asked, answered in reversed(turns))
@@ -174,9 +166,7 @@ def _turns_that_fit(keep: Callable[[int], list[Message]], turns: list[Turn], win
     fitting = _fitting(sizes, budget)
     if window.count is not None and fitting < len(turns):
         return _counted_turns(keep, sizes, window, window.count)
-    if fitting < 0:
-        raise _too_large(f"about {sizes[0]}", budget, window)
-    return fitting
+    return _at_least_none(fitting, f"about {sizes[0]}", budget, window)
 
 
 def _fitting(sizes: list[int], budget: int) -> int:
@@ -201,17 +191,17 @@ def _counted_turns(
             fitting = middle
         else:
             most = middle - 1
-    if fitting < 0:
-        raise _too_large(str(tokens.count), budget, window)
-    return fitting
+    return _at_least_none(fitting, str(tokens.count), budget, window)
 
 
 def _size(text: str) -> int:
     return estimate(text) + MESSAGE_TOKENS
 
 
-def _too_large(size: str, budget: int, window: Window) -> QuestionTooLargeError:
-    return QuestionTooLargeError(
+def _at_least_none(fitting: int, size: str, budget: int, window: Window) -> int:
+    if fitting >= 0:
+        return fitting
+    raise QuestionTooLargeError(
         f"the question with its system text has {size} tokens and {budget} fit "
         f"(context window less {window.answer} for the answer)",
         "input 'question'",

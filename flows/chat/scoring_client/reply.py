@@ -88,10 +88,12 @@ def openai_reply(value: Any, _: dict[str, Any], settings: Settings) -> Reply:
     """Contract C's ``choices[0].message.content``."""
     if isinstance(value, dict) and value.get("error"):
         raise engine_error(value["error"], settings)
-    choices = value.get("choices") if isinstance(value, dict) else None
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
+    try:
+        choice = value["choices"][0]
+        message = choice["message"]
+    except (LookupError, TypeError):
+        message = None
+    if not isinstance(message, dict):
         raise bad_shape(value, "an object with 'choices'", settings)
     said = read_message(message, "choices[0].message", settings)
     return _reply(said.text, choice.get("finish_reason"), value, settings, said)
@@ -107,11 +109,7 @@ class Said:
 
 
 def read_message(message: dict[str, Any], where: str, settings: Settings) -> Said:
-    """Read what a message or a delta says; a refusal is an answer, too.
-
-    Raises:
-        BadPayloadError: Its content is neither text nor parts that are text or thinking.
-    """
+    """Read what a message or a delta says; a refusal is an answer, too."""
     content = message.get("content")
     parts = content if isinstance(content, list) else [content]
     text, reasoning = "", ""
@@ -140,11 +138,7 @@ def _tools(message: dict[str, Any]) -> tuple[str, ...]:
 
 
 def finished(text: str, finish_reason: Any, settings: Settings, said: Said | None = None) -> None:
-    """Refuse an answer that was broken off or blocked, is a tool call, or says nothing.
-
-    Raises:
-        EngineError, ContentBlockedError, ToolCallError, ReasoningError, EmptyReplyError
-    """
+    """Refuse an answer that was broken off or blocked, is a tool call, or says nothing."""
     said = said or Said()
     if finish_reason in _BROKEN_OFF:
         what = f"the engine broke the answer off ({finish_reason}) after {len(text)} characters"

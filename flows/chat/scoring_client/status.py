@@ -139,8 +139,7 @@ def _said_by(text: str, content_type: str, key: str) -> str:
     try:
         text = _message_of(json.loads(text))
     except (ValueError, RecursionError):
-        if "html" in content_type or text.lstrip().startswith("<"):
-            text = ""
+        text = "" if "html" in content_type or text.lstrip().startswith("<") else text
     line = quoted(text, key)
     return f", it says: {line}" if line else ""
 
@@ -184,21 +183,22 @@ def refusal(text: str, settings: Settings) -> tuple[str, str]:
     The part is a generation setting by its name in the request, ``system`` or ``model``; both are
     empty where the body says something else.
     """
-    field, lower = _setting(text), text.lower()
+    body, lower = _load(text), text.lower()
+    field = _setting(body, lower)
     if field:
         return field, _without(field, lower, settings)
     if settings.system_role == "native" and _SYSTEM.search(lower):
         return "system", settings.how_to_set("system_role", "fold")
-    if settings.contract == "openai" and (_MODEL.search(lower) or _lacks_model(text)):
+    if settings.contract == "openai" and (_MODEL.search(lower) or _lacks_model(body)):
         return "model", settings.how_to_set("model", "MODEL", ", a name out of its /v1/models")
     return "", ""
 
 
-def _setting(text: str) -> str:
-    lower, error = text.lower(), _error_of(text)
-    param = error.get("param")
-    if error.get("code") in _CODES and isinstance(param, str):
-        return param
+def _setting(body: dict[str, Any], lower: str) -> str:
+    error = body.get("error")
+    error = error if isinstance(error, dict) else {}
+    if error.get("code") in _CODES and isinstance(error.get("param"), str):
+        return str(error["param"])
     if not _NOT_TAKEN.search(lower) or _TOO_MUCH.search(lower):
         return ""
     names = _FIELD.findall(lower)
@@ -213,10 +213,10 @@ def _without(field: str, lower: str, settings: Settings) -> str:
         if "positive" in lower:
             return f"ask with a temperature above 0 (--variant '${{chat.varied}}'), or {omit}"
         return omit
-    value = {"seed": "-1", "stream": "false"}.get(field)
-    if value is None:
-        return "see what the server takes"
-    return f"set the chat node's '{field}' to {value} in flow.dag.yaml"
+    if field in ("seed", "stream"):
+        value = "-1" if field == "seed" else "false"
+        return f"set the chat node's '{field}' to {value} in flow.dag.yaml"
+    return "see what the server takes"
 
 
 def limit_hint(settings: Settings) -> str:
@@ -235,16 +235,11 @@ def _other_limit(field: str, settings: Settings) -> str:
     return "max_tokens" if field == "max_completion_tokens" else "max_completion_tokens"
 
 
-def _lacks_model(text: str) -> bool:
+def _lacks_model(body: dict[str, Any]) -> bool:
     """Tell whether it is pydantic's ``{"detail": [{"loc": ["body", "model"], …}]}``."""
-    detail = _load(text).get("detail")
+    detail = body.get("detail")
     entries = detail if isinstance(detail, list) else []
     return any("model" in (e.get("loc") or ()) for e in entries if isinstance(e, dict))
-
-
-def _error_of(text: str) -> dict[str, Any]:
-    error = _load(text).get("error")
-    return error if isinstance(error, dict) else {}
 
 
 def _load(text: str) -> dict[str, Any]:

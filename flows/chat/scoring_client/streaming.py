@@ -20,10 +20,7 @@ from .settings import Settings
 def stream_reply(pieces: Iterable[bytes], settings: Settings) -> Generator[str, None, Reply]:
     """Yield the answer as it comes, without the thinking in front of it; returns the whole reply.
 
-    Raises:
-        CutOffError: the stream ended with neither a ``finish_reason`` nor ``[DONE]``.
-        EngineError: an event carries an error.
-        BadPayloadError, ContentBlockedError, EmptyReplyError, ToolCallError
+    A stream that ends with neither a ``finish_reason`` nor ``[DONE]`` is a CutOffError.
     """
     stream, thinking, answer = _Stream(), Thinking(), ""
     for name, data in _events(pieces):

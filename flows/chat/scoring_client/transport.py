@@ -71,13 +71,7 @@ class Answer:
         return kind.lower().startswith("text/event-stream")
 
     def pieces(self) -> Iterator[bytes]:
-        """The body as it arrives.
-
-        Raises:
-            BadPayloadError: more than ``_REPLY_MIB``, or badly compressed.
-            CutOffError: the connection ended before the body did.
-            TimedOutError: the deadline passed.
-        """
+        """The body as it arrives, of at most ``_REPLY_MIB``."""
         length = self.response.headers.get("content-length", "")
         announced = length.isascii() and length.isdigit() and len(length) < 16
         _refuse_large(int(length) if announced else 0)
@@ -102,12 +96,7 @@ class Answer:
             raise _timed_out(self.deadline)
 
     def json(self) -> Any:
-        """The whole body, decoded.
-
-        Raises:
-            BadPayloadError: too large, not UTF-8 or not JSON.
-            CutOffError, TimedOutError: as :meth:`pieces`.
-        """
+        """The whole body, decoded."""
         body = b"".join(self.pieces())
         try:
             return json.loads(body.decode("utf-8"))
@@ -140,19 +129,13 @@ def post(settings: Settings, url: str, body: Any, seconds: float) -> Iterator[An
 
     429, 502, 503, 504 and failed connections are tried again up to ``ATTEMPTS`` times in all, after
     the wait the server asks for in ``Retry-After``, else after a random and growing one.
-
-    Raises:
-        EndpointError: the class of the tree in ``errors.py`` that the status stands for.
     """
     data = json.dumps(body, ensure_ascii=False).encode("utf-8", errors="replace")
     try:
-        with Deadline(seconds) as deadline:
+        with contextlib.closing(Deadline(seconds)) as deadline:
             response = _send_until_answered(settings, url, data, deadline)
-            try:
+            with contextlib.closing(response), contextlib.closing(deadline):
                 yield Answer(response, deadline)
-            finally:
-                deadline.close()
-                response.close()
     except EndpointError as error:
         error.at(place(url))
         raise
@@ -186,10 +169,11 @@ def _send(
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
     if settings.deployment:
         headers["azureml-model-deployment"] = settings.deployment
-    left = deadline.remaining
+    left, parts = deadline.remaining, urlsplit(url)
+    # None leaves the choice to the environment; loopback is never a proxy's business.
+    proxies = {"no_proxy": ",".join(_LOOPBACK)} if parts.hostname in _LOOPBACK else None
     try:
         with watching(deadline):
-            parts = urlsplit(url)
             return _session(os.getpid(), f"{parts.scheme}://{parts.netloc}").post(
                 url,
                 data=data,
@@ -197,7 +181,7 @@ def _send(
                 auth=_KeyAuth(settings),
                 timeout=(min(settings.connect_timeout, left), left),
                 allow_redirects=False,
-                proxies=_proxies(url),
+                proxies=proxies,
                 stream=True,
             )
     except requests.exceptions.ReadTimeout:
@@ -221,23 +205,23 @@ def _unreachable(error: Exception) -> UnavailableError:
             fix="check the host name, or name the CA's bundle in REQUESTS_CA_BUNDLE",
         ) from None
     if "refused" in str(error):
-        what, fix = "connection refused", "start the endpoint, or correct 'endpoint'"
-    else:
-        what = "no connection, or it was dropped before an answer"
-        fix = "check the host name, the network and that the endpoint runs"
-    return UnavailableError(what, fix=fix)
+        fix = "start the endpoint, or correct 'endpoint'"
+        return UnavailableError("connection refused", fix=fix)
+    return UnavailableError(
+        "no connection, or it was dropped before an answer",
+        fix="check the host name, the network and that the endpoint runs",
+    )
 
 
 def _error_of(response: requests.Response, settings: Settings, deadline: Deadline) -> EndpointError:
     """The error a status stands for; reads at most a little of its body, for at most a moment."""
     body = b""
     with (
-        deadline.within(_ERROR_SECONDS) as rest,
+        contextlib.closing(deadline.within(_ERROR_SECONDS)) as rest,
         contextlib.suppress(urllib3.exceptions.HTTPError, OSError),
     ):
         while len(body) < _ERROR_BYTES and not rest.passed:
-            piece = response.raw.read1(_ERROR_BYTES, decode_content=True)
-            if not piece:
+            if not (piece := response.raw.read1(_ERROR_BYTES, decode_content=True)):
                 break
             body += piece
     response.close()
@@ -267,12 +251,6 @@ def _retry_after(value: str | None) -> float | None:
     with contextlib.suppress(ValueError, TypeError):  # TypeError before Python 3.10
         return max(0.0, email.utils.parsedate_to_datetime(value or "").timestamp() - time.time())
     return None
-
-
-def _proxies(url: str) -> dict[str, str] | None:
-    """None leaves the choice to the environment; loopback is never a proxy's business."""
-    local = urlsplit(url).hostname in _LOOPBACK
-    return {"no_proxy": ",".join(_LOOPBACK)} if local else None
 
 
 @functools.lru_cache(maxsize=8)

@@ -22,9 +22,7 @@ def score_answer(
     """Every metric of the line by name; None where it does not apply.
 
     Without ``must_decline`` nobody has said whether the answer may decline: neither is scored.
-
-    Raises:
-        InputError: An input is not of its type.
+    An input that is not of its type raises an InputError.
     """
     text, truth = read_text("answer", answer), read_ground_truth(ground_truth)
     due = read_flag("must_decline", must_decline)

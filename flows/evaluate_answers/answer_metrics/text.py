@@ -43,11 +43,7 @@ def _applied(metric: Metric, answer: str, ground_truth: str) -> float | None:
 
 @cache
 def _evaluators() -> dict[str, Metric]:
-    """F1 and ROUGE by name; the first call imports them, which takes seconds.
-
-    Raises:
-        InputError: Neither package is installed.
-    """
+    """F1 and ROUGE by name; the first call imports them, which takes seconds."""
     folder = _folder_of_promptflow_evals()
     if folder:
         f1s, rouges = (_load(folder / f"_{name}" / f"_{name}.py") for name in ("f1_score", "rouge"))

@@ -39,11 +39,7 @@ class Texts:
     ground_truth: str
 
     def given_to(self, name: str) -> dict[str, str]:
-        """The texts that the judge ``name`` takes.
-
-        Raises:
-            EvaluatorError: One of them is blank, which promptflow-evals refuses.
-        """
+        """The texts that the judge ``name`` takes; promptflow-evals refuses a blank one."""
         texts = vars(self) | {"context": self.ground_truth}
         inputs = {field: texts[field] for field in INPUTS[name]}
         blank = [field for field, text in inputs.items() if not text.strip()]
@@ -56,11 +52,7 @@ class Texts:
 
 
 def chosen(evaluators: str) -> list[str]:
-    """The judges in a list with commas.
-
-    Raises:
-        EvaluatorError: There is none, or one is unknown.
-    """
+    """The judges in a list with commas."""
     names = list(dict.fromkeys(name.strip() for name in evaluators.split(",") if name.strip()))
     unknown = [name for name in names if name not in INPUTS]
     if unknown or not names:
@@ -72,11 +64,7 @@ def chosen(evaluators: str) -> list[str]:
 
 
 def judge_line(evaluators: str, texts: Texts, model: Any) -> dict[str, int | None]:
-    """The outputs of the line by the judges in ``evaluators``, a list with commas.
-
-    Raises:
-        EvaluatorError: See :func:`chosen` and :func:`ask_all`.
-    """
+    """The outputs of the line by the judges in ``evaluators``, a list with commas."""
     return as_outputs(asyncio.run(ask_all(chosen(evaluators), texts, model)))
 
 

@@ -22,7 +22,8 @@ RETRIES = 3
 def bound_retries(provider: Any, once: Callable[[Any], Any]) -> None:
     """Give a provider of promptflow-tools these limits; any number of times.
 
-    ``once`` makes of its method ``chat`` a tool that is called once.
+    promptflow makes the client of an LLM node after it has loaded the modules of the nodes before
+    it. ``once`` makes of the method ``chat`` a tool that is called once.
     """
     # The functions underneath, so that a second call does not wrap the first one's.
     connect, chat = inspect.unwrap(provider.__init__), inspect.unwrap(provider.chat)
