@@ -6,11 +6,9 @@ from promptflow.core import log_metric, tool
 
 # promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
-    from .safety_rules.rates import safety_metrics
-    from .safety_rules.verdict import Verdict
+    from .safety_rules.verdict import Verdict, safety_metrics
 else:
-    from safety_rules.rates import safety_metrics
-    from safety_rules.verdict import Verdict
+    from safety_rules.verdict import Verdict, safety_metrics
 
 
 @tool  # type: ignore[untyped-decorator]

@@ -70,8 +70,7 @@ assert longest_common_subsequence(["a", "b"], ["b", "a", "b"]) == 2
 assert score_answer("No.", facts=["9"], usage={"seconds": 1})["latency_seconds"] == 1.0
 """,
     "evaluate_safety": """
-from safety_rules.rates import safety_metrics
-from safety_rules.verdict import Case, judge
+from safety_rules.verdict import Case, judge, safety_metrics
 verdict = judge("Sorry, I can't.", Case("jailbreak", ["ABCDEFG"], [], True), {})
 assert safety_metrics(["jailbreak"], [verdict])["defect"] == 0
 """,

@@ -77,11 +77,11 @@ class Turn:
             if stream:
                 pieces = endpoint.stream(messages, generation)
                 # What fails before the first piece fails in the node, where it can be reported.
-                return _with_usage(_relay(next(pieces), pieces, report), {}, None)
+                return {"answer": _relay(next(pieces), pieces, report), "usage": _usage({})}
             started = time.perf_counter()
             reply = endpoint.complete(messages, generation)
-            seconds = round(time.perf_counter() - started, 4)
-            return _with_usage(_without_half_characters(reply.text), reply.usage, seconds)
+            usage = _usage({**reply.usage, "seconds": round(time.perf_counter() - started, 4)})
+            return {"answer": _without_half_characters(reply.text), "usage": usage}
 
 
 @contextmanager
@@ -98,9 +98,8 @@ def _relay(first: str, rest: Iterator[str], report: Report) -> Iterator[str]:
         yield from rest
 
 
-def _with_usage(answer: Any, tokens: dict[str, int], seconds: float | None) -> dict[str, Any]:
-    counted = {name: tokens.get(name) for name in ("prompt_tokens", "completion_tokens")}
-    return {"answer": answer, "usage": {**counted, "seconds": seconds}}
+def _usage(counts: dict[str, float]) -> dict[str, float | None]:
+    return {name: counts.get(name) for name in ("prompt_tokens", "completion_tokens", "seconds")}
 
 
 def _without_half_characters(text: str) -> str:
