@@ -9,6 +9,7 @@ tokenizer asked, if it has one, a few times at most.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
@@ -18,13 +19,9 @@ from .client import TokenCount
 from .contracts import Message
 from .errors import ConfigurationError, InputError, QuestionTooLargeError
 
-MESSAGE_TOKENS = 8
-"""Tokens a chat template puts around one message, on the safe side."""
-TEMPLATE_TOKENS = 48
-"""Tokens it adds once: start markers, and the default system text of some models."""
-
-OVERESTIMATE = 6
-"""How far the estimate can be above the truth; what is beyond it is not worth counting."""
+MESSAGE_TOKENS = 8  # that a chat template puts around one message, on the safe side
+TEMPLATE_TOKENS = 48  # that it adds once: start markers, the default system text of some models
+OVERESTIMATE = 6  # of the estimate at most; what is beyond it is not worth counting
 
 Turn = tuple[str, str]
 """A question and its answer."""
@@ -163,27 +160,22 @@ def _turns_that_fit(keep: Callable[[int], list[Message]], turns: list[Turn], win
     alone = TEMPLATE_TOKENS + sum(_size(message["content"]) for message in keep(0))
     newest_first = (_size(asked) + _size(answered) for asked, answered in reversed(turns))
     sizes = list(accumulate(newest_first, initial=alone))
-    fitting = _fitting(sizes, budget)
+    fitting = bisect_right(sizes, budget) - 1  # -1 where not even the question alone fits
     if window.count is not None and fitting < len(turns):
         return _counted_turns(keep, sizes, window, window.count)
     return _at_least_none(fitting, f"about {sizes[0]}", budget, window)
-
-
-def _fitting(sizes: list[int], budget: int) -> int:
-    """The most turns whose estimated size is in the budget; -1 when not even none is."""
-    return sum(size <= budget for size in sizes) - 1
 
 
 def _counted_turns(
     keep: Callable[[int], list[Message]], sizes: list[int], window: Window, count: Counter
 ) -> int:
     """Bisect between the turns that surely fit and those that may."""
-    most = max(0, _fitting(sizes, OVERESTIMATE * window.budget()))
+    most = max(0, bisect_right(sizes, OVERESTIMATE * window.budget()) - 1)
     tokens = count(keep(most))
     budget = window.budget(tokens.limit)
     if tokens.count <= budget:
         return most
-    fitting, most = _fitting(sizes, budget), most - 1
+    fitting, most = bisect_right(sizes, budget) - 1, most - 1
     while fitting < most:
         middle = (fitting + most + 1) // 2
         tokens = count(keep(middle))

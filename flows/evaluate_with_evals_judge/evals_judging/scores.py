@@ -12,8 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-SECONDS = 180.0
-"""For all judges of a line; promptflow-evals itself would repeat a failing call for 400 s."""
+SECONDS = 180.0  # for all judges of a line; promptflow-evals would repeat a failing call for 400 s
 
 INPUTS = {
     "relevance": ("question", "answer", "context"),

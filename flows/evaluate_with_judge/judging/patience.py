@@ -13,10 +13,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-SECONDS = 120.0
-"""For one reply."""
-RETRIES = 3
-"""After the first call."""
+SECONDS = 120.0  # for one reply
+RETRIES = 3  # after the first call
 
 
 def bound_retries(provider: Any, once: Callable[[Any], Any]) -> None:
