@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from .material import BASELINE_FIRST, CANDIDATE_FIRST
-from .rules import SCORES, Preference, Unparsed, Verdict, parse_preference, parse_verdict
+from .rules import SCORES, Preference, Unparsed, parse_preference, parse_verdict
 
 SCORE_NAMES = tuple(f"judge_{score}" for score in SCORES)
 
@@ -32,9 +32,8 @@ def outputs_of(reply: str | None, mode: str, order: str = "") -> dict[str, Any]:
     ``judge_better`` names the candidate or the baseline, not the place where the answer was shown.
     Of a reply that is no verdict ``judge_reason`` is the text, as it came.
     """
-    verdict: Verdict | Preference | Unparsed = (
-        parse_preference(reply) if mode == "pairwise" else parse_verdict(reply)
-    )
+    pairwise = mode == "pairwise"
+    verdict = parse_preference(reply) if pairwise else parse_verdict(reply)
     outputs: dict[str, Any] = dict.fromkeys((*SCORE_NAMES, "judge_better"))
     if isinstance(verdict, Unparsed):
         return outputs | {"judge_reason": verdict.text, "judge_unparsed": 1}
