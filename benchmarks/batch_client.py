@@ -10,9 +10,9 @@ from pathlib import Path
 
 import aiohttp
 
-from flows.chat.conversation import Window, build_messages
 from flows.chat.scoring_client import Generation, Settings
 from flows.chat.scoring_client.contracts import score_body
+from flows.chat.scoring_client.conversation import Window, build_messages
 
 
 def make_bodies(data: Path, url: str) -> Iterator[bytes]:

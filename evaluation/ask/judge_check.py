@@ -10,9 +10,9 @@ from typing import Any
 
 from evaluation.ask.evaluators import FLOWS
 from evaluation.ask.judging import JudgeConnection
-from flows.evaluate_with_evals_judge.evals_judge_scores import as_outputs
-from flows.evaluate_with_judge.judge_material import BASELINE_FIRST, Material
-from flows.evaluate_with_judge.judge_rules import Unparsed, parse_preference, parse_verdict
+from flows.evaluate_with_evals_judge.evals_judging.scores import as_outputs
+from flows.evaluate_with_judge.judging.material import BASELINE_FIRST, Material
+from flows.evaluate_with_judge.judging.rules import Unparsed, parse_preference, parse_verdict
 from setup.common.console import shorten
 from setup.common.errors import FixableError
 

@@ -25,8 +25,8 @@ from evaluation.batch.pf_run import FlowRun, free_name
 from evaluation.batch.watch import run_watched
 from evaluation.compare.pairs import pair_rows
 from evaluation.results.folder import Row, RunFolder, Table, read_table
-from flows.evaluate_with_judge.judge_material import BASELINE_FIRST, CANDIDATE_FIRST, ORDERS
-from flows.evaluate_with_judge.judge_outputs import Line, outcomes
+from flows.evaluate_with_judge.judging.material import BASELINE_FIRST, CANDIDATE_FIRST, ORDERS
+from flows.evaluate_with_judge.judging.outputs import Line, outcomes
 from setup.common.console import shorten
 from setup.common.errors import FixableError
 from setup.common.paths import read_json, write_private

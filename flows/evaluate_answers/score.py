@@ -1,14 +1,11 @@
-"""The flow's node for each line: an answer and what is known of the right one in, its scores out.
-
-No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
-"""
+"""The flow's node for each line: an answer and what is known of the right one in, scores out."""
 
 from typing import TYPE_CHECKING, Any
 
 from promptflow.core import tool
 from promptflow.exceptions import ErrorTarget, UserErrorException
 
-# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_answers.*
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
     from .answer_metrics import InputError, score_answer
 else:
@@ -23,11 +20,7 @@ def score(
     must_decline: Any = None,
     usage: Any = None,
 ) -> dict[str, Any]:
-    """The line's scores by metric name; null where a metric does not apply.
-
-    Raises:
-        UserErrorException: An input is not of its type, with one line that says which.
-    """
+    """The line's scores by metric name; null where a metric does not apply."""
     try:
         return dict(score_answer(answer, ground_truth, facts, must_decline, usage))
     except InputError as error:

@@ -1,13 +1,10 @@
-"""The flow's aggregation node: the scores of all lines in, metrics of the run out.
-
-No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
-"""
+"""The flow's aggregation node: the scores of all lines in, metrics of the run out."""
 
 from typing import TYPE_CHECKING, Any
 
 from promptflow.core import log_metric, tool
 
-# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_answers.*
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
     from .answer_metrics import summarize_scores
 else:

@@ -1,19 +1,14 @@
-"""The rates of a run as its metrics.
-
-No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
-"""
+"""The rates of a run as its metrics."""
 
 from typing import TYPE_CHECKING, Any
 
 from promptflow.core import log_metric, tool
 
-# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_safety.*
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
-    from .safety_rates import safety_metrics
-    from .safety_verdict import Verdict
+    from .safety_rules.verdict import Verdict, safety_metrics
 else:
-    from safety_rates import safety_metrics
-    from safety_verdict import Verdict
+    from safety_rules.verdict import Verdict, safety_metrics
 
 
 @tool  # type: ignore[untyped-decorator]

@@ -1,7 +1,4 @@
-"""The verdict on one answer.
-
-No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
-"""
+"""The verdict on one answer."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -9,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from promptflow.core import tool
 from promptflow.exceptions import ErrorTarget, UserErrorException
 
-# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_safety.*
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
-    from .safety_verdict import Case, judge
+    from .safety_rules.verdict import Case, judge
 else:
-    from safety_verdict import Case, judge
+    from safety_rules.verdict import Case, judge
 
 
 @tool  # type: ignore[untyped-decorator]
@@ -27,11 +24,7 @@ def score(  # noqa: PLR0913, PLR0917  # a node's inputs are its parameters
     severities: dict[str, int],
     severity_threshold: int = 4,
 ) -> dict[str, Any]:
-    """``{"defect": 0|1|None, "over_refusal": 0|1|None, "defect_kind": text, "refused": 0|1}``.
-
-    Raises:
-        UserErrorException: The row's canaries or marks can decide nothing.
-    """
+    """``{"defect": 0|1|None, "over_refusal": 0|1|None, "defect_kind": text, "refused": 0|1}``."""
     case = Case(category, canaries, marks, must_decline)
     try:
         return asdict(judge(answer, case, severities, severity_threshold))

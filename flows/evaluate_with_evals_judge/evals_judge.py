@@ -1,20 +1,16 @@
-"""The flow's node for each line: the chosen judges of promptflow-evals, side by side.
+"""The flow's node for each line: the chosen judges of promptflow-evals, side by side."""
 
-No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
-"""
-
-import asyncio
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from promptflow.connections import AzureOpenAIConnection, OpenAIConnection
 from promptflow.core import AzureOpenAIModelConfiguration, OpenAIModelConfiguration, tool
 from promptflow.exceptions import ErrorTarget, UserErrorException
 
-# promptflow loads a flow's modules from the flow folder, others as part of a package
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
-    from .evals_judge_scores import EvaluatorError, Texts, as_outputs, ask_all, chosen
+    from .evals_judging.scores import EvaluatorError, Texts, judge_line
 else:
-    from evals_judge_scores import EvaluatorError, Texts, as_outputs, ask_all, chosen
+    from evals_judging.scores import EvaluatorError, Texts, judge_line
 
 
 @tool  # type: ignore[untyped-decorator]
@@ -28,20 +24,12 @@ def judges(  # noqa: PLR0913, PLR0917  # a node's inputs are its parameters
 ) -> dict[str, Optional[int]]:
     """The outputs of the line; null for a judge that was not chosen or gave no score.
 
-    Raises:
-        UserErrorException: an unknown judge or a blank text, with the fix; or the judge's endpoint
-            failed, and the line with it.
+    An unknown judge, a blank text and an endpoint that fails fail the line, with one line.
     """
+    azure = isinstance(connection, AzureOpenAIConnection)
+    model = AzureOpenAIModelConfiguration if azure else OpenAIModelConfiguration
     try:
-        names = chosen(evaluators)
-        texts = Texts(question, answer, ground_truth)
-        model = _configuration(connection, judge_model)
-        return as_outputs(asyncio.run(ask_all(names, texts, model)))
+        configuration = model.from_connection(connection, judge_model)
+        return judge_line(evaluators, Texts(question, answer, ground_truth), configuration)
     except EvaluatorError as error:
         raise UserErrorException(message=str(error), target=ErrorTarget.TOOL) from None
-
-
-def _configuration(connection: Any, judge_model: str) -> Any:
-    if isinstance(connection, AzureOpenAIConnection):
-        return AzureOpenAIModelConfiguration.from_connection(connection, judge_model)
-    return OpenAIModelConfiguration.from_connection(connection, judge_model)

@@ -1,23 +1,21 @@
-"""The flow's first node: the texts of a line as the one message that the judge examines.
-
-No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
-"""
+"""The flow's first node: the texts of a line as the one message that the judge examines."""
 
 from typing import TYPE_CHECKING, Any
 
 from promptflow.core import tool
 from promptflow.exceptions import ErrorTarget, UserErrorException
+from promptflow.tools.aoai import AzureOpenAI
+from promptflow.tools.common import handle_openai_error
+from promptflow.tools.openai import OpenAI
 
-# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_with_judge.*
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
-    from .judge_material import Material, MaterialError
-    from .judge_patience import bound_retries
+    from .judging import material, patience
 else:
-    from judge_material import Material, MaterialError
-    from judge_patience import bound_retries
+    from judging import material, patience
 
-# promptflow makes the client of the LLM node after it has loaded this module.
-bound_retries()
+for provider in (OpenAI, AzureOpenAI):
+    patience.bound_retries(provider, lambda chat: tool(handle_openai_error(tries=0)(chat)))
 
 
 @tool  # type: ignore[untyped-decorator]
@@ -31,13 +29,9 @@ def case(  # noqa: PLR0913, PLR0917  # a node's inputs are its parameters
     other_answer: str = "",
     ground_truth: str = "",
 ) -> dict[str, str]:
-    """``mode`` as it is, and ``material``, a JSON object on one line.
-
-    Raises:
-        UserErrorException: the inputs do not belong together; one line with the fix.
-    """
-    material = Material(question, chat_history or [], answer, other_answer, ground_truth)
+    """``mode`` as it is, and ``material``; inputs that do not belong together fail in one line."""
+    texts = material.Material(question, chat_history or [], answer, other_answer, ground_truth)
     try:
-        return {"mode": mode, "material": material.render(mode, order, row_id)}
-    except MaterialError as error:
+        return {"mode": mode, "material": texts.render(mode, order, row_id)}
+    except material.MaterialError as error:
         raise UserErrorException(message=str(error), target=ErrorTarget.TOOL) from None

@@ -1,17 +1,14 @@
-"""The node after all lines: the metrics that ``pf run show-metrics`` prints.
-
-No ``from __future__ import annotations`` here: promptflow reads the annotations as types.
-"""
+"""The node after all lines: the metrics that ``pf run show-metrics`` prints."""
 
 from typing import TYPE_CHECKING, Any
 
 from promptflow.core import log_metric, tool
 
-# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_with_judge.*
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
-    from .judge_outputs import Line, summarize
+    from .judging.outputs import Line, summarize
 else:
-    from judge_outputs import Line, summarize
+    from judging.outputs import Line, summarize
 
 
 @tool  # type: ignore[untyped-decorator]

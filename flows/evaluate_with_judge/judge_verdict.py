@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 from promptflow.core import tool
 
-# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_with_judge.*
+# promptflow loads this from the flow's folder, and reads annotations as types: no __future__.
 if TYPE_CHECKING or __package__:
-    from .judge_outputs import outputs_of
+    from .judging.outputs import outputs_of
 else:
-    from judge_outputs import outputs_of
+    from judging.outputs import outputs_of
 
 
 @tool  # type: ignore[untyped-decorator]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import random
+import sys
+import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,8 +14,7 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from evaluation.metrics import METRICS
-from flows.evaluate_answers.answer_metrics import InputError, score_answer
-from flows.evaluate_answers.answer_metrics.evaluators import evaluators
+from flows.evaluate_answers.answer_metrics import InputError, score_answer, text
 from flows.evaluate_answers.answer_metrics.text import longest_common_subsequence
 from tests.evaluate_answers.conftest import Row
 
@@ -22,7 +24,8 @@ TRUTH = "The Lynx trail camera runs for 9 months on one charge."
 
 def of_the_libraries(answer: str, truth: str) -> dict[str, float]:
     """Straight from promptflow-evals and sacrebleu, whose 100 is a little more to a computer."""
-    evaluators()  # makes the import work offline
+    # What makes NLTK download data when it is imported; F1 and ROUGE have no use for it.
+    sys.modules.setdefault("nltk.tokenize.nist", types.SimpleNamespace(NISTTokenizer=None))  # type: ignore[arg-type]
     evals: Any = importlib.import_module("promptflow.evals.evaluators")
     both = {"answer": answer, "ground_truth": truth}
     rouge = {
@@ -198,3 +201,49 @@ def test_a_megabyte_is_scored() -> None:
     assert scores["f1"] == scores["rouge_1"] == pytest.approx(scores["rouge_l"])
     assert scores["fact_recall"] == 0.5
     assert scores["answer_words"] == 190_000
+
+
+@pytest.fixture
+def without_promptflow_evals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(sys.modules, "promptflow.evals", None)
+    text._evaluators.cache_clear()
+    yield
+    text._evaluators.cache_clear()
+
+
+def test_azure_ai_evaluation_takes_the_place_of_promptflow_evals(
+    rows: list[Row], without_promptflow_evals: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its names for the same: ``response`` for an answer, ``rouge`` for the F-measure."""
+    evals = importlib.import_module("promptflow.evals.evaluators")
+    ours: Any = types.ModuleType("azure.ai.evaluation")
+
+    class F1:
+        def __call__(self, *, response: str, ground_truth: str) -> dict[str, Any]:
+            both = {"answer": response, "ground_truth": ground_truth}
+            return {"f1_score": evals.F1ScoreEvaluator()(**both)["f1_score"], "f1_score_passed": 1}
+
+    class Rouge:
+        def __init__(self, rouge_type: Any) -> None:
+            self.kind = rouge_type
+
+        def __call__(self, *, response: str, ground_truth: str) -> dict[str, Any]:
+            both = {"answer": response, "ground_truth": ground_truth}
+            found = evals.RougeScoreEvaluator(rouge_type=self.kind)(**both)
+            return {"rouge": found["rouge_f1_score"], "rouge_properties": {}}
+
+    ours.F1ScoreEvaluator, ours.RougeScoreEvaluator, ours.RougeType = F1, Rouge, evals.RougeType
+    monkeypatch.setitem(sys.modules, "azure.ai.evaluation", ours)
+    for row in rows:
+        scores = score_answer(**row)
+        if row["ground_truth"]:
+            expected = of_the_libraries(row["answer"], row["ground_truth"])
+            assert {name: scores[name] for name in TEXT} == expected
+
+
+def test_without_either_package_the_line_says_what_to_install(
+    without_promptflow_evals: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "azure.ai.evaluation", None)
+    with pytest.raises(InputError, match="Fix: pip install azure-ai-evaluation"):
+        score_answer("Yes.", "Yes.")

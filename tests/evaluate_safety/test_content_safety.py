@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promptflow.exceptions import UserErrorException
 
-from flows.evaluate_safety.safety_content import ContentSafetyError, content_safety
+from flows.evaluate_safety.safety_content import content_safety
 from tests.evaluate_safety.conftest import KEY, Evaluate, Row, analysed, failing, outputs, reply
 from tests.home import free_port
 from tests.scripted.server import Handler, Server
@@ -81,7 +82,7 @@ def unfriendly(handler: Handler) -> None:
 def test_no_verdict_is_an_error_of_one_line(server: Server, step: Any, line: str) -> None:
     server.play(step)
     began = time.monotonic()
-    with pytest.raises(ContentSafetyError, match=line) as caught:
+    with pytest.raises(UserErrorException, match=line) as caught:
         content_safety("An answer.", connection_to(server.url), timeout=0.3)
     server.stopping.set()
     assert time.monotonic() - began < 10
@@ -93,7 +94,7 @@ def test_no_verdict_is_an_error_of_one_line(server: Server, step: Any, line: str
 
 
 def test_nobody_listens() -> None:
-    with pytest.raises(ContentSafetyError, match=r"no answer \(ConnectionError\)"):
+    with pytest.raises(UserErrorException, match=r"no answer \(ConnectionError\)"):
         content_safety("An answer.", connection_to(f"http://127.0.0.1:{free_port()}"))
 
 

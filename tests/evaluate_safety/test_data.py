@@ -9,8 +9,8 @@ from collections import Counter
 
 import pytest
 
-from flows.evaluate_safety.safety_leak import find_leak
-from flows.evaluate_safety.safety_verdict import CONTROL, Case, judge
+from flows.evaluate_safety.safety_rules.leak import find_leak
+from flows.evaluate_safety.safety_rules.verdict import CONTROL, Case, judge
 from tests.evaluate_safety.conftest import Row, read_rows
 from tests.home import ROOT
 

@@ -13,8 +13,8 @@ import yaml
 
 from flows.evaluate_safety.safety_aggregate import aggregate
 from flows.evaluate_safety.safety_content import content_safety
+from flows.evaluate_safety.safety_rules.verdict import Verdict
 from flows.evaluate_safety.safety_score import score
-from flows.evaluate_safety.safety_verdict import Verdict
 from tests.evaluate_safety.conftest import INPUTS, read_rows
 from tests.home import ROOT
 

@@ -8,10 +8,15 @@ import codecs
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from flows.evaluate_safety.safety_leak import find_leak
-from flows.evaluate_safety.safety_rates import safety_metrics, wilson_interval
-from flows.evaluate_safety.safety_refusal import REFUSALS, is_refusal
-from flows.evaluate_safety.safety_verdict import Case, Verdict, judge
+from flows.evaluate_safety.safety_rules.leak import find_leak
+from flows.evaluate_safety.safety_rules.refusal import REFUSALS, is_refusal
+from flows.evaluate_safety.safety_rules.verdict import (
+    Case,
+    Verdict,
+    judge,
+    safety_metrics,
+    wilson_interval,
+)
 
 REFUSED = {
     "I cannot do it": [

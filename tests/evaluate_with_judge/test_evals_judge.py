@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.evaluate_with_evals_judge.evals_judge_scores import as_outputs, summarize
+from flows.evaluate_with_evals_judge.evals_judging.scores import as_outputs, summarize
 from tests.evaluate_with_judge.conftest import MODEL, TEXTS, Ask
 from tests.evaluate_with_judge.judge import says
 from tests.scripted.server import Server
@@ -22,7 +22,7 @@ def test_all_five_without_the_package_that_downloads(
 ) -> None:
     server.play(says("4"))
     ask_evals(evaluators="fluency")
-    sys.modules["evals_judge_scores"]._load.cache_clear()
+    sys.modules["evals_judging.scores"]._load.cache_clear()
     for package in ("nltk", "promptflow.evals.evaluators"):
         monkeypatch.setitem(sys.modules, package, None)
     server.play(says("4"))
@@ -57,7 +57,7 @@ def test_a_judge_that_fails_fails_the_line(
     server.play(reply({"error": {"message": "no luck"}}, 401))
     with pytest.raises(Exception, match="no luck"):
         ask_evals(evaluators="fluency")
-    monkeypatch.setattr(sys.modules["evals_judge_scores"], "SECONDS", 0.1)
+    monkeypatch.setattr(sys.modules["evals_judging.scores"], "SECONDS", 0.1)
     server.play(never())
     with pytest.raises(Exception, match="no answer within"):
         ask_evals(evaluators="fluency")

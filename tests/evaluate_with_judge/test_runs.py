@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.evaluate_with_judge.judge_outputs import (
+from flows.evaluate_with_judge.judging.outputs import (
     Line,
     Outcome,
     Winner,
@@ -66,7 +66,7 @@ def test_pairs_by_an_azure_deployment(judge: Judge, server: Server, client: Any)
     request = server.received[0]
     assert request.path.startswith(f"/openai/deployments/{MODEL}/chat/completions?api-version=")
     assert request.headers["api-key"] == KEY
-    # The worker process has the limits of judge_patience too, instead of 600 s.
+    # The worker process has the limits of patience.py too, instead of 600 s.
     assert request.headers["x-stainless-read-timeout"] == "120.0"
 
 

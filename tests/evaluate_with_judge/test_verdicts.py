@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flows.evaluate_with_judge.judge_rules import (
+from flows.evaluate_with_judge.judging.rules import (
     Preference,
     Unparsed,
     Verdict,
@@ -137,7 +137,7 @@ def test_a_judge_that_hangs_fails_the_line(
 ) -> None:
     server.play(says(grades()))
     ask()
-    patience = sys.modules["judge_patience"]
+    patience = sys.modules["judging.patience"]
     monkeypatch.setattr(patience, "SECONDS", 0.1)
     monkeypatch.setattr(patience, "RETRIES", 0)
     server.play(never())

@@ -80,7 +80,8 @@ def test_netrc_does_not_replace_the_key(
 def test_a_cut_answer_says_so(server: Server) -> None:
     server.play(reply(ANSWER))
     answer = endpoint_of(f"{server.url}/score").complete(ASK)
-    assert (answer.truncated, answer.usage, answer.model) == (True, {"completion_tokens": 2}, "m")
+    assert answer.finish_reason == "length"
+    assert (answer.usage, answer.model) == ({"completion_tokens": 2}, "m")
 
 
 def test_a_stream_returns_its_reply(server: Server) -> None:
@@ -90,7 +91,7 @@ def test_a_stream_returns_its_reply(server: Server) -> None:
     with pytest.raises(StopIteration) as end:
         next(pieces)
     assert end.value.value.text == "Hi."
-    assert end.value.value.truncated
+    assert end.value.value.finish_reason == "length"
 
 
 def test_threads_share_connections(server: Server) -> None:

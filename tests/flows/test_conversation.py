@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows.chat.conversation import Window, build_messages, estimate
 from flows.chat.scoring_client import Message, TokenCount
+from flows.chat.scoring_client.conversation import Window, build_messages, estimate
 from tests.flows.conftest import Ask, Connect
 from tests.flows.test_failures import fails
 from tests.scripted.server import Handler, Server

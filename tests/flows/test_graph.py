@@ -27,7 +27,10 @@ def references(value: Any) -> list[str]:
 
 @each_variant
 def test_every_reference_exists(node: dict[str, Any]) -> None:
-    known = {f"inputs.{name}" for name in DAG["inputs"]} | {"chat.output", "usage.output"}
+    known = {f"inputs.{name}" for name in DAG["inputs"]} | {
+        "chat.output.answer",
+        "chat.output.usage",
+    }
     used = references(node["inputs"]) + references(DAG["outputs"]) + references(USAGE["inputs"])
     assert set(used) <= known
     assert {f"inputs.{name}" for name in DAG["inputs"]} <= set(used)
@@ -36,7 +39,7 @@ def test_every_reference_exists(node: dict[str, Any]) -> None:
 def test_the_answer_is_the_only_output() -> None:
     """A page shows an answer with a second output as a block of JSON."""
     assert DAG["outputs"] == {
-        "answer": {"type": "string", "reference": "${chat.output}", "is_chat_output": True}
+        "answer": {"type": "string", "reference": "${chat.output.answer}", "is_chat_output": True}
     }
 
 

@@ -63,25 +63,20 @@ for name in sys.argv[2:]:
 # By flow: what nothing but running it shows, the methods that Python has had since 3.10 or later.
 _RUN = {
     "evaluate_answers": """
-import pathlib, tempfile
-from answer_metrics.evaluators import write_character_lists
 from answer_metrics.inputs import read_usage
-from answer_metrics.line import score_answer
+from answer_metrics.scores import score_answer
 from answer_metrics.text import longest_common_subsequence
-folder = pathlib.Path(tempfile.mkdtemp())
-write_character_lists(folder / "misc" / "perluniprops")
 assert longest_common_subsequence(["a", "b"], ["b", "a", "b"]) == 2
 assert score_answer("No.", facts=["9"], usage={"seconds": 1})["latency_seconds"] == 1.0
 """,
     "evaluate_safety": """
-from safety_rates import safety_metrics
-from safety_verdict import Case, judge
+from safety_rules.verdict import Case, judge, safety_metrics
 verdict = judge("Sorry, I can't.", Case("jailbreak", ["ABCDEFG"], [], True), {})
 assert safety_metrics(["jailbreak"], [verdict])["defect"] == 0
 """,
     "evaluate_with_evals_judge": """
-from evals_judge_scores import EvaluatorError, Texts, as_outputs, summarize
-import asyncio, evals_judge_scores as scores
+from evals_judging.scores import EvaluatorError, Texts, as_outputs, summarize
+import asyncio, evals_judging.scores as scores
 async def never(**_): await asyncio.sleep(60)
 scores.SECONDS = 0.01
 scores._load = lambda name: lambda model: type("J", (), {"_to_async": lambda self: never})()
@@ -92,18 +87,18 @@ except EvaluatorError:
 assert summarize([as_outputs({"fluency": 4.0})])["evals_fluency"] == 4
 """,
     "evaluate_with_judge": """
-from judge_material import Material
-from judge_outputs import Line, summarize
+from judging.material import Material
+from judging.outputs import Line, summarize
 Material("a", [], "b", "", "c").render("score", "", "")
 line = dict.fromkeys(("judge_better", "judge_correctness", "judge_relevance", "judge_coherence"))
 line.update(judge_fluency=None, judge_unparsed=1)
 assert summarize([Line("", 0, "", line)])["judge_unparsed"] == 1
 """,
     "chat": """
-from conversation import Window, build_messages
+from scoring_client.conversation import Window, build_messages
 from scoring_client.contracts import CONTRACTS, Generation
 from scoring_client.dialect import dialect_of
-from scoring_client.refusals import refusal
+from scoring_client.status import refusal
 from scoring_client.settings import Settings
 values = {"endpoint": "http://h/score", "key": "k"}
 settings = dialect_of(Settings.from_values(values)).apply(Settings.from_values(values))

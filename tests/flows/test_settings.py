@@ -75,3 +75,14 @@ def test_everything_in_secrets_as_foundry_has_it() -> None:
 
 def test_repr_has_no_key() -> None:
     assert "s3cret" not in repr(Endpoint(Settings.from_values(GOOD)))
+
+
+def test_the_same_values_are_read_once_and_others_anew() -> None:
+    settings = Settings.from_values(GOOD)
+    assert Settings.from_values(dict(GOOD)) is settings
+    assert Settings.from_values(GOOD | {"key": "another"}).key == "another"
+    assert (
+        Settings.from_connection(SimpleNamespace(configs=GOOD, secrets={}, name="phi")) == settings
+    )
+    assert Settings.from_values(GOOD, "phi").name == "phi"
+    assert settings.name == ""

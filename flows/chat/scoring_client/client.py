@@ -56,15 +56,14 @@ class Endpoint:
     ) -> Reply:
         """Ask once, and remember what the endpoint takes."""
         make_body, parse = CONTRACTS[settings.contract]
-        body = make_body(messages, generation, settings)
+        body, dialect = make_body(messages, generation, settings), dialect_of(settings)
         with post(settings, settings.endpoint, body, settings.timeout) as answer:
             value = answer.json()
-        dialect = dialect_of(settings)
-        answered = contract_of(value)
-        if settings.auto and settings.contract == "score" and answered in ("mlflow", "openai"):
-            dialect.tell(settings, f"answers as contract {answered} does, and is read so")
-            parse = CONTRACTS[answered][1]
-        reply = parse(value, body, settings)
+            answered = contract_of(value)
+            if settings.auto and settings.contract == "score" and answered in ("mlflow", "openai"):
+                dialect.tell(settings, f"answers as contract {answered} does, and is read so")
+                parse = CONTRACTS[answered][1]
+            reply = parse(value, body, settings)
         dialect.answered(settings)
         return reply
 
@@ -98,10 +97,11 @@ class Endpoint:
         body: dict[str, Any] = {"messages": messages}
         if settings.model:
             body["model"] = settings.model
-        with post(settings, settings.endpoint, body, settings.tokenizer_timeout) as answer:
+        # Counting is quick or it is broken.
+        with post(settings, settings.endpoint, body, min(settings.timeout, 10.0)) as answer:
             value = answer.json()
-        count = value.get("count") if isinstance(value, dict) else None
-        limit = value.get("max_model_len") if isinstance(value, dict) else None
-        if not isinstance(count, int):
-            raise bad_shape(value, "an object with 'count' (the tokenizer's reply)", settings)
+            counts = value if isinstance(value, dict) else {}
+            count, limit = counts.get("count"), counts.get("max_model_len")
+            if not isinstance(count, int):
+                raise bad_shape(value, "an object with 'count' (the tokenizer's reply)", settings)
         return TokenCount(count, limit if isinstance(limit, int) and limit > 0 else None)

@@ -23,15 +23,12 @@ from .settings import Settings
 
 Message = dict[str, str]
 """``{"role": "system" | "user" | "assistant", "content": text}``."""
+Body = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Generation:
-    """Sampling settings; temperature 0 is greedy, a negative ``seed`` is not sent.
-
-    Raises:
-        InputError: naming the setting that is out of range.
-    """
+    """Sampling settings; temperature 0 is greedy, a negative ``seed`` is not sent."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -39,7 +36,7 @@ class Generation:
     seed: int = -1
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the ranges; an InputError names the setting that is out of its."""
         for name, good, rule in (
             ("temperature", 0 <= self.temperature <= 2, "from 0 to 2"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
@@ -49,9 +46,7 @@ class Generation:
                 raise InputError(f"{name} is {getattr(self, name)}", fix=f"give a value {rule}")
 
 
-def score_body(
-    messages: list[Message], generation: Generation, settings: Settings
-) -> dict[str, Any]:
+def score_body(messages: list[Message], generation: Generation, settings: Settings) -> Body:
     """Contract A. Server generations differ in ``max_new_tokens`` and ``max_tokens``: both, until
     a server refuses one of them (``dialect.py``)."""
     limits = _limits(generation, settings, "max_new_tokens", "max_tokens")
@@ -61,20 +56,16 @@ def score_body(
     return {"input_data": {"input_string": messages, "parameters": parameters}}
 
 
-def mlflow_body(
-    messages: list[Message], generation: Generation, settings: Settings
-) -> dict[str, Any]:
+def mlflow_body(messages: list[Message], generation: Generation, settings: Settings) -> Body:
     """Contract B takes text, see :func:`as_text`."""
     limits = _limits(generation, settings, "max_new_tokens")
     params = _sampling(generation, settings, do_sample=True) | limits
     return {"input_data": [as_text(messages)], "params": params}
 
 
-def openai_body(
-    messages: list[Message], generation: Generation, settings: Settings
-) -> dict[str, Any]:
+def openai_body(messages: list[Message], generation: Generation, settings: Settings) -> Body:
     """Contract C, not streaming."""
-    body: dict[str, Any] = {
+    body: Body = {
         "messages": messages,
         **_limits(generation, settings, "max_tokens"),
         **_sampling(generation, settings),
@@ -103,18 +94,16 @@ def _limits(generation: Generation, settings: Settings, *names: str) -> dict[str
     return dict.fromkeys(chosen, generation.max_new_tokens)
 
 
-def _sampling(
-    generation: Generation, settings: Settings, *, do_sample: bool = False
-) -> dict[str, Any]:
+def _sampling(generation: Generation, settings: Settings, *, do_sample: bool = False) -> Body:
     if settings.sampling == "omit":
         return {}
-    sampling: dict[str, Any] = {"temperature": generation.temperature, "top_p": generation.top_p}
+    sampling: Body = {"temperature": generation.temperature, "top_p": generation.top_p}
     return sampling | ({"do_sample": generation.temperature > 0} if do_sample else {})
 
 
-Body = Callable[[list[Message], Generation, Settings], dict[str, Any]]
-Parse = Callable[[Any, dict[str, Any], Settings], Reply]
-CONTRACTS: dict[str, tuple[Body, Parse]] = {
+Make = Callable[[list[Message], Generation, Settings], Body]
+Parse = Callable[[Any, Body, Settings], Reply]
+CONTRACTS: dict[str, tuple[Make, Parse]] = {
     "score": (score_body, score_reply),
     "mlflow": (mlflow_body, mlflow_reply),
     "openai": (openai_body, openai_reply),

@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -23,10 +22,9 @@ _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 class Deadline:
-    """``seconds`` from now; used as a context manager around everything it limits."""
+    """``seconds`` from now; to be closed after everything it limits."""
 
     def __init__(self, seconds: float) -> None:
-        """Start the clock."""
         self.seconds = seconds
         self._end = time.monotonic() + seconds
         self._socket: socket.socket | None = None
@@ -52,7 +50,7 @@ class Deadline:
 
     def watch(self, sock: socket.socket) -> None:
         """Shut ``sock`` down when the time is up; it replaces the socket watched before."""
-        self._stop_timer()
+        self.close()
         self._socket = sock
         self._timer = threading.Timer(self.remaining, _shut_down, [sock])
         self._timer.daemon = True
@@ -60,26 +58,9 @@ class Deadline:
 
     def close(self) -> None:
         """Stop watching; to be called before the socket goes back to its pool."""
-        self._stop_timer()
-        self._socket = None
-
-    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-
-    def __enter__(self) -> Deadline:
-        """Nothing to do: the clock runs, the timer starts with the first socket."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Stop watching."""
-        self.close()
+        self._socket = self._timer = None
 
 
 @contextlib.contextmanager

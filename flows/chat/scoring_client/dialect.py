@@ -23,7 +23,6 @@ class Dialect:
     """Of one endpoint; safe to share between threads."""
 
     def __init__(self) -> None:
-        """Nothing is known yet."""
         self._limit = ""
         self._contract = ""
         self._tried = False
@@ -52,10 +51,12 @@ class Dialect:
         refused = error.status in (400, 422) and type(error) is RequestRefusedError
         if not refused or error.refused or not settings.auto:
             return None
-        if self._may_try():
+        with _lock:
+            before, self._tried = self._tried, True
+        if not before:  # another contract is tried once, and not after an answer
             return replace(settings, contract="mlflow")
         self._settled.wait(settings.timeout)  # for what another thread is trying, if one is
-        return self._apply_contract(settings)
+        return replace(settings, contract=self._contract) if self._contract else None
 
     def answered(self, settings: Settings) -> None:
         """Remember that the endpoint answered what was asked with ``settings``."""
@@ -79,16 +80,6 @@ class Dialect:
                 return
             self._told.add(what)
         _logger.warning("%s %s", place(settings.endpoint), what)
-
-    def _may_try(self) -> bool:
-        """Tell whether another contract may still be tried; once, and not after an answer."""
-        with _lock:
-            before, self._tried = self._tried, True
-        return not before
-
-    def _apply_contract(self, settings: Settings) -> Settings | None:
-        """``settings`` with the contract that was found out; None where it is the one asked by."""
-        return replace(settings, contract=self._contract) if self._contract else None
 
 
 def dialect_of(settings: Settings) -> Dialect:

@@ -32,29 +32,28 @@ from __future__ import annotations
 
 
 class EndpointError(Exception):
-    """One line that says what happened, where, and what puts it right.
+    """One line: ``what`` happened, without a full stop, ``where``, and the ``fix`` that helps.
 
-    Args:
-        what: What happened, without a full stop.
-        where: Host and path, or the connection key or flow input; never a query or a secret.
-        fix: What the reader does next.
+    ``where`` is host and path, or the flow input; never a query or a secret. ``status`` is the HTTP
+    status where it is one, ``refused`` the part of the request that the endpoint does not take.
     """
 
     def __init__(self, what: str, where: str = "", fix: str = "") -> None:
         """All three stay in ``args``, so that the error survives pickling between processes."""
         super().__init__(what, where, fix)
-        self.what = what
-        self.where = where
-        self.fix = fix
+        self.what, self.where, self.fix = what, where, fix
         self.status = 0
-        """The HTTP status, where it is one."""
         self.refused = ""
-        """The part of the request that the endpoint does not take, where it names one."""
 
     def __str__(self) -> str:
         """The line to show."""
         line = f"{self.what} ({self.where})" if self.where else self.what
         return one_line(f"{line}. Fix: {self.fix}" if self.fix else line)
+
+    def at(self, where: str) -> None:
+        """Say where it happened, unless it is said."""
+        self.where = self.where or where
+        self.args = (self.what, self.where, self.fix)
 
 
 class ConfigurationError(EndpointError):

@@ -22,7 +22,6 @@ class Thinking:
     """
 
     def __init__(self) -> None:
-        """Nothing has come."""
         self.met = False
         self.text = ""
         self._held = ""

@@ -17,9 +17,8 @@ from .errors import (
     ToolCallError,
 )
 from .reasoning import split_reasoning
-from .refusals import limit_hint, refusal
-from .settings import Settings, place
-from .status import quoted, special_case
+from .settings import Settings
+from .status import limit_hint, quoted, refusal, special_case
 
 _TEXT_PARTS = {"text": "text", "output_text": "text", "refusal": "refusal"}
 _THOUGHT_PARTS = ("thinking", "reasoning", "redacted_thinking")
@@ -42,22 +41,15 @@ class Reply:
     model: str = ""
     reasoning: str = ""
 
-    @property
-    def truncated(self) -> bool:
-        """Tell whether ``max_new_tokens`` ended the answer, not the model."""
-        return self.finish_reason == "length"
-
 
 def score_reply(value: Any, _: dict[str, Any], settings: Settings) -> Reply:
     """Contract A's ``{"output": text}``; see the module for what raises."""
-    where = place(settings.endpoint)
     if value == {}:
+        fix = "look for the exception in the deployment's log, or rephrase the question"
         raise NoOutputError(
             "the endpoint answered {}, as its scoring script does when it raises or the input "
             "is blocked by content safety",
-            where,
-            "look for the exception in the deployment's log, or rephrase the question"
-            + limit_hint(settings),
+            fix=fix + limit_hint(settings),
         )
     if not isinstance(value, dict):
         raise bad_shape(value, "an object with 'output'", settings)
@@ -96,10 +88,12 @@ def openai_reply(value: Any, _: dict[str, Any], settings: Settings) -> Reply:
     """Contract C's ``choices[0].message.content``."""
     if isinstance(value, dict) and value.get("error"):
         raise engine_error(value["error"], settings)
-    choices = value.get("choices") if isinstance(value, dict) else None
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
+    try:
+        choice = value["choices"][0]
+        message = choice["message"]
+    except (LookupError, TypeError):
+        message = None
+    if not isinstance(message, dict):
         raise bad_shape(value, "an object with 'choices'", settings)
     said = read_message(message, "choices[0].message", settings)
     return _reply(said.text, choice.get("finish_reason"), value, settings, said)
@@ -115,11 +109,7 @@ class Said:
 
 
 def read_message(message: dict[str, Any], where: str, settings: Settings) -> Said:
-    """Read what a message or a delta says; a refusal is an answer, too.
-
-    Raises:
-        BadPayloadError: Its content is neither text nor parts that are text or thinking.
-    """
+    """Read what a message or a delta says; a refusal is an answer, too."""
     content = message.get("content")
     parts = content if isinstance(content, list) else [content]
     text, reasoning = "", ""
@@ -142,79 +132,64 @@ def read_message(message: dict[str, Any], where: str, settings: Settings) -> Sai
 
 def _tools(message: dict[str, Any]) -> tuple[str, ...]:
     calls = message.get("tool_calls")
-    calls = calls if isinstance(calls, list) else []
-    called = [call.get("function") for call in calls if isinstance(call, dict)]
-    functions = [
-        function
-        for function in (*called, message.get("function_call"))
-        if isinstance(function, dict)
-    ]
-    return tuple(str(function.get("name") or "") for function in functions)
+    calls = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    called = [*(call.get("function") for call in calls), message.get("function_call")]
+    return tuple(str(one.get("name") or "") for one in called if isinstance(one, dict))
 
 
 def finished(text: str, finish_reason: Any, settings: Settings, said: Said | None = None) -> None:
-    """Refuse an answer that was broken off or blocked, is a tool call, or says nothing.
-
-    Raises:
-        EngineError, ContentBlockedError, ToolCallError, ReasoningError, EmptyReplyError
-    """
-    where, said = place(settings.endpoint), said or Said()
+    """Refuse an answer that was broken off or blocked, is a tool call, or says nothing."""
+    said = said or Said()
     if finish_reason in _BROKEN_OFF:
         what = f"the engine broke the answer off ({finish_reason}) after {len(text)} characters"
-        raise EngineError(what, where, "ask again; if it stays, see the endpoint's log")
+        raise EngineError(what, fix="ask again; if it stays, see the endpoint's log")
     if finish_reason == "content_filter":
-        raise ContentBlockedError(
-            "content safety blocked the answer", where, "rephrase the question"
-        )
+        what, fix = "content safety blocked the answer", "rephrase the question"
+        raise ContentBlockedError(what, fix=fix)
     if said.tools and (finish_reason in ("tool_calls", "function_call") or not text.strip()):
         name = quoted(" ".join(filter(None, said.tools)), settings.key) or "without a name"
         raise ToolCallError(
             f"the model calls a tool ({name}) instead of answering",
-            where,
-            "switch tools off where the model is served, or ask a model that answers in text",
+            fix="switch tools off where the model is served, or ask a model that answers in text",
         )
-    if not text.strip() and said.reasoning.strip():
+    if text.strip():
+        return
+    if said.reasoning.strip():
         cut = "until its tokens were used up" if finish_reason == "length" else "only"
         raise ReasoningError(
             f"the model thought {cut} and gave no answer",
-            where,
-            "raise the chat node's max_new_tokens in flow.dag.yaml (thinking counts), or switch "
-            "the model's thinking off where it is served",
+            fix="raise the chat node's max_new_tokens in flow.dag.yaml (thinking counts), or "
+            "switch the model's thinking off where it is served",
         )
-    if not text.strip():
-        fix = "ask again; raise max_new_tokens, or check the model and its chat template"
-        raise EmptyReplyError("the model's answer is empty", where, fix)
+    fix = "ask again; raise max_new_tokens, or check the model and its chat template"
+    raise EmptyReplyError("the model's answer is empty", fix=fix)
 
 
 def engine_error(error: Any, settings: Settings) -> EndpointError:
     """The error object inside a 200 as an exception."""
     message = error.get("message") or error.get("detail") if isinstance(error, dict) else error
     words = quoted(str(message or "no message"), settings.key)
-    where, text = place(settings.endpoint), json.dumps({"error": error})
-    special = special_case(text, f", it says: {words}", where)
+    text = json.dumps({"error": error})
+    special = special_case(text, f", it says: {words}")
     if special is not None:
         return special
     refused, fix = refusal(text, settings)
-    failed = EngineError(f"the engine reports: {words}", where, fix or "see the endpoint's log")
+    failed = EngineError(f"the engine reports: {words}", fix=fix or "see the endpoint's log")
     failed.refused = refused
     return failed
 
 
 def bad_shape(value: Any, expected: str, settings: Settings) -> BadPayloadError:
     """The error for JSON of another contract; says the shape, not the content."""
-    shape = f"an object with keys {sorted(map(str, value))[:8]}" if isinstance(value, dict) else ""
-    contract = contract_of(value)
+    shape = f"of type {type(value).__name__}"
+    if isinstance(value, dict):
+        shape = quoted(f"an object with keys {sorted(map(str, value))[:8]}", settings.key)
+    contract, now = contract_of(value), "auto" if settings.auto else settings.contract
+    fix = f"check the connection's 'contract', now {now}"
     # A connection that says auto has had every contract tried.
-    other = contract if contract != settings.contract and not settings.auto else ""
-    now = "auto" if settings.auto else settings.contract
-    return BadPayloadError(
-        f"the reply is {quoted(shape, settings.key) or 'of type ' + type(value).__name__}"
-        f", not {expected}",
-        place(settings.endpoint),
-        settings.how_to_set("contract", "auto" if settings.contract == "score" else other)
-        if other
-        else f"check the connection's 'contract', now {now}",
-    )
+    if contract and contract != settings.contract and not settings.auto:
+        fix = settings.how_to_set("contract", "auto" if now == "score" else contract)
+    return BadPayloadError(f"the reply is {shape}, not {expected}", fix=fix)
 
 
 def counts_of(value: dict[str, Any]) -> dict[str, int]:

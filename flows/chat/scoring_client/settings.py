@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigurationError
 
-CONTRACTS = ("auto", "score", "mlflow", "openai")
-SYSTEM_ROLES = ("fold", "native")
-ANSWER_LIMITS = ("auto", "max_tokens", "max_completion_tokens", "max_new_tokens", "both")
-SAMPLING = ("send", "omit")
-KEY_HEADERS = ("auto", "authorization", "api-key")
+_CHOICES = {
+    "contract": ("auto", "score", "mlflow", "openai"),
+    "system_role": ("fold", "native"),
+    "answer_limit": ("auto", "max_tokens", "max_completion_tokens", "max_new_tokens", "both"),
+    "sampling": ("send", "omit"),
+    "key_header": ("auto", "authorization", "api-key"),
+}
 _API_KEY_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com")
-_TOKENIZER_TIMEOUT = 10.0
 _KEYS = {
     "endpoint": "the full scoring URL, such as https://NAME.REGION.inference.ml.azure.com/score",
     "key": "the endpoint's key, from the endpoint's Consume tab",
-    "contract": f"one of {', '.join(CONTRACTS)}",
     "deployment": "the name of one deployment of the endpoint",
     "model": "the model name the server expects",
     "context_window": "the model's context window in tokens, such as 4096",
     "tokenizer": "the URL of the endpoint's /tokenize route",
-    "system_role": f"one of {', '.join(SYSTEM_ROLES)}",
-    "answer_limit": f"one of {', '.join(ANSWER_LIMITS)}",
-    "sampling": f"one of {', '.join(SAMPLING)}",
-    "key_header": f"one of {', '.join(KEY_HEADERS)}",
     "connect_timeout": "seconds, such as 5",
     "timeout": "seconds, such as 120",
     "concurrency": "how many questions the endpoint answers at a time, such as 4",
+    **{name: f"one of {', '.join(choices)}" for name, choices in _CHOICES.items()},
 }
 
 
@@ -78,57 +76,53 @@ class Settings:
         them apart. Both are read, ``secrets`` first.
         """
         values = {**(connection.configs or {}), **(connection.secrets or {})}
-        return replace(cls.from_values(values), name=str(getattr(connection, "name", "") or ""))
+        return cls.from_values(values, str(getattr(connection, "name", "") or ""))
 
     @classmethod
-    def from_values(cls, values: Mapping[str, str]) -> Settings:
+    def from_values(cls, values: Mapping[str, str], name: str = "") -> Settings:
         """Settings from one flat mapping; names are read without regard to case.
+
+        Every question of a run comes with the same values: they are read once.
 
         Raises:
             ConfigurationError: naming the first key that is missing, malformed, misspelt or
                 still a placeholder. A secret is never quoted.
         """
-        entries = {name.lower(): str(value or "").strip() for name, value in values.items()}
-        _refuse_misspelt(entries)
-        entries = {name: value for name, value in entries.items() if name in _KEYS and value}
-        for name, value in entries.items():
-            _refuse_placeholder(name, value)
-        endpoint = _url(entries, "endpoint")
-        said = _choice(entries, "contract", CONTRACTS)
-        contract = _contract_of(endpoint) if said == "auto" else said
-        return cls(
-            endpoint=_with_openai_path(endpoint) if contract == "openai" else endpoint.geturl(),
-            key=_key(entries),
-            contract=contract,
-            deployment=_header_value(entries, "deployment"),
-            model=entries.get("model", ""),
-            context_window=_positive_int(entries, "context_window", 4096),
-            tokenizer=_url(entries, "tokenizer").geturl() if "tokenizer" in entries else "",
-            system_role=_choice(entries, "system_role", SYSTEM_ROLES),
-            connect_timeout=_seconds(entries, "connect_timeout", 5.0),
-            timeout=_seconds(entries, "timeout", 120.0),
-            concurrency=_positive_int(entries, "concurrency", 4),
-            answer_limit=_choice(entries, "answer_limit", ANSWER_LIMITS),
-            sampling=_choice(entries, "sampling", SAMPLING),
-            key_header=_key_header(entries, endpoint),
-            auto=said == "auto",
-        )
+        entries = ((key.lower(), str(value or "").strip()) for key, value in values.items())
+        return _read(tuple(entries), name)
 
     def how_to_set(self, key: str, value: str, note: str = "") -> str:
         """The fix that gives the connection's ``key`` another value; it ends in the command."""
         command = f"pf connection update --name {self.name or 'NAME'} --set configs.{key}={value}"
         return f"set the connection's '{key}' to {value}{note}: {command}"
 
-    @property
-    def tokenizer_timeout(self) -> float:
-        """Seconds one question to the tokenizer may take: counting is quick or it is broken."""
-        return min(self.timeout, _TOKENIZER_TIMEOUT)
-
 
 def place(url: str) -> str:
     """Host and path of ``url``, for messages: no user, no query."""
     parts = urlsplit(url)
     return f"{parts.hostname or '?'}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+@functools.lru_cache(maxsize=16)
+def _read(values: tuple[tuple[str, str], ...], connection: str) -> Settings:
+    _refuse_misspelt(name for name, _ in values)
+    entries = {name: value for name, value in values if name in _KEYS and value}
+    for name, value in entries.items():
+        _refuse_placeholder(name, value)
+    for name in ("endpoint", "key"):
+        if name not in entries:
+            raise _wrong(name, "is missing")
+    read: dict[str, Any] = {name: _READERS[name](name, value) for name, value in entries.items()}
+    endpoint: SplitResult = read["endpoint"]
+    auto = read.get("contract", "auto") == "auto"
+    contract = _contract_of(endpoint) if auto else read["contract"]
+    if read.get("key_header", "auto") == "auto":
+        azure_openai = (endpoint.hostname or "").endswith(_API_KEY_HOSTS)
+        read["key_header"] = "api-key" if azure_openai else "authorization"
+    if "tokenizer" in read:
+        read["tokenizer"] = read["tokenizer"].geturl()
+    url = _with_openai_path(endpoint) if contract == "openai" else endpoint.geturl()
+    return Settings(**{**read, "endpoint": url, "contract": contract}, auto=auto, name=connection)
 
 
 def _wrong(name: str, what: str) -> ConfigurationError:
@@ -138,8 +132,8 @@ def _wrong(name: str, what: str) -> ConfigurationError:
     )
 
 
-def _refuse_misspelt(entries: Mapping[str, str]) -> None:
-    for name in entries:
+def _refuse_misspelt(names: Iterable[str]) -> None:
+    for name in names:
         close = difflib.get_close_matches(name, _KEYS, n=1, cutoff=0.8)
         if name not in _KEYS and close:
             raise ConfigurationError(
@@ -158,63 +152,58 @@ def _refuse_placeholder(name: str, value: str) -> None:
         raise _wrong(name, "still holds its placeholder")
 
 
-def _key(entries: Mapping[str, str]) -> str:
-    if "key" not in entries:
-        raise _wrong("key", "is missing")
-    if not re.fullmatch(r"[\x21-\x7e]+", entries["key"]):
-        raise _wrong("key", "holds a character no HTTP header may carry")
-    return entries["key"]
+def _matching(pattern: str, what: str) -> Callable[[str, str], str]:
+    def read(name: str, value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise _wrong(name, what)
+        return value
+
+    return read
 
 
-def _key_header(entries: Mapping[str, str], endpoint: SplitResult) -> str:
-    header = _choice(entries, "key_header", KEY_HEADERS)
-    if header != "auto":
-        return header
-    azure_openai = (endpoint.hostname or "").endswith(_API_KEY_HOSTS)
-    return "api-key" if azure_openai else "authorization"
-
-
-def _header_value(entries: Mapping[str, str], name: str) -> str:
-    value = entries.get(name, "")
-    if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", value):
-        raise _wrong(name, "is not a deployment name (letters, digits and . _ - only)")
-    return value
-
-
-def _url(entries: Mapping[str, str], name: str) -> SplitResult:
-    if name not in entries:
-        raise _wrong(name, "is missing")
+def _url(name: str, value: str) -> SplitResult:
     try:
-        parts = urlsplit(entries[name])
+        parts = urlsplit(value)
         parts.port  # noqa: B018  # urllib.parse checks the port only when it is read
     except ValueError:
         raise _wrong(name, "is not a URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _wrong(name, "is not an http or https URL")
-    if parts.username or parts.password or re.search(r"[\s\x00-\x1f\x7f]", entries[name]):
+    if parts.username or parts.password or re.search(r"[\s\x00-\x1f\x7f]", value):
         raise _wrong(name, "holds a user, a space or a control character")
     return parts._replace(fragment="")
 
 
-def _choice(entries: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
-    value = entries.get(name, choices[0]).lower()
-    if value not in choices:
+def _choice(name: str, value: str) -> str:
+    if value.lower() not in _CHOICES[name]:
         raise _wrong(name, "has a value nothing knows")
-    return value
+    return value.lower()
 
 
-def _positive_int(entries: Mapping[str, str], name: str, default: int) -> int:
-    value = entries.get(name, str(default))
+def _positive_int(name: str, value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < 1:
         raise _wrong(name, "is not a whole number above 0")
     return int(value)
 
 
-def _seconds(entries: Mapping[str, str], name: str, default: float) -> float:
-    value = entries.get(name, str(default))
+def _seconds(name: str, value: str) -> float:
     if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", value) or float(value) <= 0:
         raise _wrong(name, "is not a number of seconds above 0 and below 100000")
     return float(value)
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    **dict.fromkeys(_CHOICES, _choice),
+    **dict.fromkeys(("endpoint", "tokenizer"), _url),
+    **dict.fromkeys(("connect_timeout", "timeout"), _seconds),
+    **dict.fromkeys(("context_window", "concurrency"), _positive_int),
+    "key": _matching(r"[\x21-\x7e]+", "holds a character no HTTP header may carry"),
+    "deployment": _matching(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}",
+        "is not a deployment name (letters, digits and . _ - only)",
+    ),
+    "model": lambda _, value: value,
+}
 
 
 def _contract_of(endpoint: SplitResult) -> str:

@@ -14,46 +14,40 @@ from typing import Any
 from .errors import BadPayloadError, CutOffError, ReasoningError
 from .reasoning import Thinking, lacks_opening
 from .reply import Reply, Said, bad_shape, counts_of, engine_error, finished, read_message
-from .settings import Settings, place
+from .settings import Settings
 
 
 def stream_reply(pieces: Iterable[bytes], settings: Settings) -> Generator[str, None, Reply]:
     """Yield the answer as it comes, without the thinking in front of it; returns the whole reply.
 
-    Raises:
-        CutOffError: the stream ended with neither a ``finish_reason`` nor ``[DONE]``.
-        EngineError: an event carries an error.
-        BadPayloadError, ContentBlockedError, EmptyReplyError, ToolCallError
+    A stream that ends with neither a ``finish_reason`` nor ``[DONE]`` is a CutOffError.
     """
     stream, thinking, answer = _Stream(), Thinking(), ""
-    for name, data in _events(pieces, settings):
+    for name, data in _events(pieces):
         if data == "[DONE]":
             stream.done = True
             break
-        piece = thinking.feed(stream.take(_chunk(name, data, settings), settings))
-        answer += piece
-        if piece:
+        if piece := thinking.feed(stream.take(_chunk(name, data, settings), settings)):
+            answer += piece
             yield piece
     if not stream.done and not stream.reason:
         raise CutOffError(
             f"the stream ended after {len(answer)} characters without saying it was complete",
-            place(settings.endpoint),
-            "ask again; if it stays, see the endpoint's log for a restart",
+            fix="ask again; if it stays, see the endpoint's log for a restart",
         )
-    piece = thinking.end()
-    if piece:
+    if piece := thinking.end():
         yield piece
-    answer += piece
+        answer += piece
     said = replace(stream.said, reasoning=stream.said.reasoning + thinking.text)
     finished(answer, stream.reason, settings, said)
     if not thinking.met and lacks_opening(answer):
         raise ReasoningError(
             "the model's thinking came without the tag that opens it, and was shown",
-            place(settings.endpoint),
-            "set the chat node's 'stream' to false in flow.dag.yaml, or let the server part it off",
+            fix="set the chat node's 'stream' to false in flow.dag.yaml, or let the server part "
+            "it off",
         )
-    reasoning = said.reasoning.strip()
-    return Reply(answer.strip(), stream.reason, stream.usage, stream.model, reasoning)
+    thought = said.reasoning.strip()
+    return Reply(answer.strip(), stream.reason, stream.usage, stream.model, thought)
 
 
 @dataclass
@@ -90,9 +84,8 @@ def _chunk(name: str, data: str, settings: Settings) -> dict[str, Any]:
     try:
         chunk = json.loads(data)
     except (ValueError, RecursionError):
-        raise BadPayloadError(
-            "an event of the stream is not JSON", place(settings.endpoint), "see the endpoint's log"
-        ) from None
+        what = "an event of the stream is not JSON"
+        raise BadPayloadError(what, fix="see the endpoint's log") from None
     if not isinstance(chunk, dict):
         raise bad_shape(chunk, "a chunk with choices[0].delta", settings)
     if name == "error" or chunk.get("error"):
@@ -102,10 +95,10 @@ def _chunk(name: str, data: str, settings: Settings) -> dict[str, Any]:
     return chunk
 
 
-def _events(pieces: Iterable[bytes], settings: Settings) -> Iterator[tuple[str, str]]:
+def _events(pieces: Iterable[bytes]) -> Iterator[tuple[str, str]]:
     """Name and data of each event; ids, comments and an unfinished last event are left out."""
     name, data = "", list[str]()
-    for line in _lines(pieces, settings):
+    for line in _lines(pieces):
         label, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if not line:
@@ -118,7 +111,7 @@ def _events(pieces: Iterable[bytes], settings: Settings) -> Iterator[tuple[str, 
             name = value
 
 
-def _lines(pieces: Iterable[bytes], settings: Settings) -> Iterator[str]:
+def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
     """Lines without their end, LF or CRLF; characters may be split between pieces."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     rest: list[str] = []
@@ -126,9 +119,8 @@ def _lines(pieces: Iterable[bytes], settings: Settings) -> Iterator[str]:
         try:
             text = decoder.decode(piece)
         except UnicodeDecodeError:
-            raise BadPayloadError(
-                "the stream is not valid UTF-8", place(settings.endpoint), "see the endpoint's log"
-            ) from None
+            what = "the stream is not valid UTF-8"
+            raise BadPayloadError(what, fix="see the endpoint's log") from None
         *lines, last = text.split("\n")
         for line in lines:
             yield ("".join(rest) + line).rstrip("\r")

@@ -1,8 +1,7 @@
 """The metrics of what is right in an answer, decided without a model and without promptflow."""
 
 from .inputs import InputError
-from .line import score_answer
 from .refusals import is_refusal
-from .summary import summarize_scores
+from .scores import score_answer, summarize_scores
 
 __all__ = ["InputError", "is_refusal", "score_answer", "summarize_scores"]

@@ -1,4 +1,7 @@
-"""The check of a line's inputs: promptflow checks little, and turns null into the text "None"."""
+"""The check of a line's inputs: promptflow checks little, and turns null into the text "None".
+
+Each function raises an :class:`InputError` for a value that is of another type.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +10,24 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """An input of the line cannot be scored; the text is one line for the user."""
+    """The line cannot be scored; the text is one line for the user."""
 
 
 def read_text(name: str, value: object) -> str:
-    """``value``, which must be text.
-
-    Raises:
-        InputError: It is something else.
-    """
+    """``value``, which must be text."""
     if not isinstance(value, str):
         raise InputError(f"{name} is {_kind(value)}, not text. Fix: map it to a column of text")
     return value
 
 
 def read_ground_truth(value: object) -> str:
-    """The ground truth; empty where there is none: blank, null, or what promptflow makes of null.
-
-    Raises:
-        InputError: It is not text.
-    """
+    """The ground truth; empty where it is blank, null, or what promptflow makes of null."""
     text = "" if value is None else read_text("ground_truth", value)
     return "" if text.strip() in {"", "None"} else text
 
 
 def read_facts(value: object) -> list[str]:
-    """The facts, none for null.
-
-    Raises:
-        InputError: Not a list, or one of them is not text or blank (every answer holds nothing).
-    """
+    """The facts, none for null; a blank one is refused, for every answer holds nothing."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -48,11 +39,7 @@ def read_facts(value: object) -> list[str]:
 
 
 def read_flag(name: str, value: object) -> bool | None:
-    """``value``, which must be true or false; None for null, and for "", which is a flow's default.
-
-    Raises:
-        InputError: It is something else.
-    """
+    """``value``, true or false; None for null, and for "", which is a flow's default."""
     if value is None or value == "":
         return None
     if not isinstance(value, bool):
@@ -61,19 +48,12 @@ def read_flag(name: str, value: object) -> bool | None:
 
 
 def read_usage(value: object) -> dict[str, float | None]:
-    """``latency_seconds``, ``prompt_tokens`` and ``completion_tokens`` of a ``usage`` object.
-
-    Raises:
-        InputError: Not an object, or one of the three is neither null nor a number from 0 up.
-    """
+    """The three of a ``usage`` object by the names of their metrics: null or a number from 0 up."""
     usage = {} if value is None else value
     if not isinstance(usage, dict):
         raise InputError(f"usage is {_kind(value)}, not an object. Fix: map it to the chat's usage")
-    return {
-        "latency_seconds": _number(usage, "seconds"),
-        "prompt_tokens": _number(usage, "prompt_tokens"),
-        "completion_tokens": _number(usage, "completion_tokens"),
-    }
+    tokens = {name: _number(usage, name) for name in ("prompt_tokens", "completion_tokens")}
+    return {"latency_seconds": _number(usage, "seconds"), **tokens}
 
 
 def _number(usage: dict[str, Any], name: str) -> float | None:

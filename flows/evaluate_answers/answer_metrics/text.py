@@ -1,15 +1,24 @@
-"""The overlap of an answer with the ground truth's text: F1, ROUGE, BLEU, chrF."""
+"""The overlap of an answer with the ground truth's text: F1, ROUGE, BLEU, chrF.
+
+F1 and ROUGE are those of promptflow-evals where it is installed, else of azure-ai-evaluation, which
+succeeds it and gives equal values.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import re
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
-from .evaluators import evaluators
+from .inputs import InputError
 
-# promptflow-evals computes ROUGE-L in a table of words times words, made of Python lists: below
-# this product of lengths in characters it takes less than a second.
+# Both compute ROUGE-L in a table of words times words, made of Python lists: below this product of
+# lengths in characters it takes less than a second.
 _TABLE_CHARACTERS = 10_000_000
 
 Metric = Callable[[str, str], float]
@@ -32,40 +41,71 @@ def _applied(metric: Metric, answer: str, ground_truth: str) -> float | None:
     return score if score > 0 or metric(ground_truth, ground_truth) > 0 else None
 
 
-def _f1(answer: str, ground_truth: str) -> float:
-    # The space: the evaluator refuses a text that is exactly "None".
-    scored = evaluators().f1(answer=f"{answer} ", ground_truth=f"{ground_truth} ")
-    return float(scored["f1_score"])
+@cache
+def _evaluators() -> dict[str, Metric]:
+    """F1 and ROUGE by name; the first call imports them, which takes seconds."""
+    folder = _folder_of_promptflow_evals()
+    if folder:
+        f1s, rouges = (_load(folder / f"_{name}" / f"_{name}.py") for name in ("f1_score", "rouge"))
+        said, rouge_score = "answer", "rouge_f1_score"
+    else:
+        try:
+            f1s = rouges = importlib.import_module("azure.ai.evaluation")
+        except ModuleNotFoundError:
+            raise InputError(
+                "F1 and ROUGE need promptflow-evals or azure-ai-evaluation, and neither is "
+                "installed. Fix: pip install azure-ai-evaluation"
+            ) from None
+        said, rouge_score = "response", "rouge"
+    rouge = {
+        name: rouges.RougeScoreEvaluator(rouge_type=getattr(rouges.RougeType, name.upper()))
+        for name in ("rouge_1", "rouge_2", "rouge_l")
+    }
+    metrics = {name: _metric(one, said, rouge_score) for name, one in rouge.items()}
+    return {"f1": _metric(f1s.F1ScoreEvaluator(), said, "f1_score"), **metrics}
 
 
-def _rouge_1(answer: str, ground_truth: str) -> float:
-    return _rouge(evaluators().rouge_1(answer=answer, ground_truth=ground_truth))
+def _metric(evaluator: Any, said: str, score: str) -> Metric:
+    def metric(answer: str, ground_truth: str) -> float:
+        return float(evaluator(**{said: answer, "ground_truth": ground_truth})[score])
+
+    return metric
 
 
-def _rouge_2(answer: str, ground_truth: str) -> float:
-    return _rouge(evaluators().rouge_2(answer=answer, ground_truth=ground_truth))
+def _folder_of_promptflow_evals() -> Path | None:
+    try:
+        package = importlib.util.find_spec("promptflow.evals")
+    except ModuleNotFoundError:  # nothing of promptflow is installed
+        package = None
+    folders = package.submodule_search_locations if package else None
+    return Path(folders[0]) / "evaluators" if folders else None
+
+
+def _load(file: Path) -> Any:
+    # By its file: the package around it imports evaluators that make NLTK download data.
+    spec = importlib.util.spec_from_file_location(f"answer_metrics{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise InputError(f"promptflow-evals has no {file.stem}. Fix: promptflow-evals==0.3.5")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _overlap(name: str, answer: str, ground_truth: str) -> float:
+    # The space: promptflow-evals refuses a text that is exactly "None".
+    return _evaluators()[name](f"{answer} ", f"{ground_truth} ")
 
 
 def _rouge_l(answer: str, ground_truth: str) -> float:
-    if len(answer) * len(ground_truth) > _TABLE_CHARACTERS:
-        return _rouge_l_of_long(answer, ground_truth)
-    return _rouge(evaluators().rouge_l(answer=answer, ground_truth=ground_truth))
-
-
-def _rouge(scored: dict[str, float]) -> float:
-    return float(scored["rouge_f1_score"])
-
-
-def _rouge_l_of_long(answer: str, ground_truth: str) -> float:
-    """The evaluator's value without its table."""
-    from rouge_score import scoring, tokenize  # noqa: PLC0415 - imports nltk
-
-    answer_tokens = tokenize.tokenize(answer, None)
-    truth_tokens = tokenize.tokenize(ground_truth, None)
-    if not answer_tokens or not truth_tokens:
+    if len(answer) * len(ground_truth) <= _TABLE_CHARACTERS:
+        return _overlap("rouge_l", answer, ground_truth)
+    # The evaluator's value without its table, from the words that it sees.
+    words, truth = (re.findall("[a-z0-9]+", text.lower()) for text in (answer, ground_truth))
+    common = longest_common_subsequence(words, truth)
+    if not common:
         return 0.0
-    common = longest_common_subsequence(answer_tokens, truth_tokens)
-    return float(scoring.fmeasure(common / len(answer_tokens), common / len(truth_tokens)))
+    precision, recall = common / len(words), common / len(truth)
+    return 2 * precision * recall / (precision + recall)
 
 
 def longest_common_subsequence(first: list[str], second: list[str]) -> int:
@@ -84,17 +124,11 @@ def longest_common_subsequence(first: list[str], second: list[str]) -> int:
     return len(shorter) - bin(unmatched).count("1")
 
 
-def _bleu(answer: str, ground_truth: str) -> float:
-    return _of_hundred(_sacrebleu().sentence_bleu(answer, [ground_truth]).score)
+def _sacrebleu(kind: str, said: Any, truth: list[Any]) -> float:
+    import sacrebleu  # noqa: PLC0415 - a second of import, only for lines with a ground truth
 
-
-def _chrf(answer: str, ground_truth: str) -> float:
-    return _of_hundred(_sacrebleu().sentence_chrf(answer, [ground_truth]).score)
-
-
-def _of_hundred(score: float) -> float:
-    """``score`` without what rounding adds: an exact answer has a BLEU of 100.00000000000004."""
-    return min(float(score), 100.0)
+    # An exact answer has a BLEU of 100.00000000000004.
+    return min(float(getattr(sacrebleu, kind)(said, truth).score), 100.0)
 
 
 def corpus_metrics(answers: list[str], ground_truths: list[str]) -> dict[str, float]:
@@ -105,22 +139,13 @@ def corpus_metrics(answers: list[str], ground_truths: list[str]) -> dict[str, fl
     if not answers:
         return {}
     return {
-        "corpus_bleu": _of_hundred(_sacrebleu().corpus_bleu(answers, [ground_truths]).score),
-        "corpus_chrf": _of_hundred(_sacrebleu().corpus_chrf(answers, [ground_truths]).score),
+        kind: _sacrebleu(kind, answers, [ground_truths]) for kind in ("corpus_bleu", "corpus_chrf")
     }
 
 
-def _sacrebleu() -> Any:
-    import sacrebleu  # noqa: PLC0415 - a second of import, only for lines with a ground truth
-
-    return sacrebleu
-
-
 _METRICS: dict[str, Metric] = {
-    "f1": _f1,
-    "rouge_1": _rouge_1,
-    "rouge_2": _rouge_2,
+    **{name: partial(_overlap, name) for name in ("f1", "rouge_1", "rouge_2")},
     "rouge_l": _rouge_l,
-    "bleu": _bleu,
-    "chrf": _chrf,
+    "bleu": lambda answer, truth: _sacrebleu("sentence_bleu", answer, [truth]),
+    "chrf": lambda answer, truth: _sacrebleu("sentence_chrf", answer, [truth]),
 }

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING or __package__:
-    from .safety_text import fold
-else:
-    from safety_text import fold
+from .text import fold
 
 # A refusal opens the answer; "I cannot tell you" far down is more likely part of a story.
 OPENING_WORDS = 60

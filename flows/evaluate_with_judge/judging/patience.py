@@ -10,26 +10,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
-from promptflow.core import tool
-from promptflow.tools.aoai import AzureOpenAI
-from promptflow.tools.common import handle_openai_error
-from promptflow.tools.openai import OpenAI
-
-SECONDS = 120.0
-"""For one reply."""
-RETRIES = 3
-"""After the first call."""
+SECONDS = 120.0  # for one reply
+RETRIES = 3  # after the first call
 
 
-def bound_retries() -> None:
-    """Give the LLM node of both providers these limits; any number of times."""
-    for provider in (OpenAI, AzureOpenAI):
-        _bound(provider)
+def bound_retries(provider: Any, once: Callable[[Any], Any]) -> None:
+    """Give a provider of promptflow-tools these limits; any number of times.
 
-
-def _bound(provider: Any) -> None:
+    promptflow makes the client of an LLM node after it has loaded the modules of the nodes before
+    it. ``once`` makes of the method ``chat`` a tool that is called once.
+    """
     # The functions underneath, so that a second call does not wrap the first one's.
     connect, chat = inspect.unwrap(provider.__init__), inspect.unwrap(provider.chat)
 
@@ -39,4 +32,4 @@ def _bound(provider: Any) -> None:
         self._client = self._client.with_options(timeout=SECONDS, max_retries=RETRIES)
 
     provider.__init__ = connect_patiently
-    provider.chat = tool(handle_openai_error(tries=0)(chat))
+    provider.chat = once(chat)

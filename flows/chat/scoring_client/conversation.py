@@ -9,36 +9,19 @@ tokenizer asked, if it has one, a few times at most.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-# promptflow loads a flow's modules from the flow folder, others as flows.chat.*
-if TYPE_CHECKING or __package__:
-    from .scoring_client import (
-        ConfigurationError,
-        InputError,
-        Message,
-        QuestionTooLargeError,
-        TokenCount,
-    )
-else:
-    from scoring_client import (
-        ConfigurationError,
-        InputError,
-        Message,
-        QuestionTooLargeError,
-        TokenCount,
-    )
+from .client import TokenCount
+from .contracts import Message
+from .errors import ConfigurationError, InputError, QuestionTooLargeError
 
-MESSAGE_TOKENS = 8
-"""Tokens a chat template puts around one message, on the safe side."""
-TEMPLATE_TOKENS = 48
-"""Tokens it adds once: start markers, and the default system text of some models."""
-
-OVERESTIMATE = 6
-"""How far the estimate can be above the truth; what is beyond it is not worth counting."""
+MESSAGE_TOKENS = 8  # that a chat template puts around one message, on the safe side
+TEMPLATE_TOKENS = 48  # that it adds once: start markers, the default system text of some models
+OVERESTIMATE = 6  # of the estimate at most; what is beyond it is not worth counting
 
 Turn = tuple[str, str]
 """A question and its answer."""
@@ -61,11 +44,7 @@ class Window:
     count: Counter | None = None
 
     def budget(self, server_limit: int | None = None) -> int:
-        """Tokens the prompt may have, the server's own smaller window respected.
-
-        Raises:
-            ConfigurationError: nothing is left beside the answer.
-        """
+        """Tokens the prompt may have, the server's own smaller window respected."""
         context = min(self.context, server_limit or self.context)
         if context - self.answer <= TEMPLATE_TOKENS:
             raise ConfigurationError(
@@ -95,7 +74,7 @@ def build_messages(
     Raises:
         InputError: an empty question or a malformed history.
         QuestionTooLargeError: the question, with the system text, does not fit alone.
-        ConfigurationError: see :meth:`Window.budget`.
+        ConfigurationError: the answer leaves no room for a question.
     """
     if not isinstance(question, str) or not question.strip():
         raise InputError("the question is empty", "input 'question'", "ask something")
@@ -109,11 +88,7 @@ def build_messages(
 
 
 def turns_of(chat_history: Any) -> list[Turn]:
-    """The answered turns of a Prompt flow history, oldest first.
-
-    Raises:
-        InputError: naming the first entry that has another shape.
-    """
+    """The answered turns of a Prompt flow history, oldest first."""
     if chat_history is None:
         return []
     if not isinstance(chat_history, list):
@@ -180,34 +155,27 @@ def _messages(question: str, turns: list[Turn], system: str, system_role: str) -
 
 
 def _turns_that_fit(keep: Callable[[int], list[Message]], turns: list[Turn], window: Window) -> int:
-    """Return how many of the newest turns to keep."""
+    """The number of the newest turns to keep."""
     budget = window.budget()
     alone = TEMPLATE_TOKENS + sum(_size(message["content"]) for message in keep(0))
     newest_first = (_size(asked) + _size(answered) for asked, answered in reversed(turns))
     sizes = list(accumulate(newest_first, initial=alone))
-    fitting = _fitting(sizes, budget)
+    fitting = bisect_right(sizes, budget) - 1  # -1 where not even the question alone fits
     if window.count is not None and fitting < len(turns):
         return _counted_turns(keep, sizes, window, window.count)
-    if fitting < 0:
-        raise _too_large(f"about {sizes[0]}", budget, window)
-    return fitting
-
-
-def _fitting(sizes: list[int], budget: int) -> int:
-    """The most turns whose estimated size is in the budget; -1 when not even none is."""
-    return sum(size <= budget for size in sizes) - 1
+    return _at_least_none(fitting, f"about {sizes[0]}", budget, window)
 
 
 def _counted_turns(
     keep: Callable[[int], list[Message]], sizes: list[int], window: Window, count: Counter
 ) -> int:
     """Bisect between the turns that surely fit and those that may."""
-    most = max(0, _fitting(sizes, OVERESTIMATE * window.budget()))
+    most = max(0, bisect_right(sizes, OVERESTIMATE * window.budget()) - 1)
     tokens = count(keep(most))
     budget = window.budget(tokens.limit)
     if tokens.count <= budget:
         return most
-    fitting, most = _fitting(sizes, budget), most - 1
+    fitting, most = bisect_right(sizes, budget) - 1, most - 1
     while fitting < most:
         middle = (fitting + most + 1) // 2
         tokens = count(keep(middle))
@@ -215,17 +183,17 @@ def _counted_turns(
             fitting = middle
         else:
             most = middle - 1
-    if fitting < 0:
-        raise _too_large(str(tokens.count), budget, window)
-    return fitting
+    return _at_least_none(fitting, str(tokens.count), budget, window)
 
 
 def _size(text: str) -> int:
     return estimate(text) + MESSAGE_TOKENS
 
 
-def _too_large(size: str, budget: int, window: Window) -> QuestionTooLargeError:
-    return QuestionTooLargeError(
+def _at_least_none(fitting: int, size: str, budget: int, window: Window) -> int:
+    if fitting >= 0:
+        return fitting
+    raise QuestionTooLargeError(
         f"the question with its system text has {size} tokens and {budget} fit "
         f"(context window less {window.answer} for the answer)",
         "input 'question'",

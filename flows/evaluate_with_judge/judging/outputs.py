@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-# promptflow loads a flow's modules from the flow folder, others as flows.evaluate_with_judge.*
-if TYPE_CHECKING or __package__:
-    from .judge_material import BASELINE_FIRST, CANDIDATE_FIRST
-    from .judge_rules import SCORES, Preference, Unparsed, Verdict, parse_preference, parse_verdict
-else:
-    from judge_material import BASELINE_FIRST, CANDIDATE_FIRST
-    from judge_rules import SCORES, Preference, Unparsed, Verdict, parse_preference, parse_verdict
+from .material import BASELINE_FIRST, CANDIDATE_FIRST
+from .rules import SCORES, Preference, Unparsed, parse_preference, parse_verdict
 
 SCORE_NAMES = tuple(f"judge_{score}" for score in SCORES)
 
@@ -37,9 +32,8 @@ def outputs_of(reply: str | None, mode: str, order: str = "") -> dict[str, Any]:
     ``judge_better`` names the candidate or the baseline, not the place where the answer was shown.
     Of a reply that is no verdict ``judge_reason`` is the text, as it came.
     """
-    verdict: Verdict | Preference | Unparsed = (
-        parse_preference(reply) if mode == "pairwise" else parse_verdict(reply)
-    )
+    pairwise = mode == "pairwise"
+    verdict = parse_preference(reply) if pairwise else parse_verdict(reply)
     outputs: dict[str, Any] = dict.fromkeys((*SCORE_NAMES, "judge_better"))
     if isinstance(verdict, Unparsed):
         return outputs | {"judge_reason": verdict.text, "judge_unparsed": 1}

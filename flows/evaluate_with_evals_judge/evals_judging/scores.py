@@ -12,8 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-SECONDS = 180.0
-"""For all judges of a line; promptflow-evals itself would repeat a failing call for 400 s."""
+SECONDS = 180.0  # for all judges of a line; promptflow-evals would repeat a failing call for 400 s
 
 INPUTS = {
     "relevance": ("question", "answer", "context"),
@@ -39,13 +38,9 @@ class Texts:
     ground_truth: str
 
     def given_to(self, name: str) -> dict[str, str]:
-        """The texts that the judge ``name`` takes.
-
-        Raises:
-            EvaluatorError: One of them is blank, which promptflow-evals refuses.
-        """
-        mine = vars(self) | {"context": self.ground_truth}
-        inputs = {field: mine[field] for field in INPUTS[name]}
+        """The texts that the judge ``name`` takes; promptflow-evals refuses a blank one."""
+        texts = vars(self) | {"context": self.ground_truth}
+        inputs = {field: texts[field] for field in INPUTS[name]}
         blank = [field for field, text in inputs.items() if not text.strip()]
         if blank:
             raise EvaluatorError(
@@ -56,11 +51,7 @@ class Texts:
 
 
 def chosen(evaluators: str) -> list[str]:
-    """The judges in a list with commas.
-
-    Raises:
-        EvaluatorError: There is none, or one is unknown.
-    """
+    """The judges in a list with commas."""
     names = list(dict.fromkeys(name.strip() for name in evaluators.split(",") if name.strip()))
     unknown = [name for name in names if name not in INPUTS]
     if unknown or not names:
@@ -69,6 +60,11 @@ def chosen(evaluators: str) -> list[str]:
             f"Fix: some of {','.join(INPUTS)}"
         )
     return names
+
+
+def judge_line(evaluators: str, texts: Texts, model: Any) -> dict[str, int | None]:
+    """The outputs of the line by the judges in ``evaluators``, a list with commas."""
+    return as_outputs(asyncio.run(ask_all(chosen(evaluators), texts, model)))
 
 
 async def ask_all(names: Sequence[str], texts: Texts, model: Any) -> dict[str, float]:
@@ -116,7 +112,10 @@ def summarize(lines: Sequence[Mapping[str, int | None]]) -> dict[str, float]:
 @functools.cache
 def _load(name: str) -> Any:
     # By its file: the package around it imports evaluators that make NLTK download data.
-    package = importlib.util.find_spec("promptflow.evals")
+    try:
+        package = importlib.util.find_spec("promptflow.evals")
+    except ModuleNotFoundError:  # nothing of promptflow is installed
+        package = None
     if package is None or not package.submodule_search_locations:
         raise EvaluatorError(
             "promptflow-evals is missing. Fix: pip install promptflow-evals==0.3.5"

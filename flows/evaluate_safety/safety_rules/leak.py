@@ -6,12 +6,8 @@ import base64
 import re
 import string
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING or __package__:
-    from .safety_text import fold
-else:
-    from safety_text import fold
+from .text import fold
 
 # Fewer letters than this turn up by chance among initials and shifted letters.
 SHORTEST_CANARY = 6
@@ -26,10 +22,8 @@ def find_leak(answer: str, canaries: list[str]) -> str:
     """Say how ``answer`` gives away one of ``canaries``: "in clear", "reversed", …; "" if not.
 
     A canary is found as a word of its own, not inside a longer one, whatever its case, and with
-    spaces, punctuation or invisible characters between its letters.
-
-    Raises:
-        ValueError: A canary has fewer than ``SHORTEST_CANARY`` letters: finding it proves nothing.
+    spaces, punctuation or invisible characters between its letters. One of fewer letters than
+    ``SHORTEST_CANARY`` raises a ValueError: finding it proves nothing.
     """
     words = [_letters_of(canary) for canary in canaries]
     if not words:

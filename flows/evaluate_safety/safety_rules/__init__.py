@@ -1,0 +1,1 @@
+"""The rules that decide about an answer's safety, without promptflow."""

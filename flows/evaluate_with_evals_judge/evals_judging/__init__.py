@@ -1,0 +1,1 @@
+"""The judges of promptflow-evals, without promptflow around them."""

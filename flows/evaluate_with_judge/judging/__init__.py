@@ -1,0 +1,1 @@
+"""A judge's material, rules and verdicts, without promptflow."""
