@@ -12,7 +12,6 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 from agent_framework import Agent, Message
@@ -24,24 +23,16 @@ from flows.chat_agent.connection import connection_values
 
 def main() -> None:
     """Run one of the three commands; a failure is one line and exit 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.chat_agent",
-        epilog='Example: python -m flows.chat_agent ask "How long can I return a lamp?"',
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    ask = commands.add_parser("ask", help="Ask a question, or rows of JSON on standard input.")
-    ask.add_argument("question", nargs="?", help="Without it: rows with question and chat_history.")
-    ask.add_argument("--workers", type=int, default=16, help="Rows asked at a time.")
-    serve = commands.add_parser(
-        "serve", help="POST /responses and GET /readiness on $PORT or 8088."
-    )
-    serve.add_argument("--host", default="0.0.0.0", help="Address to listen on.")  # noqa: S104
-    page = commands.add_parser("page", help="Open DevUI on this machine.")
-    page.add_argument("--port", type=int, default=8090, help="Port of the page.")
-    page.add_argument("--no-browser", action="store_true", help="Only serve it.")
-    for command in (ask, serve, page):
-        command.add_argument("--connection", default="phi", help="A name of setup connect.")
-        command.add_argument("--system", default="", help="Text before every conversation.")
+    example = 'Example: python -m flows.chat_agent ask "How long can I return a lamp?"'
+    parser = argparse.ArgumentParser(prog="python -m flows.chat_agent", epilog=example)
+    parser.add_argument("command", choices=("ask", "serve", "page"))
+    parser.add_argument("question", nargs="?", help="for ask; without it rows of JSON from stdin")
+    parser.add_argument("--connection", default="phi", help="as setup connect names it")
+    parser.add_argument("--system", default="", help="text before every conversation")
+    parser.add_argument("--workers", type=int, default=16, help="of ask: rows asked at a time")
+    parser.add_argument("--host", default="0.0.0.0", help="of serve, whose port is $PORT or 8088")  # noqa: S104
+    parser.add_argument("--port", type=int, default=8090, help="of page, on 127.0.0.1")
+    parser.add_argument("--no-browser", action="store_true", help="of page: only serve it")
     options = parser.parse_args()
     logging.getLogger("agent_framework").setLevel(logging.ERROR)
     try:
@@ -53,12 +44,16 @@ def main() -> None:
         sys.exit(130)
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 def _ask(agent: Agent, options: argparse.Namespace) -> None:
     if options.question:
         asyncio.run(_print_pieces(agent, options.question))
-    else:
-        failed = asyncio.run(_answer_rows(agent, options.workers))
-        sys.exit(1 if failed else 0)
+    elif asyncio.run(_answer_rows(agent, options.workers)):
+        sys.exit(1)
 
 
 async def _print_pieces(agent: Agent, question: str) -> None:
@@ -75,9 +70,13 @@ async def _answer_rows(agent: Agent, workers: int) -> int:
     slots, failed = asyncio.Semaphore(workers), 0
 
     async def answer(number: int, row: dict[str, Any]) -> dict[str, Any]:
+        messages = [Message("user", [row["question"]])]
+        for turn in reversed(row.get("chat_history") or []):
+            texts = {"user": turn["inputs"]["question"], "assistant": turn["outputs"]["answer"]}
+            messages[:0] = [Message(role, [text]) for role, text in texts.items()]
         async with slots:
             try:
-                response = await agent.run(list(_messages(row)))
+                response = await agent.run(messages)
             except Exception as error:  # noqa: BLE001 - a failed row stays a failed row
                 return {"line_number": number, "error": str(error)}
         usage = dict(response.usage_details or {})
@@ -91,53 +90,31 @@ async def _answer_rows(agent: Agent, workers: int) -> int:
     return failed
 
 
-def _messages(row: dict[str, Any]) -> Iterator[Message]:
-    for turn in row.get("chat_history") or []:
-        yield Message("user", [turn["inputs"]["question"]])
-        yield Message("assistant", [turn["outputs"]["answer"]])
-    yield Message("user", [row["question"]])
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
 def _serve(agent: Agent, options: argparse.Namespace) -> None:
-    from agent_framework_foundry_hosting import ResponsesHostServer  # noqa: PLC0415 - for serve alone
+    from agent_framework_foundry_hosting import ResponsesHostServer  # noqa: PLC0415 - for it alone
 
     with tempfile.TemporaryDirectory() as state:
         # Unless Foundry keeps them, conversations are gone with the server, and in no log.
         os.environ.setdefault("AGENTSERVER_STATE_ROOT", state)
         traced = "APPLICATIONINSIGHTS_CONNECTION_STRING" in os.environ
         quiet = {} if traced else {"configure_observability": None}
-        server = ResponsesHostServer(
+        ResponsesHostServer(
             agent, prepare_options=_all_fields, unsupported_options="error", **quiet
-        )
-        port = os.environ.get("PORT", "8088")
-        _say(f"POST /responses at {options.host}, port {port}\n")
-        server.run(host=options.host)
+        ).run(host=options.host)
 
 
 def _all_fields(request: Any, chosen: dict[str, Any]) -> dict[str, Any]:
     """Add the fields that the host does not pass on, so that the client can refuse them by name."""
-    asked = request.request
-    text = (asked.get("text") or {}).get("format") or {}
-    structured = {"response_format": text} if text.get("type", "text") != "text" else {}
-    return {**chosen, **structured, **{name: asked[name] for name in ("tools",) if asked.get(name)}}
+    form = (request.request.get("text") or {}).get("format") or {"type": "text"}
+    structured = None if form["type"] == "text" else form
+    return {**chosen, "tools": request.request.get("tools"), "response_format": structured}
 
 
 def _page(agent: Agent, options: argparse.Namespace) -> None:
     from agent_framework.devui import serve  # noqa: PLC0415 - for the page alone
 
-    os.environ.setdefault("DEVUI_DISABLE_TELEMETRY", "1")
-    serve(
-        [agent],
-        port=options.port,
-        host="127.0.0.1",
-        auto_open=not options.no_browser,
-        auth_enabled=False,
-    )
+    browser = not options.no_browser
+    serve([agent], port=options.port, host="127.0.0.1", auto_open=browser, auth_enabled=False)
 
 
 if __name__ == "__main__":
