@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +114,23 @@ def test_rows_keep_their_history_and_a_failed_row_stays_failed(scripted: Server)
         "assistant",
         "user",
     ]
+
+
+def test_connection_is_read_as_setup_keeps_it(scripted: Server, tmp_path: Path) -> None:
+    scripted.play(PARIS)
+    (tmp_path / "keys.json").write_text('{"scoring": "agent-key"}')
+    place = {"file": str(tmp_path / "keys.json"), "field": "scoring"}
+    entry = {"kind": "CustomConnection", "configs": {"endpoint": f"{scripted.url}/score"}}
+    kept = {"phi-tuned": {**entry, "secrets": {"key": place}}}
+    (tmp_path / "connections.json").write_text(json.dumps(kept))
+    env = os.environ | {"FINETUNE_PHI_HOME": str(tmp_path)}
+    done = _agent("ask", "What is it?", "--connection", "phi-tuned", env=env)
+    assert done.stdout == "The capital of France is Paris.\n"
+    assert scripted.received[0].headers["authorization"] == "Bearer agent-key"
+    missing = _agent("ask", "What is it?", "--connection", "phi-none", env=env)
+    assert missing.returncode == 1
+    assert "there is no connection phi-none" in missing.stderr
+    assert missing.stderr.count("\n") == 1
 
 
 def test_wrong_key_is_one_line(scripted: Server) -> None:
