@@ -9,6 +9,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -39,9 +40,8 @@ def connection_values(name: str) -> dict[str, str]:
     return values
 
 
-def _read(file: Path) -> dict[str, dict[str, dict[str, str]]]:
+def _read(file: Path) -> dict[str, Any]:
     try:
-        content: dict[str, dict[str, dict[str, str]]] = json.loads(file.read_text("utf-8"))
+        return dict(json.loads(file.read_text("utf-8")))
     except (OSError, ValueError):
         return {}
-    return content
