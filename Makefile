@@ -6,17 +6,17 @@ RECIPE ?= laptop
 SET ?=
 PORT ?= 8080
 PYTEST := $(RUN) -m pytest --dist loadscope --no-loadscope-reorder
-PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps
+PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 # uv takes seconds where pip takes minutes, but reads no pip.conf: where it fails, pip has its turn.
-INSTALL = @UV_SYSTEM_CERTS=1 $(VENV)/bin/uv pip install --quiet --python $(VENV) --no-deps -r $(1) \
-	|| { echo "uv could not install $(1): once more with pip"; $(PIP) -r $(1); }
+INSTALL = @UV_SYSTEM_CERTS=1 $(VENV)/bin/uv pip install --quiet --python $(2) --no-deps -r $(1) \
+	|| { echo "uv could not install $(1): once more with pip"; $(call PIP,$(2)) -r $(1); }
 # torch is what the machine needs, so it is in no lock: setup/install_torch.py, TORCH_INDEX=URL.
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--upgrade --no-emit-package torch --constraints requirements-torch.txt
 OPTIONS := --recipe $(RECIPE) $(foreach value,$(SET),--set $(value))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo finetune evaluate chat stop test slow check bench lock clean
+.PHONY: help demo finetune evaluate chat stop agents exit test slow check bench lock clean
 
 help:            ## list the targets; RECIPE=, SET="endpoint.port=8009 …" and PORT= (of the page) change them
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -41,6 +41,11 @@ chat: $(VENV)/.installed            ## chat with the deployed model in the brows
 
 stop: $(VENV)/.installed            ## stop the endpoint
 	$(RUN) -m setup stop $(OPTIONS)
+
+agents: $(VENV)-agents/.installed   ## the environment of flows/chat_agent: Agent Framework, which promptflow excludes
+
+exit: $(VENV)-exit/.installed       ## an environment without Prompt flow: the same flows on the engine plain
+	$(VENV)-exit/bin/python -m evaluation run --help > /dev/null
 
 test: $(VENV)/.installed-dev        ## set up and pass the tests
 	$(RUN) -m tests.browser.chromium
@@ -67,19 +72,33 @@ bench: $(VENV)/.installed-dev       ## the ratios of benchmarks/README.md (an id
 lock: $(VENV)/.installed-dev        ## write the lock of every platform anew
 	$(LOCK) requirements.in -o requirements.txt
 	$(LOCK) requirements-dev.in -o requirements-dev.txt
+	$(LOCK) --no-deps --constraints requirements.txt requirements-exit.in -o requirements-exit.txt
+	$(LOCK) --prerelease=if-necessary-or-explicit flows/chat_agent/requirements.in -o flows/chat_agent/requirements.txt
 
 clean:           ## remove what is written in this folder (models, endpoint state and runs stay)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache data/prepared tests/artefacts flows/*/.promptflow flows/*/process_log
+	rm -rf $(VENV) $(VENV)-agents $(VENV)-exit .pytest_cache .mypy_cache .ruff_cache data/prepared tests/artefacts flows/*/.promptflow flows/*/process_log
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: requirements.txt requirements-torch.txt
 	$(PYTHON) -m venv $(VENV)
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > $(VENV)/uv.txt
-	-@$(PIP) -r $(VENV)/uv.txt
-	$(call INSTALL,requirements.txt)
+	-@$(call PIP,$(VENV)) -r $(VENV)/uv.txt
+	$(call INSTALL,requirements.txt,$(VENV))
 	$(RUN) -m setup.install_torch
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
-	$(call INSTALL,requirements-dev.txt)
+	$(call INSTALL,requirements-dev.txt,$(VENV))
+	touch $@
+
+$(VENV)-agents/.installed: $(VENV)/.installed flows/chat_agent/requirements.txt
+	$(RUN) -m venv $(VENV)-agents
+	$(call INSTALL,flows/chat_agent/requirements.txt,$(VENV)-agents)
+	touch $@
+
+$(VENV)-exit/.installed: $(VENV)/.installed requirements-exit.txt
+	$(RUN) -m venv $(VENV)-exit
+	@awk '/^[a-z]/ {skip = /^promptflow/} !skip' requirements.txt > $(VENV)-exit/requirements.txt
+	$(call INSTALL,$(VENV)-exit/requirements.txt,$(VENV)-exit)
+	$(call INSTALL,requirements-exit.txt,$(VENV)-exit)
 	touch $@
