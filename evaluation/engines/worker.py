@@ -44,12 +44,18 @@ def run_plain(flow: Path, variant: str, lines: Lines, _: Path | None = None) -> 
     told: list[Any] = [None] * len(lines)
 
     def keep(outcome: Outcome) -> None:
-        error = outcome.as_dict()["error"] or {}
-        text = ". Fix: ".join(filter(None, (error.get("message"), error.get("fix"))))
-        told[outcome.line] = [error["type"], text] if error else outcome.outputs
+        told[outcome.line] = tell(outcome.as_dict())
 
     metrics = Flow(flow, variant).run(dict(enumerate(lines)), keep, workers=_WORKERS)
     return {"lines": told, "metrics": metrics}
+
+
+def tell(outcome: Mapping[str, Any]) -> Any:
+    """The outputs of a line, or the class and the text of its error."""
+    error = outcome["error"]
+    if not error:
+        return outcome["outputs"]
+    return [error["type"], ". Fix: ".join(filter(None, (error["message"], error.get("fix"))))]
 
 
 def run_promptflow(flow: Path, variant: str, lines: Lines, draft: Path) -> Result:

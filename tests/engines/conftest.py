@@ -94,8 +94,7 @@ class Machine:
         content = json.loads(done.stdout)
         outcomes = content["outcomes"]
         assert len(outcomes) == len(job.rows)
-        errors = [o["error"] and tuple(o["error"].values()) for o in outcomes]
-        lines = [error or o["outputs"] for error, o in zip(errors, outcomes, strict=True)]
+        lines = [_as_tuple(worker.tell(outcome)) for outcome in outcomes]
         return Done(lines, content["metrics"], outcomes)
 
     def promptflow(self, job: Job) -> Done:
@@ -106,8 +105,7 @@ class Machine:
         with mock.patch.dict(os.environ, {"FINETUNE_PHI_HOME": str(self.home)}):
             draft = self.home / "flow.dag.yaml"
             done = worker.run_promptflow(job.folder, job.variant, list(lines.values()), draft)
-        told = [tuple(line) if isinstance(line, list) else line for line in done["lines"]]
-        return Done(told, done["metrics"])
+        return Done([_as_tuple(line) for line in done["lines"]], done["metrics"])
 
     @property
     def store(self) -> Path:
@@ -118,6 +116,10 @@ class Machine:
         seen = [(r.path, r.body) for r in self.server.received]
         self.server.received.clear()
         return Counter(json.dumps(one, sort_keys=True) for one in seen)
+
+
+def _as_tuple(line: Any) -> Any:
+    return tuple(line) if isinstance(line, list) else line
 
 
 @pytest.fixture
