@@ -45,7 +45,11 @@ def move_score(results: Any) -> None:
 
 
 WIRE = {"a turn dropped": drop_turn, "another temperature": warm, "roles swapped": swap_roles}
-RESULT = {"a row lost": lose_row, "an error renamed": rename_error, "a score moved": move_score}
+RESULT = {
+    "answers of the stand-in": lose_row,
+    "errors": rename_error,
+    "scores of safety": move_score,
+}
 
 
 def change_requests(change: Change) -> None:
@@ -68,10 +72,11 @@ def main() -> None:
     if fault in WIRE:
         change_requests(WIRE[fault])
     worker.main()
-    if fault in RESULT:
+    if fault not in WIRE:
         path = Path(sys.argv[3])
         results = json.loads(path.read_text())
-        RESULT[fault](results)
+        for change in RESULT.values():
+            change(results)
         path.write_text(json.dumps(results))
 
 

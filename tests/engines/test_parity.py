@@ -56,18 +56,27 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("fault", [*WIRE, *RESULT])
-def test_a_fault_is_caught(tmp_path: Path, few: Path, fault: str) -> None:
-    faulty = tmp_path / "python"
+def differences(home: Path, data: Path, fault: str) -> dict[str, str]:
+    """Those of engine plain from itself with a fault."""
+    faulty = home / "python"
     faulty.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.engines.mutant "{fault}" "$@"\n')
     faulty.chmod(0o755)
-    done = run(tmp_path, "--engines", f"plain,plain@{faulty}", "--data", str(few))
+    done = run(home, "--engines", f"plain,plain@{faulty}", "--data", str(data))
     assert done.returncode == 3, done.stderr
-    differences = found(done)["differences"]
-    name, difference = next(iter(differences.items()))
-    assert (name == "requests on the wire") == (fault in WIRE)
-    assert "\n-" in difference
-    assert "\n+" in difference
+    content: dict[str, str] = found(done)["differences"]
+    assert all("\n-" in text and "\n+" in text for text in content.values())
+    return content
+
+
+@pytest.mark.parametrize("fault", WIRE)
+def test_another_request_is_caught(tmp_path: Path, few: Path, fault: str) -> None:
+    assert "requests on the wire" in differences(tmp_path, few, fault)
+
+
+def test_a_row_lost_an_error_renamed_and_a_score_moved_are_caught(
+    tmp_path: Path, few: Path
+) -> None:
+    assert differences(tmp_path, few, "results").keys() == RESULT.keys()
 
 
 def test_engines_that_there_are_not(tmp_path: Path) -> None:
