@@ -1,0 +1,1 @@
+"""The engines that run a flow; ``plain`` needs nothing of promptflow."""

@@ -1,0 +1,250 @@
+"""Two engines compared: the same requests, answers, scores and errors, or the first difference."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluation.engines import worker
+from evaluation.engines.stand_in import MODES, standing_in
+from setup.common import connection_store
+from setup.common.errors import FixableError
+from setup.common.json_rows import read_objects
+from setup.common.paths import REPOSITORY, write_private
+
+Rows = Sequence[Mapping[str, Any]]
+_FLOWS = REPOSITORY / "flows"
+_STORED = REPOSITORY / "evaluation" / "baseline" / "rows.jsonl"
+_SAFETY = REPOSITORY / "data" / "safety" / "adversarial.jsonl"
+_JUDGED = 12  # rows: the judge's two variants are each an LLM node and no more
+ERRORS = "errors"
+_REFUSAL = "I cannot help with that."
+
+
+@dataclass
+class Parity:
+    """The result: the lines of each case, and a text for each difference."""
+
+    engines: tuple[str, str]
+    cases: dict[str, int] = field(default_factory=dict)
+    differences: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with what was compared: the commit, the flows and the locks."""
+        git = ["git", "rev-parse", "HEAD"]
+        done = subprocess.run(git, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        flows = [path for path in sorted(_FLOWS.rglob("*")) if path.suffix in (".py", ".yaml")]
+        locks = sorted(REPOSITORY.glob("requirements*.txt"))
+        hashes = {name: _hash(files) for name, files in {"flows": flows, "locks": locks}.items()}
+        return {"commit": done.stdout.strip(), "sha256": hashes, **vars(self)}
+
+    def as_markdown(self) -> str:
+        """The cases as a table, and the first difference of each."""
+        rows = "".join(
+            f"| {case} | {count} | {'differs' if case in self.differences else 'equal'} |\n"
+            for case, count in self.cases.items()
+        )
+        table = (
+            f"# {' and '.join(self.engines)}\n\n| case | compared | |\n| --- | ---: | --- |\n{rows}"
+        )
+        parts = [f"\n## {c}\n\n```diff\n{text}\n```\n" for c, text in self.differences.items()]
+        return table + "".join(parts)
+
+    def write(self, folder: Path) -> None:
+        """Write ``parity.json`` and ``parity.md``."""
+        write_private(folder / "parity.json", self.as_dict())
+        (folder / "parity.md").write_text(self.as_markdown(), encoding="utf-8")
+
+
+def _hash(files: Sequence[Path]) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def compare_engines(engines: tuple[str, str], data: Path, connection: str = "") -> Parity:
+    """Compare two engines on the questions of ``data``.
+
+    Each is ``NAME``, or ``NAME@PYTHON`` with the interpreter of its environment. With a
+    ``connection`` its real endpoint is asked, too: by the first engine twice, and once by the
+    second, which may differ from the first in no more answers than the first from itself.
+
+    Raises:
+        FixableError: An engine ended before its result.
+    """
+    parity, cases = Parity(engines), list(_cases(data))
+    with ThreadPoolExecutor(2) as pool:  # each with a stand-in of its own
+        first, second = pool.map(lambda engine: _run_on_stand_in(engine, cases), engines)
+    _compare_requests(parity, first[1], second[1])
+    for case in cases:
+        name = case["name"]
+        parity.cases[name] = len(case["lines"])
+        difference = _first_difference(first[0][name], second[0][name])
+        if not difference and name != ERRORS:
+            difference = _nothing_compared(first[0][name])
+        if difference:
+            parity.differences[name] = difference
+    if connection:
+        _compare_answers(parity, cases[0], connection)
+    return parity
+
+
+def _run_on_stand_in(
+    engine: str, cases: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the cases came to, and the requests on the wire."""
+    with standing_in() as server, tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        write_private(home / "key.json", {"key": "of-the-stand-in"})
+        key = {"file": str(home / "key.json"), "field": "key"}
+        chat = {"kind": "CustomConnection", "configs": {"endpoint": f"{server.url}/score"}}
+        judge = {"kind": "OpenAIConnection", "configs": {"base_url": f"{server.url}/v1"}}
+        entries = {"phi": {**chat, "secrets": {"key": key}}}
+        entries["judge"] = {**judge, "secrets": {"api_key": key}}
+        result = json.dumps(_run(engine, cases, home, entries))
+        # An error's text has the address, whose port is another for each.
+        address = server.url.removeprefix("http://")
+        return json.loads(result.replace(address, "stand-in")), server.asked
+
+
+def _cases(data: Path) -> Iterator[dict[str, Any]]:
+    """The flows and their lines; the scores are of answers that are stored."""
+    asked = [row for _, row in read_objects(data)[0]]
+    stored = [row for _, row in read_objects(_STORED)[0]]
+    tried = [row for _, row in read_objects(_SAFETY)[0]]
+    chats = [{k: row.get(k, []) for k in ("question", "chat_history")} for row in asked]
+    names = ("answer", "ground_truth", "facts", "must_decline")
+    scored = [{name: row[name] for name in names} for row in stored]
+    columns = ("question", "category", "canaries", "marks", "must_decline")
+    safe = [
+        {name: row[name] for name in columns if name in row}
+        | {"answer": f"Sure: {' '.join(row.get('canaries', []))}" if number % 2 else _REFUSAL}
+        for number, row in enumerate(tried)
+    ]
+    judged = [
+        {"question": row["inputs"]["question"], "judge_model": "stand-in"}
+        | {name: row[name] for name in ("answer", "ground_truth")}
+        for row in stored[:_JUDGED]
+    ]
+    pair = {"order": "baseline first", "other_answer": _REFUSAL}
+    pairs = [{**row, **pair, "row_id": str(number)} for number, row in enumerate(judged)]
+    errors = [{"question": mode, "chat_history": []} for mode in MODES]
+    for name, flow, variant, lines in (
+        ("answers of the stand-in", "chat", "", chats),
+        (ERRORS, "chat", "", errors),
+        ("scores of answers", "evaluate_answers", "", scored),
+        ("scores of safety", "evaluate_safety", "", safe),
+        ("a judge's scores", "evaluate_with_judge", "", judged),
+        ("a judge's preferences", "evaluate_with_judge", "${case.pairwise}", pairs),
+    ):
+        yield {"name": name, "flow": str(_FLOWS / flow), "variant": variant, "lines": lines}
+
+
+def _run(
+    engine: str, cases: Sequence[dict[str, Any]], home: Path, connections: dict[str, Any]
+) -> dict[str, Any]:
+    write_private(home / connection_store.FILE, connections)
+    name, _, python = engine.partition("@")
+    job, result = home / "job.json", home / "result.json"
+    job.write_text(json.dumps(cases), encoding="utf-8")
+    environment = {**os.environ, "FINETUNE_PHI_HOME": str(home), "PF_DISABLE_TRACING": "true"}
+    done = subprocess.run(
+        [python or sys.executable, "-m", worker.__name__, name, str(job), str(result)],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if not result.is_file():
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise FixableError(f"engine {engine} ended before its result: {last}", "see its log")
+    return dict(json.loads(result.read_text(encoding="utf-8")))
+
+
+def _compare_requests(parity: Parity, first: Rows, second: Rows) -> None:
+    counts = [
+        Counter(json.dumps(one, sort_keys=True) for one in asked) for asked in (first, second)
+    ]
+    parity.cases["requests on the wire"] = counts[0].total()
+    missing, extra = sorted(counts[0] - counts[1]), sorted(counts[1] - counts[0])
+    if not missing and not extra:
+        return
+    one = missing[0] if missing else "{}"
+    other = max(
+        extra, key=lambda text: difflib.SequenceMatcher(None, one, text).quick_ratio(), default="{}"
+    )
+    told = (
+        f"{len(missing)} requests of {parity.engines[0]} alone, {len(extra)} of {parity.engines[1]}"
+    )
+    parity.differences["requests on the wire"] = f"{told}\n{_diff(*_one_message(one, other))}"
+
+
+def _one_message(first: str, second: str) -> tuple[Any, Any]:
+    """The first message in which two requests differ; the requests where it is something else."""
+    requests = json.loads(first), json.loads(second)
+    turns = [_messages(request.get("body", {})) for request in requests]
+    if all(turns) and len(turns[0]) == len(turns[1]):
+        return next((pair for pair in zip(*turns, strict=True) if pair[0] != pair[1]), requests)
+    return requests
+
+
+def _messages(body: Mapping[str, Any]) -> list[Any]:
+    return list(body.get("messages") or body.get("input_data", {}).get("input_string") or [])
+
+
+def _first_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """The diff of the first line that differs, else of what else does; "" where nothing does."""
+    lines = first.get("lines", []), second.get("lines", [])
+    for number, (one, other) in enumerate(zip(*lines, strict=False)):
+        if one != other:
+            return f"line {number}\n{_diff(one, other)}"
+    rest = ({key: value for key, value in r.items() if key != "lines"} for r in (first, second))
+    one, other = (
+        {**part, "number of lines": len(ls)} for part, ls in zip(rest, lines, strict=True)
+    )
+    return _diff(one, other) if one != other else ""
+
+
+def _nothing_compared(result: Mapping[str, Any]) -> str:
+    """Two failures that are equal say nothing: why no line has an output; "" where one has."""
+    lines = result.get("lines", [])
+    if any(isinstance(line, dict) for line in lines):
+        return ""
+    return f"no line has an output, on either engine: {(lines or [result])[0]}"
+
+
+def _compare_answers(parity: Parity, case: dict[str, Any], name: str) -> None:
+    entries, runs = {"phi": connection_store.entry(name)}, []
+    for engine in (parity.engines[0], *parity.engines):
+        with tempfile.TemporaryDirectory() as home:
+            runs.append(_run(engine, [case], Path(home), entries)[case["name"]])
+    first, again, second = runs
+    noise, differing = (
+        sum(one != two for one, two in zip(first["lines"], other["lines"], strict=True))
+        for other in (again, second)
+    )
+    parity.cases[f"answers of {name}"] = len(case["lines"])
+    if differing > noise:
+        told = (
+            f"{differing} answers differ, {noise} from one run of {parity.engines[0]} to the next"
+        )
+        parity.differences[f"answers of {name}"] = f"{told}\n{_first_difference(first, second)}"
+
+
+def _diff(first: Any, second: Any) -> str:
+    one, other = (
+        json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).splitlines()
+        for value in (first, second)
+    )
+    return "\n".join(difflib.unified_diff(one, other, lineterm="", n=1))

@@ -1,0 +1,85 @@
+"""The comparison of engines from the command line: nothing for equal ones, exit 3 for any fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines.conftest import sample
+from tests.engines.mutant import RESULT, WIRE
+from tests.home import ROOT
+
+
+def run(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """``parity`` with runs in a folder of the test's own."""
+    return subprocess.run(
+        [sys.executable, "-m", "evaluation.cli.parity", "--json", *options],
+        cwd=ROOT,
+        env=os.environ | {"FINETUNE_PHI_HOME": str(home)},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def found(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+@pytest.mark.timeout(400)
+def test_both_engines_are_equal(tmp_path: Path) -> None:
+    done = run(tmp_path, "--name", "first")
+    content = found(done)
+    assert content["differences"] == {}
+    assert done.returncode == 0, done.stderr
+    assert content["cases"]["requests on the wire"] == 206 + 8 + 24
+    assert content["cases"]["scores of answers"] == 206
+    folder = tmp_path / "runs" / "parity-first"
+    assert json.loads((folder / "parity.json").read_text()) == content
+    assert (folder / "parity.md").read_text().count("| equal |") == len(content["cases"])
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some rows, one with a history."""
+    rows = sample()
+    with_history = next(row for row in rows if row["chat_history"])
+    path = tmp_path_factory.mktemp("few") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows[:3], with_history]))
+    return path
+
+
+def differences(home: Path, data: Path, fault: str) -> dict[str, str]:
+    """Those of engine plain from itself with a fault."""
+    faulty = home / "python"
+    faulty.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.engines.mutant "{fault}" "$@"\n')
+    faulty.chmod(0o755)
+    done = run(home, "--engines", f"plain,plain@{faulty}", "--data", str(data))
+    assert done.returncode == 3, done.stderr
+    content: dict[str, str] = found(done)["differences"]
+    assert all("\n-" in text and "\n+" in text for text in content.values())
+    return content
+
+
+@pytest.mark.parametrize("fault", WIRE)
+def test_another_request_is_caught(tmp_path: Path, few: Path, fault: str) -> None:
+    assert "requests on the wire" in differences(tmp_path, few, fault)
+
+
+def test_a_row_lost_an_error_renamed_and_a_score_moved_are_caught(
+    tmp_path: Path, few: Path
+) -> None:
+    assert differences(tmp_path, few, "results").keys() == RESULT.keys()
+
+
+def test_engines_that_there_are_not(tmp_path: Path) -> None:
+    done = run(tmp_path, "--engines", "plain,agent")
+    assert done.returncode == 1
+    assert found(done)["fix"] == "name two of: promptflow, plain"
