@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from setup.data.sources.records import Record
+    from setup.data.sources.file import Record
 
 _MESSAGES = '{"messages": [{"role": "user", "content": %s}, {"role": "assistant", "content": %s}]}'
 _ALTERNATE = "give rows with messages that alternate user and assistant (data/README.md)"

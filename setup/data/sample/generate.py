@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from setup.data.rows import Message, conversation_id, conversation_key, first_prompt, flat_columns
+from setup.data.rows import Message, conversation_id, conversation_key, flat_columns, user_turns
 
 from .catalog import SPLITS, Catalog, Fact, Split, load_catalog, load_general
 from .wording import Deck, Voice
@@ -70,7 +70,7 @@ class Conversation:
         """The row of `train.jsonl`, or of `test.jsonl` with its flat columns."""
         messages = self.messages
         row: dict[str, Any] = {
-            "prompt": first_prompt(messages),
+            "prompt": user_turns(messages)[0],
             "prompt_id": conversation_id(messages),
             "messages": messages,
         }
