@@ -69,7 +69,7 @@ def make_dataset(folder: Path, rows: int) -> None:
     def generate(one_in: int = 0) -> Iterator[dict[str, Any]]:
         before: list[str] = []
         for number in range(rows):
-            texts = [f"{number}: {rng.choice(pool)}", *(rng.choice(pool) for _ in range(3))]
+            texts = [f"{number} {rng.choice(pool)}", *(rng.choice(pool) for _ in range(3))]
             if one_in and number % one_in == 1:
                 texts = [text.upper() for text in before]
             before = texts
