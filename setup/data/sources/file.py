@@ -25,27 +25,9 @@ from .tables import BATCH_ROWS, open_parquet, unpack_messages
 _NO_NUMBER = "NaN or Infinity, which JSON does not have, is null now"
 _TWO_VALUES = "a key stands twice in one object, and its last value is taken"
 _ROW = '{"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}'
-_NO_TABLE = (
-    "{path} is {kind}, of no kind that can be read yet",
-    f"write .jsonl instead, each row as {_ROW.replace('{', '{{').replace('}', '}}')}",
-)
 # Files that are not read, by their last suffix: what is the matter, and what helps.
-_REFUSED = {
-    **{
-        suffix: (
-            "{path} is packed ({suffix}), and is not read so",
-            f"{command} {{quoted}}, then --set data.source={{unpacked}}",
-        )
-        for suffix, command in {
-            ".gz": "gunzip -k",
-            ".bz2": "bunzip2 -k",
-            ".xz": "unxz -k",
-            ".zst": "unzstd",
-        }.items()
-    },
-    ".csv": _NO_TABLE,
-    ".tsv": _NO_TABLE,
-}
+_PACKED = {".gz": "gunzip -k", ".bz2": "bunzip2 -k", ".xz": "unxz -k", ".zst": "unzstd"}
+_TABLES = (".csv", ".tsv")
 _SPACE, _WHITE = re.compile(r"\s*"), b" \t\r\n"
 
 
@@ -125,31 +107,30 @@ def open_file(path: Path, name: str = "") -> Source:
 
 
 def _refuse_unreadable(path: Path) -> None:
-    suffix = path.suffix.lower()
+    suffix, quoted = path.suffix.lower(), shlex.quote(str(path))
     if not path.exists():
-        what, fix = "there is no data file {path}", "give the path of a file, or a dataset id"
+        what, fix = f"there is no data file {path}", "give the path of a file, or a dataset id"
     elif path.is_dir():
-        what, fix = "{path} is a folder, not a file", "give the path of a file"
+        what, fix = f"{path} is a folder, not a file", "give the path of a file"
     elif not path.is_file():
-        what = "{path} is a pipe or a device, and is read more than once"
+        what = f"{path} is a pipe or a device, and is read more than once"
         fix = "write it to a file first, and give its path"
-    elif suffix in FILE_SUFFIXES:
+    elif suffix in _PACKED:
+        what = f"{path} is packed ({suffix}), and is not read so"
+        unpacked = shlex.quote(str(path.with_suffix("")))
+        fix = f"{_PACKED[suffix]} {quoted}, then --set data.source={unpacked}"
+    elif suffix in _TABLES:
+        what = f"{path} is {suffix[1:].upper()}, of no kind that can be read yet"
+        fix = f"write .jsonl instead, each row as {_ROW}"
+    elif suffix not in FILE_SUFFIXES:
+        what, fix = f"{path} is of no kind that can be read", f"write {', '.join(FILE_SUFFIXES)}"
+    else:
         try:
             path.open("rb").close()
             return
         except OSError as error:
-            what, fix = f"cannot read {{path}}: {error.strerror}", "chmod u+r {quoted}"
-    else:
-        others = "{path} is of no kind that can be read", f"write {', '.join(FILE_SUFFIXES)}"
-        what, fix = _REFUSED.get(suffix, others)
-    words = {
-        "path": path,
-        "suffix": suffix,
-        "kind": suffix[1:].upper(),
-        "quoted": shlex.quote(str(path)),
-        "unpacked": shlex.quote(str(path.with_suffix(""))),
-    }
-    raise FixableError(what.format_map(words), fix.format_map(words)) from None
+            what, fix = f"cannot read {path}: {error.strerror}", f"chmod u+r {quoted}"
+    raise FixableError(what, fix)
 
 
 def _read_lines(path: Path, name: str, notes: Counter[str]) -> Iterator[list[Record]]:
