@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from setup.data.sources.records import Record
+    from setup.data.sources.file import Record
 
 _MESSAGES = '{"messages": [{"role": "user", "content": %s}, {"role": "assistant", "content": %s}]}'
 _ALTERNATE = "give rows with messages that alternate user and assistant (data/README.md)"
@@ -119,26 +119,21 @@ def _about_columns(row: dict[str, Any]) -> Advice:
             return Advice(f": this is {form}, which is not read yet", fix)
     for name in _TURNS:
         turns = row.get(name)
-        if isinstance(turns, list) and turns and isinstance(turns[0], dict):
-            return _about_named_turns(name, turns[0])
-    if set(row) <= {"text", "id", "meta", "source"} and "text" in row:
-        form = ": this is plain text without turns, which is not trained on"
-        return Advice(form, f"write each row as {_MESSAGES % ('QUESTION', 'ANSWER')}")
+        if not (isinstance(turns, list) and turns and isinstance(turns[0], dict)):
+            continue
+        if {"from", "value"} <= set(turns[0]):
+            fix = (
+                f"adapters come later; write {name} as messages, from as role (human: user, gpt: "
+                "assistant) and value as content"
+            )
+            return Advice(": this is the ShareGPT format, which is not read yet", fix)
+        fix = f"write {name} as messages" if {"role", "content"} <= set(turns[0]) else _ALTERNATE
+        return Advice(f": its turns lie in the column {name}", fix)
     columns = ", ".join(list(map(str, row))[:8]) or "none"
     form = f": its columns are {columns}"
+    if set(row) <= {"text", "id", "meta", "source"} and "text" in row:
+        form = ": this is plain text without turns, which is not trained on"
     return Advice(form, f"write each row as {_MESSAGES % ('QUESTION', 'ANSWER')}")
-
-
-def _about_named_turns(name: str, turn: dict[str, Any]) -> Advice:
-    if {"from", "value"} <= set(turn):
-        fix = (
-            f"adapters come later; write {name} as messages, from as role (human: user, gpt: "
-            "assistant) and value as content"
-        )
-        return Advice(": this is the ShareGPT format, which is not read yet", fix)
-    if {"role", "content"} <= set(turn):
-        return Advice(f": its turns lie in the column {name}", f"write {name} as messages")
-    return Advice(f": its turns lie in the column {name}", _ALTERNATE)
 
 
 def _about_turns(row: dict[str, Any], reason: str, source: str) -> str:

@@ -8,22 +8,20 @@ a `weight`, 0 or 1: an answer of weight 0 is context and is not learnt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
 from setup.common.errors import FixableError
 from setup.common.files import replace_together
-from setup.data.sources.any_source import open_file
-from setup.data.sources.records import Record, Source
 
-from .advice import advise
-from .convert import unpack_messages
-from .rows import conversation_key, is_empty
-from .seen import SeenKeys
+from .advice import Advice, advise
+from .rows import is_empty
+from .seen import SeenKeys, quick_key
+from .sources.file import Record, Source, open_file
 
 ROLES = ("system", "user", "assistant")
 TRAIN_COLUMNS = ("prompt", "prompt_id", "messages")
@@ -48,9 +46,6 @@ class Problem:
         return f"{self.file}:{self.line}: {self.reason}"
 
 
-Rejected = tuple[Record, Problem]
-
-
 @dataclass
 class LintReport:
     """The linter's count; `problems` holds the first 20, the side file all of them.
@@ -62,7 +57,7 @@ class LintReport:
     rejected: int = 0
     duplicates: int = 0
     problems: list[Problem] = field(default_factory=list)
-    first: Rejected | None = None
+    first: tuple[Record, Problem] | None = None
 
     @property
     def kept(self) -> int:
@@ -79,92 +74,149 @@ class LintReport:
         first = f"the first: {self.first[1]}" if self.first else ""
         return ", ".join(filter(None, (said, first)))
 
+    def no_rows_left(self, source: Path | str) -> FixableError:
+        """The error of a source of which nothing can be used."""
+        if not self.rows:
+            return FixableError(f"{source} is empty", "give rows with messages (data/README.md)")
+        form, fix = self.advice(source)
+        first = f"; the first: {self.first[1]}" if self.first else ""
+        return FixableError(f"no usable row in {source} ({self}{first}){form}", fix)
+
+    def advice(self, source: Path | str) -> Advice:
+        """The advice on the first rejected row, where there is one that is no duplicate."""
+        if self.first is None:
+            return Advice("", "give other rows")
+        record, problem = self.first
+        return advise(record, problem.reason, str(source))
+
 
 class Linter:
     """Lints batches of records; remembers the conversations of all of them.
 
+    Args:
+        reject: Takes the line of a rejected row for the side file.
+        closely: The conversations that are compared to the last mark (setup/data/seen.py).
+
     `unread` counts the rows by what they hold and nobody reads.
     """
 
-    def __init__(self, required: Sequence[str] = ("messages",)) -> None:
-        self.required = required
+    def __init__(
+        self,
+        reject: Callable[[bytes], Any] | None = None,
+        closely: Container[int] | None = None,
+    ) -> None:
+        self.required: Sequence[str] = ("messages",)
         self.report = LintReport()
         self.unread: Counter[str] = Counter()
-        self._seen = SeenKeys()
+        self.seen = SeenKeys()
+        self._write_reject, self._closely = reject, closely
 
-    def check(self, batch: Sequence[Record]) -> tuple[list[Record], list[Rejected]]:
-        """Splits a batch into clean and rejected records, and counts both."""
-        for record in batch:
-            unpack_messages(record.row)
-        reasons = [r.problem or find_problem(r.row, self.required) for r in batch]
-        sound = [place for place, reason in enumerate(reasons) if not reason]
-        keys = [conversation_key(batch[place].row["messages"]) for place in sound]
-        for place, repeated in zip(sound, self._seen.add(keys), strict=True):
-            if repeated:
-                reasons[place] = _DUPLICATE
-                self.report.duplicates += 1
-        self.report.rows += len(batch)
-        clean = [record for record, reason in zip(batch, reasons, strict=True) if not reason]
-        for record in clean:
-            self.unread.update(_unread(record.row))
-        return clean, self._reject(batch, reasons)
+    def clean(self, source: Source) -> Iterator[list[Record]]:
+        """The clean records of a source, batch by batch; the others go to the side file."""
+        for batch in source.batches:
+            reasons = [r.problem or find_problem(r.row, self.required) for r in batch]
+            keys = [
+                quick_key(record.row["messages"], self._closely)
+                for record, reason in zip(batch, reasons, strict=True)
+                if not reason
+            ]
+            repeated, clean = iter(self.seen.add(keys)), []
+            for record, reason in zip(batch, reasons, strict=True):
+                if reason or next(repeated):
+                    self._reject(record, reason or _DUPLICATE)
+                else:
+                    clean.append(record)
+                    if unread := _unread(record.row):
+                        self.unread.update(unread)
+            self.report.rows += len(batch)
+            yield clean
 
-    def _reject(self, batch: Sequence[Record], reasons: list[str]) -> list[Rejected]:
-        rejected = [
-            (record, Problem(record.file, record.number, reason))
-            for record, reason in zip(batch, reasons, strict=True)
-            if reason
-        ]
-        self.report.rejected += len(rejected)
-        if self.report.first is None:
-            others = (item for item in rejected if item[1].reason != _DUPLICATE)
-            self.report.first = next(others, None)
-        shown = self.report.problems
-        shown += [problem for _, problem in rejected][: _SHOWN - len(shown)]
-        return rejected
+    def _reject(self, record: Record, reason: str) -> None:
+        report, problem = self.report, Problem(record.file, record.number, reason)
+        report.rejected += 1
+        if reason == _DUPLICATE:
+            report.duplicates += 1
+        elif report.first is None:
+            report.first = record, problem
+        if len(report.problems) < _SHOWN:
+            report.problems.append(problem)
+        if self._write_reject:
+            self._write_reject(_encode_reject(record, problem))
+
+
+def _encode_reject(record: Record, problem: Problem) -> bytes:
+    """The line of a rejected row in the side file: file, line, reason and the original."""
+    original = (
+        record.line.decode("utf-8", "backslashreplace")
+        if record.line is not None
+        else orjson.dumps(record.row, default=repr).decode("utf-8")
+    )
+    entry = {"file": problem.file, "line": problem.line, "reason": problem.reason}
+    return orjson.dumps(entry | {"original": original}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _unread(row: dict[str, Any]) -> set[str]:
     """Name what a clean row holds that others learn from, or forbid learning by, unread here."""
-    beside = {f"{name} beside messages" for name in _BESIDE_TURNS if row.get(name) not in _NOTHING}
-    return beside.union(
+    unread = {
         f"{name} in a turn"
         for turn in row["messages"]
-        if turn.keys() - _READ_OF_TURN
+        if len(turn) > 2
         for name, value in turn.items()
         if name not in _READ_OF_TURN and value not in _NOTHING
-    )
+    }
+    for name in _BESIDE_TURNS:
+        if name in row and row[name] not in _NOTHING:
+            unread.add(f"{name} beside messages")
+    return unread
 
 
 def find_problem(row: Any, required: Sequence[str] = ("messages",)) -> str:
     """Return the reason why a row is not a conversation to learn from, or "" when it is one."""
     if not isinstance(row, dict):
         return f"the row is {_kind(row)}, not an object"
-    for column in required:
-        if row.get(column) is None:
-            return f"column {column} is missing"
+    missing = next((column for column in required if row.get(column) is None), "")
+    if missing:
+        return f"column {missing} is missing"
     if not isinstance(row.get("prompt", ""), str | None):
         return f"column prompt is {_kind(row['prompt'])}, not a string"
     messages = row["messages"]
     if not isinstance(messages, list) or not messages:
         return "messages is not a list of turns"
-    return next(filter(None, _turn_problems(messages)), "")
+    return "" if _is_usual(messages) else _turns_problem(messages)
 
 
-def _turn_problems(messages: list[Any]) -> Iterator[str]:
+def _is_usual(turns: list[Any]) -> bool:
+    """Tell whether all turns are as nearly all are: there is nothing to look at more closely."""
+    expected, role = "user", None
+    for turn in turns:
+        if type(turn) is not dict or len(turn) != 2:
+            return False
+        role, content = turn.get("role"), turn.get("content")
+        if type(content) is not str or not ("!" <= content[:1] <= "~" or content[:1].isalnum()):
+            return False
+        if role == expected:
+            expected = "assistant" if role == "user" else "user"
+        elif role != "system" or turn is not turns[0]:
+            return False
+    return role == "assistant"
+
+
+def _turns_problem(turns: list[Any]) -> str:
     expected = "user"
-    for number, turn in enumerate(messages, 1):
-        yield _turn_problem(turn, number)
+    for number, turn in enumerate(turns, 1):
+        if problem := _turn_problem(turn, number):
+            return problem
         role = turn["role"]
         if role == "system" and number == 1:
             continue
         if role != expected:
-            yield f"turn {number} is {role}, expected {expected}"
+            return f"turn {number} is {role}, expected {expected}"
         expected = "assistant" if role == "user" else "user"
-    if expected != "user" or messages[-1]["role"] != "assistant":
-        yield "the last turn is not the assistant's"
-    if all(turn.get("weight") == 0 for turn in messages if turn["role"] == "assistant"):
-        yield "every answer has weight 0, so there is nothing to learn"
+    if expected != "user" or turns[-1]["role"] != "assistant":
+        return "the last turn is not the assistant's"
+    if all(turn.get("weight") == 0 for turn in turns if turn["role"] == "assistant"):
+        return "every answer has weight 0, so there is nothing to learn"
+    return ""
 
 
 def _turn_problem(turn: Any, number: int) -> str:
@@ -196,17 +248,6 @@ def _kind(value: Any) -> str:
     return names.get(type(value), f"a {type(value).__name__}")
 
 
-def encode_reject(record: Record, problem: Problem) -> bytes:
-    """The line of a rejected row in the side file: file, line, reason and the original."""
-    original = (
-        record.line.decode("utf-8", "backslashreplace")
-        if record.line is not None
-        else orjson.dumps(record.row, default=repr).decode("utf-8")
-    )
-    entry = {"file": problem.file, "line": problem.line, "reason": problem.reason}
-    return orjson.dumps(entry | {"original": original}, option=orjson.OPT_APPEND_NEWLINE)
-
-
 def lint_files(
     paths: Sequence[Path],
     columns: Sequence[Sequence[str]] | None = None,
@@ -222,37 +263,15 @@ def lint_files(
     Raises:
         FixableError: a file cannot be read, or has no row without a problem.
     """
-    linter = Linter()
     with replace_together(*([rejects] if rejects else [])) as files:
+        linter = Linter(files[0].write if files else None)
         for place, path in enumerate(paths):
-            linter.required = columns[place] if columns else ("messages",)
+            linter.required = columns[place] if columns else linter.required
             kept = linter.report.kept
-            for _ in lint_source(linter, open_file(path), *files):
+            for _ in linter.clean(open_file(path)):
                 pass
             if linter.report.kept == kept:
-                raise no_rows_left(path, linter.report)
+                raise linter.report.no_rows_left(path)
     if rejects and not linter.report.rejected:
         rejects.unlink(missing_ok=True)
     return linter.report
-
-
-def lint_source(
-    linter: Linter, source: Source, rejects: BinaryIO | None = None
-) -> Iterator[list[Record]]:
-    """The clean records of a source, batch by batch; the others go to the side file."""
-    for batch in source.batches:
-        clean, rejected = linter.check(batch)
-        if rejects:
-            rejects.writelines(encode_reject(record, problem) for record, problem in rejected)
-        yield clean
-
-
-def no_rows_left(source: Path | str, report: LintReport) -> FixableError:
-    """The error of a source of which nothing can be used."""
-    if not report.rows:
-        return FixableError(f"{source} is empty", fix="give rows with messages (data/README.md)")
-    if report.first is None:
-        return FixableError(f"no usable row in {source} ({report})", fix="give other rows")
-    record, problem = report.first
-    form, fix = advise(record, problem.reason, str(source))
-    return FixableError(f"no usable row in {source} ({report}; the first: {problem}){form}", fix)

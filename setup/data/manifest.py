@@ -1,24 +1,52 @@
 """The note beside prepared files: what they were made from, and which of them are ours.
 
 Every later step reads it (setup/data/provenance.py), so that nothing is trained, registered or
-evaluated under the name of other data; and `data` overwrites only what the note proves to be its
-own work.
+evaluated under the name of other data. And `data` writes over its own work alone, which is what the
+note proves to be so, one command at a time in a folder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from setup.common.files import replace_together, sha256_file, sha256_folder
+from filelock import FileLock, Timeout
+
+from setup.common.errors import FixableError
+from setup.common.files import drafts_beside, replace_together, sha256_file, sha256_folder
 
 from .plan import DataPlan, OutPaths, Prepared
 
 _FORMAT = 2
 _COUNTS = {"rows", "kept", "rejected", "train_rows", "test_rows"}
+# As drafts end, for it is one: what a killed command leaves of either, the next one sweeps.
+_LOCK = ".data.lock.partial"
 
 Note = dict[str, Any]
+
+
+class Draft:
+    """An output on its way to its name, hashed as it is written."""
+
+    def __init__(self, target: Path, file: BinaryIO) -> None:
+        self.target, self.file, self.rows = target, file, 0
+        self._digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        """Append ``data``."""
+        self.file.write(data)
+        self._digest.update(data)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of all that was written."""
+        return self._digest.hexdigest()
 
 
 def read_note(paths: OutPaths) -> Note | None:
@@ -30,17 +58,24 @@ def read_note(paths: OutPaths) -> Note | None:
     return note if isinstance(note, dict) else None
 
 
-def is_of(note: Note, plan: DataPlan) -> bool:
-    """Tell whether the files of the note were made as the plan would make them now."""
-    return describes(note, plan) and note.get("source_sha256") == source_sha256(plan)
+def write_note(plan: DataPlan, facts: Note) -> None:
+    """Write the manifest: the plan's source and options, and ``facts``."""
+    made = {"format": _FORMAT, "source": plan.source, "path": _source_path(plan)}
+    _write(plan.paths, made | {"options": _options(plan)} | facts, indent=2)
+
+
+def _write(paths: OutPaths, note: Note, indent: int | None = None) -> None:
+    text = json.dumps(note, indent=indent, ensure_ascii=False)
+    with replace_together(paths.manifest) as (file,):
+        file.write(f"{text}\n".encode())
 
 
 def describes(note: Note, plan: DataPlan) -> bool:
     """Tell whether the note names the plan's source and options, whatever is in the source now."""
     # A folder that is gone looks like a name of the hub.
-    paths = {source_path(plan), str(Path(plan.source).resolve())}
+    paths = {_source_path(plan), str(Path(plan.source).resolve())}
     made = note.get("format"), note.get("options")
-    return made == (_FORMAT, options(plan)) and note.get("path") in paths
+    return made == (_FORMAT, _options(plan)) and note.get("path") in paths
 
 
 def read_manifest(plan: DataPlan) -> Prepared | None:
@@ -50,7 +85,9 @@ def read_manifest(plan: DataPlan) -> Prepared | None:
     was changed, or when the note itself is not whole.
     """
     note, paths = read_note(plan.paths), plan.paths
-    if note is None or not is_of(note, plan) or not _tells_result(note):
+    if note is None or not describes(note, plan) or not _tells_result(note):
+        return None
+    if note.get("source_sha256") != source_sha256(plan):
         return None
     if note["counts"]["rejected"] and not paths.rejects.is_file():
         return None
@@ -71,53 +108,6 @@ def _tells_result(note: Note) -> bool:
     )
 
 
-def write_manifest(
-    plan: DataPlan, revision: str, counts: dict[str, int], notes: tuple[str, ...]
-) -> None:
-    """Record a finished run."""
-    note = {
-        "source_sha256": source_sha256(plan),
-        "revision": revision,
-        "counts": counts,
-        "notes": list(notes),
-        "sha256": {path.name: sha256_file(path) for path in plan.paths.outputs if path.is_file()},
-    }
-    write_note(plan, note)
-
-
-def write_note(plan: DataPlan, facts: Note) -> None:
-    """Write the manifest: the plan's source and options, and ``facts``."""
-    made = {
-        "format": _FORMAT,
-        "source": plan.source,
-        "path": source_path(plan),
-        "options": options(plan),
-    }
-    _write(plan.paths, json.dumps(made | facts, indent=2, ensure_ascii=False))
-
-
-def claim(paths: OutPaths, made: dict[str, str]) -> None:
-    """Note files as ours before they take their names, in case that this is the last that is done.
-
-    What stood before stays described: until the new files are there, the old ones are good.
-    """
-    note = read_note(paths) or {}
-    note["claimed"] = sorted(owned(note) | set(made.values()))
-    _write(paths, json.dumps(note, ensure_ascii=False))
-
-
-def owned(note: Note | None) -> set[str]:
-    """SHA-256 (hex) of every file that the note says is ours."""
-    claimed = (note or {}).get("claimed")
-    return set(digests(note).values()) | set(claimed if isinstance(claimed, list) else [])
-
-
-def digests(note: Note | None) -> dict[str, str]:
-    """SHA-256 (hex) of the prepared files, by name."""
-    names = (note or {}).get("sha256")
-    return names if isinstance(names, dict) else {}
-
-
 def result(
     plan: DataPlan,
     counts: dict[str, int],
@@ -126,29 +116,31 @@ def result(
 ) -> Prepared:
     """The counts of a run as what the caller gets."""
     paths = plan.paths
+    rejects = paths.rejects if counts["rejected"] else None
     return Prepared(
-        train=paths.train,
-        test=paths.test,
-        rejects=paths.rejects if counts["rejected"] else None,
-        already_there=already_there,
-        notes=notes,
-        **counts,
+        paths.train, paths.test, rejects, already_there=already_there, notes=notes, **counts
     )
 
 
-def options(plan: DataPlan) -> dict[str, Any]:
-    """Return the options that decide, beside the source, which row goes where."""
-    chosen: dict[str, Any] = {
-        "test_ratio": plan.test_ratio,
-        "seed": plan.seed,
-        "limit": plan.limit,
-    }
-    if plan.kind == "file":
-        return chosen
-    return chosen | {"config": plan.config, "split": plan.split}
+def digests(note: Note | None) -> dict[str, str]:
+    """SHA-256 (hex) of the prepared files, by name."""
+    names = (note or {}).get("sha256")
+    return names if isinstance(names, dict) else {}
 
 
-def source_path(plan: DataPlan) -> str:
+def _owned(note: Note | None) -> set[str]:
+    """SHA-256 (hex) of every file that the note says is ours."""
+    claimed = (note or {}).get("claimed")
+    return set(digests(note).values()) | set(claimed if isinstance(claimed, list) else [])
+
+
+def _options(plan: DataPlan) -> dict[str, Any]:
+    """The options that decide, beside the source, which row goes where."""
+    names = ["test_ratio", "seed", "limit"] + (["config", "split"] if plan.kind != "file" else [])
+    return {name: getattr(plan, name) for name in names}
+
+
+def _source_path(plan: DataPlan) -> str:
     """The source so that it means the same in every folder: a path in full, an id as it is."""
     return plan.source if plan.kind == "hub" else str(Path(plan.source).resolve())
 
@@ -161,6 +153,120 @@ def source_sha256(plan: DataPlan) -> str | None:
     return sha256_file(source) if plan.kind == "file" and source.is_file() else None
 
 
-def _write(paths: OutPaths, text: str) -> None:
-    with replace_together(paths.manifest) as (file,):
-        file.write(f"{text}\n".encode())
+def refuse_overwriting(plan: DataPlan) -> None:
+    """See, before anything is written, that nothing is written over which `data` did not make.
+
+    Raises:
+        FixableError: The source is one of the files to write, or a folder around them, or a file of
+            such a name is there without a manifest that says where it came from.
+    """
+    for path in (*plan.paths.outputs, plan.paths.manifest):
+        if plan.kind == "file" and _is_same(Path(plan.source), path):
+            raise FixableError(
+                f"data.source {plan.source} is the file {path}, which would be overwritten",
+                another_folder(plan),
+            )
+    if plan.kind == "folder" and _is_within(plan.out, Path(plan.source)):
+        raise FixableError(
+            f"data.out {plan.out} lies in data.source {plan.source}, and would become part of it",
+            another_folder(plan),
+        )
+    if os.path.lexists(plan.paths.manifest):
+        return
+    foreign = [str(path) for path in plan.paths.outputs if os.path.lexists(path)]
+    if foreign:
+        raise FixableError(
+            f"{' and '.join(foreign)} would be overwritten, and no {plan.paths.manifest.name} "
+            "beside says that `data` made it",
+            f"move it away, or {another_folder(plan)}",
+        )
+
+
+@contextmanager
+def sole_writer(plan: DataPlan) -> Iterator[None]:
+    """Keep other commands from writing to the plan's folder, and sweep what killed ones left.
+
+    Raises:
+        FixableError: Another command writes there now.
+    """
+    path = plan.out / _LOCK
+    plan.out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FixableError(
+            f"another command{_holder(path)} prepares data in {plan.out}",
+            f"wait until it has ended, or {another_folder(plan)}",
+        ) from None
+    try:
+        with suppress(OSError):  # Windows locks the text of the file, too
+            path.write_text(str(os.getpid()), encoding="utf-8")
+        for output in (*plan.paths.outputs, plan.paths.manifest):
+            for draft in drafts_beside(output):
+                draft.unlink(missing_ok=True)
+        yield
+    finally:
+        with suppress(OSError):  # while it is held, so that no waiting command takes the old one
+            path.unlink()
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        number = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return f" (process {number})" if number.isdigit() else ""
+
+
+def claim(paths: OutPaths, drafts: Sequence[Draft]) -> list[str]:
+    """Note drafts as ours before they take their names, in case that this is the last that is done.
+
+    What stood before stays described: until the new files are there, the old ones are good. Of it,
+    what was edited since `data` wrote it keeps another name; a line for each.
+    """
+    note, lines = read_note(paths) or {}, []
+    ours = _owned(note) | {draft.sha256 for draft in drafts}
+    note["claimed"] = sorted(ours)
+    _write(paths, note)
+    for path in (draft.target for draft in drafts):
+        if path.is_file() and sha256_file(path) not in ours:
+            kept = _free_name(path, ".edited-{}", 1)
+            path.rename(kept)
+            lines.append(f"{path} was edited after `data` wrote it: kept as {kept.name}")
+    return lines
+
+
+def another_folder(plan: DataPlan) -> str:
+    """The option that names a folder where nothing is in the way, for a fix."""
+    default = Path(type(plan).out)
+    free = default if not default.exists() else free_folder(default)
+    if plan.kind == "folder" and _is_within(free, Path(plan.source)):
+        free = free_folder(Path(plan.source).resolve())
+    return f"--set data.out=FOLDER, such as --set data.out={shlex.quote(str(free))}"
+
+
+def free_folder(folder: Path) -> Path:
+    """A folder beside ``folder`` that is not there yet."""
+    return _free_name(folder, "-{}", 2)
+
+
+def _free_name(path: Path, ending: str, number: int) -> Path:
+    while os.path.lexists(free := path.with_name(path.name + ending.format(number))):
+        number += 1
+    return free
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Tell whether two paths are one file, by whatever links and spellings."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
+def _is_within(folder: Path, around: Path) -> bool:
+    """Tell whether ``folder``, which need not exist yet, is ``around`` or lies under it."""
+    resolved = folder.resolve()
+    return any(_is_same(part, around) for part in (resolved, *resolved.parents))

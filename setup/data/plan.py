@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -149,25 +148,18 @@ class Prepared:
 
 def describe_data(plan: DataPlan) -> list[str]:
     """The plan as lines of text; reads and writes nothing."""
-    return list(_steps(plan))
-
-
-def _steps(plan: DataPlan) -> Iterator[str]:
     paths = plan.paths
     if plan.kind == "sample":
-        yield f"lint the committed sample: {paths.train}, {paths.test}"
-        return
-    if plan.kind == "hub":
-        yield f"download {plan.source}, config {plan.config}, slice {plan.split}"
-    elif plan.kind == "folder":
-        yield f"read {plan.source}, config {plan.config}, slice {plan.split}"
-    else:
-        yield f"read {plan.source}"
-    if plan.limit:
-        yield f"stop after {plan.limit} rows"
-    yield f"lint every row; rejected rows go to {paths.rejects}"
-    yield f"split by how they open, seed {plan.seed}, about {plan.test_ratio:.0%} to the test file"
-    yield f"write {paths.train} and {paths.test}"
+        return [f"lint the committed sample: {paths.train}, {paths.test}"]
+    verb = "download" if plan.kind == "hub" else "read"
+    part = "" if plan.kind == "file" else f", config {plan.config}, slice {plan.split}"
+    return [
+        f"{verb} {plan.source}{part}",
+        *([f"stop after {plan.limit} rows"] if plan.limit else []),
+        f"lint every row; rejected rows go to {paths.rejects}",
+        f"split by how they open, seed {plan.seed}, about {plan.test_ratio:.0%} to the test file",
+        f"write {paths.train} and {paths.test}",
+    ]
 
 
 def data_plan(recipe: Training | AzureRecipe) -> DataPlan:

@@ -1,4 +1,4 @@
-"""From a source of conversations to a train and a test file, in one pass at constant memory."""
+"""From a source of conversations to a train and a test file, at constant memory."""
 
 from __future__ import annotations
 
@@ -6,36 +6,24 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from setup.common.console import shorten
+from setup.common.console import TASK, progress_bar, shorten
 from setup.common.errors import FixableError
-from setup.common.files import fixable_read, fixable_write, replace_together, sha256_file
-from setup.data.sources.any_source import open_file
-from setup.data.sources.folder import open_folder
-from setup.data.sources.hub import open_hub
-from setup.data.sources.records import Record, Source
+from setup.common.files import fixable_read, fixable_write, replace_together
 
-from .advice import advise
-from .claim import another_folder, refuse_overwriting, set_aside, sole_writer
-from .convert import Row, encode_row
-from .lint import (
-    TEST_COLUMNS,
-    TRAIN_COLUMNS,
-    Linter,
-    LintReport,
-    lint_files,
-    lint_source,
-    no_rows_left,
-)
-from .manifest import claim, read_manifest, result, write_manifest
-from .plan import DEFAULT_CONFIG, ULTRACHAT_SPLIT, DataPlan, OutPaths, Prepared
-from .rows import conversation_id, first_prompt, flat_columns, learnt_part
+from . import manifest
+from .lint import TEST_COLUMNS, TRAIN_COLUMNS, Linter, LintReport, lint_files
+from .plan import DEFAULT_CONFIG, ULTRACHAT_SPLIT, DataPlan, Prepared
+from .rows import Row, conversation_id, encode_row, flat_columns, learnt_part, user_turns
+from .sources.file import Record, Source, open_file
+from .sources.folder import open_folder
+from .sources.hub import open_hub
 from .split import Splitter
 
 _CUT = "test rows end with answers of weight 0, and ask for the last one before"
 _LONGEST_OPENING = 40
 _UNREAD_NAMED = 8
+_MOST_ALIKE = 1 << 16  # that are remembered; where there are more, all are looked at closely
 
 
 def prepare_data(plan: DataPlan) -> Prepared:
@@ -51,40 +39,38 @@ def prepare_data(plan: DataPlan) -> Prepared:
             split would be empty, or files that `data` did not write would be overwritten.
     """
     if plan.kind == "sample":
-        return _check_sample(plan.paths)
+        return _check_sample(plan)
     with fixable_read(plan.source):
-        done = read_manifest(plan)
+        done = manifest.read_manifest(plan)
         if done:
             return done
-        refuse_overwriting(plan)
+        manifest.refuse_overwriting(plan)
         source = _open(plan)
-    with fixable_write(plan.out, another_folder(plan)), sole_writer(plan):
-        refuse_overwriting(plan)
-        counts, notes = _write(plan, source)
-        write_manifest(plan, source.revision, counts, notes)
-    return result(plan, counts, notes)
+        # Before it is read: a change meanwhile must not pass for what was read.
+        source_sha256 = manifest.source_sha256(plan)
+    with (
+        fixable_write(plan.out, manifest.another_folder(plan)),
+        manifest.sole_writer(plan),
+    ):
+        manifest.refuse_overwriting(plan)
+        counts, notes, digests = _write(plan, source)
+        facts = {"source_sha256": source_sha256, "revision": source.revision, "counts": counts}
+        manifest.write_note(plan, facts | {"notes": list(notes), "sha256": digests})
+    return manifest.result(plan, counts, notes)
 
 
-def _check_sample(paths: OutPaths) -> Prepared:
-    files = [paths.train, paths.test]
+def _check_sample(plan: DataPlan) -> Prepared:
+    files = [plan.paths.train, plan.paths.test]
     report = lint_files(files, [TRAIN_COLUMNS, (*TEST_COLUMNS, "must_decline")])
     if report.rejected:
         raise FixableError(
             f"the committed sample has {report.rejected} bad rows, the first: {report.problems[0]}",
             fix="python -m setup.data.sample",
         )
-    train = lint_files([paths.train]).rows
-    return Prepared(
-        train=paths.train,
-        test=paths.test,
-        rejects=None,
-        rows=report.rows,
-        kept=report.kept,
-        rejected=0,
-        train_rows=train,
-        test_rows=report.rows - train,
-        already_there=True,
-    )
+    counts = {"rows": report.rows, "kept": report.kept, "rejected": 0}
+    counts["train_rows"] = lint_files(files[:1]).rows
+    counts["test_rows"] = report.rows - counts["train_rows"]
+    return manifest.result(plan, counts, already_there=True)
 
 
 def _open(plan: DataPlan) -> Source:
@@ -93,92 +79,115 @@ def _open(plan: DataPlan) -> Source:
     if plan.kind == "folder":
         return open_folder(Path(plan.source), plan.config, plan.split)
     source = open_file(Path(plan.source))
-    if plan.split != ULTRACHAT_SPLIT or plan.config != DEFAULT_CONFIG:
-        named = {"split": ULTRACHAT_SPLIT, "config": DEFAULT_CONFIG}
-        unused = [f"data.{name}" for name, usual in named.items() if getattr(plan, name) != usual]
+    named = {"split": ULTRACHAT_SPLIT, "config": DEFAULT_CONFIG}
+    unused = [f"data.{name}" for name, usual in named.items() if getattr(plan, name) != usual]
+    if unused:
         note = f"{' and '.join(unused)} not used: {plan.source} is one file, and is read whole"
         source.notes[note] = 0
     return source
 
 
-def _write(plan: DataPlan, source: Source) -> tuple[dict[str, int], tuple[str, ...]]:
-    """The three files, the split done again where an opening turned out to be common."""
+class _OnceMoreError(Exception):
+    """It must be done again: look past ``openings``, and closely at those that are ``alike``."""
+
+    def __init__(self, openings: dict[bytes, str], alike: set[int]) -> None:
+        super().__init__()
+        self.openings, self.alike = openings, alike
+
+
+_Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str]]
+
+
+def _write(plan: DataPlan, source: Source) -> _Outcome:
+    """The files' counts, notes and digests; done again where rows turned out to be much alike."""
     past: dict[bytes, str] = {}
+    closely: set[int] = set()
     while True:
-        splitter = Splitter(plan.test_ratio, plan.seed, frozenset(past))
-        notes: Counter[str] = Counter()
+        all_closely = len(closely) > _MOST_ALIKE
+        writer = _Writer(plan, past, None if all_closely else closely)
         try:
-            counts = _write_once(plan, source, splitter, notes)
-        except _CommonOpeningError as error:
+            writer.write(source)
+        except _OnceMoreError as error:
             past |= error.openings
+            closely |= error.alike
             source = _open(plan)
             continue
         told = [
-            f"many conversations open with {opening!r}: split by what comes after it"
-            for opening in (shorten(text, _LONGEST_OPENING) for text in past.values())
+            f"many conversations open with {shorten(opening, _LONGEST_OPENING)!r}: split by what "
+            "comes after it"
+            for opening in past.values()
         ]
-        kept = [f"{rows} {note}" if rows else note for note, rows in notes.items()]
-        return counts, (*source.said(), *told, *kept)
+        kept = [f"{rows} {note}" if rows else note for note, rows in writer.notes.items()]
+        return writer.counts, (*source.said(), *told, *kept), writer.digests
 
 
-class _CommonOpeningError(Exception):
-    """The split must be done again, looking past ``openings``."""
+class _Writer:
+    """Writes the three files of a plan."""
 
-    def __init__(self, openings: dict[bytes, str]) -> None:
-        super().__init__()
-        self.openings = openings
+    def __init__(self, plan: DataPlan, past: dict[bytes, str], closely: set[int] | None) -> None:
+        self._plan, self._closely = plan, closely
+        self._splitter = Splitter(plan.test_ratio, plan.seed, past)
+        self.notes: Counter[str] = Counter()
+        self.counts: dict[str, int] = {}
+        self.digests: dict[str, str] = {}
 
+    def write(self, source: Source) -> None:
+        """Write them, the reasons of the rejected rows also when no row is left to train on.
 
-def _write_once(
-    plan: DataPlan, source: Source, splitter: Splitter, notes: Counter[str]
-) -> dict[str, int]:
-    from setup.common.console import TASK, progress_bar  # noqa: PLC0415  (the package imports quickly)
+        Raises:
+            FixableError: One of the sides would be empty.
+            _OnceMoreError: It must be done again.
+        """
+        paths, failure = self._plan.paths, None
+        with replace_together(paths.rejects) as (file,):
+            rejects = manifest.Draft(paths.rejects, file)
+            linter = Linter(rejects.write, self._closely)
+            try:
+                self._write_sides(linter, source, rejects)
+            except FixableError as error:
+                failure = error
+                self._claim(rejects)
+        if not linter.report.rejected:
+            paths.rejects.unlink(missing_ok=True)
+            self.digests.pop(paths.rejects.name, None)
+        if failure:
+            raise failure
 
-    paths, linter = plan.paths, Linter()
-    sides = {"train_rows": 0, "test_rows": 0}
-    failure: FixableError | None = None
-    with (
-        replace_together(paths.rejects) as (rejects,),
-        progress_bar("preparing", plan.limit or source.total) as bar,
-    ):
-        # The reasons are written also when no row is left to train on.
-        try:
-            with replace_together(paths.train, paths.test) as (train, test):
-                for clean in lint_source(linter, _limited(source, plan.limit), rejects):
-                    test_lines = _split(splitter, clean, train, test, notes)
-                    sides["test_rows"] += test_lines
-                    sides["train_rows"] += len(clean) - test_lines
-                    bar.update(TASK, completed=linter.report.rows)
-                common = splitter.common()
-                if common:
-                    raise _CommonOpeningError(common)
-                _check_sides(plan, linter.report, sides, splitter)
-                for what, rows in linter.unread.most_common(_UNREAD_NAMED):
-                    notes[f"row{'s have' if rows > 1 else ' has'} {what}, which is not read"] = rows
-                _claim(paths, [train, test, rejects], notes)
-        except FixableError as error:
-            failure = error
-            _claim(paths, [rejects], notes)
-    if not linter.report.rejected:
-        paths.rejects.unlink(missing_ok=True)
-    if failure:
-        raise failure
-    report = linter.report
-    return {"rows": report.rows, "kept": report.kept, "rejected": report.rejected, **sides}
+    def _write_sides(self, linter: Linter, source: Source, rejects: manifest.Draft) -> None:
+        plan, report = self._plan, linter.report
+        limited = replace(source, batches=_first(source, plan.limit)) if plan.limit else source
+        with (
+            replace_together(plan.paths.train, plan.paths.test) as files,
+            progress_bar("preparing", plan.limit or source.total) as bar,
+        ):
+            train = manifest.Draft(plan.paths.train, files[0])
+            test = manifest.Draft(plan.paths.test, files[1])
+            for clean in linter.clean(limited):
+                _split(self._splitter, clean, train, test, self.notes)
+                bar.update(TASK, completed=report.rows)
+            self._ask_once_more(linter)
+            sides = {"train_rows": train.rows, "test_rows": test.rows}
+            _check_sides(plan, report, sides, self._splitter)
+            for what, rows in linter.unread.most_common(_UNREAD_NAMED):
+                note = f"row{'s have' if rows > 1 else ' has'} {what}, which is not read"
+                self.notes[note] = rows
+            self._claim(train, test, rejects)
+        whole = {"rows": report.rows, "kept": report.kept, "rejected": report.rejected}
+        self.counts = whole | sides
 
+    def _ask_once_more(self, linter: Linter) -> None:
+        if self._closely is not None and (alike := linter.seen.alike - self._closely):
+            raise _OnceMoreError({}, alike)
+        if common := self._splitter.common():
+            raise _OnceMoreError(common, set())
 
-def _claim(paths: OutPaths, drafts: list[BinaryIO], notes: Counter[str]) -> None:
-    """Note the drafts as ours; what stands in their places and is not, keeps another name."""
-    outputs = {".".join(Path(draft.name).name.split(".")[1:-2]): draft for draft in drafts}
-    for draft in drafts:
-        draft.flush()
-    claim(paths, {name: sha256_file(Path(draft.name)) for name, draft in outputs.items()})
-    for note in set_aside(paths, [paths.train.with_name(name) for name in outputs]):
-        notes[note] = 0
-
-
-def _limited(source: Source, limit: int | None) -> Source:
-    return replace(source, batches=_first(source, limit)) if limit else source
+    def _claim(self, *drafts: manifest.Draft) -> None:
+        """Note the drafts as ours; what stands in their places and is not, keeps another name."""
+        for draft in drafts:
+            draft.file.flush()
+            self.digests[draft.target.name] = draft.sha256
+        for note in manifest.claim(self._plan.paths, drafts):
+            self.notes[note] = 0
 
 
 def _first(source: Source, limit: int) -> Iterator[list[Record]]:
@@ -192,28 +201,22 @@ def _first(source: Source, limit: int) -> Iterator[list[Record]]:
 def _split(
     splitter: Splitter,
     records: list[Record],
-    train: BinaryIO,
-    test: BinaryIO,
+    train: manifest.Draft,
+    test: manifest.Draft,
     notes: Counter[str],
-) -> int:
-    """Writes each record to its side; returns how many went to the test side."""
-    test_lines = 0
+) -> None:
+    """Writes each record to its side."""
+    sides: tuple[list[bytes], list[bytes]] = [], []
     for record in records:
-        row = _complete(record.row)
-        if splitter.is_test(row["messages"]):
-            test.write(encode_row(_test_row(row, notes)))
-            test_lines += 1
-        else:
-            train.write(encode_row(row))
-    return test_lines
-
-
-def _complete(row: dict[str, Any]) -> Row:
-    """The row with `prompt` and `prompt_id` filled in where missing."""
-    messages = row["messages"]
-    prompt = row.get("prompt") or first_prompt(messages)
-    identity = row.get("prompt_id") or conversation_id(messages)
-    return {**row, "prompt": prompt, "prompt_id": identity}
+        row, messages = record.row, record.row["messages"]
+        if not (row.get("prompt") and row.get("prompt_id")):
+            row["prompt"] = row.get("prompt") or user_turns(messages)[0]
+            row["prompt_id"] = row.get("prompt_id") or conversation_id(messages)
+        is_test = splitter.is_test(messages)
+        sides[is_test].append(encode_row(_test_row(row, notes) if is_test else row))
+    for draft, lines in zip((train, test), sides, strict=True):
+        draft.rows += len(lines)
+        draft.write(b"".join(lines))
 
 
 def _test_row(row: Row, notes: Counter[str]) -> Row:
@@ -232,7 +235,7 @@ def _check_sides(
     plan: DataPlan, report: LintReport, sides: dict[str, int], splitter: Splitter
 ) -> None:
     if not report.kept:
-        raise no_rows_left(plan.source, report)
+        raise report.no_rows_left(plan.source)
     if all(sides.values()):
         return
     rejected = f" ({report.rejected} of {report.rows} were rejected: {report.why})"
@@ -241,17 +244,12 @@ def _check_sides(
         f"{plan.test_ratio}: one side is empty "
         f"(train={sides['train_rows']} test={sides['test_rows']})"
     )
-    raise FixableError(what, _more_rows(plan, report, splitter))
-
-
-def _more_rows(plan: DataPlan, report: LintReport, splitter: Splitter) -> str:
     seed = splitter.seed_for_both()
     others = "add conversations that open in other words"
     if seed is not None:
         others = f"add rows, or --set data.seed={seed}, which leaves rows on both sides"
     elif report.duplicates:
         others = "add other conversations: these are one, again and again"
-    if report.first is None:
-        return others
-    record, problem = report.first
-    return f"{others}; the rejected ones: {advise(record, problem.reason, plan.source).fix}"
+    if report.first is not None:
+        others += f"; the rejected ones: {report.advice(plan.source).fix}"
+    raise FixableError(what, others)

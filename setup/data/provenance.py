@@ -11,8 +11,7 @@ from typing import Any, Literal
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read, sha256_file
 
-from .claim import free_folder
-from .manifest import Note, describes, digests, read_note, source_sha256, write_note
+from .manifest import Note, describes, digests, free_folder, read_note, source_sha256, write_note
 from .plan import SAMPLE, DataPlan
 
 AGAIN = "python -m setup data --recipe NAME"

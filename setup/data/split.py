@@ -8,8 +8,8 @@ that, it is the first two user turns, or as many as it takes to tell them apart.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Collection, Sequence
 
 from .rows import Message, prompt_key, user_turns
 
@@ -23,7 +23,6 @@ _SEEDS = 1000
 _REMEMBERED = 4096
 
 
-@dataclass
 class _Opening:
     """A counted opening: its rows, its text, and how they go on.
 
@@ -33,23 +32,23 @@ class _Opening:
         followed: Openings that are one turn longer, by their key.
     """
 
-    text: str
-    first: Sequence[str] | None
-    rows: int = 1
-    next_turns: set[bytes] = field(default_factory=set)
-    followed: dict[bytes, _Opening] = field(default_factory=dict)
+    __slots__ = ("first", "followed", "next_turns", "rows", "text")
+
+    def __init__(self, text: str, turns: Sequence[str]) -> None:
+        self.text, self.rows = text, 1
+        self.first: Sequence[str] | None = turns
+        self.next_turns: set[bytes] = set()
+        self.followed: dict[bytes, _Opening] = {}
 
     def add(self, key: bytes, turns: Sequence[str], depth: int) -> None:
         """Count one more row; ``depth`` of its turns are the opening."""
         self.rows += 1
         first, self.first = self.first, None
-        if first is not None:
-            self._go_on(key, first, depth)
-        self._go_on(key, turns, depth)
+        for row in (turns,) if first is None else (first, turns):
+            if depth < len(row):
+                self._go_on(key, row, depth)
 
     def _go_on(self, key: bytes, turns: Sequence[str], depth: int) -> None:
-        if depth >= len(turns):
-            return
         turn = prompt_key(turns[depth])
         if len(self.next_turns) < _CONTINUATIONS:
             self.next_turns.add(turn)
@@ -77,9 +76,10 @@ class Splitter:
     with a new one that looks past them.
     """
 
-    def __init__(self, test_ratio: float, seed: int, past: frozenset[bytes] = frozenset()) -> None:
-        self.test_ratio, self.seed, self.past = test_ratio, seed, past
+    def __init__(self, test_ratio: float, seed: int, past: Collection[bytes] = ()) -> None:
+        self.test_ratio, self.past = test_ratio, past
         self.rows = 0
+        self._is_test = _chooser(test_ratio, seed)
         self._counted: dict[bytes, _Opening] = {}
         self._groups: set[bytes] = set()
 
@@ -93,7 +93,7 @@ class Splitter:
         self._count(key, turns, depth)
         if len(self._groups) < _REMEMBERED:
             self._groups.add(key)
-        return _is_test(key, self.seed, self.test_ratio)
+        return self._is_test(key)
 
     def common(self) -> dict[bytes, str]:
         """Openings of many rows that go on differently: their keys, and their last turns."""
@@ -108,7 +108,7 @@ class Splitter:
     def seed_for_both(self) -> int | None:
         """The first seed with rows on both sides; None where there is no telling them apart."""
         for seed in range(_SEEDS):
-            if len({_is_test(key, seed, self.test_ratio) for key in self._groups}) == 2:
+            if len(set(map(_chooser(self.test_ratio, seed), self._groups))) == 2:
                 return seed
         return None
 
@@ -125,10 +125,17 @@ class Splitter:
             self._counted = {key: left for key, left in self._counted.items() if left.rows}
 
 
-def _is_test(key: bytes, seed: int, test_ratio: float) -> bool:
-    salt = seed.to_bytes(16, "big", signed=True)
-    seeded = hashlib.blake2b(key, digest_size=8, salt=salt).digest()
-    return int.from_bytes(seeded, "big") < test_ratio * 2**64
+def _chooser(test_ratio: float, seed: int) -> Callable[[bytes], bool]:
+    """A function that tells, of the key of an opening, whether it goes to the test file."""
+    seeded = hashlib.blake2b(digest_size=8, salt=seed.to_bytes(16, "big", signed=True))
+    limit = math.ceil(test_ratio * 2**64)
+
+    def is_test(key: bytes) -> bool:
+        digest = seeded.copy()
+        digest.update(key)
+        return int.from_bytes(digest.digest(), "big") < limit
+
+    return is_test
 
 
 def _digest(*keys: bytes) -> bytes:

@@ -8,8 +8,9 @@ from unittest import mock
 
 import pytest
 
+from setup.common.files import sha256_file
 from setup.data import DataPlan
-from setup.data.manifest import write_manifest
+from setup.data.manifest import write_note
 from tests.finetune.machine import Machine, Row, facts, write_rows
 from tests.home import Home
 from tests.tiny import _SHAPE, make_tiny_llama, make_tiny_phi3
@@ -51,7 +52,8 @@ def make_machine(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     def make(rows: list[Row] | None = None, base: Path | None = None) -> Machine:
         folder = tmp_path_factory.mktemp("machine")
         train = write_rows(folder / "data/train_data.jsonl", facts(36) if rows is None else rows)
-        write_manifest(DataPlan(source="own.jsonl", out=train.parent), "", {}, ())
+        plan = DataPlan(source="own.jsonl", out=train.parent)
+        write_note(plan, {"sha256": {train.name: sha256_file(train)}})
         sets = [
             f"model.source={base or tiny['llama']}",
             "data.source=own.jsonl",

@@ -139,7 +139,11 @@ def _conversation(chance: random.Random, exchanges: int, thoughts: bool) -> Row:
 
 
 def _by_every_prompt(messages: Row, tokenizer: Any) -> tuple[list[int], list[int]] | None:
-    """Ids and labels from a rendering of the prompt of each answer; None where none is possible."""
+    """Ids and labels from a rendering of the prompt of each answer; None where none is possible,
+    or a question ends its own turn.
+    """
+    if any("<|im_end|>" in turn["content"] for turn in messages if turn["role"] == "user"):
+        return None
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]

@@ -1,51 +1,71 @@
-"""Conversion of a dataset to JSONL: every row, in order, or no file."""
+"""Rows of a data set to lines of JSON: every row, in order, or no file."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from setup.common.errors import FixableError
-from setup.data.convert import convert_dataset, encode_row
+from setup.data.rows import encode_row
+from tests.setup.command import lamps, prepare, prepared, rows
 
 datasets = pytest.importorskip("datasets")
 
 ROWS = [
-    {"prompt": f"Größe {n}?\n\u2028", "messages": [{"role": "user", "content": "\u201cx\u201d"}]}
-    for n in range(1203)
+    {"note": f"Größe {number}?\n\u2028\u201cx\u201d", "messages": row}
+    for number, row in enumerate(lamps(1203))
 ]
 
 
+def saved(folder: Path, made: Any) -> Path:
+    made.save_to_disk(str(folder))
+    return folder
+
+
 def test_every_row_in_order(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    assert convert_dataset(datasets.Dataset.from_list(ROWS), path) == len(ROWS)
-    lines = path.read_bytes().decode("utf-8").split("\n")
-    assert lines.pop() == ""
-    assert [json.loads(line) for line in lines] == ROWS
+    source = saved(tmp_path / "in", datasets.Dataset.from_list(ROWS))
+    assert prepare(source, tmp_path / "out").code == 0
+    place = {row["note"]: number for number, row in enumerate(ROWS)}
+    for part in ("train", "test"):
+        side = rows(tmp_path / "out" / f"{part}_data.jsonl")
+        places = [place[row["note"]] for row in side]
+        assert places == sorted(places)
+        assert all(row["messages"] == ROWS[place[row["note"]]]["messages"] for row in side)
+    assert len(prepared(tmp_path / "out")) == len(ROWS)
 
 
 def test_selection_and_order_of_the_dataset_count(tmp_path: Path) -> None:
-    picked = datasets.Dataset.from_list(ROWS).select([7, 3, 900])
-    convert_dataset(picked, tmp_path / "rows.jsonl")
-    lines = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-    assert [json.loads(line) for line in lines] == [ROWS[7], ROWS[3], ROWS[900]]
+    chosen = [7, 3, 900, *range(40, 20, -1)]
+    source = saved(tmp_path / "in", datasets.Dataset.from_list(ROWS).select(chosen))
+    assert prepare(source, tmp_path / "out").code == 0
+    kept = rows(tmp_path / "out" / "train_data.jsonl")
+    notes = [ROWS[number]["note"] for number in chosen]
+    places = [notes.index(row["note"]) for row in kept]
+    assert places == sorted(places)
+    assert {row["note"] for row in prepared(tmp_path / "out")} == set(notes)
 
 
 def test_failure_leaves_the_file_of_before(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text("before", encoding="utf-8")
-    images = datasets.Dataset.from_dict({"blob": [b"\xff"] * 3})
-    with pytest.raises(FixableError, match="cannot be written as JSON"):
-        convert_dataset(images, path)
-    assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
-    assert path.read_text(encoding="utf-8") == "before"
+    out = tmp_path / "out"
+    assert prepare(saved(tmp_path / "in", datasets.Dataset.from_list(ROWS)), out).code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    images = datasets.Dataset.from_list([row | {"blob": b"\xff"} for row in ROWS])
+    line = prepare(saved(tmp_path / "images", images), out).error
+    assert "cannot be written as JSON" in line
+    after = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert {name for name in before if name.endswith(".jsonl")} <= after.keys()
+    assert all(after[name] == before[name] for name in before if name.endswith(".jsonl"))
+    assert not [name for name in after if name.endswith(".partial")]
 
 
-def test_empty_dataset_gives_an_empty_file(tmp_path: Path) -> None:
-    assert convert_dataset(datasets.Dataset.from_list([]), tmp_path / "rows.jsonl") == 0
-    assert (tmp_path / "rows.jsonl").read_bytes() == b""
+def test_empty_dataset_is_said(tmp_path: Path) -> None:
+    empty = datasets.Dataset.from_list(ROWS).select([])
+    empty.to_parquet(str(tmp_path / "in.parquet"))
+    assert "is empty" in prepare(tmp_path / "in.parquet", tmp_path / "out").error
+    line = prepare(saved(tmp_path / "in", empty), tmp_path / "out").error
+    assert "is not whole as save_to_disk leaves it" in line
+    assert not (tmp_path / "out" / "train_data.jsonl").exists()
 
 
 def test_row_is_one_line() -> None:

@@ -72,6 +72,35 @@ def test_number_that_json_does_not_have_is_null_and_said(tmp_path: Path, number:
     assert scores == [{"deep": [None]} if "deep" in number else None] * 20
 
 
+TWICE = '"topic": "a", "topic": "b", "messages"'
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (TEXT.replace('"messages"', TWICE, 3), "3 rows: a key stands twice in one object"),
+        (
+            TEXT.replace('"role": "user"', '"role": "x", "role" :\t"user"', 2),
+            "2 rows: a key stands",
+        ),
+        (TEXT.replace("lamp", '\\\\", "content": "lamp \\"', 1), "1 rows: a key stands twice"),
+        (ARRAY.replace('"messages"', TWICE, 1), "note: a key stands twice in one object"),
+        (ARRAY[1:-1].replace("},\n {", "}\n {").replace('"messages"', TWICE), "note: a key stands"),
+    ],
+)
+def test_key_that_stands_twice_is_said(tmp_path: Path, data: str, says: str) -> None:
+    done = as_read(tmp_path, data.encode())
+    assert f"rows={len(LAMPS)} kept={len(LAMPS)}" in done.out, done.err
+    assert says in done.err
+
+
+def test_text_that_looks_like_a_key_is_none(tmp_path: Path) -> None:
+    marks = '": \\": \\\\": "content": \\\\'
+    given = [[row[0], {**row[1], "content": row[1]["content"] + marks}] for row in LAMPS]
+    done = prepare(write(tmp_path / "in.jsonl", *given), tmp_path / "out")
+    assert (done.code, "note" in done.err) == (0, False), done.err
+
+
 def test_number_that_json_does_not_have_is_said_of_an_array(tmp_path: Path) -> None:
     done = as_read(tmp_path, ARRAY.replace('"messages"', '"score": NaN, "messages"').encode())
     assert "note: NaN or Infinity, which JSON does not have, is null now" in done.err

@@ -66,6 +66,10 @@ EQUAL = [
     ["a well-known snake_case", "A well known snake case."],
     ["यह क्या है?", "यह क्या है।"],
     ["是吗", "是吗\uff1f"],
+    ["Is model 12B good?", "Is model \uff11\uff12\uff22 good?"],
+    ["ガイド", "\uff76\uff9e\uff72\uff84\uff9e"],
+    ["Wie groß ist die Straße?", "WIE GROSS IST DIE STRASSE?"],
+    ["The \ufb01rst \ufb02oor", "the first floor"],
 ]
 
 

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
-from setup.common.errors import FixableError
 from setup.data.plan import SAMPLE_DIR
 
-from .generate import DEFAULT_SEED
-from .write import check_sample, write_sample
+from .generate import DEFAULT_SEED, build
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.check:
-            paths, verb = check_sample(options.seed, options.out), "unchanged"
-        else:
-            paths, verb = write_sample(options.seed, options.out), "written"
-    except FixableError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    for path in paths:
+    seed, out, verb = options.seed, options.out, "unchanged" if options.check else "written"
+    for split, conversations in build(seed).items():
+        path = out / f"{split}.jsonl"
+        rows = (json.dumps(talk.row(split), ensure_ascii=False) for talk in conversations)
+        content = "".join(f"{row}\n" for row in rows).encode("utf-8")
+        if not options.check:
+            out.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        elif not path.is_file() or path.read_bytes() != content:
+            command = f'python -m setup.data.sample --seed {seed} --out "{out}"'
+            what = f"error: {path} is not what the generator writes with seed {seed}"
+            print(f"{what}. Fix: {command}", file=sys.stderr)  # noqa: T201
+            return 1
         print(f"{verb}: {path}")  # noqa: T201
     return 0
 

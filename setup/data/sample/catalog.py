@@ -5,6 +5,7 @@ The texts lie in the YAML files beside.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,14 +68,12 @@ class Catalog:
 def load_catalog() -> Catalog:
     """The whole company, from the YAML files of this package."""
     base, refused = _read("catalog"), _read("declines")
-    products = list(base["products"])
-    declines = Declines(
-        _wordings(refused), _wordings(refused, "then_"), {**refused["slots"], "p": products}
-    )
+    slots = {**refused["slots"], "p": list(base["products"])}
+    declines = Declines(_wordings(refused), _wordings(refused, "then_"), slots)
     return Catalog(
         company=base["company"],
         decline=base["decline"],
-        facts=_product_facts(base["products"]) + _policy_facts(),
+        facts=list(_facts(base["products"])),
         declines=declines,
         switch=_wordings(base["switch"]),
         greetings=_wordings(base["greetings"]),
@@ -90,37 +89,18 @@ def load_general() -> list[list[str]]:
     return [texts for name in _GENERAL for texts in _read(name)]
 
 
-def _product_facts(products: dict[str, dict[str, str]]) -> list[Fact]:
+def _facts(products: dict[str, dict[str, str]]) -> Iterator[Fact]:
     phrasings = {**_read("phrasings"), **_read("phrasings_more")}
-    return [
-        Fact(
-            subject=name,
-            attribute=attribute,
-            value=value,
-            answer=phrasings[attribute]["answer"].format(p=name, v=value),
-            ask=_wordings(phrasings[attribute]),
-            follow=_wordings(phrasings[attribute], "then_"),
-            is_product=True,
-        )
-        for name, attributes in products.items()
-        for attribute, value in attributes.items()
-    ]
-
-
-def _policy_facts() -> list[Fact]:
-    return [
-        Fact(
-            subject=topic,
-            attribute=str(number),
-            value=entry["fact"],
-            answer=entry["answer"],
-            ask=_wordings(entry),
-            follow=_wordings(entry, "then_"),
-            is_product=False,
-        )
-        for topic, entries in _read("policies").items()
-        for number, entry in enumerate(entries)
-    ]
+    for name, attributes in products.items():
+        for attribute, value in attributes.items():
+            entry = phrasings[attribute]
+            answer = entry["answer"].format(p=name, v=value)
+            ask, follow = _wordings(entry), _wordings(entry, "then_")
+            yield Fact(name, attribute, value, answer, ask, follow, is_product=True)
+    for topic, entries in _read("policies").items():
+        for number, entry in enumerate(entries):
+            ask, follow = _wordings(entry), _wordings(entry, "then_")
+            yield Fact(topic, str(number), entry["fact"], entry["answer"], ask, follow, False)
 
 
 def _wordings(entry: dict[str, Any], prefix: str = "") -> Wordings:

@@ -7,14 +7,14 @@ which have nothing to do with the facts, are mixed into the training split alone
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from setup.data.rows import Message, conversation_id, conversation_key, first_prompt, flat_columns
+from setup.data.rows import Message, conversation_id, conversation_key, flat_columns, user_turns
 
-from .catalog import SPLITS, Catalog, Fact, Split, load_catalog, load_general
+from .catalog import SPLITS, Catalog, Fact, Split, Wordings, load_catalog, load_general
 from .wording import Deck, Voice
 
 DEFAULT_SEED = 20
@@ -70,7 +70,7 @@ class Conversation:
         """The row of `train.jsonl`, or of `test.jsonl` with its flat columns."""
         messages = self.messages
         row: dict[str, Any] = {
-            "prompt": first_prompt(messages),
+            "prompt": user_turns(messages)[0],
             "prompt_id": conversation_id(messages),
             "messages": messages,
         }
@@ -97,57 +97,56 @@ class Writer:
 
     def multi(self, fact: Fact) -> Conversation:
         """Ends with the fact, asked in words that lean on the turns before."""
-        peers = [f for f in self._peers(fact) if f.subject != fact.subject]
-        siblings = [f for f in self._catalog.facts if f.subject == fact.subject and f is not fact]
+        facts = self._catalog.facts
+        alike = [f for f in facts if f.is_product and f.attribute == fact.attribute]
+        peers = [f for f in alike if fact.is_product and f.subject != fact.subject]
+        siblings = [f for f in facts if f.subject == fact.subject and f is not fact]
         draw = self._rng.random()
         if not peers or draw < 0.55:
             return Conversation((self._ask(self._rng.choice(siblings)), self._follow(fact)))
         peer = self._rng.choice(peers)
         if draw < 0.85:
             return Conversation((self._ask(peer), self._switch(fact)))
-        before = [f for f in self._catalog.facts if f.subject == peer.subject and f is not peer]
+        before = [f for f in facts if f.subject == peer.subject and f is not peer]
         opening = self._ask(self._rng.choice(before))
         return Conversation((opening, self._follow(peer), self._switch(fact)))
 
     def decline(self) -> Conversation:
         """One question that support declines."""
-        template = self._deal("decline", "", self._catalog.declines.ask[self._split])
-        slots = {name: self._rng.choice(v) for name, v in self._catalog.declines.slots.items()}
-        question = self._voice.say(template, slots)
-        return Conversation((Turn(template, question, self._catalog.decline, None),))
+        declines = self._catalog.declines
+        template = self._deal(("decline", ""), declines.ask)
+        slots = {name: self._rng.choice(v) for name, v in declines.slots.items()}
+        return Conversation((self._declined(template, slots, opening=True),))
 
     def decline_after(self, fact: Fact) -> Conversation:
         """An answer about a product, then a question about it that support declines."""
-        template = self._deal("decline", "then", self._catalog.declines.follow[self._split])
-        question = self._voice.say(template, {}, opening=False)
-        last = Turn(template, question, self._catalog.decline, None)
+        template = self._deal(("decline", "then"), self._catalog.declines.follow)
+        last = self._declined(template, {}, opening=False)
         return Conversation((self._ask(fact), last))
 
     def _ask(self, fact: Fact) -> Turn:
-        template = self._deal(fact.subject, fact.attribute, fact.ask[self._split])
-        return self._turn(fact, template, opening=True)
+        return self._turn(fact, (fact.subject, fact.attribute), fact.ask, opening=True)
 
     def _follow(self, fact: Fact) -> Turn:
-        templates = fact.follow[self._split]
-        template = self._deal(fact.subject, f"{fact.attribute}+", templates)
-        return self._turn(fact, template, opening=False)
+        return self._turn(fact, (fact.subject, f"{fact.attribute}+"), fact.follow)
 
     def _switch(self, fact: Fact) -> Turn:
-        template = self._deal("switch", "", self._catalog.switch[self._split])
-        return self._turn(fact, template, opening=False)
+        return self._turn(fact, ("switch", ""), self._catalog.switch)
 
-    def _turn(self, fact: Fact, template: str, opening: bool) -> Turn:
+    def _turn(
+        self, fact: Fact, deck: tuple[str, str], wordings: Wordings, opening: bool = False
+    ) -> Turn:
+        template = self._deal(deck, wordings)
         question = self._voice.say(template, {"p": fact.subject}, opening)
         return Turn(template, question, fact.answer, fact)
 
-    def _deal(self, subject: str, attribute: str, templates: list[str]) -> str:
-        deck = self._decks.setdefault((subject, attribute), Deck(templates, self._rng))
-        return deck.draw()
+    def _declined(self, template: str, slots: dict[str, str], opening: bool) -> Turn:
+        question = self._voice.say(template, slots, opening)
+        return Turn(template, question, self._catalog.decline, None)
 
-    def _peers(self, fact: Fact) -> list[Fact]:
-        if not fact.is_product:
-            return []
-        return [f for f in self._catalog.facts if f.is_product and f.attribute == fact.attribute]
+    def _deal(self, deck: tuple[str, str], wordings: Wordings) -> str:
+        templates = wordings[self._split]
+        return self._decks.setdefault(deck, Deck(templates, self._rng)).draw()
 
 
 def build(seed: int = DEFAULT_SEED) -> dict[Split, list[Conversation]]:
@@ -165,41 +164,25 @@ def _build_split(catalog: Catalog, split: Split, rng: random.Random) -> list[Con
     endings = [fact for fact in catalog.facts if fact.follow[split]]
     products = [fact for fact in catalog.facts if fact.is_product]
     seen: set[bytes] = set()
-    made = [
-        *_each(
-            writer.single, _spread(catalog.facts, plan.single_each, plan.single_extra, rng), seen
-        ),
-        *_each(writer.multi, _spread(endings, plan.multi_each, plan.multi_extra, rng), seen),
-        *_each(writer.decline_after, _spread(products, 0, plan.declines_after_answer, rng), seen),
-        *(_unseen(writer.decline, seen) for _ in range(plan.declines)),
-        *(_general() if split == "train" else ()),
-    ]
+    made = []
+    for write, facts, each, extra in (
+        (writer.single, catalog.facts, plan.single_each, plan.single_extra),
+        (writer.multi, endings, plan.multi_each, plan.multi_extra),
+        (writer.decline_after, products, 0, plan.declines_after_answer),
+    ):
+        more = facts.copy()
+        rng.shuffle(more)
+        made += [_unseen(partial(write, fact), seen) for fact in facts * each + more[:extra]]
+    made += [_unseen(writer.decline, seen) for _ in range(plan.declines)]
+    if split == "train":
+        made += map(_general, load_general())
     rng.shuffle(made)
     return made
 
 
-def _general() -> list[Conversation]:
-    return [
-        Conversation(
-            tuple(
-                Turn(question, question, answer, None)
-                for question, answer in zip(texts[::2], texts[1::2], strict=True)
-            )
-        )
-        for texts in load_general()
-    ]
-
-
-def _spread(facts: list[Fact], each: int, extra: int, rng: random.Random) -> list[Fact]:
-    more = list(facts)
-    rng.shuffle(more)
-    return facts * each + more[:extra]
-
-
-def _each(
-    write: Callable[[Fact], Conversation], facts: Iterable[Fact], seen: set[bytes]
-) -> list[Conversation]:
-    return [_unseen(partial(write, fact), seen) for fact in facts]
+def _general(texts: list[str]) -> Conversation:
+    pairs = zip(texts[::2], texts[1::2], strict=True)
+    return Conversation(tuple(Turn(question, question, answer, None) for question, answer in pairs))
 
 
 def _unseen(write: Callable[[], Conversation], seen: set[bytes]) -> Conversation:

@@ -16,27 +16,16 @@ from typing import TYPE_CHECKING, Any
 from setup.common.errors import FixableError
 from setup.common.files import visible_files
 from setup.common.json_rows import raw_lines
-from setup.data.convert import iterate_dataset
 from setup.data.plan import DEFAULT_CONFIG, FILE_SUFFIXES
 
-from .any_source import open_file
-from .hub import SPLIT_NAME, choose_split, load_splits, no_slice, take
-from .records import Record, Source, numbered, readable
+from .file import Record, Source, numbered, open_file
+from .hub import SPLIT_NAME, choose_split, load_splits, parts_of, take
+from .tables import iterate_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_LOOKS_LIKE_DATA = {
-    *FILE_SUFFIXES,
-    ".ndjson",
-    ".csv",
-    ".tsv",
-    ".arrow",
-    ".gz",
-    ".bz2",
-    ".xz",
-    ".zst",
-}
+_OTHER_DATA = (".ndjson", ".csv", ".tsv", ".arrow", ".gz", ".bz2", ".xz", ".zst")
 _NAMED = 5
 
 
@@ -69,8 +58,7 @@ def open_folder(path: Path, config: str | None, split: str) -> Source:
     notes[f"read from {path}: {chosen}{beside}"] = 0
     if folder.loaded:
         dataset = take(folder.loaded, chosen)
-        batches = numbered(str(path), iterate_dataset(dataset))
-        return Source(readable(str(path), batches), len(dataset), notes=notes)
+        return Source(numbered(str(path), iterate_dataset(dataset)), len(dataset), notes=notes)
     return Source(_chosen_rows(folder, chosen, notes), None, notes=notes)
 
 
@@ -82,7 +70,7 @@ def _saved(path: Path) -> Folder | None:
 
     try:
         loaded = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise FixableError(
             f"{path} is not whole as save_to_disk leaves it ({error})", "save it again"
         ) from None
@@ -147,7 +135,7 @@ def _note_unread(
     unread = [
         str(file.relative_to(path))
         for file in visible_files(path)
-        if file.suffix.lower() in _LOOKS_LIKE_DATA and file.resolve() not in known
+        if file.suffix.lower() in (*FILE_SUFFIXES, *_OTHER_DATA) and file.resolve() not in known
     ]
     if unread:
         more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
@@ -172,41 +160,24 @@ def _choose_config(
 
 def _chosen_rows(folder: Folder, split: str, notes: Counter[str]) -> Iterator[list[Record]]:
     """The rows of a slice, from the files of its splits."""
-    for name, begin, end in _ranges(folder, split):
+
+    def length(name: str) -> int:
+        return sum(map(_length, folder.files[name]))
+
+    lengths = length if "[" in split else None  # for which every file must be read once more
+    for name, begin, end in parts_of(str(folder.path), folder.splits, split, None, lengths):
         yield from _between(_rows_of_split(folder, name, notes), begin, end)
 
 
 def _rows_of_split(folder: Folder, name: str, notes: Counter[str]) -> Iterator[list[Record]]:
     for file in folder.files[name]:
-        source = open_file(file, _shown(folder.path, file))
+        try:
+            shown = file.relative_to(folder.path.resolve()).as_posix()
+        except ValueError:
+            shown = file.name
+        source = open_file(file, shown)
         yield from source.batches
         notes.update(source.notes)
-
-
-def _shown(folder: Path, file: Path) -> str:
-    try:
-        return file.relative_to(folder.resolve()).as_posix()
-    except ValueError:
-        return file.name
-
-
-def _ranges(folder: Folder, split: str) -> list[tuple[str, int, int | None]]:
-    """Splits to read, each from row ``begin`` to before ``end``."""
-    import datasets  # noqa: PLC0415
-
-    if split.strip() == "all":
-        return [(name, 0, None) for name in folder.splits]
-    if "[" not in split:
-        return [(name, 0, None) for name in SPLIT_NAME.findall(split)]
-    lengths = {
-        name: sum(map(_length, folder.files[name]))
-        for name in dict.fromkeys(SPLIT_NAME.findall(split))
-    }
-    try:
-        absolute = datasets.ReadInstruction.from_spec(split).to_absolute(lengths)
-    except (ValueError, AssertionError) as error:
-        raise no_slice(str(folder.path), folder.splits, split, None, f"; {error}") from None
-    return [(part.splitname, part.from_, part.to) for part in absolute]
 
 
 def _length(file: Path) -> int:

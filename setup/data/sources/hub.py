@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from setup.common.errors import FixableError
-from setup.data.convert import iterate_dataset
 from setup.data.plan import DEFAULT_CONFIG, ULTRACHAT_SPLIT
 
-from .records import Source, numbered, readable
+from .file import Source, numbered
+from .tables import iterate_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,14 +33,9 @@ def open_hub(name: str, config: str | None, split: str) -> Source:
         raise _no_dataset(name, "no such file or folder, and no OWNER/NAME")
     notes: Counter[str] = Counter()
     dataset = _load(name, config, split, notes)
-    urls = " ".join(dataset.info.download_checksums or {})
-    revision = _REVISION.search(urls)
-    return Source(
-        readable(name, numbered(name, iterate_dataset(dataset))),
-        len(dataset),
-        revision.group(1) if revision else "",
-        notes,
-    )
+    revision = _REVISION.search(" ".join(dataset.info.download_checksums or {}))
+    commit = revision.group(1) if revision else ""
+    return Source(numbered(name, iterate_dataset(dataset)), len(dataset), commit, notes)
 
 
 def choose_split(name: str, splits: Sequence[str], split: str, config: str | None) -> str:
@@ -50,23 +44,44 @@ def choose_split(name: str, splits: Sequence[str], split: str, config: str | Non
     Raises:
         FixableError: the data set does not have it.
     """
-    import datasets  # noqa: PLC0415 - two seconds that only a data set should cost
-
-    try:
-        datasets.ReadInstruction.from_spec(split)
-    except (ValueError, AssertionError) as error:
-        raise no_slice(name, splits, split, config, f"; {error}") from None
+    parts_of(name, splits, split, config)
     if {*splits, "all"}.issuperset(SPLIT_NAME.findall(split)):
         return split
     if split == ULTRACHAT_SPLIT and (len(splits) == 1 or "train" in splits):
         return splits[0] if len(splits) == 1 else "train"
-    raise no_slice(name, splits, split, config)
+    raise _no_slice(name, splits, split, config)
 
 
-def no_slice(
+def parts_of(
+    name: str,
+    splits: Iterable[str],
+    split: str,
+    config: str | None = None,
+    lengths: Callable[[str], int] | None = None,
+) -> list[tuple[str, int, int | None]]:
+    """The splits that a slice names, each from which row to before which, with ``lengths`` told.
+
+    Raises:
+        FixableError: the slice cannot be understood.
+    """
+    import datasets  # noqa: PLC0415 - two seconds that only a data set should cost
+
+    if split.strip() == "all":
+        return [(part, 0, None) for part in splits]
+    named = SPLIT_NAME.findall(split)
+    try:
+        instruction = datasets.ReadInstruction.from_spec(split)
+        if not lengths:
+            return [(part, 0, None) for part in named]
+        absolute = instruction.to_absolute({part: lengths(part) for part in named})
+    except (ValueError, AssertionError) as error:
+        raise _no_slice(name, list(splits), split, config, f"; {error}") from None
+    return [(part.splitname, part.from_, part.to) for part in absolute]
+
+
+def _no_slice(
     name: str, splits: Sequence[str], split: str, config: str | None, why: str = ""
 ) -> FixableError:
-    """The error of a data set that does not have the slice ``split``, and names those it has."""
     return FixableError(
         f"dataset {name} has no slice {split} in config {config}, only: {', '.join(splits)}{why}",
         fix=f"--set data.split={next(iter(splits), 'train')}",
@@ -77,31 +92,24 @@ def take(splits: dict[str, Dataset], split: str) -> Dataset:
     """A slice of data sets that are there already."""
     import datasets  # noqa: PLC0415
 
-    if split.strip() == "all":
-        return datasets.concatenate_datasets(list(splits.values()))
-    lengths = {name: len(dataset) for name, dataset in splits.items()}
-    try:
-        parts = datasets.ReadInstruction.from_spec(split).to_absolute(lengths)
-    except (ValueError, AssertionError) as error:
-        raise no_slice("", list(splits), split, None, f"; {error}") from None
+    parts = parts_of("", splits, split, lengths=lambda name: len(splits[name]))
     return datasets.concatenate_datasets(
-        [splits[part.splitname].select(range(part.from_, part.to)) for part in parts]
+        [
+            splits[name] if end is None else splits[name].select(range(begin, end))
+            for name, begin, end in parts
+        ]
     )
 
 
 def load_splits(name: str, config: str | None) -> dict[str, Dataset]:
     """All splits as `datasets` reads them."""
-    import datasets  # noqa: PLC0415
-
-    loaded = _loaded(partial(datasets.load_dataset, name, config), name)
+    loaded = _loaded(name, config)
     return {str(split): loaded[split] for split in loaded}
 
 
 def _load(name: str, config: str | None, split: str, notes: Counter[str]) -> Dataset:
-    import datasets  # noqa: PLC0415
-
     try:
-        return _loaded(partial(datasets.load_dataset, name, config, split=split), name)
+        return _loaded(name, config, split=split)
     except ValueError as error:
         reason = str(error)
     if "BuilderConfig" in reason and config == DEFAULT_CONFIG:
@@ -118,8 +126,8 @@ def _load(name: str, config: str | None, split: str, notes: Counter[str]) -> Dat
     return take(splits, chosen)
 
 
-def _loaded(load: partial[Any], name: str) -> Any:
-    """Return the result of ``load``; its ValueError passes, any other failure becomes one line."""
+def _loaded(name: str, config: str | None, **options: Any) -> Any:
+    """Load by `datasets`; its ValueError passes, any other failure becomes one line."""
     import datasets  # noqa: PLC0415
 
     from setup.common.console import err  # noqa: PLC0415
@@ -127,7 +135,7 @@ def _loaded(load: partial[Any], name: str) -> Any:
     if not err.is_terminal:
         datasets.disable_progress_bars()
     try:
-        return load()
+        return datasets.load_dataset(name, config, **options)
     except FileNotFoundError as error:
         raise _no_dataset(name, str(error)) from error
     except datasets.exceptions.DatasetGenerationError as error:

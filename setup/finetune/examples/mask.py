@@ -61,15 +61,31 @@ def render_example(messages: Sequence[Message], renderer: Renderer, max_tokens: 
 
     Raises:
         NotTrainableError: The last exchange alone is too long, no answer of it is to be learnt or
-            can be found again in the rendered text, or the template ends it without a stop token.
+            can be found again in the rendered text, the template ends it without a stop token, or
+            another turn holds a token that only the template may write.
     """
     if not any(turn["role"] == "assistant" for turn in messages):
         raise NotTrainableError("it holds no answer")
     kept, rendered = _longest_that_fits(messages, renderer, max_tokens)
+    _refuse_control_tokens(kept, renderer)
     labelled = _label(kept, rendered, renderer)
     system, _ = _system_and_turns(kept)
     lost = any(turn["content"].strip() not in rendered.text for turn in system)
     return Example(rendered.ids, labelled, len(kept) < len(messages), lost)
+
+
+def _refuse_control_tokens(messages: list[Message], renderer: Renderer) -> None:
+    """See that no question and no system message, which are only read, ends its own turn.
+
+    Answers are held against what the template makes of them (``_unlike``).
+    """
+    names = {"user": "a question", "system": "the system message"}
+    for turn in messages:
+        if turn["role"] != "assistant" and renderer.holds_control(turn["content"]):
+            raise NotTrainableError(
+                f"{names.get(turn['role'], 'a turn')} contains a special token of the model",
+                "take it out in data.source, then python -m setup data",
+            )
 
 
 def _longest_that_fits(

@@ -49,7 +49,10 @@ class Renderer:
         self._tokenizer = tokenizer
         self.now = now or datetime.now().replace(microsecond=0)
         self.prints_date = False
-        self.special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+        added = tokenizer.added_tokens_decoder
+        self.special = {*tokenizer.all_special_ids, *added}
+        names = (token.content for token in added.values() if token.special)
+        self._control = {*tokenizer.all_special_tokens, *names}
 
     def at(self, moment: datetime) -> Renderer:
         """A renderer of the same template as of ``moment``."""
@@ -78,6 +81,10 @@ class Renderer:
     def holds_special(self, text: str) -> bool:
         """Tell whether a special token of the model is written out in ``text``."""
         return not self.special.isdisjoint(self.encode(text).ids)
+
+    def holds_control(self, text: str) -> bool:
+        """Tell whether a part of ``text`` would be read as a token that begins or ends a turn."""
+        return any(name in text for name in self._control)
 
     @contextmanager
     def _stopped_clock(self) -> Iterator[None]:

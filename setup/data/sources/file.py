@@ -1,0 +1,209 @@
+"""Rows of a file of the user's own, as they were read; a fault is that of its row alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from setup.common.errors import FixableError
+from setup.common.files import fixable_read
+from setup.common.json_rows import json_problem, raw_lines, read_whole
+from setup.data.plan import FILE_SUFFIXES
+
+from .tables import BATCH_ROWS, open_parquet, unpack_messages
+
+_NO_NUMBER = "NaN or Infinity, which JSON does not have, is null now"
+_TWO_VALUES = "a key stands twice in one object, and its last value is taken"
+_ROW = '{"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}'
+# Files that are not read, by their last suffix: what is the matter, and what helps.
+_PACKED = {".gz": "gunzip -k", ".bz2": "bunzip2 -k", ".xz": "unxz -k", ".zst": "unzstd"}
+_TABLES = (".csv", ".tsv")
+_SPACE, _WHITE = re.compile(r"\s*"), b" \t\r\n"
+
+
+@dataclass(slots=True)
+class Record:
+    """A row as it was read.
+
+    Attributes:
+        file: The file or the dataset.
+        number: The line of a .jsonl file, else the row; from 1.
+        row: The decoded row, None when it cannot be decoded.
+        problem: Why it cannot.
+        line: The original bytes, where there is a line.
+    """
+
+    file: str
+    number: int
+    row: Any
+    problem: str = ""
+    line: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Records to come, in batches.
+
+    Attributes:
+        batches: The records; a reading that fails is the user's to fix.
+        total: How many there are, None when only reading tells.
+        revision: The commit of a hub dataset, "" where there is none.
+        notes: What was chosen or changed in reading, with the number of rows (0: of all).
+    """
+
+    batches: Iterable[list[Record]]
+    total: int | None = None
+    revision: str = ""
+    notes: Counter[str] = field(default_factory=Counter)
+
+    def said(self) -> tuple[str, ...]:
+        """The notes as lines; complete when all batches were read."""
+        return tuple(f"{rows} rows: {note}" if rows else note for note, rows in self.notes.items())
+
+
+def numbered(name: str, batches: Iterable[list[Any]]) -> Iterator[list[Record]]:
+    """The rows as records of ``name``, counted from 1.
+
+    Raises:
+        FixableError: The disk or the network refuses to go on.
+    """
+    number = 0
+    with fixable_read(name):
+        for rows in batches:
+            for row in rows:
+                unpack_messages(row)
+            yield [Record(name, number + place, row) for place, row in enumerate(rows, 1)]
+            number += len(rows)
+
+
+def open_file(path: Path, name: str = "") -> Source:
+    """A local .jsonl, .json or .parquet file; ``name`` is what its records call it.
+
+    Raises:
+        FixableError: there is no such file, or its Parquet or JSON cannot be read at all.
+    """
+    _refuse_unreadable(path)
+    name = name or path.name
+    if path.suffix.lower() == ".parquet":
+        total, batches = open_parquet(path)
+        return Source(numbered(name, batches), total)
+    notes: Counter[str] = Counter()
+    whole = read_whole(path, partial(_parse, notes=notes, rows=0))
+    if whole is None:
+        return Source(_read_lines(path, name, notes), notes=notes)
+    rows = whole[0]
+    _note_two_values(b"\n".join(raw_lines(path)), rows, notes, 0)
+    return Source(numbered(name, _chunks(rows)), len(rows), notes=notes)
+
+
+def _refuse_unreadable(path: Path) -> None:
+    suffix, quoted = path.suffix.lower(), shlex.quote(str(path))
+    if not path.exists():
+        what, fix = f"there is no data file {path}", "give the path of a file, or a dataset id"
+    elif path.is_dir():
+        what, fix = f"{path} is a folder, not a file", "give the path of a file"
+    elif not path.is_file():
+        what = f"{path} is a pipe or a device, and is read more than once"
+        fix = "write it to a file first, and give its path"
+    elif suffix in _PACKED:
+        what = f"{path} is packed ({suffix}), and is not read so"
+        unpacked = shlex.quote(str(path.with_suffix("")))
+        fix = f"{_PACKED[suffix]} {quoted}, then --set data.source={unpacked}"
+    elif suffix in _TABLES:
+        what = f"{path} is {suffix[1:].upper()}, of no kind that can be read yet"
+        fix = f"write .jsonl instead, each row as {_ROW}"
+    elif suffix not in FILE_SUFFIXES:
+        what, fix = f"{path} is of no kind that can be read", f"write {', '.join(FILE_SUFFIXES)}"
+    else:
+        try:
+            path.open("rb").close()
+            return
+        except OSError as error:
+            what, fix = f"cannot read {path}: {error.strerror}", f"chmod u+r {quoted}"
+    raise FixableError(what, fix)
+
+
+def _read_lines(path: Path, name: str, notes: Counter[str]) -> Iterator[list[Record]]:
+    """The lines of a JSONL file; blank lines are skipped, a byte order mark is ignored."""
+    with fixable_read(name):
+        numbers = enumerate(raw_lines(path), 1)
+        yield from _chunks(
+            _read_line(name, number, line, notes) for number, line in numbers if line
+        )
+
+
+def _read_line(name: str, number: int, line: bytes, notes: Counter[str]) -> Record:
+    try:
+        row = _parse(line, notes, rows=1)
+    except orjson.JSONDecodeError as error:
+        return Record(name, number, None, json_problem(line, error), line)
+    _note_two_values(line, row, notes, 1)
+    unpack_messages(row)
+    return Record(name, number, row, "", line)
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    remaining = iter(items)
+    while chunk := list(islice(remaining, BATCH_ROWS)):
+        yield chunk
+
+
+def _parse(text: bytes, notes: Counter[str], rows: int) -> Any:
+    """The value of JSON, of which NaN and Infinity become null, which is noted of ``rows`` rows.
+
+    pandas and json.dumps write them, though JSON has neither.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        if b"NaN" not in text and b"Infinity" not in text:
+            raise
+        try:
+            row = json.loads(text, parse_constant=lambda _: None)
+            orjson.dumps(row)
+        except (ValueError, TypeError, RecursionError):
+            row = None
+        if row is None:
+            raise
+        notes[_NO_NUMBER] += rows
+        return row
+
+
+def _note_two_values(text: bytes, value: Any, notes: Counter[str], rows: int) -> None:
+    """Note that an object in ``text``, which was read as ``value``, gives a key twice.
+
+    The keys are counted first: to see each pair takes five times as long as to read the text.
+    """
+    dense = text.translate(None, _WHITE)
+    written = dense.count(b'":') - dense.count(b'\\":')
+    repeated = []
+
+    def see(pairs: list[tuple[str, Any]]) -> None:
+        repeated.append(len({name for name, _ in pairs}) < len(pairs))
+
+    try:
+        if written == _count_keys([value]) and b'\\\\"' not in text:
+            return
+        decoder, place, whole = json.JSONDecoder(object_pairs_hook=see), 0, text.decode()
+        while (place := _SPACE.match(whole, place).end()) < len(whole):  # type: ignore[union-attr]
+            _, place = decoder.raw_decode(whole, place)
+    except RecursionError:
+        return
+    if any(repeated):
+        notes[_TWO_VALUES] += rows
+
+
+def _count_keys(value: Any) -> int:
+    inner = list(value.values()) if isinstance(value, dict) else value
+    keys = len(value) if isinstance(value, dict) else 0
+    return keys + sum(_count_keys(item) for item in inner if isinstance(item, dict | list))
