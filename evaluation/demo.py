@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.ask.all_connections import carry_out, plan_run
-from evaluation.read_out import find, print_finding
-from evaluation.results.folder import RunFolder
-from evaluation.results.request import Request, save_request
+from evaluation.ask.checks import plan_run
+from evaluation.ask.run import carry_out
+from evaluation.failure import Failure
+from evaluation.read_out import Finding
+from evaluation.results import Request, Row, RunFolder
 from flows.evaluate_answers.answer_metrics.words import holds, plain
 from setup.common import console
 from setup.common.errors import FixableError
@@ -28,8 +28,6 @@ from setup.common.paths import REPOSITORY
 from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint
 from setup.recipe.local import Recipe
-
-Row = dict[str, Any]
 
 _GENERAL = REPOSITORY / "data" / "general" / "questions.jsonl"
 _FLOW = "flows/chat"
@@ -50,14 +48,13 @@ def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) 
     plans = plan_run(name, request)
     rows = plans[0].data.rows
     _ask_one(next((row for row in rows if not row["chat_history"]), rows[0]), connections)
-    save_request(name, request)
+    request.save(name)
     run = carry_out(plans)
-    losses = _losses(recipe)
     general = [_general_right(recipe, deployment) for deployment in names]
-    finding = find(run.sides, run.folder)
+    finding = Finding.of(run.sides, run.folder)
     _show_answers(run.sides)
-    _show_losses(names, losses, general)
-    print_finding(finding, as_json=False)
+    _show_losses(recipe, names, general)
+    finding.print(as_json=False)
     _say_next(run.name)
     _refuse_missing(run.sides)
 
@@ -113,7 +110,9 @@ def _show_answers(sides: Sequence[RunFolder]) -> None:
     table = Table("row", "question", *(side.path.name for side in sides), "ground truth")
     table.show_lines = True
     for number, same in enumerate(zip(*rows, strict=True)):
-        answers = (row["answer"] or f"FAILED: {row['error']['message']}" for row in same)
+        failures = [Failure.from_dict(row["error"]) for row in same]
+        pairs = zip(same, failures, strict=True)
+        answers = (row["answer"] or f"FAILED: {failure and failure.text}" for row, failure in pairs)
         texts = (same[0]["inputs"]["question"], *answers, same[0]["ground_truth"])
         table.add_row(str(number), *(Text(console.shorten(text, _WIDEST)) for text in texts))
     console.out.print(table, soft_wrap=False)
@@ -124,37 +123,33 @@ def _first_rows(side: RunFolder) -> list[Row]:
         return [json.loads(line) for line, _ in zip(file, range(_SHOWN), strict=False)]
 
 
-def _show_losses(
-    names: Sequence[str], losses: list[tuple[str, str, str]], general: Sequence[int]
-) -> None:
-    """Print what the registry measured, and what no row of the test split asks."""
-    table = Table("", *names)
-    for label, *values in losses:
-        table.add_row(label, *values)
-    asked = len(_general_questions())
-    table.add_row("general questions", *(f"{right} of {asked}" for right in general))
-    console.out.print(table)
-
-
-def _losses(recipe: Recipe) -> list[tuple[str, str, str]]:
-    """Of the version that is served, as the registry knows it."""
+def _show_losses(recipe: Recipe, names: Sequence[str], general: Sequence[int]) -> None:
+    """Print what the registry measured of the version served, and what no row of the split asks."""
     from setup.local.registry import get_version  # noqa: PLC0415
     from setup.local.rollout import rolled_out  # noqa: PLC0415
 
     number = rolled_out(LocalEndpoint(recipe.endpoint.name))
     version = get_version(recipe.registry.model, number)
-    pairs: dict[str, tuple[Any, Any]] = {
+    losses = {
         "held-out loss": (version.held_out_before, version.held_out_after),
         "loss on general text": (version.general_before, version.general_after),
     }
-    return [(label, f"{before:.3f}", f"{after:.3f}") for label, (before, after) in pairs.items()]
+    table = Table("", *names)
+    for label, values in losses.items():
+        table.add_row(label, *(f"{value:.3f}" for value in values))
+    asked = len(_general_questions())
+    table.add_row("general questions", *(f"{right} of {asked}" for right in general))
+    console.out.print(table)
 
 
 def _say_next(name: str) -> None:
-    console.err.print("next: make chat        chat with the tuned model in the browser")
-    console.err.print("      make evaluate    the whole test split")
-    console.err.print("      make stop        stop the endpoint")
-    console.err.print(f"      python -m evaluation compare {name}", markup=False)
+    lines = [
+        "next: make chat        chat with the tuned model in the browser",
+        "      make evaluate    the whole test split",
+        "      make stop        stop the endpoint",
+        f"      python -m evaluation compare {name}",
+    ]
+    console.err.print("\n".join(lines), markup=False)
 
 
 def _refuse_missing(sides: Sequence[RunFolder]) -> None:
@@ -182,27 +177,20 @@ def ask_once(question: str, connection: str) -> str:
         text = graph.read_text(encoding="utf-8")
         graph.write_text(_CONNECTION.sub(rf"\g<1>{connection}", text), encoding="utf-8")
         with console.progress_bar(f"pf flow test, connection {connection}"):
-            done = _pf(["flow", "test", "--flow", str(flow), "--inputs", f"question={question}"])
+            # pf of the Python that runs this, whether or not its folder is on PATH.
+            pf = [sys.executable, "-m", "promptflow._cli.pf", "flow", "test"]
+            done = subprocess.run(
+                [*pf, "--flow", str(flow), "--inputs", f"question={question}"],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                cwd=REPOSITORY,
+                check=False,
+            )
     answer = re.search(r'"answer": (".*")', done.stdout)
     if done.returncode != 0 or not answer:
         raise FixableError(f"pf flow test failed: {_last_line(done)}", "python -m setup doctor")
     return str(json.loads(answer[1]))
-
-
-def _pf(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*_pf_command(), *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        cwd=REPOSITORY,
-        check=False,
-    )
-
-
-def _pf_command() -> list[str]:
-    """``pf`` of the Python that runs this, whether or not its folder is on PATH."""
-    return [sys.executable, "-m", "promptflow._cli.pf"]
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:

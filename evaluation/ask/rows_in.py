@@ -15,10 +15,9 @@ import orjson
 
 from evaluation.ask.columns import TEXT_LISTS, Columns, check_mapping, no_question
 from evaluation.ask.files import read_records
+from evaluation.results import Row
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
-
-Row = dict[str, Any]
 
 _DEFAULTS: dict[str, Any] = {
     "chat_history": [],

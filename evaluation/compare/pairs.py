@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.compare.notes import same_data
-from evaluation.results.folder import Row, Table
+from evaluation.compare.table import Table
+from evaluation.results import Row
 from setup.common.errors import FixableError
 
 Indices = NDArray[np.int64]
@@ -33,7 +34,9 @@ def pair_rows(baseline: Table, candidate: Table) -> Pairs:
         FixableError: An id stands twice in a run, no id is in both, or a row that both have asks
             or expects something else in each.
     """
-    left, right = _positions(baseline), _positions(candidate)
+    for table in (baseline, candidate):
+        _refuse_twice(table)
+    left, right = baseline.index, candidate.index
     ids = [row_id for row_id in left if row_id in right]
     names = f"{baseline.run.name} and {candidate.run.name}"
     if not ids:
@@ -50,15 +53,13 @@ def pair_rows(baseline: Table, candidate: Table) -> Pairs:
     return pairs
 
 
-def _positions(table: Table) -> dict[str, int]:
-    positions = {row_id: index for index, row_id in enumerate(table.ids)}
-    if len(positions) < len(table.ids):
-        twice = next(row for index, row in enumerate(table.ids) if positions[row] != index)
+def _refuse_twice(table: Table) -> None:
+    if len(table.index) < len(table.ids):
+        twice = next(row for index, row in enumerate(table.ids) if table.index[row] != index)
         raise FixableError(
             f"{table.run.rows_path} has the row {twice!r} twice",
             "give the rows of the data file ids of their own and run again",
         )
-    return positions
 
 
 def _refuse_other_rows(baseline: Iterable[Row], candidate: Iterable[Row]) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.ask.evaluators import COMPUTED
+from evaluation.ask.journal import USAGE_NODE, write_lines
 from evaluation.ask.rows_in import read_data
-from evaluation.batch.journal import USAGE_NODE, write_lines
 from evaluation.in_project.flow_run import Done, FlowRuns, Wanted
 from evaluation.metrics import METRICS
 from setup.azure.client.names import derive_names

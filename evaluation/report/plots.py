@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from evaluation.compare.comparison import Estimate
+from evaluation.compare.statistics import Estimate
 
 Numbers = NDArray[np.float64]
 
@@ -213,3 +213,12 @@ def nice_above(value: float) -> float:
 
 def _pixel(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
+
+
+def scaled(estimate: Estimate, scale: float) -> Estimate:
+    """``estimate`` as shares of ``scale``."""
+    value, low, high = (
+        None if end is None else end / scale
+        for end in (estimate.value, estimate.low, estimate.high)
+    )
+    return Estimate(value, low, high, estimate.n)

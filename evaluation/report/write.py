@@ -10,12 +10,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.compare.comparison import Comparison
+from evaluation.compare.table import Table
 from evaluation.gate import GateResult
-from evaluation.report.context import Context, comparison_context, single_context
-from evaluation.report.examples import Example, one_side, two_sides
+from evaluation.report.context import Context, make_context
+from evaluation.report.examples import Example
 from evaluation.report.rows_csv import write_rows
 from evaluation.report.text import markdown_block, markdown_text, one_line, visible
-from evaluation.results.folder import RunFolder
 from setup.common.files import replace_together
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -32,35 +32,17 @@ class ReportFiles:
 
 
 def write_report(
-    folder: Path,
-    comparison: Comparison,
-    baseline: RunFolder,
-    candidate: RunFolder,
-    gates: Sequence[GateResult] = (),
+    folder: Path, content: Comparison | Table, gates: Sequence[GateResult] = ()
 ) -> ReportFiles:
-    """Write report.html, report.md and rows.csv of ``candidate`` against ``baseline``.
+    """Write report.html, report.md and rows.csv of a comparison, or of one run by itself.
 
-    The files depend on the arguments alone; a report that stood there before is replaced.
+    The files depend on the arguments alone; a report that stood there before is replaced. A single
+    run has means with intervals and its worst rows, and no verdict.
 
     Raises:
         FixableError: A row of a run cannot be read.
     """
-    sides = two_sides(baseline, candidate)
-    return _write(folder, comparison_context(comparison, *sides, gates))
-
-
-def write_single_report(
-    folder: Path, run: RunFolder, gates: Sequence[GateResult] = ()
-) -> ReportFiles:
-    """Write the same files for one run: its means with intervals, its worst rows, no verdict.
-
-    Raises:
-        FixableError: A row of the run cannot be read.
-    """
-    return _write(folder, single_context(one_side(run), gates))
-
-
-def _write(folder: Path, context: Context) -> ReportFiles:
+    context = make_context(content, gates)
     files = ReportFiles(folder / "report.html", folder / "report.md", folder / "rows.csv")
     with replace_together(files.html, files.markdown, files.csv) as (html, markdown, rows):
         html.write(_render("html.jinja2", context, visible).encode())
