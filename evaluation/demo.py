@@ -36,11 +36,7 @@ _SHOWN, _WIDEST = 8, 160
 
 
 def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) -> None:
-    """Ask base and tuned one question, then evaluate both on ``limit`` rows of the test split.
-
-    Raises:
-        FixableError: No tuned deployment, a command failed, or a line has no answer.
-    """
+    """Ask base and tuned one question, then evaluate both on ``limit`` rows of the test split."""
     names = _deployments(recipe)
     name = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     connections = tuple(f"{recipe.connection}-{deployment}" for deployment in names)
@@ -167,9 +163,6 @@ def ask_once(question: str, connection: str) -> str:
 
     `pf flow test` knows no other connection than the one the flow names, so a copy of the flow
     that names this one is tested.
-
-    Raises:
-        FixableError: The command failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         flow = Path(shutil.copytree(REPOSITORY / _FLOW, Path(folder) / "chat"))

@@ -126,9 +126,6 @@ def check_gates(path: Path, table: Table, comparison: Comparison | None = None) 
 
     A gate whose metric has no score in the run fails, and so does one that compares where
     ``comparison``, of this candidate with its baseline, is not given or has no pair for it.
-
-    Raises:
-        FixableError: The file is wrong, see ``load_gates``.
     """
     return [_check(gate, table, comparison) for gate in load_gates(path)]
 

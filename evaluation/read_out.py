@@ -41,11 +41,7 @@ class Finding:
         seed: int = 0,
         gates: Path | None = None,
     ) -> Finding:
-        """Compare the first with the last of ``sides``, check ``gates``, report into ``folder``.
-
-        Raises:
-            FixableError: The runs cannot be compared, or the gates file is wrong.
-        """
+        """Compare the first with the last of ``sides``, check ``gates``, report into ``folder``."""
         *baselines, last = sides
         comparison: Comparison | None = None
         with console.progress_bar("Comparing" if baselines else "Reading the run"):

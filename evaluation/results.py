@@ -112,11 +112,7 @@ def latest_name() -> str:
 
 
 def open_run(reference: str | Path) -> RunFolder:
-    """The finished run ``reference``: a folder, or NAME/CONNECTION of the runs folder.
-
-    Raises:
-        FixableError: There is none, or it was not finished.
-    """
+    """The finished run ``reference``: a folder, or NAME/CONNECTION of the runs folder."""
     path = Path(reference)
     if not (path / CONFIG).is_file():
         path = runs_folder() / reference
@@ -133,9 +129,6 @@ def open_sides(references: list[str], count: int = 0) -> list[RunFolder]:
     """The finished runs named, or the sides of the newest run; ``count`` of them where not 0.
 
     A reference is a folder, NAME/CONNECTION, or NAME for all sides of a run, the baseline first.
-
-    Raises:
-        FixableError: One of them is missing or not finished, or there are fewer or more.
     """
     named = [side for each in references or [latest_name()] for side in _sides_named(each)]
     sides = [open_run(side) for side in named]

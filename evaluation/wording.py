@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from evaluation.compare.comparison import Comparison, MetricComparison
@@ -65,6 +63,15 @@ def number(
         text = text.lstrip("+-")
     text = text.replace(",", notation.apart).replace("-", notation.minus)
     return f"{text}{notation.space}{unit}" if unit else text
+
+
+def mean_of(name: str, value: float) -> str:
+    """The mean of the metric ``name`` on the terminal, where nothing else is known of it."""
+    metric = METRICS.get(name)
+    if metric is None:
+        return number(value, 2, "", TERMINAL)
+    digits = digits_for(metric, Estimate(value, None, None, 0))
+    return number(value, digits, metric.unit, TERMINAL)
 
 
 def interval(
@@ -147,174 +154,111 @@ class Cell(NamedTuple):
     of: str
 
 
-@dataclass(frozen=True)
 class MetricWords:
-    """One metric of a run, or of a comparison, in words; its figures have as many digits."""
+    """One metric of a run in words: each side's mean or rate is one of ``cells``.
 
-    metric: Metric
-    estimates: tuple[Estimate, ...]
-    comparison: MetricComparison | None = None
-    notation: Notation = PAGE
+    Its figures have as many ``digits``; ``about`` says which way is better, and what it is.
+    """
 
-    @classmethod
-    def of(cls, comparison: MetricComparison, notation: Notation = PAGE) -> MetricWords:
-        """The words for one metric of a comparison."""
-        sides = (comparison.baseline, comparison.candidate)
-        return cls(METRICS[comparison.metric], sides, comparison, notation)
-
-    @cached_property
-    def digits(self) -> int:
-        """The decimals of all its figures."""
-        difference = None if self.comparison is None else self.comparison.difference
-        return digits_for(self.metric, *self.estimates, difference=difference)
-
-    @property
-    def compared(self) -> MetricComparison:
-        """The comparison that it is of."""
-        assert self.comparison is not None  # noqa: S101 - asked of comparisons alone
-        return self.comparison
-
-    @property
-    def label(self) -> str:
-        """The metric's name for people."""
-        return self.metric.label
-
-    @property
-    def about(self) -> str:
-        """Which way is better, and what the metric is."""
-        return "; ".join(filter(None, (direction(self.metric), self.metric.about)))
-
-    @property
-    def cells(self) -> list[Cell]:
-        """Each side's mean or rate."""
-        rate = self.metric.kind == "rate"
-        return [
+    def __init__(
+        self,
+        metric: Metric,
+        *estimates: Estimate,
+        difference: Estimate | None = None,
+        notation: Notation = PAGE,
+    ) -> None:
+        self.metric, self.estimates, self.notation = metric, estimates, notation
+        self.digits = digits_for(metric, *estimates, difference=difference)
+        self.about = "; ".join(filter(None, (direction(metric), metric.about)))
+        self.cells = [
             Cell(
-                self._number(side.value, self.metric.unit),
-                interval(side, self.digits, self.notation),
-                (share(side) if rate else f"{count(side.n)} rows") + few(side),
+                self._number(side.value),
+                interval(side, self.digits, notation),
+                (share(side) if metric.kind == "rate" else f"{count(side.n)} rows") + few(side),
             )
-            for side in self.estimates
+            for side in estimates
         ]
 
-    @property
-    def difference(self) -> str:
-        """The difference of the pairs, with its sign."""
-        return self._number(self.compared.difference.value, self.metric.unit, signs=True)
+    def _number(self, value: float | None, *, signs: bool = False) -> str:
+        return number(value, self.digits, self.metric.unit, self.notation, signs=signs)
 
-    @property
-    def difference_interval(self) -> str:
-        """The interval of the difference."""
-        return interval(self.compared.difference, self.digits, self.notation, signs=True)
 
-    @property
-    def pairs(self) -> str:
-        """The number of pairs."""
-        return f"{count(self.compared.difference.n)} pairs{few(self.compared.difference)}"
+class ComparedWords(MetricWords):
+    """One metric of a comparison in words.
 
-    @property
-    def record(self) -> str:
-        """Rows won, the same, and lost."""
-        found = self.compared
-        if found.wins is None or not found.difference.n:
-            return self.notation.none
-        return "/".join(count(n, self.notation) for n in (found.wins, found.ties, found.losses))
+    ``record`` counts rows won, the same, and lost; ``tone`` is ``better``, ``worse``, or ``none``
+    where neither is sure or neither way is good, ``sign`` the same for those who see no colours. A
+    metric that is better neither way has as ``verdict`` that it is larger or smaller. ``aloud`` is
+    the difference as a reader of pictures speaks it.
+    """
 
-    @property
-    def p_value(self) -> str:
-        """The p value of the test."""
-        return probability(self.compared.p_value)
-
-    @property
-    def test(self) -> str:
-        """The test that was made, if one was."""
-        return self.compared.test if self.compared.p_value is not None else ""
-
-    @property
-    def detectable(self) -> str:
-        """The difference that these pairs would have shown."""
-        return self._number(self.compared.detectable, self.metric.unit)
-
-    @property
-    def tone(self) -> str:
-        """``better``, ``worse``, or ``none`` where neither is sure or neither way is good."""
-        decided = self.compared.verdict in {"better", "worse"}
-        return self.compared.verdict if decided and self.metric.better != "neither" else "none"
-
-    @property
-    def sign(self) -> str:
-        """The verdict as one character, for those who see no colours."""
-        return {"better": "✓", "worse": "✗"}.get(self.tone, "○")
-
-    @property
-    def verdict(self) -> str:
-        """The verdict; a metric that is better neither way is larger or smaller."""
-        difference = self.compared.difference
-        if self.metric.better != "neither":
-            return self.compared.verdict
-        if not difference.excludes_zero:
-            return _UNDECIDED
-        return "larger" if (difference.low or 0.0) > 0 else "smaller"
-
-    @property
-    def doubt(self) -> str:
-        """The reason why the verdict is unclear."""
-        return self.compared.doubt
-
-    @property
-    def aloud(self) -> str:
-        """The difference as a reader of pictures speaks it."""
-        if self.compared.difference.value is None:
-            return f"{self.label}: not compared"
-        ends = f"95 % interval {self.difference_interval}"
-        return f"{self.label}: difference {self.difference}, {ends}"
+    def __init__(self, comparison: MetricComparison, notation: Notation = PAGE) -> None:
+        metric, change = METRICS[comparison.metric], comparison.difference
+        sides = (comparison.baseline, comparison.candidate)
+        super().__init__(metric, *sides, difference=change, notation=notation)
+        self.comparison = comparison
+        self.difference = self._number(change.value, signs=True)
+        self.interval = interval(change, self.digits, notation, signs=True)
+        self.detectable = self._number(comparison.detectable)
+        self.pairs = f"{count(change.n)} pairs{few(change)}"
+        rows = (comparison.wins, comparison.ties, comparison.losses)
+        is_won = comparison.wins is not None and change.n
+        self.record = "/".join(count(n, notation) for n in rows) if is_won else notation.none
+        self.p_value = probability(comparison.p_value)
+        self.test = comparison.test if comparison.p_value is not None else ""
+        self.verdict: str = comparison.verdict
+        if metric.better == "neither":
+            moved = "larger" if (change.value or 0.0) > 0 else "smaller"
+            self.verdict = moved if change.excludes_zero else _UNDECIDED
+        self.tone = self.verdict if self.verdict in {"better", "worse"} else "none"
+        self.sign = {"better": "✓", "worse": "✗"}.get(self.tone, "○")
+        ends = f"difference {self.difference}, 95 % interval {self.interval}"
+        self.aloud = f"{metric.label}: {'not compared' if change.value is None else ends}"
 
     def sentence(self, baseline: str, candidate: str) -> str:
         """The verdict as a sentence about the two, called so."""
+        label = self.metric.label
         if self.verdict == _UNDECIDED:
-            return f"{_UNDECIDED} between {candidate} and {baseline} on {self.label}"
+            return f"{_UNDECIDED} between {candidate} and {baseline} on {label}"
         if self.verdict == "unclear":
-            return f"unclear whether {candidate} differs from {baseline} on {self.label}"
+            return f"unclear whether {candidate} differs from {baseline} on {label}"
         if self.metric.better == "neither":
-            return f"{candidate} has {self.verdict} {self.label} than {baseline}"
-        return f"{candidate} is {self.verdict} than {baseline} on {self.label}"
+            return f"{candidate} has {self.verdict} {label} than {baseline}"
+        return f"{candidate} is {self.verdict} than {baseline} on {label}"
 
     def numbers(self, pairs: int) -> str:
         """Both values with their rows where these differ, the difference, the rows it is over."""
-        n, difference = self.compared.difference.n, self.compared.difference
-        values = self._values(" (n={})")
+        difference, doubt = self.comparison.difference, self.comparison.doubt
         change = with_interval(difference, self.metric, self.digits, self.notation, signs=True)
-        rows = f"n={n}{'' if n == pairs else f' of {pairs}'}{few(difference, ' (few)')}"
-        doubt = f": {self.doubt} ({self.p_value})" if self.doubt else ""
-        return f"{' -> '.join(values)}, {change}, {rows}{doubt}"
+        of = "" if difference.n == pairs else f" of {pairs}"
+        rows = f"n={difference.n}{of}{few(difference, ' (few)')}"
+        why = f": {doubt} ({self.p_value})" if doubt else ""
+        return f"{' -> '.join(self._values(' (n={})'))}, {change}, {rows}{why}"
 
     def explained(self, pairs: int) -> str:
-        """The same numbers in whole sentences."""
-        difference, n = self.compared.difference, count(self.compared.difference.n)
+        """Word the numbers in whole sentences."""
+        difference, doubt = self.comparison.difference, self.comparison.doubt
         before, after = self._values(" ({} rows)")
-        rows = n if difference.n == pairs else f"{n} of {count(pairs)}"
+        of = "" if difference.n == pairs else f" of {count(pairs)}"
         sentences = [
             f"{after} against {before}: a difference of {self.difference} (95 % interval "
-            f"{self.difference_interval}) on the {rows} rows that both scored."
+            f"{self.interval}) on the {count(difference.n)}{of} rows that both scored."
         ]
-        if self.doubt:
-            sentences.append(f"{upper(self.doubt)} ({self.p_value}).")
+        if doubt:
+            sentences.append(f"{upper(doubt)} ({self.p_value}).")
         if difference.few:
             sentences.append(f"Under {FEW} rows the interval is rough.")
-        if self.verdict == _UNDECIDED and self.compared.detectable is not None:
+        if self.verdict == _UNDECIDED and self.comparison.detectable is not None:
             least = f"A true difference of {self.detectable}"
             sentences.append(f"{least} would have been shown four times in five.")
         return " ".join(sentences)
 
     def _values(self, rows: str) -> list[str]:
-        values = [self._number(side.value, self.metric.unit) for side in self.estimates]
-        if any(side.n != self.compared.difference.n for side in self.estimates):
-            ns = (count(side.n, self.notation) for side in self.estimates)
-            values = [value + rows.format(n) for value, n in zip(values, ns, strict=True)]
-        return values
-
-    def _number(self, value: float | None, unit: str = "", *, signs: bool = False) -> str:
-        return number(value, self.digits, unit, self.notation, signs=signs)
+        values, n = [cell.value for cell in self.cells], self.comparison.difference.n
+        if all(side.n == n for side in self.estimates):
+            return values
+        counts = (count(side.n, self.notation) for side in self.estimates)
+        return [value + rows.format(n) for value, n in zip(values, counts, strict=True)]
 
 
 def verdict_sentence(comparison: Comparison) -> str:
@@ -323,5 +267,5 @@ def verdict_sentence(comparison: Comparison) -> str:
     primary = comparison.metric(comparison.primary)
     if primary is None:
         return f"{names[1]} against {names[0]}: {comparison.undecided}"
-    words = MetricWords.of(primary, TERMINAL)
+    words = ComparedWords(primary, TERMINAL)
     return f"{words.sentence(*names)}: {words.numbers(comparison.pairs)}"

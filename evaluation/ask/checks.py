@@ -23,12 +23,7 @@ from setup.recipe.local import Recipe
 
 
 def plan_run(name: str, request: results.Request, mode: results.Mode = "new") -> list[Plan]:
-    """A plan for each connection, everything checked that can be before row 1.
-
-    Raises:
-        FixableError: The data, a connection or an evaluator is not usable, an endpoint or the judge
-            does not answer, or the run to go on with is another one by now.
-    """
+    """A plan for each connection, everything checked that can be before row 1."""
     results.check_name(name)
     recipe = load_recipe(request.recipe, list(request.sets))
     kinds = list(dict.fromkeys(request.evaluators))

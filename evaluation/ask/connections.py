@@ -28,11 +28,7 @@ class KnownConnection:
 
     @classmethod
     def read(cls, name: str) -> KnownConnection:
-        """The connection ``name`` of promptflow's store.
-
-        Raises:
-            FixableError: There is none, it is of another kind, or a value of it is wrong.
-        """
+        """The connection ``name`` of promptflow's store."""
         fix = "python -m setup connect, or name one of pf connection list"
         connection = stored_connection(name, fix)
         secrets = dict(getattr(connection, "secrets", {}) or {})
@@ -82,11 +78,7 @@ class KnownConnection:
 
 
 def stored_connection(name: str, fix: str) -> Any:
-    """The connection ``name`` of promptflow's store, of any kind, with its secrets.
-
-    Raises:
-        FixableError: There is none, which ``fix`` mends, or the keyring cannot open it.
-    """
+    """The connection ``name`` of promptflow's store, of any kind, with its secrets."""
     from promptflow.client import PFClient  # noqa: PLC0415 - two seconds
     from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 

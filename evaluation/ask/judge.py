@@ -37,11 +37,7 @@ class JudgeConnection:
 
     @classmethod
     def read(cls, name: str, model: str) -> JudgeConnection:
-        """The judge's connection in promptflow's store.
-
-        Raises:
-            FixableError: There is none, it is of another kind, or no model is named.
-        """
+        """The judge's connection in promptflow's store."""
         from openai import OpenAIError  # noqa: PLC0415 - half a second
 
         connection = stored_connection(name, _CONNECT)
@@ -79,11 +75,7 @@ class JudgeConnection:
                 )
 
     def check(self, kinds: Iterable[str]) -> None:
-        """Ask for a verdict of each of ``kinds``: evaluators, or :data:`PAIRWISE`.
-
-        Raises:
-            FixableError: No answer, or none that is a verdict, with what the judge said.
-        """
+        """Ask for a verdict of each of ``kinds``: evaluators, or :data:`PAIRWISE`."""
         for kind in kinds:
             ask, problem_of, rubric = _KINDS[kind]
             said, problem = "", ""

@@ -16,7 +16,7 @@ from evaluation.ask.journal import Journal, Outcome, line_key, write_lines
 from evaluation.ask.judge import JudgeConnection
 from evaluation.ask.watch import Watch
 from evaluation.compare import preference
-from evaluation.compare.pairs import pair_rows
+from evaluation.compare.compare import pair_rows
 from evaluation.compare.table import Table, read_table
 from evaluation.results import Row, RunFolder
 from flows.evaluate_with_judge.judge_material import BASELINE_FIRST, CANDIDATE_FIRST, ORDERS

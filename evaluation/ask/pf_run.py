@@ -38,6 +38,19 @@ class FlowRun:
     variant: str = ""
     connections: dict[str, str] = field(default_factory=dict)
 
+    def arguments(self) -> dict[str, Any]:
+        """The same for a client of promptflow, on this machine or of a project."""
+        connections = {node: {"connection": name} for node, name in self.connections.items()}
+        return {
+            "flow": str(self.flow),
+            "data": str(self.data),
+            "run": self.run or None,
+            "column_mapping": self.columns,
+            "variant": self.variant or None,
+            "connections": connections or None,
+            "name": self.name,
+        }
+
     def carry_out(self, watch: Watch) -> dict[str, float]:
         """Run it and return its metrics, as ``pf run show-metrics`` has them.
 
@@ -54,15 +67,7 @@ class FlowRun:
         with watch.watching(self.name):
             try:
                 with on_threads(watch), _read_exactly():
-                    run = client.run(
-                        flow=str(self.flow),
-                        data=str(self.data),
-                        run=self.run or None,
-                        column_mapping=self.columns,
-                        variant=self.variant or None,
-                        connections={n: {"connection": c} for n, c in self.connections.items()},
-                        name=self.name,
-                    )
+                    run = client.run(**self.arguments())
             except PromptflowException as error:
                 raise self._refused(str(error)) from None
             if run.status != "Completed":

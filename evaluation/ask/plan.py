@@ -81,12 +81,7 @@ class Plan:
         return (self.folder / results.CONFIG).is_file()
 
     def begin(self, mode: results.Mode) -> None:
-        """Write config.json; going on, see that it would be the same.
-
-        Raises:
-            FixableError: Data, model, flow or recipe is another one by now: which, from what to
-                what; or there is no run to go on with.
-        """
+        """Write config.json; going on, see that it would be the same."""
         config = self.config()
         if mode == "new":
             write_private(self.folder / results.CONFIG, config)

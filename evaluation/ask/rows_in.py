@@ -58,10 +58,6 @@ def read_data(
     ``id``, else ``prompt_id``, else made of its question and history. ``mapping`` names other
     columns for them. Columns that remain are left out: promptflow takes one named ``line_number``
     for its own.
-
-    Raises:
-        FixableError: No file, no row, a column that is not there, or the first row that is not as
-            the flows need it.
     """
     if not path.is_file():
         raise FixableError(f"no data file {path}", "python -m setup data, or name one with --data")

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from evaluation import results
 from evaluation.ask import pf_run
-from evaluation.ask.evaluators import CHAT, Evaluator, missing_verdicts
+from evaluation.ask.evaluators import CHAT, FAILED, Evaluator, missing_verdicts
 from evaluation.ask.journal import Journal, Outcome, line_key, write_lines
 from evaluation.ask.plan import Plan
-from evaluation.ask.rows_out import Evaluated, as_row, summarise
 from evaluation.ask.watch import Watch
+from evaluation.metrics import METRICS
 from setup.common.errors import FixableError
 from setup.common.paths import read_json, runs_folder, write_private
 
 _STARTED = "pf_runs.json"
+_FLOW_COLUMNS = ("ground_truth", "facts", "must_decline", "category")
 _COLUMNS = {"question": "${data.question}", "chat_history": "${data.chat_history}"}
 
 
@@ -102,9 +105,9 @@ class _Side:
         outcomes = self.journal.read()
         self._refuse_nothing_answered(outcomes)
         evaluated = [self._evaluate(each, outcomes) for each in self.plan.evaluators]
-        rows = (as_row(n, row, outcomes[n], evaluated) for n, row in enumerate(self.rows))
+        rows = (_row(n, row, outcomes[n], evaluated) for n, row in enumerate(self.rows))
         write_lines(self.folder / results.ROWS, rows)
-        summary = summarise(outcomes, evaluated) | {"pf_runs": self.pf_runs}
+        summary = _summarise(outcomes, evaluated) | {"pf_runs": self.pf_runs}
         rate = round((len(self.rows) - len(known)) / seconds, 3) if seconds else None
         summary |= {"workers": self.plan.workers, "seconds": round(seconds, 3)}
         write_private(self.folder / results.SUMMARY, summary | {"lines_per_second": rate})
@@ -196,3 +199,88 @@ class _Side:
         self.pf_runs[part] = name
         write_private(self.folder / _STARTED, self.pf_runs)
         return name
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The result of an evaluation flow: an outcome for each answered line, and its metrics."""
+
+    name: str
+    lines: Mapping[int, Outcome]
+    metrics: Mapping[str, float]
+
+    def has_failed_on(self, line: int) -> bool:
+        """True where the flow failed on the line, in one repeat or all."""
+        outcome = self.lines.get(line)
+        return outcome is None or bool(outcome.error or (outcome.outputs or {}).get(FAILED))
+
+
+def _row(
+    line: int, row: results.Row, asked: Outcome, evaluated: Sequence[Evaluated]
+) -> results.Row:
+    """The row as rows.jsonl has it; a failed one keeps its error and has no score."""
+    outputs = asked.outputs or {}
+    content: results.Row = {
+        "id": row["id"],
+        "line": line,
+        "inputs": {"question": row["question"], "chat_history": row["chat_history"]},
+        **{column: row[column] for column in _FLOW_COLUMNS},
+        "answer": outputs.get("answer"),
+        "error": asked.error and asked.error.as_dict(),
+        "scores": {},
+        "reasons": {},
+    }
+    for each in evaluated if asked.error is None else ():
+        _add_scores(content, each.name, each.lines.get(line))
+    return content
+
+
+def _add_scores(content: results.Row, evaluator: str, outcome: Outcome | None) -> None:
+    if outcome is None or outcome.error:
+        why = (
+            f"{outcome.error.kind}: {outcome.error.line}"
+            if outcome and outcome.error
+            else "not run"
+        )
+        content["reasons"][evaluator] = f"{results.NOT_EVALUATED}{why}"
+        return
+    for name, value in _values(outcome).items():
+        if name in {results.REPLIES, results.UNPARSED}:
+            content[name] = content.get(name, 0) + value
+        elif name in METRICS:
+            content["scores"][name] = value
+        elif name not in {"scores", FAILED} and value not in (None, ""):
+            content["reasons"][name] = value
+
+
+def _values(outcome: Outcome) -> dict[str, Any]:
+    outputs = outcome.outputs or {}
+    return {**outputs, **outputs.get("scores", {})}
+
+
+def _summarise(outcomes: Mapping[int, Outcome], evaluated: Sequence[Evaluated]) -> dict[str, Any]:
+    """The counts first, then the metrics exactly as promptflow aggregated them.
+
+    ``unscored`` counts answers that an evaluation flow failed on, in one repeat or all,
+    ``no_verdict`` the others of which a judge said something that is no verdict; ``scored`` how
+    many have a score, by metric.
+    """
+    answered = [line for line, outcome in outcomes.items() if outcome.error is None]
+    unscored = {n for each in evaluated for n in answered if each.has_failed_on(n)}
+    lines = [(n, _values(o)) for each in evaluated for n, o in each.lines.items()]
+    silent = {line for line, values in lines if values.get(results.UNPARSED)}
+    scored = Counter(
+        name
+        for _, values in lines
+        for name, value in values.items()
+        if name in METRICS and value is not None
+    )
+    return {
+        "n": len(outcomes),
+        "ok": len(answered),
+        "error": len(outcomes) - len(answered),
+        "unscored": len(unscored),
+        "no_verdict": len(silent - unscored),
+        "scored": dict(scored),
+        "metrics": {name: value for each in evaluated for name, value in each.metrics.items()},
+    }

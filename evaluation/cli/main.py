@@ -90,11 +90,8 @@ def _numbers(summary: dict[str, Any] | None) -> list[str]:
     rare = [f"{summary[name]} {name}" for name in ("unscored", "no_verdict") if summary.get(name)]
     errors = ", ".join([str(summary["error"]), *rare])
     name = deciding_metric(summary.get("scored", {}), summary["ok"])
-    mean, score = summary.get("metrics", {}).get(name), "-"
-    if mean is not None:
-        digits = wording.digits_for(METRICS[name])
-        text = wording.number(mean, digits, METRICS[name].unit, wording.TERMINAL)
-        score = f"{METRICS[name].label} {text}"
+    mean = summary.get("metrics", {}).get(name)
+    score = "-" if mean is None else f"{METRICS[name].label} {wording.mean_of(name, mean)}"
     return [str(summary["n"]), str(summary["ok"]), errors, score]
 
 

@@ -9,22 +9,23 @@ failed in either run is in no pair: read the errors with the verdict.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evaluation.compare import notes, statistics
 from evaluation.compare.comparison import Comparison, MetricComparison, Side, Verdict
-from evaluation.compare.pairs import Pairs, pair_rows
 from evaluation.compare.preference import add_preferences
 from evaluation.compare.statistics import Estimate, Values
 from evaluation.compare.table import Table, names_in, only_shares, possible, read_table
 from evaluation.metrics import METRICS, Metric, deciding_metric, known_metric
-from evaluation.results import RunFolder
+from evaluation.results import Row, RunFolder
 from setup.common.errors import FixableError
 
 LISTED = 20
+Indices = NDArray[np.int64]
 _SAME = 1e-12  # a smaller difference is one of rounding
 
 
@@ -41,10 +42,6 @@ def compare_runs(
     ``seed`` and ``resamples`` are of the bootstrap. ``primary`` is the metric that decides, and
     that ``best`` and ``worst`` go by; empty takes the one that
     :func:`evaluation.metrics.deciding_metric` names for the rows answered in both.
-
-    Raises:
-        FixableError: The runs have no row in common, a row of that id asks something else in each,
-            an id stands twice, a metric is unknown, or no pair has both scores of ``primary``.
     """
     left, right = (read_table(run, seed=seed, resamples=resamples) for run in (baseline, candidate))
     preferred = add_preferences(left, right)
@@ -116,7 +113,7 @@ class _Scores:
 
     baseline: Values
     candidate: Values
-    at: np.ndarray[tuple[int], np.dtype[np.int64]]
+    at: Indices
     shares: bool
 
     @property
@@ -211,3 +208,56 @@ def _extremes(metric: Metric, scores: _Scores, pairs: Pairs) -> tuple[list[str],
         for sign in (1, -1)
     )
     return best, worst
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The shared rows of two runs, in the baseline's order: their ids and where each has them."""
+
+    ids: list[str]
+    in_baseline: Indices
+    in_candidate: Indices
+    only_baseline: list[str]
+    only_candidate: list[str]
+
+
+def pair_rows(baseline: Table, candidate: Table) -> Pairs:
+    """Pair the rows of two runs by id."""
+    for table in (baseline, candidate):
+        _refuse_twice(table)
+    left, right = baseline.index, candidate.index
+    ids = [row_id for row_id in left if row_id in right]
+    names = f"{baseline.run.name} and {candidate.run.name}"
+    if not ids:
+        raise FixableError(f"{names} have no row in common", "compare runs of the same data file")
+    pairs = Pairs(
+        ids,
+        np.array([left[row_id] for row_id in ids], dtype=np.int64),
+        np.array([right[row_id] for row_id in ids], dtype=np.int64),
+        [row_id for row_id in left if row_id not in right],
+        [row_id for row_id in right if row_id not in left],
+    )
+    if not notes.same_data(baseline.run, candidate.run):
+        _refuse_other_rows(baseline.rows(pairs.in_baseline), candidate.rows(pairs.in_candidate))
+    return pairs
+
+
+def _refuse_twice(table: Table) -> None:
+    if len(table.index) < len(table.ids):
+        twice = next(row for index, row in enumerate(table.ids) if table.index[row] != index)
+        raise FixableError(
+            f"{table.run.rows_path} has the row {twice!r} twice",
+            "give the rows of the data file ids of their own and run again",
+        )
+
+
+def _refuse_other_rows(baseline: Iterable[Row], candidate: Iterable[Row]) -> None:
+    """Ids may be line numbers, which pair anything with anything."""
+    for left, right in zip(baseline, candidate, strict=True):
+        for part in ("inputs", "ground_truth", "facts", "must_decline"):
+            # Not to say whether declining is due expects nothing else than to say that it is not.
+            if (left.get(part) or None) != (right.get(part) or None):
+                raise FixableError(
+                    f"row {left['id']!r} has other {part.replace('_', ' ')} in each run",
+                    "compare runs of the same data file",
+                )

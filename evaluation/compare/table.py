@@ -42,11 +42,7 @@ class Table:
 
     @cached_property
     def estimates(self) -> dict[str, Estimate]:
-        """The mean or share of every metric over the rows that have it, in the order of METRICS.
-
-        Raises:
-            FixableError: A row has a score that is not in METRICS.
-        """
+        """The mean or share of every metric over the rows that have it, in the order of METRICS."""
         names = names_in(self)
         columns = {
             name: self.scores[name]
@@ -132,11 +128,7 @@ class Table:
 
 
 def read_table(run: RunFolder, *, seed: int = 0, resamples: int = 2000) -> Table:
-    """The numbers of ``run``, read row by row.
-
-    Raises:
-        FixableError: A line of rows.jsonl is not one of ours.
-    """
+    """The numbers of ``run``, read row by row."""
     ids: list[str] = []
     failed, offsets, position = array("b"), array("q"), 0
     judged: dict[str, array[int]] = {REPLIES: array("q"), UNPARSED: array("q")}
@@ -189,11 +181,7 @@ def _lines(run: RunFolder) -> Iterator[tuple[bytes, Row]]:
 
 
 def names_in(*tables: Table) -> list[str]:
-    """The metrics that occur in ``tables``, in the order of METRICS.
-
-    Raises:
-        FixableError: A row has a score that is not in METRICS.
-    """
+    """The metrics that occur in ``tables``, in the order of METRICS."""
     occurring = {name for table in tables for name in table.scores}
     for name in sorted(occurring):
         metrics.known_metric(name)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
+from evaluation.ask.pf_run import FlowRun
 from setup.azure.client.explain import AGAIN, one_line
 from setup.azure.client.money import confirm
 from setup.azure.client.session import AzureSession
@@ -29,21 +29,14 @@ _STUCK = 45 * 60.0  # seconds without news; a compute session takes 10 minutes t
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A run: ``columns`` maps the flow's inputs, ``over`` is the run whose outputs it evaluates.
+class ProjectFlow(FlowRun):
+    """A run over ``rows`` of data, of which ``expected`` can have outputs.
 
-    ``rows`` are in the data, ``expected`` of them can have outputs: a row that failed in the run it
-    is over cannot be evaluated.
+    A row that failed in the run it is over cannot be evaluated.
     """
 
-    name: str
-    flow: Path
-    data: Path
-    columns: Mapping[str, str]
-    rows: int
-    expected: int
-    over: str = ""
-    connections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    rows: int = 0
+    expected: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,14 +58,11 @@ class FlowRuns:
         self._max_error_rate = max_error_rate
         self._agreed = False
 
-    def carry_out(self, flow_run: Wanted) -> Done:
+    def carry_out(self, flow_run: ProjectFlow) -> Done:
         """The finished run: as it was found, else followed or made.
 
         A run that failed is made again under the next number. One of which too many lines failed is
         resumed, so that what was answered is not asked again.
-
-        Raises:
-            FixableError: It failed, or more of its lines did than may.
         """
         resumed, attempt = "", 1
         while True:
@@ -95,11 +85,7 @@ class FlowRuns:
         return dict(self._client.get_metrics(name))
 
     def node_outputs(self, name: str, node: str, rows: int) -> dict[int, Any]:
-        """Return what ``node`` put out for each line of a run, as far as the service has kept it.
-
-        Raises:
-            FixableError: The service does not tell.
-        """
+        """Return what ``node`` put out for each line of a run, as far as the service kept it."""
         runs, outputs = self._client.runs, dict[int, Any]()
         for start in range(0, rows, _PAGE):
             with self._errors(f"reading what node {node} of run {name} put out"):
@@ -135,34 +121,23 @@ class FlowRuns:
     def _errors(self, doing: str) -> contextlib.AbstractContextManager[None]:
         return flow_errors(self._session, doing)
 
-    def _submit(self, flow_run: Wanted, name: str, resumed: str) -> None:
+    def _submit(self, flow_run: ProjectFlow, name: str, resumed: str) -> None:
         from promptflow._sdk._errors import RunNotFoundError  # noqa: PLC0415 - slow
         from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 
         self._agree()
         with self._errors(f"submitting run {name}"):
             try:
-                self._create(flow_run, name, resumed)
+                if resumed:
+                    self._client.run(resume_from=resumed, name=name)
+                else:
+                    self._client.run(**replace(flow_run, name=name).arguments(), display_name=name)
             except RunNotFoundError:
                 return  # submitted, and not yet in the run history, which is asked next
             except PromptflowException as error:
                 # The client repeats what got no answer, and the service says that it is there.
                 if getattr(azure_cause(error), "status_code", 0) != 409:
                     raise
-
-    def _create(self, flow_run: Wanted, name: str, resumed: str) -> None:
-        if resumed:
-            self._client.run(resume_from=resumed, name=name)
-            return
-        self._client.run(
-            flow=str(flow_run.flow),
-            data=str(flow_run.data),
-            run=flow_run.over or None,
-            column_mapping=dict(flow_run.columns),
-            connections={node: dict(named) for node, named in flow_run.connections.items()} or None,
-            name=name,
-            display_name=name,
-        )
 
     def _agree(self) -> None:
         if not self._agreed:
@@ -171,7 +146,7 @@ class FlowRuns:
             confirm([Billable(what, "serverless, size chosen by Azure", 1, UNKNOWN, until)])
         self._agreed = True
 
-    def _finish(self, flow_run: Wanted, name: str) -> Done:
+    def _finish(self, flow_run: ProjectFlow, name: str) -> Done:
         run = self._follow(name, flow_run.rows)
         if run.status != "Completed":
             said = ((run._error or {}).get("error") or {}).get("message") or "no reason given"

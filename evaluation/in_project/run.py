@@ -16,14 +16,16 @@ from typing import Any
 from evaluation.ask.evaluators import COMPUTED
 from evaluation.ask.journal import USAGE_NODE, write_lines
 from evaluation.ask.rows_in import read_data
-from evaluation.in_project.flow_run import Done, FlowRuns, Wanted
+from evaluation.in_project.flow_run import Done, FlowRuns, ProjectFlow
 from evaluation.metrics import METRICS
+from evaluation.results import Row
+from evaluation.wording import mean_of
 from setup.azure.client.names import derive_names
 from setup.azure.client.session import AzureSession, azure_errors
 from setup.azure.project.client import flow_errors, is_there, project_client, require_project
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.common.flow_folder import CleanFlow, clean_flow
+from setup.common.flow_folder import clean_flow
 from setup.data import AGAIN, DataPlan, prepared_split
 from setup.recipe.azure import AzureRecipe
 
@@ -55,8 +57,8 @@ class ProjectRun:
         counts = f"n={self.n} ok={self.ok} error={self.error}"
         lines = [f"run {self.chat}: {counts}" + ("" if self.changed else " (unchanged)")]
         for name, value in sorted(self.metrics.items()):
-            metric = METRICS.get(name)
-            lines.append(f"  {metric.label if metric else name}: {value:.3f}")
+            label = METRICS[name].label if name in METRICS else name
+            lines.append(f"  {label}: {mean_of(name, value)}")
         return "\n".join(lines + [f"{name}: {link}" for name, link in self.links.items()])
 
     def as_dict(self) -> dict[str, Any]:
@@ -82,31 +84,18 @@ def run_in_project(
         FixableError: Something that a step before leaves is missing, the user does not agree to
             what it costs, Azure refuses, a run fails, or too many of its lines do.
     """
-    if data is None:
-        again = f"{AGAIN} --recipe {recipe.name}"
-        split = prepared_split(DataPlan(**recipe.data.model_dump()), "test", again)
-        console.err.print(f"asking {split}", markup=False)
-        data = split.file
-    rows = read_data(data, limit).rows
+    rows = read_data(data or _test_split(recipe), limit).rows
     lines = [{name: row[name] for name in _COLUMNS} for row in rows]
     session = AzureSession(recipe)
     with console.progress_bar(f"Opening project {recipe.azure.project}"):
         served = _require_steps(session)
         with flow_errors(session, f"running the flow in project {recipe.azure.project}"):
             runs = FlowRuns(session, project_client(session), max_error_rate)
-    chat = clean_flow("chat", recipe.connection)
-    file = chat.folder.parent / "rows.jsonl"
-    write_lines(file, lines)
-    name = _name(recipe, "chat", [chat.sha256, lines, served, recipe.connection])
-    asked = runs.carry_out(_asking(recipe, name, chat, file, len(lines)))
-    usage = _usage(runs, asked, len(lines))
-    scored_file = file.with_name("answered.jsonl")
-    write_lines(scored_file, [{**line, "usage": usage.get(n, {})} for n, line in enumerate(lines)])
-    flow = clean_flow(_EVALUATOR.flow.name, recipe.connection)
-    name = _name(recipe, "scores", [flow.sha256, asked.name, *([] if usage else ["no usage"])])
-    scored = runs.carry_out(_evaluation(name, flow, scored_file, asked, len(lines)))
+    asked = runs.carry_out(_asking(recipe, lines, served))
+    scored = runs.carry_out(_scoring(recipe, lines, asked, _usage(runs, asked, len(lines))))
     with flow_errors(session, f"reading the metrics of run {scored.name}"):
         metrics = runs.metrics(scored.name)
+    links = {"answers": asked.link, "scores": scored.link}
     return ProjectRun(
         asked.name,
         scored.name,
@@ -115,23 +104,50 @@ def run_in_project(
         len(lines) - asked.ok,
         asked.changed or scored.changed,
         metrics,
-        {name: link for name, link in (("answers", asked.link), ("scores", scored.link)) if link},
+        {name: link for name, link in links.items() if link},
     )
 
 
-def _asking(recipe: AzureRecipe, name: str, flow: CleanFlow, file: Path, rows: int) -> Wanted:
-    return Wanted(
-        name=name,
-        flow=flow.folder,
-        data=file,
-        columns=_ASKED,
-        rows=rows,
-        expected=rows,
-        connections={"chat": {"connection": recipe.connection}},
+def _test_split(recipe: AzureRecipe) -> Path:
+    again = f"{AGAIN} --recipe {recipe.name}"
+    split = prepared_split(DataPlan(**recipe.data.model_dump()), "test", again)
+    console.err.print(f"asking {split}", markup=False)
+    return split.file
+
+
+def _asking(recipe: AzureRecipe, lines: list[Row], served: dict[str, Any]) -> ProjectFlow:
+    flow = clean_flow("chat", recipe.connection)
+    file = flow.folder.parent / "rows.jsonl"
+    write_lines(file, lines)
+    return ProjectFlow(
+        _name(recipe, "chat", [flow.sha256, lines, served, recipe.connection]),
+        flow.folder,
+        file,
+        _ASKED,
+        connections={"chat": recipe.connection},
+        rows=len(lines),
+        expected=len(lines),
     )
 
 
-def _usage(runs: FlowRuns, asked: Done, rows: int) -> dict[int, dict[str, Any]]:
+def _scoring(
+    recipe: AzureRecipe, lines: list[Row], asked: Done, usage: dict[int, Row]
+) -> ProjectFlow:
+    flow = clean_flow(_EVALUATOR.flow.name, recipe.connection)
+    file = flow.folder.parent / "answered.jsonl"
+    write_lines(file, [{**line, "usage": usage.get(n, {})} for n, line in enumerate(lines)])
+    return ProjectFlow(
+        _name(recipe, "scores", [flow.sha256, asked.name, *([] if usage else ["no usage"])]),
+        flow.folder,
+        file,
+        dict(_EVALUATOR.columns),
+        run=asked.name,
+        rows=len(lines),
+        expected=asked.ok,
+    )
+
+
+def _usage(runs: FlowRuns, asked: Done, rows: int) -> dict[int, Row]:
     """The tokens and seconds of each answer, out of the run's record: they are no output.
 
     Where the service does not tell, the answers are scored without, which one line says.
@@ -148,29 +164,13 @@ def _usage(runs: FlowRuns, asked: Done, rows: int) -> dict[int, dict[str, Any]]:
     return usage
 
 
-def _evaluation(name: str, flow: CleanFlow, file: Path, over: Done, rows: int) -> Wanted:
-    return Wanted(
-        name=name,
-        flow=flow.folder,
-        data=file,
-        columns=dict(_EVALUATOR.columns),
-        rows=rows,
-        expected=over.ok,
-        over=over.name,
-    )
-
-
 def _name(recipe: AzureRecipe, part: str, decides: list[Any]) -> str:
     content = json.dumps(decides, sort_keys=True).encode()
     return f"{recipe.name}-{part}-{hashlib.sha256(content).hexdigest()[:_DIGEST]}"
 
 
 def _require_steps(session: AzureSession) -> dict[str, Any]:
-    """Which model answers: the endpoint's traffic and the model of each deployment that has some.
-
-    Raises:
-        FixableError: The project, its connection or the endpoint is missing, or without traffic.
-    """
+    """Which model answers: the endpoint's traffic, and the model of each deployment with some."""
     recipe = session.recipe
     require_project(session)
     if not is_there(session, f"/connections/{recipe.connection}"):

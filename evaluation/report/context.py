@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from evaluation import wording
 from evaluation.compare import notes
-from evaluation.compare.comparison import Comparison, MetricComparison
+from evaluation.compare.comparison import Comparison
 from evaluation.compare.table import Table
 from evaluation.gate import GateResult
 from evaluation.metrics import METRICS
@@ -17,7 +17,7 @@ from evaluation.report import failures, plots, provenance
 from evaluation.report.examples import AT_MOST, Example, examples, lowest
 from evaluation.report.figures import Figure, Latency, figures, latency
 from evaluation.report.side import Side, sides_of
-from evaluation.wording import MetricWords, count
+from evaluation.wording import ComparedWords, MetricWords, count
 
 _NO_PLOT = Markup()
 
@@ -56,7 +56,7 @@ class Context:
     title: str
     headline: Headline
     sides: list[Side]
-    metrics: list[MetricWords]
+    metrics: Sequence[MetricWords]
     plots: dict[str, Markup]
     figures: list[Figure]
     latency: Latency | None
@@ -86,16 +86,18 @@ def make_context(content: Comparison | Table, gates: Sequence[GateResult]) -> Co
     """The report of a comparison, or of one run by itself."""
     sides = sides_of(content)
     labels = [side.label for side in sides]
+    lines: Sequence[MetricWords]
     if isinstance(content, Table):
-        lines, notices = _lines_of(content), notes.notes_of(content)
+        scored = {name: each for name, each in content.estimates.items() if each.n}
+        lines = [MetricWords(METRICS[name], each) for name, each in scored.items()]
         head, sections = _single_headline(sides[0]), _worst(sides[0])
-        drawn, gaps, pairs = {}, [], ""
-        unscored = [name for name, estimate in content.estimates.items() if not estimate.n]
+        drawn, gaps, pairs, notices = {}, [], "", notes.notes_of(content)
+        unscored = [name for name in content.estimates if name not in scored]
     else:
-        lines, notices = [MetricWords.of(each) for each in content.scored], content.notes
+        lines = compared = [ComparedWords(each) for each in content.scored]
         head, sections = headline(content, *labels), _changes(content, sides)
-        drawn, gaps = _plots(content, lines), failures.gaps(content, *labels)
-        pairs, unscored = count(content.pairs), content.not_scored
+        drawn, gaps = _plots(compared), failures.gaps(content, *labels)
+        pairs, unscored, notices = count(content.pairs), content.not_scored, content.notes
     return Context(
         title=" against ".join(reversed(labels)),
         headline=head,
@@ -115,11 +117,6 @@ def make_context(content: Comparison | Table, gates: Sequence[GateResult]) -> Co
         gaps=gaps,
         pairs=pairs,
     )
-
-
-def _lines_of(table: Table) -> list[MetricWords]:
-    scored = {name: estimate for name, estimate in table.estimates.items() if estimate.n}
-    return [MetricWords(METRICS[name], (estimate,)) for name, estimate in scored.items()]
 
 
 def _changes(comparison: Comparison, sides: list[Side]) -> list[Section]:
@@ -162,9 +159,9 @@ def headline(comparison: Comparison, baseline: str, candidate: str) -> Headline:
             f"{candidate} cannot be compared with {baseline}",
             f"{why}; {count(comparison.pairs)} rows are paired.",
         )
-    words = MetricWords.of(primary)
+    words = ComparedWords(primary)
     metric = words.metric
-    reach = plots.nice_above(_farthest(primary))
+    reach = plots.nice_above(_reach(words))
     limit = min(reach, metric.scale) if metric.scale else reach
     word = "higher" if metric.better == "neither" else "better"
     ends = [("a", f"{baseline} {word}"), ("b", f"{candidate} {word}")]
@@ -208,25 +205,21 @@ def _failed(sides: Sequence[Side]) -> list[str]:
     ]
 
 
-def _plots(comparison: Comparison, lines: Sequence[MetricWords]) -> dict[str, Markup]:
+def _plots(compared: Sequence[ComparedWords]) -> dict[str, Markup]:
     """Draw the differences on one axis, which holds all metrics that have a range.
 
     A difference is a share of the metric's range, else of the baseline's mean: those may reach out.
     """
-    ends = [
-        _farthest(each) / scale
-        for each in comparison.scored
-        if (scale := METRICS[each.metric].scale)
-    ]
-    limit = min(plots.nice_above(max([0.02, *ends])), 1.0)
-    drawn = {}
-    for each, words in zip(comparison.scored, lines, strict=True):
-        whole = words.metric.scale or abs(each.baseline.value or 0.0) or 1.0
-        part = plots.scaled(each.difference, whole)
-        drawn[words.metric.name] = plots.interval_plot(part, limit, words.tone, words.aloud)
+    ends = [_reach(words) / words.metric.scale for words in compared if words.metric.scale]
+    limit, drawn = min(plots.nice_above(max([0.02, *ends])), 1.0), {}
+    for words in compared:
+        whole = words.metric.scale or abs(words.estimates[0].value or 0.0) or 1.0
+        drawn[words.metric.name] = plots.interval_plot(
+            words.comparison.difference, limit * whole, words.tone, words.aloud
+        )
     return drawn
 
 
-def _farthest(comparison: MetricComparison) -> float:
-    part = comparison.difference
+def _reach(words: ComparedWords) -> float:
+    part = words.comparison.difference
     return max(abs(end or 0.0) for end in (part.value, part.low, part.high))

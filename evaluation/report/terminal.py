@@ -10,7 +10,7 @@ from evaluation.compare.comparison import Comparison, MetricComparison
 from evaluation.compare.statistics import FEW, FEWEST, Estimate
 from evaluation.compare.table import Table
 from evaluation.metrics import METRICS
-from evaluation.wording import TERMINAL, MetricWords, few, verdict_sentence, with_interval
+from evaluation.wording import TERMINAL, ComparedWords, few, verdict_sentence, with_interval
 from setup.common import console
 
 Cells = Sequence[str]
@@ -102,11 +102,11 @@ def _two_lines(cells: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _cells(comparison: MetricComparison) -> list[str]:
-    words = MetricWords.of(comparison, TERMINAL)
+    words = ComparedWords(comparison, TERMINAL)
     sides = [with_interval(each, words.metric, words.digits) for each in words.estimates]
     difference = comparison.difference
     return [
-        words.label,
+        words.metric.label,
         *sides,
         with_interval(difference, words.metric, words.digits, signs=True),
         _count(difference),

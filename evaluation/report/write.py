@@ -38,9 +38,6 @@ def write_report(
 
     The files depend on the arguments alone; a report that stood there before is replaced. A single
     run has means with intervals and its worst rows, and no verdict.
-
-    Raises:
-        FixableError: A row of a run cannot be read.
     """
     context = make_context(content, gates)
     files = ReportFiles(folder / "report.html", folder / "report.md", folder / "rows.csv")
