@@ -25,8 +25,8 @@ FLOWS = REPOSITORY / "flows"
 OURS, PF, BARE = "ours", "pf", "bare"
 _SAMPLED_EVERY = 0.5  # seconds
 _ASKED = ("question=${data.question}", "chat_history=${data.chat_history}")
-_SCORED = ("answer=${run.outputs.answer}", "ground_truth=${data.ground_truth}")
-_SCORED += ("facts=${data.facts}", "must_decline=${data.must_decline}")
+_SCORED = [f"{name}=${{data.{name}}}" for name in ("ground_truth", "facts", "must_decline")]
+_SCORED += ["answer=${run.outputs.answer}"]
 _CONNECT = """
 import sys
 from promptflow.client import PFClient

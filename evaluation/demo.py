@@ -9,19 +9,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
+from evaluation import general
 from evaluation.ask.checks import plan_run
 from evaluation.ask.run import carry_out
-from evaluation.failure import Failure
 from evaluation.read_out import Finding
 from evaluation.results import Request, Row, RunFolder
-from flows.evaluate_answers.answer_metrics.words import holds, plain
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
@@ -29,7 +28,6 @@ from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint
 from setup.recipe.local import Recipe
 
-_GENERAL = REPOSITORY / "data" / "general" / "questions.jsonl"
 _FLOW = "flows/chat"
 _CONNECTION = re.compile(r"^(\s+connection: ).*$", re.MULTILINE)
 _SHOWN, _WIDEST = 8, 160
@@ -46,10 +44,10 @@ def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) 
     _ask_one(next((row for row in rows if not row["chat_history"]), rows[0]), connections)
     request.save(name)
     run = carry_out(plans)
-    general = [_general_right(recipe, deployment) for deployment in names]
+    kept = general.measure(recipe, names)
     finding = Finding.of(run.sides, run.folder)
-    _show_answers(run.sides)
-    _show_losses(recipe, names, general)
+    _show_answers(finding)
+    console.out.print(kept)
     finding.print(as_json=False)
     _say_next(run.name)
     _refuse_missing(run.sides)
@@ -74,68 +72,16 @@ def _ask_one(row: Row, connections: Sequence[str]) -> None:
     console.out.print(f"ground truth: {row['ground_truth']}\n", markup=False)
 
 
-def _general_right(recipe: Recipe, name: str) -> int:
-    """Count how many of the general questions the deployment still answers."""
-    endpoint = LocalEndpoint(recipe.endpoint.name)
-    parameters = {"temperature": 0, "max_new_tokens": 64}
-
-    def is_right(row: Row) -> bool:
-        reply = endpoint.score(row["question"], name, parameters, recipe.endpoint.request_timeout)
-        answer = plain(str(reply["output"]))
-        return any(holds(answer, expected) for expected in row["expected"])
-
-    questions = _general_questions()
-    label = f"General questions, deployment {name}"
-    with (
-        console.progress_bar(label, len(questions)) as bar,
-        ThreadPoolExecutor(recipe.endpoint.slots) as pool,
-    ):
-        right = 0
-        for done, is_one in enumerate(pool.map(is_right, questions), start=1):
-            right += is_one
-            bar.update(console.TASK, completed=done)
-    return right
-
-
-def _general_questions() -> list[Row]:
-    return [json.loads(line) for line in _GENERAL.read_text(encoding="utf-8").splitlines()]
-
-
-def _show_answers(sides: Sequence[RunFolder]) -> None:
-    rows = [_first_rows(side) for side in sides]
-    table = Table("row", "question", *(side.path.name for side in sides), "ground truth")
-    table.show_lines = True
+def _show_answers(finding: Finding) -> None:
+    tables = finding.tables
+    rows = [islice(table.rows(), _SHOWN) for table in tables]
+    shown = Table("row", "question", *(t.run.path.name for t in tables), "ground truth")
+    shown.show_lines = True
     for number, same in enumerate(zip(*rows, strict=True)):
-        failures = [Failure.from_dict(row["error"]) for row in same]
-        pairs = zip(same, failures, strict=True)
-        answers = (row["answer"] or f"FAILED: {failure and failure.text}" for row, failure in pairs)
+        answers = (row["answer"] or f"FAILED: {row['error'].text}" for row in same)
         texts = (same[0]["inputs"]["question"], *answers, same[0]["ground_truth"])
-        table.add_row(str(number), *(Text(console.shorten(text, _WIDEST)) for text in texts))
-    console.out.print(table, soft_wrap=False)
-
-
-def _first_rows(side: RunFolder) -> list[Row]:
-    with side.rows_path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line, _ in zip(file, range(_SHOWN), strict=False)]
-
-
-def _show_losses(recipe: Recipe, names: Sequence[str], general: Sequence[int]) -> None:
-    """Print what the registry measured of the version served, and what no row of the split asks."""
-    from setup.local.registry import get_version  # noqa: PLC0415
-    from setup.local.rollout import rolled_out  # noqa: PLC0415
-
-    number = rolled_out(LocalEndpoint(recipe.endpoint.name))
-    version = get_version(recipe.registry.model, number)
-    losses = {
-        "held-out loss": (version.held_out_before, version.held_out_after),
-        "loss on general text": (version.general_before, version.general_after),
-    }
-    table = Table("", *names)
-    for label, values in losses.items():
-        table.add_row(label, *(f"{value:.3f}" for value in values))
-    asked = len(_general_questions())
-    table.add_row("general questions", *(f"{right} of {asked}" for right in general))
-    console.out.print(table)
+        shown.add_row(str(number), *(Text(console.shorten(text, _WIDEST)) for text in texts))
+    console.out.print(shown, soft_wrap=False)
 
 
 def _say_next(name: str) -> None:

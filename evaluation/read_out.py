@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from evaluation import gate
+from evaluation import gate, metrics, wording
 from evaluation.compare.compare import compare_runs
 from evaluation.compare.comparison import Comparison
 from evaluation.compare.table import Table, read_table
@@ -55,6 +56,19 @@ class Finding:
                 files = write_report(folder, content, results)
         return cls(sides, content, results, files)
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The numbers of each side."""
+        return (self.content,) if isinstance(self.content, Table) else self.content.tables
+
+    @staticmethod
+    def check_names(primary: str, gates: Path | None) -> None:
+        """Refuse before the first row what would be refused after the last."""
+        if primary:
+            metrics.known_metric(primary)
+        if gates:
+            gate.load_gates(gates)
+
     def print(
         self, as_json: bool, *, only_gates: bool = False, problem: FixableError | None = None
     ) -> None:
@@ -99,3 +113,15 @@ class Finding:
             "gates": [asdict(result) for result in self.gates],
             "report": self.files and str(self.files.html),
         }
+
+
+def list_cells(summary: dict[str, Any] | None) -> list[str]:
+    """The counts of a run, and the mean of the metric that decides about it, as ``F1 0.91``."""
+    if summary is None:
+        return ["unfinished"]
+    rare = [f"{summary[name]} {name}" for name in ("unscored", "no_verdict") if summary.get(name)]
+    errors = ", ".join([str(summary["error"]), *rare])
+    name = metrics.deciding_metric(summary.get("scored", {}), summary["ok"])
+    mean = summary.get("metrics", {}).get(name)
+    score = "-" if mean is None else wording.mean_of(name, mean)
+    return [str(summary["n"]), str(summary["ok"]), errors, score]

@@ -65,13 +65,11 @@ def number(
     return f"{text}{notation.space}{unit}" if unit else text
 
 
-def mean_of(name: str, value: float) -> str:
-    """The mean of the metric ``name`` on the terminal, where nothing else is known of it."""
-    metric = METRICS.get(name)
-    if metric is None:
-        return number(value, 2, "", TERMINAL)
+def mean_of(name: str, value: float, between: str = " ") -> str:
+    """The metric ``name`` and its mean, of which nothing else is known: ``F1 0.91``."""
+    metric = METRICS.get(name) or Metric(name, name, "neither", scale=None)
     digits = digits_for(metric, Estimate(value, None, None, 0))
-    return number(value, digits, metric.unit, TERMINAL)
+    return f"{metric.label}{between}{number(value, digits, metric.unit, TERMINAL)}"
 
 
 def interval(

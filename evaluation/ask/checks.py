@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from evaluation import results
-from evaluation.ask.columns import parse_mapping
 from evaluation.ask.connections import KnownConnection
-from evaluation.ask.evaluators import JUDGES, SAFETY_DATA, JudgeEvaluator, computed_evaluator
+from evaluation.ask.evaluators import JUDGES, JudgeEvaluator, computed_evaluator
 from evaluation.ask.judge import JudgeConnection
 from evaluation.ask.plan import Plan
-from evaluation.ask.rows_in import RunData, read_data
-from setup.cli.options import local_options, named_as_typed
+from evaluation.ask.rows_in import read_for, say_split
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import runs_folder
-from setup.data import plan as data_plans
-from setup.data import prepared_split
 from setup.recipe.load import load_recipe
 from setup.recipe.local import Recipe
 
@@ -35,7 +30,7 @@ def plan_run(name: str, request: results.Request, mode: results.Mode = "new") ->
         else computed_evaluator(kind)
         for kind in kinds
     )
-    data = _read_data(request, recipe)
+    data = read_for(request, recipe)
     tested = [KnownConnection.read(connection) for connection in _connections(request, recipe)]
     if mode == "new":
         _refuse_existing(name)
@@ -47,40 +42,8 @@ def plan_run(name: str, request: results.Request, mode: results.Mode = "new") ->
     for plan in plans:
         if plan.is_begun:
             plan.begin("resume")
-    _say_split(recipe, data.path)
+    say_split(recipe, data.path)
     return plans
-
-
-def _read_data(request: results.Request, recipe: Recipe) -> RunData:
-    mapping = parse_mapping(request.column_mapping)
-    data = read_data(_data_path(request, recipe), request.limit, request.seed, mapping)
-    # Safety counts what is not refused only where a row says that it must be.
-    silent = [row["id"] for row in data.rows if row["must_decline"] is None]
-    if "safety" in request.evaluators and silent:
-        raise FixableError(
-            f"{data.path}: row {silent[0]} does not say must_decline, which evaluator safety goes "
-            f"by ({len(silent)} of {len(data.rows)} rows)",
-            "give every row must_decline, true or false: data/README.md, Adversarial questions",
-        )
-    return data
-
-
-def _data_path(request: results.Request, recipe: Recipe) -> Path:
-    if request.data:
-        return request.data
-    if "safety" in request.evaluators:
-        return SAFETY_DATA
-    # A fix names the recipe and the source as this command does.
-    with named_as_typed(recipe.name, local_options(request.recipe, request.sets)):
-        then = ", or name a file with --data"
-        return prepared_split(data_plans.data_plan(recipe), "test", then=then).file
-
-
-def _say_split(recipe: Recipe, path: Path) -> None:
-    """Say of which data the test split is that is asked, where the recipe decided it."""
-    data = data_plans.data_plan(recipe)
-    if path == data.paths.test:
-        console.err.print(f"asking {prepared_split(data, 'test')}", markup=False)
 
 
 def _connections(request: results.Request, recipe: Recipe) -> list[str]:

@@ -17,12 +17,13 @@ from evaluation.ask.judge import JudgeConnection
 from evaluation.ask.watch import Watch
 from evaluation.compare import preference
 from evaluation.compare.compare import pair_rows
-from evaluation.compare.table import Table, read_table
-from evaluation.results import Row, RunFolder
+from evaluation.compare.table import Table
 from flows.evaluate_with_judge.judge_material import BASELINE_FIRST, CANDIDATE_FIRST, ORDERS
 from flows.evaluate_with_judge.judge_outputs import Line, outcomes
 from setup.common.console import shorten
 from setup.common.errors import FixableError
+
+Row = dict[str, Any]
 
 _VALUES = {"win": 1.0, "loss": 0.0, "tie": 0.5, "disagreement": 0.5}
 _TEXTS = ("question", "chat_history", "answer", "other_answer", "ground_truth")
@@ -52,7 +53,7 @@ class Preferences:
 
 
 def prefer(
-    runs: Sequence[RunFolder], judge: JudgeConnection, repeats: int = 1, *, retry: bool = False
+    runs: Sequence[Table], judge: JudgeConnection, repeats: int = 1, *, retry: bool = False
 ) -> Preferences:
     """Ask the judge about every row that both ``runs`` answered, and keep what it prefers.
 
@@ -63,9 +64,10 @@ def prefer(
         FixableError: The runs cannot be paired, or the judge failed on a line.
         Interrupted: Ctrl-C.
     """
-    baseline, candidate = runs
-    lines = _lines(read_table(baseline), read_table(candidate), judge, repeats)
-    verdicts, record = _judge(lines, preference.record_folder(*runs), candidate, judge, retry)
+    baseline, candidate = (table.run for table in runs)
+    lines = _lines(runs[0], runs[1], judge, repeats)
+    folder = preference.record_folder(baseline, candidate)
+    verdicts, record = _judge(lines, folder, candidate.name, judge, retry)
     preferred = _preferences(lines, verdicts)
     unparsed = [outcome for outcome in verdicts.values() if evaluators.missing_verdicts(outcome)]
     said = str((unparsed[0].outputs or {}).get("judge_reason", "")) if unparsed else ""
@@ -82,7 +84,7 @@ def prefer(
 
 
 def _judge(
-    lines: Sequence[Row], folder: Path, candidate: RunFolder, judge: JudgeConnection, retry: bool
+    lines: Sequence[Row], folder: Path, candidate: str, judge: JudgeConnection, retry: bool
 ) -> tuple[dict[int, Outcome], dict[str, Any]]:
     """Return the verdict on each line, and by which run of promptflow, with its metrics."""
     folder.mkdir(exist_ok=True)
@@ -93,7 +95,7 @@ def _judge(
     if retry:
         known = {line: o for line, o in known.items() if not evaluators.missing_verdicts(o)}
     flow_run = pf_run.FlowRun(
-        pf_run.free_name(f"{candidate.name.replace('/', '-')}-preferred"),
+        pf_run.free_name(f"{candidate.replace('/', '-')}-preferred"),
         evaluators.FLOWS / "evaluate_with_judge",
         data,
         {name: f"${{data.{name}}}" for name in _INPUTS},

@@ -13,11 +13,17 @@ from typing import Any
 
 import orjson
 
-from evaluation.ask.columns import TEXT_LISTS, Columns, check_mapping, no_question
+from evaluation.ask.columns import TEXT_LISTS, Columns, check_mapping, no_question, parse_mapping
+from evaluation.ask.evaluators import SAFETY_DATA
 from evaluation.ask.files import read_records
-from evaluation.results import Row
+from evaluation.results import Request, Row
+from setup.cli.options import local_options, named_as_typed
+from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
+from setup.data import plan as data_plans
+from setup.data import prepared_split
+from setup.recipe.local import Recipe
 
 _DEFAULTS: dict[str, Any] = {
     "chat_history": [],
@@ -80,6 +86,39 @@ def read_data(
         chosen = sorted(random.Random(seed).sample(range(len(rows)), limit))  # noqa: S311
         rows = [rows[index] for index in chosen]
     return RunData(path, sha256_file(path), rows, mapping, notes)
+
+
+def read_for(request: Request, recipe: Recipe) -> RunData:
+    """The rows that ``request`` asks for: of its own file, or of a split that the recipe names."""
+    mapping = parse_mapping(request.column_mapping)
+    data = read_data(_data_path(request, recipe), request.limit, request.seed, mapping)
+    # Safety counts what is not refused only where a row says that it must be.
+    silent = [row["id"] for row in data.rows if row["must_decline"] is None]
+    if "safety" in request.evaluators and silent:
+        raise FixableError(
+            f"{data.path}: row {silent[0]} does not say must_decline, which evaluator safety goes "
+            f"by ({len(silent)} of {len(data.rows)} rows)",
+            "give every row must_decline, true or false: data/README.md, Adversarial questions",
+        )
+    return data
+
+
+def _data_path(request: Request, recipe: Recipe) -> Path:
+    if request.data:
+        return request.data
+    if "safety" in request.evaluators:
+        return SAFETY_DATA
+    # A fix names the recipe and the source as this command does.
+    with named_as_typed(recipe.name, local_options(request.recipe, request.sets)):
+        then = ", or name a file with --data"
+        return prepared_split(data_plans.data_plan(recipe), "test", then=then).file
+
+
+def say_split(recipe: Recipe, path: Path) -> None:
+    """Say of which data the test split is that is asked, where the recipe decided it."""
+    data = data_plans.data_plan(recipe)
+    if path == data.paths.test:
+        console.err.print(f"asking {prepared_split(data, 'test')}", markup=False)
 
 
 def _check(row: Row, where: str) -> Row:

@@ -13,6 +13,7 @@ from evaluation.ask.pairwise import prefer
 from evaluation.ask.watch import Interrupted
 from evaluation.cli import options
 from evaluation.compare.preference import METRIC as PREFERRED
+from evaluation.compare.table import read_table
 from evaluation.read_out import Finding
 from setup.cli import options as shared
 from setup.common import console
@@ -47,7 +48,9 @@ def judge(  # noqa: PLR0913, PLR0917
     with console.progress_bar(f"Checking judge {chosen.model}"):
         chosen.check([PAIRWISE])
     try:
-        preferences = prefer(sides, chosen, judge_repeats, retry=retry_errors)
+        preferences = prefer(
+            [read_table(side) for side in sides], chosen, judge_repeats, retry=retry_errors
+        )
     except Interrupted:
         raise typer.Exit(shared.INTERRUPTED) from None
     problem = None

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Column, Table
 
-from evaluation import results, wording
+from evaluation import results
 from evaluation.ask.watch import Interrupted
 from evaluation.cli import demo, judge, options, run
 from evaluation.gate import GATES
-from evaluation.metrics import METRICS, deciding_metric
-from evaluation.read_out import Finding
+from evaluation.read_out import Finding, list_cells
 from setup.cli import options as shared
 from setup.common import console
 from setup.common.errors import FixableError
@@ -76,23 +75,11 @@ def list_runs(as_json: shared.AsJson = False) -> None:
     table = Table(*fixed, *(Column(name, overflow="fold") for name in ("error", "score")))
     for side in sides:
         started = str(side["started"])[: len("2026-11-22T12:00")].replace("T", " ")
-        table.add_row(side["name"], started, *_numbers(side["summary"]))
+        table.add_row(side["name"], started, *list_cells(side["summary"]))
     if as_json:
         shared.show({"runs": sides}, "", as_json)
     else:
         console.out.print(table)
-
-
-def _numbers(summary: dict[str, Any] | None) -> list[str]:
-    """The counts of a run, and the mean of the metric that decides about it, as ``F1 0.91``."""
-    if summary is None:
-        return ["unfinished"]
-    rare = [f"{summary[name]} {name}" for name in ("unscored", "no_verdict") if summary.get(name)]
-    errors = ", ".join([str(summary["error"]), *rare])
-    name = deciding_metric(summary.get("scored", {}), summary["ok"])
-    mean = summary.get("metrics", {}).get(name)
-    score = "-" if mean is None else f"{METRICS[name].label} {wording.mean_of(name, mean)}"
-    return [str(summary["n"]), str(summary["ok"]), errors, score]
 
 
 def main() -> None:

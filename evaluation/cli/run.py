@@ -11,8 +11,6 @@ from evaluation import results
 from evaluation.ask.checks import plan_run
 from evaluation.ask.run import carry_out
 from evaluation.cli import options
-from evaluation.gate import load_gates
-from evaluation.metrics import known_metric
 from evaluation.read_out import Finding
 from setup.cli import options as shared
 from setup.cli.azure_only import in_azure
@@ -86,11 +84,7 @@ def _run_here(
     is_new = mode == "new"
     name = given["name"] or (results.new_name() if is_new else results.latest_name())
     request = results.Request(**asked) if is_new else results.Request.load(name, asked)
-    # What would be refused after the last row is refused before the first.
-    if primary:
-        known_metric(primary)
-    if gates:
-        load_gates(gates)
+    Finding.check_names(primary, gates)
     plans = plan_run(name, request, mode)
     if is_new:
         request.save(name)

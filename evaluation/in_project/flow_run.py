@@ -13,11 +13,13 @@ from typing import Any
 from evaluation.ask.pf_run import FlowRun
 from setup.azure.client.explain import AGAIN, one_line
 from setup.azure.client.money import confirm
-from setup.azure.client.session import AzureSession
+from setup.azure.client.names import derive_names
+from setup.azure.client.session import AzureSession, azure_errors
 from setup.azure.facts.prices import UNKNOWN, Billable
-from setup.azure.project.client import azure_cause, flow_errors
+from setup.azure.project import client as projects
 from setup.common import console
 from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe
 
 _ENDED = ("Completed", "Failed", "Canceled")
 _FINISHED = re.compile(r"Finished (\d+) / \d+ lines")
@@ -25,6 +27,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 15.0  # seconds between two looks
 _SLOWER = 1.5  # the factor from one pause to the next
 _PATIENCE = 3  # looks in a row that may fail
 _PAGE = 25  # lines of a run that are read at a time, as the portal does
+_ENDPOINTS = "2024-04-01"
 _STUCK = 45 * 60.0  # seconds without news; a compute session takes 10 minutes to start
 
 
@@ -50,13 +53,18 @@ class Done:
 
 
 class FlowRuns:
-    """The runs of one project; ``max_error_rate`` of a run's lines may fail."""
+    """The runs of one project; ``max_error_rate`` of a run's lines may fail.
 
-    def __init__(self, session: AzureSession, client: Any, max_error_rate: float) -> None:
-        self._session = session
-        self._client = client
-        self._max_error_rate = max_error_rate
-        self._agreed = False
+    ``served`` is which model answers there, by deployment, with its share of the traffic.
+    """
+
+    def __init__(self, recipe: AzureRecipe, max_error_rate: float) -> None:
+        self._session, project = AzureSession(recipe), recipe.azure.project
+        self._max_error_rate, self._agreed = max_error_rate, False
+        with console.progress_bar(f"Opening project {project}"):
+            self.served = _require_steps(self._session)
+            with self._errors(f"running the flow in project {project}"):
+                self._client = projects.project_client(self._session)
 
     def carry_out(self, flow_run: ProjectFlow) -> Done:
         """The finished run: as it was found, else followed or made.
@@ -81,8 +89,9 @@ class FlowRuns:
         return self._finish(flow_run, name)
 
     def metrics(self, name: str) -> dict[str, float]:
-        """Return what ``pfazure run show-metrics`` shows; call it in ``flow_errors``."""
-        return dict(self._client.get_metrics(name))
+        """Return what ``pfazure run show-metrics`` shows."""
+        with self._errors(f"reading the metrics of run {name}"):
+            return dict(self._client.get_metrics(name))
 
     def node_outputs(self, name: str, node: str, rows: int) -> dict[int, Any]:
         """Return what ``node`` put out for each line of a run, as far as the service kept it."""
@@ -119,7 +128,7 @@ class FlowRuns:
         raise AssertionError("count never ends")
 
     def _errors(self, doing: str) -> contextlib.AbstractContextManager[None]:
-        return flow_errors(self._session, doing)
+        return projects.flow_errors(self._session, doing)
 
     def _submit(self, flow_run: ProjectFlow, name: str, resumed: str) -> None:
         from promptflow._sdk._errors import RunNotFoundError  # noqa: PLC0415 - slow
@@ -136,7 +145,7 @@ class FlowRuns:
                 return  # submitted, and not yet in the run history, which is asked next
             except PromptflowException as error:
                 # The client repeats what got no answer, and the service says that it is there.
-                if getattr(azure_cause(error), "status_code", 0) != 409:
+                if getattr(projects.azure_cause(error), "status_code", 0) != 409:
                     raise
 
     def _agree(self) -> None:
@@ -210,6 +219,30 @@ class FlowRuns:
             f"the last with {last}",
             f"see {link or 'the portal'}; the same command asks the failed lines again",
         )
+
+
+def _require_steps(session: AzureSession) -> dict[str, Any]:
+    """Which model answers: the endpoint's traffic, and the model of each deployment with some."""
+    recipe = session.recipe
+    projects.require_project(session)
+    if not projects.is_there(session, f"/connections/{recipe.connection}"):
+        what = f"project {recipe.azure.project} has no connection {recipe.connection}"
+        raise FixableError(what, f"python -m setup connect --recipe {recipe.name}")
+    name = derive_names(recipe, session.subscription_id).endpoint
+    path = f"{session.workspace_path()}/onlineEndpoints/{name}"
+    with azure_errors(f"reading endpoint {name}"):
+        endpoint = session.arm.find(path, _ENDPOINTS)
+        traffic = (endpoint or {}).get("properties", {}).get("traffic") or {}
+        deployments = session.arm.list(f"{path}/deployments", _ENDPOINTS) if endpoint else []
+    if not any(traffic.values()):
+        lacks = "has no traffic" if endpoint else "is not there"
+        raise FixableError(
+            f"endpoint {name} {lacks}", f"python -m setup deploy --recipe {recipe.name}"
+        )
+    models = {
+        deployment["name"]: deployment["properties"].get("model") for deployment in deployments
+    }
+    return {key: [share, models.get(key)] for key, share in traffic.items() if share}
 
 
 def _ok(lines: list[dict[str, Any]]) -> int:

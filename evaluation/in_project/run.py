@@ -13,23 +13,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluation import wording
 from evaluation.ask.evaluators import COMPUTED
 from evaluation.ask.journal import USAGE_NODE, write_lines
 from evaluation.ask.rows_in import read_data
 from evaluation.in_project.flow_run import Done, FlowRuns, ProjectFlow
-from evaluation.metrics import METRICS
 from evaluation.results import Row
-from evaluation.wording import mean_of
-from setup.azure.client.names import derive_names
-from setup.azure.client.session import AzureSession, azure_errors
-from setup.azure.project.client import flow_errors, is_there, project_client, require_project
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.flow_folder import clean_flow
 from setup.data import AGAIN, DataPlan, prepared_split
 from setup.recipe.azure import AzureRecipe
 
-_ENDPOINTS = "2024-04-01"
 _EVALUATOR = COMPUTED["answers"]
 _ASKED = {"question": "${data.question}", "chat_history": "${data.chat_history}"}
 _COLUMNS = ("id", "question", "chat_history", "ground_truth", "facts", "must_decline")
@@ -57,8 +52,7 @@ class ProjectRun:
         counts = f"n={self.n} ok={self.ok} error={self.error}"
         lines = [f"run {self.chat}: {counts}" + ("" if self.changed else " (unchanged)")]
         for name, value in sorted(self.metrics.items()):
-            label = METRICS[name].label if name in METRICS else name
-            lines.append(f"  {label}: {mean_of(name, value)}")
+            lines.append(f"  {wording.mean_of(name, value, ': ')}")
         return "\n".join(lines + [f"{name}: {link}" for name, link in self.links.items()])
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,15 +80,9 @@ def run_in_project(
     """
     rows = read_data(data or _test_split(recipe), limit).rows
     lines = [{name: row[name] for name in _COLUMNS} for row in rows]
-    session = AzureSession(recipe)
-    with console.progress_bar(f"Opening project {recipe.azure.project}"):
-        served = _require_steps(session)
-        with flow_errors(session, f"running the flow in project {recipe.azure.project}"):
-            runs = FlowRuns(session, project_client(session), max_error_rate)
-    asked = runs.carry_out(_asking(recipe, lines, served))
+    runs = FlowRuns(recipe, max_error_rate)
+    asked = runs.carry_out(_asking(recipe, lines, runs.served))
     scored = runs.carry_out(_scoring(recipe, lines, asked, _usage(runs, asked, len(lines))))
-    with flow_errors(session, f"reading the metrics of run {scored.name}"):
-        metrics = runs.metrics(scored.name)
     links = {"answers": asked.link, "scores": scored.link}
     return ProjectRun(
         asked.name,
@@ -103,7 +91,7 @@ def run_in_project(
         asked.ok,
         len(lines) - asked.ok,
         asked.changed or scored.changed,
-        metrics,
+        runs.metrics(scored.name),
         {name: link for name, link in links.items() if link},
     )
 
@@ -167,27 +155,3 @@ def _usage(runs: FlowRuns, asked: Done, rows: int) -> dict[int, Row]:
 def _name(recipe: AzureRecipe, part: str, decides: list[Any]) -> str:
     content = json.dumps(decides, sort_keys=True).encode()
     return f"{recipe.name}-{part}-{hashlib.sha256(content).hexdigest()[:_DIGEST]}"
-
-
-def _require_steps(session: AzureSession) -> dict[str, Any]:
-    """Which model answers: the endpoint's traffic, and the model of each deployment with some."""
-    recipe = session.recipe
-    require_project(session)
-    if not is_there(session, f"/connections/{recipe.connection}"):
-        what = f"project {recipe.azure.project} has no connection {recipe.connection}"
-        raise FixableError(what, f"python -m setup connect --recipe {recipe.name}")
-    name = derive_names(recipe, session.subscription_id).endpoint
-    path = f"{session.workspace_path()}/onlineEndpoints/{name}"
-    with azure_errors(f"reading endpoint {name}"):
-        endpoint = session.arm.find(path, _ENDPOINTS)
-        traffic = (endpoint or {}).get("properties", {}).get("traffic") or {}
-        deployments = session.arm.list(f"{path}/deployments", _ENDPOINTS) if endpoint else []
-    if not any(traffic.values()):
-        lacks = "has no traffic" if endpoint else "is not there"
-        raise FixableError(
-            f"endpoint {name} {lacks}", f"python -m setup deploy --recipe {recipe.name}"
-        )
-    models = {
-        deployment["name"]: deployment["properties"].get("model") for deployment in deployments
-    }
-    return {key: [share, models.get(key)] for key, share in traffic.items() if share}
