@@ -39,7 +39,7 @@ class FlowRun:
     connections: dict[str, str] = field(default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
-        """The same for a client of promptflow, on this machine or of a project."""
+        """Its fields for a client of promptflow, on this machine or of a project."""
         connections = {node: {"connection": name} for node, name in self.connections.items()}
         return {
             "flow": str(self.flow),

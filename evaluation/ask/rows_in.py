@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from evaluation.ask.columns import TEXT_LISTS, Columns, check_mapping, no_question, parse_mapping
+from evaluation.ask import columns
 from evaluation.ask.evaluators import SAFETY_DATA
 from evaluation.ask.files import read_records
 from evaluation.results import Request, Row
@@ -72,15 +72,15 @@ def read_data(
         raise FixableError(f"{path} has no rows", f"give it at least one, {_EXAMPLE}")
     seen = list(dict.fromkeys(name for record in records for name in record.content))
     mapping = mapping or {}
-    check_mapping(mapping, seen, str(path))
-    columns = Columns(mapping, seen)
+    columns.check_mapping(mapping, seen, str(path))
+    reader = columns.Columns(mapping, seen)
     rows = []
     for record in records:
-        row = columns.take(record)
+        row = reader.take(record)
         if "question" not in row:
-            raise no_question(record, seen, mapping)
+            raise columns.no_question(record, seen, mapping)
         rows.append(_check(row, record.where))
-    notes = tuple(columns.notes(rows))
+    notes = tuple(reader.notes(rows))
     _give_ids(rows, path)
     if limit is not None and limit < len(rows):
         chosen = sorted(random.Random(seed).sample(range(len(rows)), limit))  # noqa: S311
@@ -90,7 +90,7 @@ def read_data(
 
 def read_for(request: Request, recipe: Recipe) -> RunData:
     """The rows that ``request`` asks for: of its own file, or of a split that the recipe names."""
-    mapping = parse_mapping(request.column_mapping)
+    mapping = columns.parse_mapping(request.column_mapping)
     data = read_data(_data_path(request, recipe), request.limit, request.seed, mapping)
     # Safety counts what is not refused only where a row says that it must be.
     silent = [row["id"] for row in data.rows if row["must_decline"] is None]
@@ -129,7 +129,7 @@ def _check(row: Row, where: str) -> Row:
         raise FixableError(f"{where}: column question is not text, or empty", _EXAMPLE)
     for name in ("ground_truth", "category"):
         _expect(isinstance(row[name], str), where, name, "text")
-    for name in TEXT_LISTS:
+    for name in columns.TEXT_LISTS:
         good = isinstance(row[name], list) and all(isinstance(text, str) for text in row[name])
         _expect(good, where, name, "a list of texts")
     said = isinstance(row["must_decline"], bool | None)

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation import metrics
 from evaluation.compare import notes, statistics
 from evaluation.compare.comparison import Comparison, MetricComparison, Side, Verdict
 from evaluation.compare.preference import add_preferences
 from evaluation.compare.statistics import Estimate, Values
 from evaluation.compare.table import Table, names_in, only_shares, possible, read_table
-from evaluation.metrics import METRICS, Metric, deciding_metric, known_metric
 from evaluation.results import Row, RunFolder
 from setup.common.errors import FixableError
 
@@ -50,7 +50,9 @@ def compare_runs(
     compared = _metrics(left, right, scores)
     answered = int((~left.failed[pairs.in_baseline] & ~right.failed[pairs.in_candidate]).sum())
     primary = _primary(compared, primary, answered)
-    best, worst = _extremes(METRICS[primary], scores[primary], pairs) if primary else ([], [])
+    best, worst = (
+        _extremes(metrics.METRICS[primary], scores[primary], pairs) if primary else ([], [])
+    )
     before, after = (Side(t.run.name, str(t.run.path), **t.counts) for t in (left, right))
     return Comparison(
         before,
@@ -81,7 +83,7 @@ def _metrics(left: Table, right: Table, scores: Mapping[str, _Scores]) -> list[M
     none = statistics.NONE
     return [
         _compared(
-            METRICS[name],
+            metrics.METRICS[name],
             left.estimates.get(name, none),
             right.estimates.get(name, none),
             means.get(name),
@@ -128,7 +130,7 @@ def _paired(name: str, left: Table, right: Table, pairs: Pairs) -> _Scores:
     before = left.scores[name][pairs.in_baseline] if name in left.scores else absent
     after = right.scores[name][pairs.in_candidate] if name in right.scores else absent
     at = np.flatnonzero(~np.isnan(before) & ~np.isnan(after))
-    shares = only_shares(METRICS[name], before[at], after[at])
+    shares = only_shares(metrics.METRICS[name], before[at], after[at])
     return _Scores(before[at], after[at], at, shares)
 
 
@@ -138,9 +140,13 @@ def _counts(differences: Values) -> tuple[int, int]:
 
 
 def _compared(
-    metric: Metric, before: Estimate, after: Estimate, mean: Estimate | None, scores: _Scores
+    metric: metrics.Metric,
+    before: Estimate,
+    after: Estimate,
+    mean: Estimate | None,
+    pairs: _Scores,
 ) -> MetricComparison:
-    n, (up, down) = len(scores.at), _counts(scores.difference)
+    n, (up, down) = len(pairs.at), _counts(pairs.difference)
     if mean is None:
         difference = statistics.paired_rate_estimate(up, down, n)
     else:
@@ -160,13 +166,13 @@ def _compared(
         ties=n - wins - losses,
         losses=losses if directed else None,
         p_value=p_value,
-        test=("exact McNemar" if scores.shares else "sign") if directed else "",
-        detectable=_detectable(metric, scores),
+        test=("exact McNemar" if pairs.shares else "sign") if directed else "",
+        detectable=_detectable(metric, pairs),
         verdict=_verdict(metric, difference, wins - losses, p_value),
     )
 
 
-def _detectable(metric: Metric, scores: _Scores) -> float | None:
+def _detectable(metric: metrics.Metric, scores: _Scores) -> float | None:
     """None where only a difference beyond the metric's range would show."""
     if scores.shares:
         return statistics.detectable_rate(sum(_counts(scores.difference)), len(scores.at))
@@ -174,7 +180,9 @@ def _detectable(metric: Metric, scores: _Scores) -> float | None:
     return smallest if smallest is None or smallest <= (metric.widest or smallest) else None
 
 
-def _verdict(metric: Metric, difference: Estimate, won: int, p_value: float | None) -> Verdict:
+def _verdict(
+    metric: metrics.Metric, difference: Estimate, won: int, p_value: float | None
+) -> Verdict:
     """``won`` is by how many rows the candidate won."""
     if metric.better == "neither" or difference.value is None or p_value is None:
         return "no difference shown"
@@ -185,18 +193,18 @@ def _verdict(metric: Metric, difference: Estimate, won: int, p_value: float | No
     return "unclear" if difference.excludes_zero or tested else "no difference shown"
 
 
-def _primary(metrics: list[MetricComparison], asked: str, rows: int) -> str:
+def _primary(comparisons: list[MetricComparison], asked: str, rows: int) -> str:
     """The metric that decides; empty when none was asked for and none can."""
-    compared = [comparison.metric for comparison in metrics if comparison.difference.n]
+    compared = [comparison.metric for comparison in comparisons if comparison.difference.n]
     if asked and asked not in compared:
-        known_metric(asked)
+        metrics.known_metric(asked)
         there = f"name one of: {', '.join(compared)}" if compared else "look at the errors"
         raise FixableError(f"no row has a score of {asked} in both runs", there)
-    counts = {comparison.metric: comparison.difference.n for comparison in metrics}
-    return asked or deciding_metric(counts, rows)
+    counts = {comparison.metric: comparison.difference.n for comparison in comparisons}
+    return asked or metrics.deciding_metric(counts, rows)
 
 
-def _extremes(metric: Metric, scores: _Scores, pairs: Pairs) -> tuple[list[str], list[str]]:
+def _extremes(metric: metrics.Metric, scores: _Scores, pairs: Pairs) -> tuple[list[str], list[str]]:
     """The ids that won and lost most on ``metric``; equals in the order of the data."""
     gain = -scores.difference if metric.better == "lower" else scores.difference
     best, worst = (

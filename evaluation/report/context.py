@@ -13,11 +13,10 @@ from evaluation.compare.comparison import Comparison
 from evaluation.compare.table import Table
 from evaluation.gate import GateResult
 from evaluation.metrics import METRICS
+from evaluation.report import examples as reading
 from evaluation.report import failures, plots, provenance
-from evaluation.report.examples import AT_MOST, Example, examples, lowest
-from evaluation.report.figures import Figure, Latency, figures, latency
+from evaluation.report import figures as charts
 from evaluation.report.side import Side, sides_of
-from evaluation.wording import ComparedWords, MetricWords, count
 
 _NO_PLOT = Markup()
 
@@ -46,7 +45,7 @@ class Section:
     title: str
     about: str
     metric: str
-    examples: list[Example]
+    examples: list[reading.Example]
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,10 @@ class Context:
     title: str
     headline: Headline
     sides: list[Side]
-    metrics: Sequence[MetricWords]
+    metrics: Sequence[wording.MetricWords]
     plots: dict[str, Markup]
-    figures: list[Figure]
-    latency: Latency | None
+    figures: list[charts.Figure]
+    latency: charts.Latency | None
     sections: list[Section]
     errors: list[failures.ErrorGroup]
     provenance: list[provenance.Group]
@@ -86,33 +85,33 @@ def make_context(content: Comparison | Table, gates: Sequence[GateResult]) -> Co
     """The report of a comparison, or of one run by itself."""
     sides = sides_of(content)
     labels = [side.label for side in sides]
-    lines: Sequence[MetricWords]
+    lines: Sequence[wording.MetricWords]
     if isinstance(content, Table):
         scored = {name: each for name, each in content.estimates.items() if each.n}
-        lines = [MetricWords(METRICS[name], each) for name, each in scored.items()]
+        lines = [wording.MetricWords(METRICS[name], each) for name, each in scored.items()]
         head, sections = _single_headline(sides[0]), _worst(sides[0])
         drawn, gaps, pairs, notices = {}, [], "", notes.notes_of(content)
         unscored = [name for name in content.estimates if name not in scored]
     else:
-        lines = compared = [ComparedWords(each) for each in content.scored]
+        lines = compared = [wording.ComparedWords(each) for each in content.scored]
         head, sections = headline(content, *labels), _changes(content, sides)
         drawn, gaps = _plots(compared), failures.gaps(content, *labels)
-        pairs, unscored, notices = count(content.pairs), content.not_scored, content.notes
+        pairs, unscored, notices = wording.count(content.pairs), content.not_scored, content.notes
     return Context(
         title=" against ".join(reversed(labels)),
         headline=head,
         sides=sides,
         metrics=lines,
         plots=drawn,
-        figures=figures(sides, {words.metric.name: words.digits for words in lines}),
-        latency=latency(sides),
+        figures=charts.figures(sides, {words.metric.name: words.digits for words in lines}),
+        latency=charts.latency(sides),
         sections=sections,
         errors=failures.error_groups(sides),
         provenance=provenance.provenance(sides),
         commands=provenance.commands(sides),
         gates=list(gates),
         warnings=_failed(sides) + notices,
-        intervals=f"{count(content.resamples)} resamples, seed {content.seed}",
+        intervals=f"{wording.count(content.resamples)} resamples, seed {content.seed}",
         not_scored=", ".join(METRICS[name].label for name in unscored),
         gaps=gaps,
         pairs=pairs,
@@ -131,9 +130,9 @@ def _changes(comparison: Comparison, sides: list[Side]) -> list[Section]:
         Section(
             anchor,
             title,
-            f"Where {name} {words} most by {metric.label}, at most {AT_MOST} rows",
+            f"Where {name} {words} most by {metric.label}, at most {reading.AT_MOST} rows",
             metric.label,
-            examples(sides, ids, metric),
+            reading.examples(sides, ids, metric),
         )
         for anchor, title, words, ids in changes
     ]
@@ -144,8 +143,8 @@ def _worst(side: Side) -> list[Section]:
     if metric is None:
         return []
     words = "highest" if metric.better == "lower" else "lowest"
-    rows = examples([side], lowest(side, metric), metric)
-    about = f"The {words} {metric.label}, at most {AT_MOST} rows"
+    rows = reading.examples([side], reading.lowest(side, metric), metric)
+    about = f"The {words} {metric.label}, at most {reading.AT_MOST} rows"
     return [Section("worst", "Worst rows", about, metric.label, rows)]
 
 
@@ -157,9 +156,9 @@ def headline(comparison: Comparison, baseline: str, candidate: str) -> Headline:
         why = wording.upper(why.replace("in both", "on both sides"))
         return Headline(
             f"{candidate} cannot be compared with {baseline}",
-            f"{why}; {count(comparison.pairs)} rows are paired.",
+            f"{why}; {wording.count(comparison.pairs)} rows are paired.",
         )
-    words = ComparedWords(primary)
+    words = wording.ComparedWords(primary)
     metric = words.metric
     reach = plots.nice_above(_reach(words))
     limit = min(reach, metric.scale) if metric.scale else reach
@@ -183,29 +182,30 @@ def _single_headline(side: Side) -> Headline:
     table, metric = side.table, METRICS.get(side.table.deciding)
     if metric is None:
         why = wording.upper(notes.why_undecided(table))
-        answered = f"{count(table.answered)} of {count(table.n)} rows answered"
+        answered = f"{wording.count(table.answered)} of {wording.count(table.n)} rows answered"
         return Headline(f"{side.label} has no scores", f"{why}; {answered}.")
     estimate = table.estimates[metric.name]
     digits = wording.digits_for(metric, estimate)
-    of = "" if estimate.n == table.answered else f" of {count(table.answered)}"
+    of = "" if estimate.n == table.answered else f" of {wording.count(table.answered)}"
     ends = f"95 % interval {wording.interval(estimate, digits)}"
     return Headline(
         f"{side.label}: {metric.label} {wording.number(estimate.value, digits, metric.unit)}",
         f"{'One row has no interval' if estimate.n == 1 else ends}, "
-        f"on {count(estimate.n)}{of} rows{wording.few(estimate)}.",
+        f"on {wording.count(estimate.n)}{of} rows{wording.few(estimate)}.",
     )
 
 
 def _failed(sides: Sequence[Side]) -> list[str]:
+    counts = [(side, side.table.n, side.table.n - side.table.answered) for side in sides]
     return [
-        f"{count(side.table.n - side.table.answered)} of {count(side.table.n)} rows failed for "
-        f"{side.label}: they have no answer and are in no mean below"
-        for side in sides
-        if side.table.answered < side.table.n
+        f"{wording.count(failed)} of {wording.count(rows)} rows failed for {side.label}: they have "
+        "no answer and are in no mean below"
+        for side, rows, failed in counts
+        if failed
     ]
 
 
-def _plots(compared: Sequence[ComparedWords]) -> dict[str, Markup]:
+def _plots(compared: Sequence[wording.ComparedWords]) -> dict[str, Markup]:
     """Draw the differences on one axis, which holds all metrics that have a range.
 
     A difference is a share of the metric's range, else of the baseline's mean: those may reach out.
@@ -220,6 +220,6 @@ def _plots(compared: Sequence[ComparedWords]) -> dict[str, Markup]:
     return drawn
 
 
-def _reach(words: ComparedWords) -> float:
+def _reach(words: wording.ComparedWords) -> float:
     part = words.comparison.difference
     return max(abs(end or 0.0) for end in (part.value, part.low, part.high))

@@ -9,11 +9,11 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from evaluation import wording
 from evaluation.compare.statistics import NONE, Estimate
 from evaluation.metrics import METRICS, Metric
 from evaluation.report import plots
 from evaluation.report.side import Side
-from evaluation.wording import count, digits_for, direction, number, share
 
 LATENCY = "latency_seconds"
 _NOT_DRAWN = {LATENCY, "prompt_tokens"}  # one has a plot of its own, the other is the data's
@@ -57,11 +57,11 @@ def figures(sides: Sequence[Side], digits: Mapping[str, int]) -> list[Figure]:
 def _rate(metric: Metric, sides: Sequence[Side]) -> Figure:
     drawn = [(side.key, side.table.estimates.get(metric.name, NONE)) for side in sides]
     captions = [
-        (side.key, side.label, share(estimate) or "no rows")
+        (side.key, side.label, wording.share(estimate) or "no rows")
         for side, (_, estimate) in zip(sides, drawn, strict=True)
     ]
     title = f"{metric.label}: {_aloud(captions)}"
-    return Figure(metric.label, direction(metric), plots.rate_plot(drawn, title), captions)
+    return Figure(metric.label, wording.direction(metric), plots.rate_plot(drawn, title), captions)
 
 
 def _histogram(metric: Metric, sides: Sequence[Side], digits: int) -> Figure:
@@ -72,15 +72,16 @@ def _histogram(metric: Metric, sides: Sequence[Side], digits: int) -> Figure:
         for side, (_, values) in zip(sides, drawn, strict=True)
     ]
     beyond = sum(int(np.count_nonzero(values > axis.high)) for _, values in drawn)
-    note = f"{count(beyond)} values beyond the axis are in its last bar" if beyond else ""
+    note = f"{wording.count(beyond)} values beyond the axis are in its last bar" if beyond else ""
     svg = plots.histogram_plot(drawn, edges, axis, f"{metric.label}: {_aloud(captions)}")
-    return Figure(metric.label, direction(metric), svg, captions, note)
+    return Figure(metric.label, wording.direction(metric), svg, captions, note)
 
 
 def _mean(values: Numbers, digits: int) -> str:
     if not values.size:
         return "no rows"
-    return f"mean {number(float(np.mean(values)), digits)} of {count(values.size)} rows"
+    mean = wording.number(float(np.mean(values)), digits)
+    return f"mean {mean} of {wording.count(values.size)} rows"
 
 
 def _aloud(captions: list[tuple[str, str, str]]) -> str:
@@ -124,5 +125,6 @@ def latency(sides: Sequence[Side]) -> Latency | None:
 
 def _percentiles(values: Numbers) -> list[str]:
     percentiles = np.quantile(values, list(_PERCENTILES.values()), method="inverted_cdf")
-    digits = digits_for(METRICS[LATENCY], Estimate(float(percentiles[-1]), None, None, values.size))
-    return [number(float(value), digits, "s") for value in percentiles]
+    slowest = Estimate(float(percentiles[-1]), None, None, values.size)
+    digits = wording.digits_for(METRICS[LATENCY], slowest)
+    return [wording.number(float(value), digits, "s") for value in percentiles]

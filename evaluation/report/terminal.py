@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Sequence
 
+from evaluation import wording
 from evaluation.compare import notes
 from evaluation.compare.comparison import Comparison, MetricComparison
 from evaluation.compare.statistics import FEW, FEWEST, Estimate
 from evaluation.compare.table import Table
 from evaluation.metrics import METRICS
-from evaluation.wording import TERMINAL, ComparedWords, few, verdict_sentence, with_interval
 from setup.common import console
 
 Cells = Sequence[str]
@@ -34,15 +34,15 @@ def run_text(table: Table) -> str:
     """Write the rows and the metrics of one run, with their intervals."""
     estimates = table.estimates
     rows = [
-        [METRICS[name].label, with_interval(estimate, METRICS[name]), _count(estimate)]
+        [METRICS[name].label, wording.with_interval(estimate, METRICS[name]), _count(estimate)]
         for name, estimate in estimates.items()
     ]
     sentence = notes.why_undecided(table) if not table.deciding else ""
     if table.deciding:
         metric, estimate = METRICS[table.deciding], estimates[table.deciding]
         of = "" if estimate.n == table.answered else f" of {table.answered}"
-        on = f"on {estimate.n}{of} rows{few(estimate, ' (few)')}"
-        sentence = f"{metric.label} {with_interval(estimate, metric)} {on}"
+        on = f"on {estimate.n}{of} rows{wording.few(estimate, ' (few)')}"
+        sentence = f"{metric.label} {wording.with_interval(estimate, metric)} {on}"
     lines = [
         _rows(table),
         sentence,
@@ -62,7 +62,7 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
     unscored = ", ".join(METRICS[name].label for name in comparison.not_scored)
     missing = comparison.missing(*names).items()
     lines = [
-        verdict_sentence(comparison),
+        wording.verdict_sentence(comparison),
         *(f"  {_rows(table)}" for table in comparison.tables),
         "",
         *_table([_cells(metric) for metric in comparison.scored], width),
@@ -78,7 +78,7 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
 
 def _count(estimate: Estimate) -> str:
     """The rows that an estimate is of, marked where they are few."""
-    return f"{few(estimate, 'few ')}{estimate.n}"
+    return f"{wording.few(estimate, 'few ')}{estimate.n}"
 
 
 def _few(estimates: Iterable[Estimate]) -> list[str]:
@@ -102,13 +102,13 @@ def _two_lines(cells: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _cells(comparison: MetricComparison) -> list[str]:
-    words = ComparedWords(comparison, TERMINAL)
-    sides = [with_interval(each, words.metric, words.digits) for each in words.estimates]
+    words = wording.ComparedWords(comparison, wording.TERMINAL)
+    sides = [wording.with_interval(each, words.metric, words.digits) for each in words.estimates]
     difference = comparison.difference
     return [
         words.metric.label,
         *sides,
-        with_interval(difference, words.metric, words.digits, signs=True),
+        wording.with_interval(difference, words.metric, words.digits, signs=True),
         _count(difference),
         words.record,
         "-"
