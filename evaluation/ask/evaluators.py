@@ -45,26 +45,10 @@ class Evaluator:
     connections: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def own_lines(
-        self,
-        rows: Sequence[Row],  # noqa: ARG002 - for the kinds that have lines of their own
-        asked: Mapping[int, Outcome],  # noqa: ARG002
-    ) -> list[Row] | None:
-        """The lines to evaluate where they are not those of the chat run; here None: they are."""
-        return None
-
-    def collect(
-        self,
-        lines: Sequence[Row] | None,  # noqa: ARG002
-        outcomes: Mapping[int, Outcome],
-    ) -> dict[int, Outcome]:
-        """Return the outcome of each row of the data, made of the outcomes of the lines."""
-        return dict(outcomes)
-
 
 @dataclass(frozen=True)
 class JudgeEvaluator(Evaluator):
-    """An evaluation flow around a judge, its lines repeated ``repeats`` times."""
+    """An evaluation flow around a judge: lines of its own, each ``repeats`` times."""
 
     repeats: int = 1
 
@@ -81,7 +65,7 @@ class JudgeEvaluator(Evaluator):
         nodes = {node: connection}
         return cls(name, FLOWS / folder, columns, JUDGE_WORKERS, nodes, settings, repeats)
 
-    def own_lines(self, rows: Sequence[Row], asked: Mapping[int, Outcome]) -> list[Row]:
+    def lines(self, rows: Sequence[Row], asked: Mapping[int, Outcome]) -> list[Row]:
         """``repeats`` lines for every answered row, each with its row's number as ``row``."""
         shared = {"judge_model": self.settings["model"]}
         if self.repeats > 1:
@@ -103,12 +87,10 @@ class JudgeEvaluator(Evaluator):
             for repeat in range(self.repeats)
         ]
 
-    def collect(
-        self, lines: Sequence[Row] | None, outcomes: Mapping[int, Outcome]
-    ) -> dict[int, Outcome]:
+    def collect(self, lines: Sequence[Row], outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
         """Means over a row's repeats; a row whose every repeat failed keeps the last error."""
         by_row: dict[int, list[Outcome]] = {}
-        for number, line in enumerate(lines or ()):
+        for number, line in enumerate(lines):
             failed = Outcome(number, error=Failure("NotRun", "the judge was not asked"))
             by_row.setdefault(line["row"], []).append(outcomes.get(number, failed))
         return {row: _combine(row, repeats) for row, repeats in by_row.items()}

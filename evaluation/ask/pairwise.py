@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from evaluation.ask import evaluators, pf_run
-from evaluation.ask.journal import Journal, Outcome, line_key, write_lines
+from evaluation.ask.journal import Journal, Outcome
 from evaluation.ask.judge import JudgeConnection
-from evaluation.ask.watch import Watch
 from evaluation.compare import preference
 from evaluation.compare.compare import pair_rows
 from evaluation.compare.table import Table
@@ -26,6 +24,7 @@ from setup.common.errors import FixableError
 Row = dict[str, Any]
 
 _VALUES = {"win": 1.0, "loss": 0.0, "tie": 0.5, "disagreement": 0.5}
+_AGAIN = "python -m setup doctor, then the same command"
 _TEXTS = ("question", "chat_history", "answer", "other_answer", "ground_truth")
 _INPUTS = (*_TEXTS, "row_id", "repeat", "order", "judge_model", "judge_seed", "judge_temperature")
 
@@ -67,50 +66,32 @@ def prefer(
     baseline, candidate = (table.run for table in runs)
     lines = _lines(runs[0], runs[1], judge, repeats)
     folder = preference.record_folder(baseline, candidate)
-    verdicts, record = _judge(lines, folder, candidate.name, judge, retry)
+    folder.mkdir(exist_ok=True)
+    flow_run = pf_run.FlowRun(
+        pf_run.free_name(f"{candidate.name.replace('/', '-')}-preferred"),
+        evaluators.FLOWS / "evaluate_with_judge",
+        folder / "data.jsonl",
+        {name: f"${{data.{name}}}" for name in _INPUTS},
+        variant="${case.pairwise}",
+        connections={"judge": judge.name},
+    )
+    view = ("Judging pairs", evaluators.JUDGE_WORKERS, _AGAIN)
+    journal = Journal(folder / "verdicts.jsonl")
+    verdicts, metrics = flow_run.judge_lines(lines, journal, view, retry)
+    record = {"judge": judge.model, "pf_run": flow_run.name, "metrics": metrics}
     preferred = _preferences(lines, verdicts)
     unparsed = [outcome for outcome in verdicts.values() if evaluators.missing_verdicts(outcome)]
     said = str((unparsed[0].outputs or {}).get("judge_reason", "")) if unparsed else ""
     result = Preferences(len(verdicts), len(unparsed), said, len(preferred))
     notes = [str(result)] if unparsed else []
     record |= {"rows": preferred, "notes": notes + _by_place(lines, verdicts)}
-    preference.save_record(baseline, candidate, {"judge": judge.model, **record})
+    preference.save_record(baseline, candidate, record)
     if len(verdicts) < len(lines):
         raise FixableError(
             f"the judge failed on {len(lines) - len(verdicts)} of {len(lines)} lines",
             "the same command again: it asks those alone",
         )
     return result
-
-
-def _judge(
-    lines: Sequence[Row], folder: Path, candidate: str, judge: JudgeConnection, retry: bool
-) -> tuple[dict[int, Outcome], dict[str, Any]]:
-    """Return the verdict on each line, and by which run of promptflow, with its metrics."""
-    folder.mkdir(exist_ok=True)
-    data, journal = folder / "data.jsonl", Journal(folder / "verdicts.jsonl")
-    write_lines(data, lines)
-    keys = [line_key(line) for line in lines]
-    known = journal.recall(keys)
-    if retry:
-        known = {line: o for line, o in known.items() if not evaluators.missing_verdicts(o)}
-    flow_run = pf_run.FlowRun(
-        pf_run.free_name(f"{candidate.replace('/', '-')}-preferred"),
-        evaluators.FLOWS / "evaluate_with_judge",
-        data,
-        {name: f"${{data.{name}}}" for name in _INPUTS},
-        variant="${case.pairwise}",
-        connections={"judge": judge.name},
-    )
-
-    def keep(outcome: Outcome) -> None:
-        journal.append(replace(outcome, key=keys[outcome.line]))
-
-    total, again = len(lines) - len(known), "python -m setup doctor, then the same command"
-    watch = Watch("Judging pairs", total, evaluators.JUDGE_WORKERS, known, keep, again)
-    with journal.writing():
-        metrics = flow_run.carry_out(watch)
-    return journal.recall(keys), {"pf_run": flow_run.name, "metrics": metrics}
 
 
 def _lines(baseline: Table, candidate: Table, judge: JudgeConnection, repeats: int) -> list[Row]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from evaluation.ask.evaluators import missing_verdicts
+from evaluation.ask.journal import Journal, Outcome, line_key, write_lines
 from evaluation.ask.watch import Watch
+from evaluation.results import Row
 from setup.common.errors import FixableError
 from setup.common.json_rows import read_objects
 from setup.common.paths import read_json
@@ -74,6 +77,29 @@ class FlowRun:
                 raise self._refused(_reason(Path(run.properties["output_path"])))
         return dict(client.get_metrics(self.name))
 
+    def judge_lines(
+        self, lines: Sequence[Row], journal: Journal, view: tuple[str, int, str], retry: bool
+    ) -> tuple[dict[int, Outcome], dict[str, float]]:
+        """Run it over ``lines`` of its own, and return the outcome of each, and the metrics.
+
+        What ``journal`` has is not asked again; with ``retry``, what is no verdict is. ``view`` is
+        the bar's label, the lines in flight at a time, and the fix to name when it is given up.
+        """
+        write_lines(self.data, lines)
+        keys = [line_key(line) for line in lines]
+        known = journal.recall(keys)
+        if retry:
+            known = {n: outcome for n, outcome in known.items() if not missing_verdicts(outcome)}
+
+        def keep(outcome: Outcome) -> None:
+            journal.append(replace(outcome, key=keys[outcome.line]))
+
+        label, workers, again = view
+        watch = Watch(label, len(lines) - len(known), workers, known, keep, again)
+        with journal.writing():
+            metrics = self.carry_out(watch)
+        return journal.recall(keys), metrics
+
     def _refused(self, reason: str) -> FixableError:
         lines = reason.strip().splitlines() or ["no reason given"]
         return FixableError(
@@ -111,20 +137,20 @@ def _client() -> Any:
     return client
 
 
-def _recorded(name: str) -> Any:
+def _recorded(name: str, client: Any = None) -> Any:
     """promptflow's record of the run ``name``, None where it has none."""
     from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 
     try:
-        return _client().runs.get(name) if name else None
+        return (client or _client()).runs.get(name) if name else None
     except PromptflowException:
         return None
 
 
 def free_name(name: str) -> str:
     """``name``, or with the first number behind it that no run has yet."""
-    attempt, candidate = 1, name
-    while _recorded(candidate):
+    client, attempt, candidate = _client(), 1, name
+    while _recorded(candidate, client):
         attempt += 1
         candidate = f"{name}-{attempt}"
     return candidate

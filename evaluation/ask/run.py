@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from filelock import FileLock, Timeout
 
 from evaluation import results
 from evaluation.ask import pf_run
-from evaluation.ask.evaluators import CHAT, FAILED, Evaluator, missing_verdicts
-from evaluation.ask.journal import Journal, Outcome, line_key, write_lines
+from evaluation.ask.evaluators import CHAT, FAILED, Evaluator, JudgeEvaluator
+from evaluation.ask.journal import Journal, Outcome, write_lines
 from evaluation.ask.plan import Plan
-from evaluation.ask.watch import Watch
+from evaluation.ask.watch import AGAIN, Watch
 from evaluation.metrics import METRICS
 from setup.common.errors import FixableError
 from setup.common.paths import read_json, runs_folder, write_private
@@ -158,38 +158,30 @@ class _Side:
         It is over the chat run and its data with each answer's usage, which is no output of the
         chat flow, so promptflow cannot map it from there; or over the evaluator's own lines.
         """
-        lines = evaluator.own_lines(self.rows, asked)
-        journal = Journal(self.folder / f"evaluated-{evaluator.name}.jsonl")
-        data = self.folder / f"data-{evaluator.name}.jsonl"
-        if lines is None:
-            journal.path.unlink(missing_ok=True)
-            usages = [{"usage": asked[number].usage or {}} for number in range(len(self.rows))]
-            write_lines(data, (row | usage for row, usage in zip(self.rows, usages, strict=True)))
-        else:
-            write_lines(data, lines)
-        keys = [line_key(line) for line in lines or ()]
-        known = journal.recall(keys)
-        if self.mode == "retry":
-            known = {n: outcome for n, outcome in known.items() if not missing_verdicts(outcome)}
-        total = len(keys) or sum(outcome.error is None for outcome in asked.values())
-
-        def keep(outcome: Outcome) -> None:
-            journal.append(replace(outcome, key=keys[outcome.line]) if keys else outcome)
-
-        label = f"Evaluating {self.plan.connection.name}: {evaluator.name}"
-        watch = Watch(label, total - len(known), evaluator.workers, known, keep)
+        name, judges = evaluator.name, isinstance(evaluator, JudgeEvaluator)
+        journal = Journal(self.folder / f"evaluated-{name}.jsonl")
         flow_run = pf_run.FlowRun(
-            self._name(evaluator.name),
+            self._name(name),
             evaluator.flow,
-            data,
+            self.folder / f"data-{name}.jsonl",
             dict(evaluator.columns),
-            run=self.pf_runs["chat"] if lines is None else "",
+            run="" if judges else self.pf_runs["chat"],
             connections=dict(evaluator.connections),
         )
+        label, workers = f"Evaluating {self.plan.connection.name}: {name}", evaluator.workers
+        if isinstance(evaluator, JudgeEvaluator):
+            lines = evaluator.lines(self.rows, asked)
+            view, retry = (label, workers, AGAIN), self.mode == "retry"
+            outcomes, metrics = flow_run.judge_lines(lines, journal, view, retry)
+            return Evaluated(name, evaluator.collect(lines, outcomes), metrics)
+        journal.path.unlink(missing_ok=True)
+        usages = [{"usage": asked[number].usage or {}} for number in range(len(self.rows))]
+        rows = zip(self.rows, usages, strict=True)
+        write_lines(flow_run.data, (row | usage for row, usage in rows))
+        total = sum(outcome.error is None for outcome in asked.values())
         with journal.writing():
-            metrics = flow_run.carry_out(watch)
-        outcomes = journal.recall(keys) if keys else journal.read()
-        return Evaluated(evaluator.name, evaluator.collect(lines, outcomes), metrics)
+            metrics = flow_run.carry_out(Watch(label, total, workers, {}, journal.append))
+        return Evaluated(name, journal.read(), metrics)
 
     def _name(self, part: str) -> str:
         """A name for a part of the run, on disk before promptflow has it."""
