@@ -1,7 +1,8 @@
-"""Batch runs: ours on threads, ``pf run create`` on processes, and a bare asyncio client.
+"""A test split asked and scored: ours on threads, ``pf run create`` on processes, a bare client.
 
-All ask the same questions of a mock endpoint that answers each after the same time. They take
-turns in an order that moves by one each round, each a command of its own. Lines a second are those
+All ask the same questions of a mock endpoint that answers each after the same time; the bare
+asyncio client scores nothing. They take turns in an order that moves by one each round. Lines a
+second are those
 between the 10th and the 90th percent of the answers, by the endpoint's clock, so that nobody's
 start counts; seconds are those of the whole command. Exits 1 when a target is missed.
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import statistics
 import sys
 import tempfile
@@ -120,7 +122,9 @@ def missed(turns: Turns) -> list[str]:
 def main() -> None:
     """Measure, print the tables, exit 1 when a target is missed."""
     given = _parser().parse_args()
-    lines = SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = (json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines())
+    # A row that comes again has no id of its own.
+    lines = [json.dumps({**row, "id": None}) + "\n" for row in rows]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "rows.jsonl"
         data.write_text("".join(itertools.islice(itertools.cycle(lines), given.rows)), "utf-8")

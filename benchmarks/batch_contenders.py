@@ -21,10 +21,12 @@ from setup.common.paths import REPOSITORY
 from tests.home import free_port
 from tests.scripted.pf_home import isolated_home
 
-FLOW = REPOSITORY / "flows" / "chat"
+FLOWS = REPOSITORY / "flows"
 OURS, PF, BARE = "ours", "pf", "bare"
 _SAMPLED_EVERY = 0.5  # seconds
-_MAPPING = ("question=${data.question}", "chat_history=${data.chat_history}")
+_ASKED = ("question=${data.question}", "chat_history=${data.chat_history}")
+_SCORED = [f"{name}=${{data.{name}}}" for name in ("ground_truth", "facts", "must_decline")]
+_SCORED += ["answer=${run.outputs.answer}"]
 _CONNECT = """
 import sys
 from promptflow.client import PFClient
@@ -53,14 +55,22 @@ class Contender:
         }
         return names[self.kind]
 
-    def command(self, url: str, data: Path, run: str) -> list[str]:
+    def commands(self, url: str, data: Path, run: str) -> list[list[str]]:
         """What a user types."""
+        many = self.concurrency
         if self.kind == BARE:
-            return _module("benchmarks.batch_client", url, data, "--concurrency", self.concurrency)
-        given = ("--flow", FLOW, "--data", data, "--column-mapping", *_MAPPING, "--name", run)
+            return [_module("benchmarks.batch_client", url, data, "--concurrency", many)]
         if self.kind == OURS:
-            return _module("evaluation.batch", *given, "--workers", self.concurrency)
-        return _module("promptflow._cli.pf", "run", "create", *given)
+            given = ("phi", "--data", data, "--workers", many, "--name", run)
+            return [_module("evaluation", "run", *given)]
+        scored = f"{run}-scored"
+        create = ("promptflow._cli.pf", "run", "create", "--data", data, "--name")
+        asking = ("--flow", FLOWS / "chat", "--column-mapping", *_ASKED)
+        scoring = ("--flow", FLOWS / "evaluate_answers", "--column-mapping", *_SCORED)
+        return [
+            _module(*create, run, *asking),
+            _module(*create, scored, *scoring, "--run", run),
+        ]
 
     @property
     def env(self) -> dict[str, str]:
@@ -75,7 +85,7 @@ def _module(name: str, *arguments: object) -> list[str]:
 
 @dataclass(frozen=True)
 class Turn:
-    """One command: seconds of it all, lines a second in its middle, bytes at its peak."""
+    """One turn: seconds of it all, lines a second in its middle, bytes at its peak."""
 
     seconds: float
     rate: float
@@ -98,22 +108,25 @@ class Bench:
             SystemExit: It failed, or the endpoint did not answer every row once.
         """
         self._report()
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            contender.command(f"{self.url}/score", self.data, run),
-            cwd=REPOSITORY,
-            env=os.environ | contender.env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        with _watching_memory(process) as peak:
-            _, complaint = process.communicate()
+        started, peaks, failed, complaint = time.perf_counter(), [0], False, b""
+        for command in contender.commands(f"{self.url}/score", self.data, run):
+            process = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env=os.environ | contender.env | {"FINETUNE_PHI_HOME": str(self.data.parent)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            with _watching_memory(process) as peak:
+                _, complaint = process.communicate()
+            peaks.append(peak[0])
+            failed = failed or process.returncode != 0
         seconds = time.perf_counter() - started
         report = self._report()
-        if process.returncode or len(report["answered"]) != self.rows:
+        if failed or len(report["answered"]) != self.rows:
             answered = f"{len(report['answered'])} of {self.rows} rows answered"
             raise SystemExit(f"{contender.told}: {answered}\n{complaint.decode()[-2000:]}")
-        return Turn(seconds, steady_rate(report["answered"]), peak[0], report["asked"])
+        return Turn(seconds, steady_rate(report["answered"]), max(peaks), report["asked"])
 
     def _report(self) -> dict[str, Any]:
         content: dict[str, Any] = requests.get(f"{self.url}/report", timeout=10).json()

@@ -19,9 +19,9 @@ import numpy as np
 
 from evaluation.compare.compare import compare_runs
 from evaluation.metrics import METRICS
-from evaluation.report.terminal import verdict_sentence
 from evaluation.report.write import write_report
-from evaluation.results.folder import Row, RunFolder, open_run
+from evaluation.results import Row, RunFolder, open_run
+from evaluation.wording import verdict_sentence
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 
 SIDES = {"phi-base": 0.1, "phi-tuned": 0.5}
@@ -54,7 +54,7 @@ def measure(folder: Path) -> None:
     comparison = compare_runs(baseline, candidate)
     _say("compare", time.perf_counter() - started)
     started = time.perf_counter()
-    write_report(folder / "report", comparison, baseline, candidate)
+    write_report(folder / "report", comparison)
     _say("report", time.perf_counter() - started)
     print(f"\n{verdict_sentence(comparison)}")
 

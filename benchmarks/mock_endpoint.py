@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+CHECK = b"Say yes."  # asked before row 1, and none of the rows
 ANSWER = "The Finch air purifier costs 129 euros, and its filter is changed once a year."
 
 
@@ -29,10 +30,13 @@ class Mock:
 
     async def score(self, request: web.Request) -> web.Response:
         """``POST /score``; the body may be anything."""
+        body = await request.read()
+        if CHECK in body:
+            return web.json_response({"output": "Yes."})
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            self.digests.append(hashlib.sha256(await request.read()).hexdigest())
+            self.digests.append(hashlib.sha256(body).hexdigest())
             await asyncio.sleep(self.seconds)
             self.answered.append(time.monotonic())
         finally:

@@ -9,19 +9,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.ask.all_connections import carry_out, plan_run
-from evaluation.read_out import find, print_finding
-from evaluation.results.folder import RunFolder
-from evaluation.results.request import Request, save_request
-from flows.evaluate_answers.answer_metrics.words import holds, plain
+from evaluation import general
+from evaluation.ask.checks import plan_run
+from evaluation.ask.run import carry_out
+from evaluation.read_out import Finding
+from evaluation.results import Request, Row, RunFolder
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
@@ -29,20 +28,13 @@ from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint
 from setup.recipe.local import Recipe
 
-Row = dict[str, Any]
-
-_GENERAL = REPOSITORY / "data" / "general" / "questions.jsonl"
 _FLOW = "flows/chat"
 _CONNECTION = re.compile(r"^(\s+connection: ).*$", re.MULTILINE)
 _SHOWN, _WIDEST = 8, 160
 
 
 def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) -> None:
-    """Ask base and tuned one question, then evaluate both on ``limit`` rows of the test split.
-
-    Raises:
-        FixableError: No tuned deployment, a command failed, or a line has no answer.
-    """
+    """Ask base and tuned one question, then evaluate both on ``limit`` rows of the test split."""
     names = _deployments(recipe)
     name = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     connections = tuple(f"{recipe.connection}-{deployment}" for deployment in names)
@@ -50,14 +42,13 @@ def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) 
     plans = plan_run(name, request)
     rows = plans[0].data.rows
     _ask_one(next((row for row in rows if not row["chat_history"]), rows[0]), connections)
-    save_request(name, request)
+    request.save(name)
     run = carry_out(plans)
-    losses = _losses(recipe)
-    general = [_general_right(recipe, deployment) for deployment in names]
-    finding = find(run.sides, run.folder)
-    _show_answers(run.sides)
-    _show_losses(names, losses, general)
-    print_finding(finding, as_json=False)
+    kept = general.measure(recipe, names)
+    finding = Finding.of(run.sides, run.folder)
+    _show_answers(finding)
+    console.out.print(kept)
+    finding.print(as_json=False)
     _say_next(run.name)
     _refuse_missing(run.sides)
 
@@ -81,80 +72,26 @@ def _ask_one(row: Row, connections: Sequence[str]) -> None:
     console.out.print(f"ground truth: {row['ground_truth']}\n", markup=False)
 
 
-def _general_right(recipe: Recipe, name: str) -> int:
-    """Count how many of the general questions the deployment still answers."""
-    endpoint = LocalEndpoint(recipe)
-    parameters = {"temperature": 0, "max_new_tokens": 64}
-
-    def is_right(row: Row) -> bool:
-        reply = endpoint.score(row["question"], name, parameters, recipe.endpoint.request_timeout)
-        answer = plain(str(reply["output"]))
-        return any(holds(answer, expected) for expected in row["expected"])
-
-    questions = _general_questions()
-    label = f"General questions, deployment {name}"
-    with (
-        console.progress_bar(label, len(questions)) as bar,
-        ThreadPoolExecutor(recipe.endpoint.slots) as pool,
-    ):
-        right = 0
-        for done, is_one in enumerate(pool.map(is_right, questions), start=1):
-            right += is_one
-            bar.update(console.TASK, completed=done)
-    return right
-
-
-def _general_questions() -> list[Row]:
-    return [json.loads(line) for line in _GENERAL.read_text(encoding="utf-8").splitlines()]
-
-
-def _show_answers(sides: Sequence[RunFolder]) -> None:
-    rows = [_first_rows(side) for side in sides]
-    table = Table("row", "question", *(side.path.name for side in sides), "ground truth")
-    table.show_lines = True
+def _show_answers(finding: Finding) -> None:
+    tables = finding.tables
+    rows = [islice(table.rows(), _SHOWN) for table in tables]
+    shown = Table("row", "question", *(t.run.path.name for t in tables), "ground truth")
+    shown.show_lines = True
     for number, same in enumerate(zip(*rows, strict=True)):
-        answers = (row["answer"] or f"FAILED: {row['error']['message']}" for row in same)
+        answers = (row["answer"] or f"FAILED: {row['error'].text}" for row in same)
         texts = (same[0]["inputs"]["question"], *answers, same[0]["ground_truth"])
-        table.add_row(str(number), *(Text(console.shorten(text, _WIDEST)) for text in texts))
-    console.out.print(table, soft_wrap=False)
-
-
-def _first_rows(side: RunFolder) -> list[Row]:
-    with side.rows_path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line, _ in zip(file, range(_SHOWN), strict=False)]
-
-
-def _show_losses(
-    names: Sequence[str], losses: list[tuple[str, str, str]], general: Sequence[int]
-) -> None:
-    """Print what the registry measured, and what no row of the test split asks."""
-    table = Table("", *names)
-    for label, *values in losses:
-        table.add_row(label, *values)
-    asked = len(_general_questions())
-    table.add_row("general questions", *(f"{right} of {asked}" for right in general))
-    console.out.print(table)
-
-
-def _losses(recipe: Recipe) -> list[tuple[str, str, str]]:
-    """Of the version that is served, as the registry knows it."""
-    from setup.local.registry import get_version  # noqa: PLC0415
-    from setup.local.rollout import rolled_out  # noqa: PLC0415
-
-    number = rolled_out(LocalEndpoint(recipe))
-    version = get_version(recipe.registry.model, number)
-    pairs: dict[str, tuple[Any, Any]] = {
-        "held-out loss": (version.held_out_before, version.held_out_after),
-        "loss on general text": (version.general_before, version.general_after),
-    }
-    return [(label, f"{before:.3f}", f"{after:.3f}") for label, (before, after) in pairs.items()]
+        shown.add_row(str(number), *(Text(console.shorten(text, _WIDEST)) for text in texts))
+    console.out.print(shown, soft_wrap=False)
 
 
 def _say_next(name: str) -> None:
-    console.err.print("next: make chat        chat with the tuned model in the browser")
-    console.err.print("      make evaluate    the whole test split")
-    console.err.print("      make stop        stop the endpoint")
-    console.err.print(f"      python -m evaluation compare {name}", markup=False)
+    lines = [
+        "next: make chat        chat with the tuned model in the browser",
+        "      make evaluate    the whole test split",
+        "      make stop        stop the endpoint",
+        f"      python -m evaluation compare {name}",
+    ]
+    console.err.print("\n".join(lines), markup=False)
 
 
 def _refuse_missing(sides: Sequence[RunFolder]) -> None:
@@ -172,9 +109,6 @@ def ask_once(question: str, connection: str) -> str:
 
     `pf flow test` knows no other connection than the one the flow names, so a copy of the flow
     that names this one is tested.
-
-    Raises:
-        FixableError: The command failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         flow = Path(shutil.copytree(REPOSITORY / _FLOW, Path(folder) / "chat"))
@@ -182,27 +116,20 @@ def ask_once(question: str, connection: str) -> str:
         text = graph.read_text(encoding="utf-8")
         graph.write_text(_CONNECTION.sub(rf"\g<1>{connection}", text), encoding="utf-8")
         with console.progress_bar(f"pf flow test, connection {connection}"):
-            done = _pf(["flow", "test", "--flow", str(flow), "--inputs", f"question={question}"])
+            # pf of the Python that runs this, whether or not its folder is on PATH.
+            pf = [sys.executable, "-m", "promptflow._cli.pf", "flow", "test"]
+            done = subprocess.run(
+                [*pf, "--flow", str(flow), "--inputs", f"question={question}"],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                cwd=REPOSITORY,
+                check=False,
+            )
     answer = re.search(r'"answer": (".*")', done.stdout)
     if done.returncode != 0 or not answer:
         raise FixableError(f"pf flow test failed: {_last_line(done)}", "python -m setup doctor")
     return str(json.loads(answer[1]))
-
-
-def _pf(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*_pf_command(), *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        cwd=REPOSITORY,
-        check=False,
-    )
-
-
-def _pf_command() -> list[str]:
-    """``pf`` of the Python that runs this, whether or not its folder is on PATH."""
-    return [sys.executable, "-m", "promptflow._cli.pf"]
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:

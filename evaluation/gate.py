@@ -10,11 +10,11 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from evaluation.compare.compare import estimate_scores
-from evaluation.compare.comparison import Comparison, Estimate
-from evaluation.metrics import METRICS
-from evaluation.report.terminal import show_estimate
-from evaluation.results.folder import RunFolder, Table, read_table
+from evaluation import wording
+from evaluation.compare.comparison import Comparison
+from evaluation.compare.statistics import Estimate
+from evaluation.compare.table import Table
+from evaluation.metrics import METRICS, Metric
 from setup.common.errors import FixableError
 
 GATES = Path(__file__).with_name("gates.yaml")
@@ -23,7 +23,7 @@ Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 NO_SCORE = "no row has a score of it"
-_DIGITS = 3
+_MOST_DIGITS = 9
 _ROUNDING = 1e-9  # 0.50 - 0.52 is below -0.02 by less than this
 
 _OF_METRIC = ("at_least", "at_most", "difference_at_least", "difference_at_most", "not_worse_by")
@@ -48,11 +48,9 @@ class Gate(BaseModel):
 
     @model_validator(mode="after")
     def _is_one_condition(self) -> Gate:
-        conditions = [name for name in (*_OF_METRIC, *_OF_RUN) if getattr(self, name) is not None]
-        if len(conditions) != 1:
-            raise ValueError(
-                f"one condition is needed, here are {' and '.join(conditions) or 'none'}"
-            )
+        if len(self._conditions) != 1:
+            named = " and ".join(self._conditions) or "none"
+            raise ValueError(f"one condition is needed, here are {named}")
         if self.metric and self.condition in _OF_RUN:
             raise ValueError(f"{self.condition} is of the run, not of a metric")
         if not self.metric and self.condition in _OF_METRIC:
@@ -64,10 +62,13 @@ class Gate(BaseModel):
         return self
 
     @property
+    def _conditions(self) -> list[str]:
+        return [name for name in (*_OF_METRIC, *_OF_RUN) if getattr(self, name) is not None]
+
+    @property
     def condition(self) -> str:
         """The name of its condition."""
-        names = (*_OF_METRIC, *_OF_RUN)
-        return next(name for name in names if getattr(self, name) is not None)
+        return self._conditions[0]
 
     @property
     def threshold(self) -> float:
@@ -104,12 +105,7 @@ class GateResult:
 
 
 def load_gates(path: Path = GATES) -> list[Gate]:
-    """The gates in ``path``.
-
-    Raises:
-        FixableError: There is no such file, it is not YAML, a gate has an unknown field, metric or
-            value, or it has no gates.
-    """
+    """The gates in ``path``; a file that is none, or has no gates, is refused with its reason."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         gates = _Gates.model_validate(content).gates
@@ -125,53 +121,38 @@ def load_gates(path: Path = GATES) -> list[Gate]:
     return gates
 
 
-def check_gates(
-    path: Path, candidate: RunFolder, comparison: Comparison | None = None
-) -> list[GateResult]:
-    """Check every gate of the file ``path`` on ``candidate``, in their order.
+def check_gates(path: Path, table: Table, comparison: Comparison | None = None) -> list[GateResult]:
+    """Check every gate of the file ``path`` on the run of ``table``, in their order.
 
     A gate whose metric has no score in the run fails, and so does one that compares where
     ``comparison``, of this candidate with its baseline, is not given or has no pair for it.
-
-    Raises:
-        FixableError: The file is wrong, see ``load_gates``, or rows.jsonl cannot be read.
     """
-    gates = load_gates(path)
-    table = read_table(candidate)
-    if comparison is None:
-        estimates = estimate_scores(table)
-    else:
-        seed, resamples = comparison.seed, comparison.resamples
-        estimates = estimate_scores(table, seed=seed, resamples=resamples)
-    return [_check(gate, table, estimates, comparison) for gate in gates]
+    return [_check(gate, table, comparison) for gate in load_gates(path)]
 
 
-def _check(
-    gate: Gate, table: Table, estimates: dict[str, Estimate], comparison: Comparison | None
-) -> GateResult:
+def _check(gate: Gate, table: Table, comparison: Comparison | None) -> GateResult:
     if not gate.metric:
         return _of_run(gate, table, comparison)
     if gate.compares:
         return _of_difference(gate, comparison)
-    estimate = estimates.get(gate.metric)
+    estimate = table.estimates.get(gate.metric)
     if estimate is None or estimate.n == 0:
         return GateResult(gate.name, False, NO_SCORE)
     if gate.quantile is not None:
-        estimate = _quantile(table, gate.metric, gate.quantile)
-    return _judged(gate, estimate, gate.threshold)
+        value = float(np.quantile(table.values(gate.metric), gate.quantile))
+        estimate = Estimate(value, None, None, estimate.n)
+    return _judged(gate, estimate)
 
 
 def _of_run(gate: Gate, table: Table, comparison: Comparison | None) -> GateResult:
     """An answer without a score or a verdict is an error, a row without its pair is missing."""
-    n, failed = len(table.ids), int(table.failed.sum())
-    unscored = int(table.run.summary.get("unscored", 0))
-    good = n - failed - unscored
-    detail = f"n={n} ok={n - failed} error={failed}" + (f" unscored={unscored}" if unscored else "")
-    silent = int(np.count_nonzero(table.unparsed))
-    detail += f" no_verdict={silent}" if silent else ""
+    counts = table.counts
+    detail = " ".join(f"{name}={number}" for name, number in counts.items())
+    good = table.answered - table.unscored
     if gate.condition == "error_rate_at_most":
-        missing = failed + unscored + silent
-        return GateResult(gate.name, n > 0 and missing / n <= gate.threshold, detail)
+        missing = sum(counts.get(name, 0) for name in ("error", "unscored", "no_verdict"))
+        holds = table.n > 0 and missing / table.n <= gate.threshold
+        return GateResult(gate.name, holds, detail)
     if comparison:
         good, detail = min(good, comparison.pairs), f"{detail} pairs={comparison.pairs}"
     return GateResult(gate.name, good >= gate.threshold, detail)
@@ -184,13 +165,11 @@ def _of_difference(gate: Gate, comparison: Comparison | None) -> GateResult:
     if metric_comparison is None or metric_comparison.difference.n == 0:
         reason = f"no row has a score of it in this run and in {comparison.baseline.name}"
         return GateResult(gate.name, False, reason)
-    return _judged(gate, metric_comparison.difference, gate.threshold)
+    return _judged(gate, metric_comparison.difference)
 
 
-def _judged(gate: Gate, estimate: Estimate, threshold: float) -> GateResult:
-    metric = METRICS[gate.metric]
-    signed = gate.compares
-    detail = f"{show_estimate(estimate, metric, _DIGITS, signed=signed)}, n={estimate.n}"
+def _judged(gate: Gate, estimate: Estimate) -> GateResult:
+    metric, threshold = METRICS[gate.metric], gate.threshold
     is_floor = gate.condition.endswith("at_least")
     if gate.condition == "not_worse_by":
         is_floor = metric.better == "higher"
@@ -198,15 +177,21 @@ def _judged(gate: Gate, estimate: Estimate, threshold: float) -> GateResult:
     end = estimate.low if is_floor else estimate.high
     value = end if gate.confident else estimate.value
     if value is None:
+        detail = _detail(gate, metric, estimate, 0)
         return GateResult(gate.name, False, f"{detail}: too few rows for an interval")
     slack = value - threshold if is_floor else threshold - value
-    return GateResult(gate.name, slack >= -_ROUNDING, detail)
+    holds, digits = slack >= -_ROUNDING, 0
+    # What fails by little must not read as if it held.
+    while not holds and digits < _MOST_DIGITS and round(value, digits) == round(threshold, digits):
+        digits += 1
+    return GateResult(gate.name, holds, _detail(gate, metric, estimate, digits))
 
 
-def _quantile(table: Table, metric: str, quantile: float) -> Estimate:
-    scores = table.scores[metric]
-    scores = scores[~np.isnan(scores)]
-    return Estimate(float(np.quantile(scores, quantile)), None, None, len(scores))
+def _detail(gate: Gate, metric: Metric, estimate: Estimate, digits: int) -> str:
+    difference = estimate if gate.compares else None
+    digits = max(digits, wording.digits_for(metric, estimate, difference=difference))
+    figures = wording.with_interval(estimate, metric, digits, signs=gate.compares)
+    return f"{figures}, n={estimate.n}"
 
 
 def _check_metric(gate: Gate, path: Path) -> None:

@@ -83,11 +83,7 @@ METRICS: dict[str, Metric] = {
 
 
 def known_metric(name: str) -> Metric:
-    """The metric ``name``.
-
-    Raises:
-        FixableError: There is none of that name; the message lists those there are.
-    """
+    """The metric ``name``."""
     if name not in METRICS:
         raise FixableError(f"no metric {name!r}", f"name one of: {', '.join(METRICS)}")
     return METRICS[name]

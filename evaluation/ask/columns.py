@@ -44,11 +44,7 @@ class Columns:
     _decided: Counter[str] = field(default_factory=Counter)
 
     def take(self, record: Record) -> dict[str, Any]:
-        """Our columns of ``record``; what is null or empty is not there.
-
-        Raises:
-            FixableError: A value cannot be read as what the column is.
-        """
+        """Our columns of ``record``; what is null or empty is not there."""
         content = {name: value for name, value in record.content.items() if value is not None}
         row = {name: content[name] for name in NAMES if name in content}
         if record.is_text:
@@ -121,11 +117,7 @@ class Columns:
 
 
 def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
-    """``NAME=VALUE`` texts as ``pf run create`` takes them, by name.
-
-    Raises:
-        FixableError: One has another form, or names a column that is not ours.
-    """
+    """``NAME=VALUE`` texts as ``pf run create`` takes them, by name."""
     mapping = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -146,11 +138,7 @@ def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def check_mapping(mapping: Mapping[str, str], seen: Sequence[str], where: str) -> None:
-    """Refuse a mapping of columns that the file does not have.
-
-    Raises:
-        FixableError: Naming those it has, and the likeliest one.
-    """
+    """Refuse a mapping of columns that the file does not have."""
     for name, value in mapping.items():
         column = column_of(value)
         if column is None and (value in seen or name == "question"):

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flows.chat.scoring_client import (
-    Endpoint,
-    EndpointError,
-    EngineError,
-    Generation,
-    ReplyError,
-    Settings,
-)
+from flows.chat import scoring_client as client
 from flows.chat.scoring_client.settings import place
 from setup.common.errors import FixableError
+from setup.local.control import LocalEndpoint
+from setup.local.rollout import rolled_out
+from setup.recipe.local import Recipe
 
 _ATTEMPTS = 3
 
@@ -27,33 +24,61 @@ class KnownConnection:
 
     name: str
     configs: dict[str, str]
-    settings: Settings
+    settings: client.Settings
 
+    @classmethod
+    def read(cls, name: str) -> KnownConnection:
+        """The connection ``name`` of promptflow's store."""
+        fix = "python -m setup connect, or name one of pf connection list"
+        connection = stored_connection(name, fix)
+        secrets = dict(getattr(connection, "secrets", {}) or {})
+        configs = dict(getattr(connection, "configs", {}) or {})
+        try:
+            settings = replace(client.Settings.from_values({**configs, **secrets}), name=name)
+        except client.EndpointError as error:
+            raise FixableError(f"connection {name}: {error.what}", error.fix) from None
+        return cls(name, _shown(settings), settings)
 
-def read_connection(name: str) -> KnownConnection:
-    """The connection ``name`` of promptflow's store.
+    def check(self) -> None:
+        """Ask one short question, so that a dead endpoint is found before row 1."""
+        question: list[Any] = [{"role": "user", "content": "Say yes."}]
+        endpoint = client.Endpoint(self.settings)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                endpoint.complete(question, client.Generation(max_new_tokens=8))
+            except client.EndpointError as error:
+                # What a wait can mend the client has tried again already.
+                passing = isinstance(error, client.EngineError | client.ReplyError)
+                if attempt == _ATTEMPTS or not passing:
+                    raise FixableError(
+                        f"connection {self.name} gives no answer: {error.what} ({error.where})",
+                        f"{error.fix}; python -m setup status",
+                    ) from None
+            else:
+                return
 
-    Raises:
-        FixableError: There is none, it is of another kind, or a value of it is wrong.
-    """
-    connection = stored_connection(
-        name, "python -m setup connect, or name one of pf connection list"
-    )
-    secrets = dict(getattr(connection, "secrets", {}) or {})
-    configs = dict(getattr(connection, "configs", {}) or {})
-    try:
-        settings = replace(Settings.from_values({**configs, **secrets}), name=name)
-    except EndpointError as error:
-        raise FixableError(f"connection {name}: {error.what}", error.fix) from None
-    return KnownConnection(name, _shown(settings), settings)
+    def served_model(self, recipe: Recipe) -> dict[str, Any]:
+        """Which model answers behind it, as far as this machine knows.
+
+        ``version`` is the registered version where it asks the tuned deployment of the recipe's own
+        endpoint; of every other endpoint only what the connection says is known.
+        """
+        named = self.configs.get("deployment") or self.configs.get("model") or ""
+        endpoint = LocalEndpoint(recipe)
+        own = endpoint.process() and self.configs["endpoint"].startswith(f"{endpoint.url}/")
+        if not own:
+            return {"deployment": named}
+        deployments = endpoint.manage("GET")["deployments"]
+        named = named or max(deployments, key=lambda name: deployments[name]["traffic"])
+        file = Path(deployments[named]["model_path"]).name if named in deployments else ""
+        version = rolled_out(endpoint) if named == recipe.endpoint.tuned else ""
+        model = {"deployment": named, "file": file, "source": recipe.model.source}
+        registered = {"registered": recipe.registry.model, "version": version}
+        return model | (registered if version else {})
 
 
 def stored_connection(name: str, fix: str) -> Any:
-    """The connection ``name`` of promptflow's store, of any kind, with its secrets.
-
-    Raises:
-        FixableError: There is none, which ``fix`` mends, or the keyring cannot open it.
-    """
+    """The connection ``name`` of promptflow's store, of any kind, with its secrets."""
     from promptflow.client import PFClient  # noqa: PLC0415 - two seconds
     from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 
@@ -68,7 +93,7 @@ def stored_connection(name: str, fix: str) -> Any:
         raise FixableError(f"connection {name}: {error}", fix) from None
 
 
-def _shown(settings: Settings) -> dict[str, str]:
+def _shown(settings: client.Settings) -> dict[str, str]:
     """Return what may be kept of a connection: never the key, nor a URL's query, which can be one.
 
     Foundry's custom keys put everything among the secrets, so where a value stood says nothing.
@@ -79,25 +104,3 @@ def _shown(settings: Settings) -> dict[str, str]:
         values[name] = f"{urlsplit(url).scheme}://{place(url)}" if url else ""
     values["endpoint_sha256"] = hashlib.sha256(settings.endpoint.encode()).hexdigest()
     return {name: value for name, value in values.items() if value and name != "key"}
-
-
-def check_endpoint(connection: KnownConnection) -> None:
-    """Ask one short question, so that a dead endpoint is found before row 1.
-
-    Raises:
-        FixableError: No answer, in the client's own words.
-    """
-    question: list[Any] = [{"role": "user", "content": "Say yes."}]
-    endpoint = Endpoint(connection.settings)
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            endpoint.complete(question, Generation(max_new_tokens=8))
-        except EndpointError as error:
-            # What a wait can mend the client has tried again already.
-            if attempt == _ATTEMPTS or not isinstance(error, EngineError | ReplyError):
-                raise FixableError(
-                    f"connection {connection.name} gives no answer: {error.what} ({error.where})",
-                    f"{error.fix}; python -m setup status",
-                ) from None
-        else:
-            return

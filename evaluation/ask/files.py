@@ -38,11 +38,7 @@ class Record:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records in ``path``.
-
-    Raises:
-        FixableError: It is in no form that is read, or a part of it is not, with its line.
-    """
+    """The records in ``path``."""
     _refuse_binary(path)
     if path.suffix.lower() in _TABLES:
         return list(_read_table(path, read_utf8(path)))

@@ -10,31 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evaluation import results
 from evaluation.ask.connections import KnownConnection
 from evaluation.ask.evaluators import CHAT, Evaluator
 from evaluation.ask.rows_in import RunData
-from evaluation.results.folder import CONFIG
-from evaluation.results.request import FILE
 from setup.common.errors import FixableError
 from setup.common.flow_folder import hash_flow
-from setup.common.paths import REPOSITORY, read_json, runs_folder
-from setup.local.control import LocalEndpoint
-from setup.local.rollout import rolled_out
+from setup.common.paths import REPOSITORY, read_json, runs_folder, write_private
 from setup.recipe.local import Recipe
 
-_DECIDES = (
-    "connection",
-    "configs",
-    "data",
-    "column_mapping",
-    "flows",
-    "variant",
-    "evaluators",
-    "limit",
-    "seed",
-    "recipe",
-    "model",
-)
+_DECIDES = ["connection", "configs", "data", "column_mapping", "flows", "variant", "evaluators"]
+_DECIDES += ["limit", "seed", "recipe", "model"]
+_PACKAGES = ("promptflow", "promptflow-tools", "promptflow-evals", "sacrebleu", "xllamacpp")
 
 
 @dataclass(frozen=True)
@@ -49,10 +36,12 @@ class Plan:
     data: RunData
     evaluators: tuple[Evaluator, ...]
     recipe: Recipe
-    limit: int | None = None
-    seed: int = 0
-    variant: str = ""
-    workers: int = 4
+    request: results.Request
+
+    @property
+    def workers(self) -> int:
+        """The number of questions in flight at a time."""
+        return self.request.workers or self.connection.settings.concurrency
 
     @property
     def folder(self) -> Path:
@@ -62,6 +51,7 @@ class Plan:
     def config(self) -> dict[str, Any]:
         """The whole plan as config.json keeps it; no secret is in it."""
         flows = {CHAT.name: CHAT} | {flow.flow.name: flow.flow for flow in self.evaluators}
+        versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
         return {
             "name": f"{self.name}/{self.connection.name}",
             "connection": self.connection.name,
@@ -74,16 +64,40 @@ class Plan:
             "notes": list(self.data.notes),
             "column_mapping": dict(self.data.mapping),
             "flows": {name: hash_flow(folder) for name, folder in flows.items()},
-            "variant": self.variant,
+            "variant": self.request.variant,
             "evaluators": {flow.name: dict(flow.settings) for flow in self.evaluators},
-            "limit": self.limit,
-            "seed": self.seed,
+            "limit": self.request.limit,
+            "seed": self.request.seed,
             "workers": self.workers,
             "recipe": json.loads(self.recipe.model_dump_json()),
-            "model": served_model(self.recipe, self.connection.configs),
-            "versions": package_versions(),
+            "model": self.connection.served_model(self.recipe),
+            "versions": {"python": platform.python_version()} | versions,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+    @property
+    def is_begun(self) -> bool:
+        """True where the folder has a run to go on with."""
+        return (self.folder / results.CONFIG).is_file()
+
+    def begin(self, mode: results.Mode) -> None:
+        """Write config.json; going on, see that it would be the same."""
+        config = self.config()
+        if mode == "new":
+            write_private(self.folder / results.CONFIG, config)
+            return
+        before = read_json(self.folder / results.CONFIG)
+        if before is None:
+            fix = "leave --resume and --retry-errors out to start it"
+            raise FixableError(f"no run in {self.folder} to go on with", fix)
+        before = {"column_mapping": {}} | before  # runs from before there was one
+        changed = [key for key in _DECIDES if before.get(key) != config[key]]
+        if changed:
+            raise FixableError(
+                f"run {config['name']} was started with other values of {', '.join(changed)} "
+                f"({_first_difference(before.get(changed[0]), config[changed[0]])})",
+                "restore them, or start a new run with another --name",
+            )
 
 
 def _portable(path: Path) -> str:
@@ -91,36 +105,6 @@ def _portable(path: Path) -> str:
     whole = path.absolute()
     inside = whole.is_relative_to(REPOSITORY)
     return (whole.relative_to(REPOSITORY) if inside else whole).as_posix()
-
-
-def refuse_existing(name: str) -> None:
-    """Raise FixableError when there is a run of this name: it is gone on with, or left alone."""
-    folder = runs_folder() / name
-    if (folder / FILE).is_file():
-        raise FixableError(
-            f"run {name} is in {folder} already",
-            "give another --name, or go on with it: --resume or --retry-errors",
-        )
-
-
-def refuse_changes(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse to go on with a run whose data, model, flow or recipe is another one by now.
-
-    Raises:
-        FixableError: Naming what has changed, or that there is no run to go on with.
-    """
-    before = read_json(folder / CONFIG)
-    if before is None:
-        fix = "leave --resume and --retry-errors out to start it"
-        raise FixableError(f"no run in {folder} to go on with", fix)
-    before = {"column_mapping": {}} | before  # runs from before there was one
-    changed = [key for key in _DECIDES if before.get(key) != config[key]]
-    if changed:
-        raise FixableError(
-            f"run {config['name']} was started with other values of {', '.join(changed)} "
-            f"({_first_difference(before.get(changed[0]), config[changed[0]])})",
-            "restore them, or start a new run with another --name",
-        )
 
 
 def _first_difference(before: Any, after: Any) -> str:
@@ -133,31 +117,3 @@ def _first_difference(before: Any, after: Any) -> str:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 40 else f"{text[:12]}…"
-
-
-_PACKAGES = ("promptflow", "promptflow-tools", "promptflow-evals", "sacrebleu", "xllamacpp")
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that the scores depend on, and of Python."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version()} | versions
-
-
-def served_model(recipe: Recipe, configs: dict[str, str]) -> dict[str, Any]:
-    """Which model answers behind a connection, as far as this machine knows.
-
-    ``version`` is the registered version where the connection asks the tuned deployment of the
-    recipe's own endpoint; for every other endpoint only what the connection says.
-    """
-    named = configs.get("deployment") or configs.get("model") or ""
-    endpoint = LocalEndpoint(recipe)
-    if endpoint.process() is None or not configs["endpoint"].startswith(f"{endpoint.url}/"):
-        return {"deployment": named}
-    deployments = endpoint.manage("GET")["deployments"]
-    shares = {name: row["traffic"] for name, row in deployments.items()}
-    named = named or max(shares, key=lambda name: shares[name])
-    file = Path(deployments[named]["model_path"]).name if named in deployments else ""
-    version = rolled_out(endpoint) if named == recipe.endpoint.tuned else ""
-    model = {"deployment": named, "file": file, "source": recipe.model.source}
-    return model | ({"registered": recipe.registry.model, "version": version} if version else {})

@@ -13,12 +13,16 @@ from typing import Any
 
 import orjson
 
-from evaluation.ask.columns import TEXT_LISTS, Columns, check_mapping, no_question
+from evaluation.ask import columns
+from evaluation.ask.evaluators import SAFETY_DATA
 from evaluation.ask.files import read_records
+from evaluation.results import Request, Row
+from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
-
-Row = dict[str, Any]
+from setup.data import plan as data_plans
+from setup.data import prepared_split
+from setup.recipe.local import Recipe
 
 _DEFAULTS: dict[str, Any] = {
     "chat_history": [],
@@ -59,10 +63,6 @@ def read_data(
     ``id``, else ``prompt_id``, else made of its question and history. ``mapping`` names other
     columns for them. Columns that remain are left out: promptflow takes one named ``line_number``
     for its own.
-
-    Raises:
-        FixableError: No file, no row, a column that is not there, or the first row that is not as
-            the flows need it.
     """
     if not path.is_file():
         raise FixableError(f"no data file {path}", "python -m setup data, or name one with --data")
@@ -71,20 +71,53 @@ def read_data(
         raise FixableError(f"{path} has no rows", f"give it at least one, {_EXAMPLE}")
     seen = list(dict.fromkeys(name for record in records for name in record.content))
     mapping = mapping or {}
-    check_mapping(mapping, seen, str(path))
-    columns = Columns(mapping, seen)
+    columns.check_mapping(mapping, seen, str(path))
+    reader = columns.Columns(mapping, seen)
     rows = []
     for record in records:
-        row = columns.take(record)
+        row = reader.take(record)
         if "question" not in row:
-            raise no_question(record, seen, mapping)
+            raise columns.no_question(record, seen, mapping)
         rows.append(_check(row, record.where))
-    notes = tuple(columns.notes(rows))
+    notes = tuple(reader.notes(rows))
     _give_ids(rows, path)
     if limit is not None and limit < len(rows):
         chosen = sorted(random.Random(seed).sample(range(len(rows)), limit))  # noqa: S311
         rows = [rows[index] for index in chosen]
     return RunData(path, sha256_file(path), rows, mapping, notes)
+
+
+def read_for(request: Request, recipe: Recipe) -> RunData:
+    """The rows that ``request`` asks for: of its own file, or of a split that the recipe names."""
+    mapping = columns.parse_mapping(request.column_mapping)
+    data = read_data(_data_path(request, recipe), request.limit, request.seed, mapping)
+    # Safety counts what is not refused only where a row says that it must be.
+    silent = [row["id"] for row in data.rows if row["must_decline"] is None]
+    if "safety" in request.evaluators and silent:
+        raise FixableError(
+            f"{data.path}: row {silent[0]} does not say must_decline, which evaluator safety goes "
+            f"by ({len(silent)} of {len(data.rows)} rows)",
+            "give every row must_decline, true or false: data/README.md, Adversarial questions",
+        )
+    return data
+
+
+def _data_path(request: Request, recipe: Recipe) -> Path:
+    if request.data:
+        return request.data
+    if "safety" in request.evaluators:
+        return SAFETY_DATA
+    # A fix names the recipe and the source as this command does.
+    with recipe.naming():
+        then = ", or name a file with --data"
+        return prepared_split(data_plans.data_plan(recipe), "test", then=then).file
+
+
+def say_split(recipe: Recipe, path: Path) -> None:
+    """Say of which data the test split is that is asked, where the recipe decided it."""
+    data = data_plans.data_plan(recipe)
+    if path == data.paths.test:
+        console.err.print(f"asking {prepared_split(data, 'test')}", markup=False)
 
 
 def _check(row: Row, where: str) -> Row:
@@ -95,7 +128,7 @@ def _check(row: Row, where: str) -> Row:
         raise FixableError(f"{where}: column question is not text, or empty", _EXAMPLE)
     for name in ("ground_truth", "category"):
         _expect(isinstance(row[name], str), where, name, "text")
-    for name in TEXT_LISTS:
+    for name in columns.TEXT_LISTS:
         good = isinstance(row[name], list) and all(isinstance(text, str) for text in row[name])
         _expect(good, where, name, "a list of texts")
     said = isinstance(row["must_decline"], bool | None)

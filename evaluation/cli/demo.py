@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from evaluation.batch.watch import Interrupted
+from evaluation.ask.watch import Interrupted
 from evaluation.demo import run_demo
-from setup.cli.options import RecipeName, Sets, perform
+from setup.cli import options
 from setup.cli.targets import session_of
 from setup.common.console import Stopped
 from setup.local import steps
@@ -20,8 +20,8 @@ app = typer.Typer()
 
 @app.command(epilog="Example: python -m evaluation demo --limit 20")
 def demo(
-    recipe: RecipeName = DEFAULT,
-    sets: Sets = None,
+    recipe: options.RecipeName = DEFAULT,
+    sets: options.Sets = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows of the test split to ask.")] = 80,
 ) -> None:
     """Run the whole path, then evaluate base and tuned side by side, with a report."""
@@ -29,7 +29,7 @@ def demo(
     with session_of(loaded) as session:
         require_healthy(session)
         for step in steps.STEPS:
-            perform(step, session)
+            options.perform(step, session)
         try:
             run_demo(loaded, recipe, sets or [], limit)
         except Interrupted:

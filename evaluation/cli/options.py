@@ -1,4 +1,4 @@
-"""The options that commands share, and how they end."""
+"""The options that commands share."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ import typer
 from typer.core import TyperCommand
 
 from evaluation.ask.columns import OPTION
-from evaluation.read_out import Finding
-from setup.common.errors import FixableError
-
-_GATE_FAILED = 3  # the exit code
 
 References = Annotated[
     list[str] | None,
@@ -64,16 +60,3 @@ class Spread(TyperCommand):
                 inside = word == OPTION
             spread.append(word)
         return super().parse_args(ctx, spread)
-
-
-def exit_by(finding: Finding) -> None:
-    """End with exit code 3 when a gate of ``finding`` failed."""
-    if not all(result.passed for result in finding.gates):
-        raise typer.Exit(_GATE_FAILED)
-
-
-def refuse_other_than(count: int, sides: list[Any]) -> None:
-    """Raise FixableError unless there are ``count`` runs."""
-    if len(sides) != count:
-        names = ", ".join(side.name for side in sides)
-        raise FixableError(f"{count} runs can be compared, not {len(sides)} ({names})", "name two")

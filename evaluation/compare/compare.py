@@ -9,31 +9,23 @@ failed in either run is in no pair: read the errors with the verdict.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from evaluation.compare.comparison import Comparison, Estimate, MetricComparison, Side, Verdict
-from evaluation.compare.notes import notes_of, notes_on, why_undecided
-from evaluation.compare.pairs import Pairs, pair_rows
+from evaluation import metrics
+from evaluation.compare import notes, statistics
+from evaluation.compare.comparison import Comparison, MetricComparison, Side, Verdict
 from evaluation.compare.preference import add_preferences
-from evaluation.compare.statistics import (
-    CONFIDENCE,
-    Values,
-    detectable_mean,
-    detectable_rate,
-    exact_test,
-    mean_estimates,
-    paired_rate_estimate,
-    rate_estimate,
-)
-from evaluation.metrics import METRICS, Metric, deciding_metric, known_metric
-from evaluation.results.folder import RunFolder, Table, read_table
+from evaluation.compare.statistics import Estimate, Values
+from evaluation.compare.table import Table, names_in, only_shares, possible, read_table
+from evaluation.results import Row, RunFolder
 from setup.common.errors import FixableError
 
 LISTED = 20
-NONE = Estimate(None, None, None, 0)
+Indices = NDArray[np.int64]
 _SAME = 1e-12  # a smaller difference is one of rounding
 
 
@@ -47,89 +39,58 @@ def compare_runs(
 ) -> Comparison:
     """``candidate`` against ``baseline``; the same arguments give the same numbers.
 
-    Args:
-        baseline: The run to be beaten.
-        candidate: The run that claims to be better.
-        seed: Of the bootstrap.
-        resamples: Of the bootstrap.
-        primary: The metric that decides, and that ``best`` and ``worst`` go by. Empty takes the
-            one that :func:`evaluation.metrics.deciding_metric` names for the rows answered in both.
-
-    Raises:
-        FixableError: The runs have no row in common, a row of that id asks something else in each,
-            an id stands twice, a metric is unknown, or no pair has both scores of ``primary``.
+    ``seed`` and ``resamples`` are of the bootstrap. ``primary`` is the metric that decides, and
+    that ``best`` and ``worst`` go by; empty takes the one that
+    :func:`evaluation.metrics.deciding_metric` names for the rows answered in both.
     """
-    left, right = read_table(baseline), read_table(candidate)
+    left, right = (read_table(run, seed=seed, resamples=resamples) for run in (baseline, candidate))
     preferred = add_preferences(left, right)
     pairs = pair_rows(left, right)
-    scores = {name: _paired(name, left, right, pairs) for name in _names(left, right)}
-    metrics = _metrics(left, right, scores, seed, resamples)
-    answered = ~left.failed[pairs.in_baseline] & ~right.failed[pairs.in_candidate]
-    primary = _primary(metrics, primary, int(answered.sum()))
-    best, worst = _extremes(primary, scores, pairs)
+    scores = {name: _paired(name, left, right, pairs) for name in names_in(left, right)}
+    compared = _metrics(left, right, scores)
+    answered = int((~left.failed[pairs.in_baseline] & ~right.failed[pairs.in_candidate]).sum())
+    primary = _primary(compared, primary, answered)
+    best, worst = (
+        _extremes(metrics.METRICS[primary], scores[primary], pairs) if primary else ([], [])
+    )
+    before, after = (Side(t.run.name, str(t.run.path), **t.counts) for t in (left, right))
     return Comparison(
-        side_of(left),
-        side_of(right),
-        int(answered.sum()),
-        metrics,
+        before,
+        after,
+        answered,
+        compared,
         primary,
         best,
         worst,
         pairs.only_baseline,
         pairs.only_candidate,
-        _failed(left),
-        _failed(right),
+        left.failed_ids(),
+        right.failed_ids(),
         seed,
         resamples,
-        [*notes_on(baseline, candidate), *notes_of(left, right), *preferred],
-        "" if primary else why_undecided(left, right),
+        [*notes.notes_on(baseline, candidate), *notes.notes_of(left, right), *preferred],
+        "" if primary else notes.why_undecided(left, right),
+        (left, right),
     )
 
 
-def _metrics(
-    left: Table, right: Table, scores: Mapping[str, _Scores], seed: int, resamples: int
-) -> list[MetricComparison]:
-    before = estimate_scores(left, seed=seed, resamples=resamples)
-    after = estimate_scores(right, seed=seed, resamples=resamples)
-    differences = _differences(scores, seed, resamples)
-    compared = []
-    for name, metric_scores in scores.items():
-        sides = before.get(name, NONE), after.get(name, NONE)
-        difference = within_sides(differences[name], *sides)
-        compared.append(_compared(name, *sides, difference, metric_scores))
-    return compared
-
-
-def estimate_scores(table: Table, *, seed: int = 0, resamples: int = 2000) -> dict[str, Estimate]:
-    """Mean or share of every metric of one run, over the rows that have it.
-
-    Raises:
-        FixableError: A row has a score that is not in METRICS.
-    """
-    names = _names(table)
-    means = [name for name in names if not _only_shares(METRICS[name], table.scores[name])]
-    columns = [table.scores[name] for name in means]
-    estimates = dict(
-        zip(means, mean_estimates(columns, seed=seed, resamples=resamples), strict=True)
+def _metrics(left: Table, right: Table, scores: Mapping[str, _Scores]) -> list[MetricComparison]:
+    columns = {name: each.difference for name, each in scores.items() if not each.shares}
+    drawn = statistics.mean_estimates(
+        list(columns.values()), seed=left.seed, resamples=left.resamples
     )
-    return {
-        name: _possible(estimates[name], METRICS[name].lowest, METRICS[name].scale)
-        if name in estimates
-        else rate_estimate(table.scores[name])
-        for name in names
-    }
-
-
-def _possible(estimate: Estimate, lowest: float | None, highest: float | None) -> Estimate:
-    """``estimate`` with an interval that ends where the values end: no mean of counts is negative.
-
-    What is cut off holds no true value, so the interval covers as often as before.
-    """
-    if estimate.low is None or estimate.high is None:
-        return estimate
-    low = estimate.low if lowest is None else max(estimate.low, lowest)
-    high = estimate.high if highest is None else min(estimate.high, highest)
-    return replace(estimate, low=low, high=high)
+    means = dict(zip(columns, drawn, strict=True))
+    none = statistics.NONE
+    return [
+        _compared(
+            metrics.METRICS[name],
+            left.estimates.get(name, none),
+            right.estimates.get(name, none),
+            means.get(name),
+            each,
+        )
+        for name, each in scores.items()
+    ]
 
 
 def within_sides(difference: Estimate, before: Estimate, after: Estimate) -> Estimate:
@@ -145,7 +106,7 @@ def within_sides(difference: Estimate, before: Estimate, after: Estimate) -> Est
     one_varies = (before.low < before.high) != (after.low < after.high)
     if not one_varies:
         return difference
-    return _possible(difference, after.low - before.high, after.high - before.low)
+    return possible(difference, after.low - before.high, after.high - before.low)
 
 
 @dataclass(frozen=True)
@@ -154,7 +115,7 @@ class _Scores:
 
     baseline: Values
     candidate: Values
-    at: np.ndarray[tuple[int], np.dtype[np.int64]]
+    at: Indices
     shares: bool
 
     @property
@@ -164,45 +125,13 @@ class _Scores:
         return difference
 
 
-def _names(*tables: Table) -> list[str]:
-    occurring = {name for table in tables for name in table.scores}
-    for name in sorted(occurring):
-        known_metric(name)
-    return [name for name in METRICS if name in occurring]
-
-
-def _only_shares(metric: Metric, *columns: Values) -> bool:
-    """Tell whether the scores are all 0 or 1, of a metric that ends there.
-
-    Its name does not decide: recall of one fact a row is a share of rows as well.
-    """
-    return metric.scale == 1.0 and all(
-        bool(np.all(np.isnan(column) | (column == 0.0) | (column == 1.0))) for column in columns
-    )
-
-
 def _paired(name: str, left: Table, right: Table, pairs: Pairs) -> _Scores:
     absent = np.full(len(pairs.ids), np.nan)
     before = left.scores[name][pairs.in_baseline] if name in left.scores else absent
     after = right.scores[name][pairs.in_candidate] if name in right.scores else absent
     at = np.flatnonzero(~np.isnan(before) & ~np.isnan(after))
-    shares = _only_shares(METRICS[name], before[at], after[at])
+    shares = only_shares(metrics.METRICS[name], before[at], after[at])
     return _Scores(before[at], after[at], at, shares)
-
-
-def _differences(scores: Mapping[str, _Scores], seed: int, resamples: int) -> dict[str, Estimate]:
-    means = [name for name, metric_scores in scores.items() if not metric_scores.shares]
-    columns = [scores[name].difference for name in means]
-    estimates = mean_estimates(columns, seed=seed, resamples=resamples)
-    rates = {
-        name: paired_rate_estimate(*_counts(metric_scores.difference), len(metric_scores.at))
-        for name, metric_scores in scores.items()
-        if metric_scores.shares
-    }
-    for name, estimate in zip(means, estimates, strict=True):
-        widest = METRICS[name].widest
-        rates[name] = _possible(estimate, None if widest is None else -widest, widest)
-    return rates
 
 
 def _counts(differences: Values) -> tuple[int, int]:
@@ -211,15 +140,25 @@ def _counts(differences: Values) -> tuple[int, int]:
 
 
 def _compared(
-    name: str, before: Estimate, after: Estimate, difference: Estimate, scores: _Scores
+    metric: metrics.Metric,
+    before: Estimate,
+    after: Estimate,
+    mean: Estimate | None,
+    pairs: _Scores,
 ) -> MetricComparison:
-    up, down = _counts(scores.difference)
-    metric, n = METRICS[name], difference.n
+    n, (up, down) = len(pairs.at), _counts(pairs.difference)
+    if mean is None:
+        difference = statistics.paired_rate_estimate(up, down, n)
+    else:
+        difference = possible(
+            mean, None if metric.widest is None else -metric.widest, metric.widest
+        )
+    difference = within_sides(difference, before, after)
     wins, losses = (down, up) if metric.better == "lower" else (up, down)
     directed = metric.better != "neither"
-    p_value = exact_test(wins, losses) if n and directed else None
+    p_value = statistics.exact_test(wins, losses) if n and directed else None
     return MetricComparison(
-        metric=name,
+        metric=metric.name,
         baseline=before,
         candidate=after,
         difference=difference,
@@ -227,72 +166,106 @@ def _compared(
         ties=n - wins - losses,
         losses=losses if directed else None,
         p_value=p_value,
-        test=("exact McNemar" if scores.shares else "sign") if directed else "",
-        detectable=_detectable(metric, scores),
+        test=("exact McNemar" if pairs.shares else "sign") if directed else "",
+        detectable=_detectable(metric, pairs),
         verdict=_verdict(metric, difference, wins - losses, p_value),
     )
 
 
-def _detectable(metric: Metric, scores: _Scores) -> float | None:
+def _detectable(metric: metrics.Metric, scores: _Scores) -> float | None:
     """None where only a difference beyond the metric's range would show."""
     if scores.shares:
-        return detectable_rate(sum(_counts(scores.difference)), len(scores.at))
-    smallest = detectable_mean(scores.difference)
+        return statistics.detectable_rate(sum(_counts(scores.difference)), len(scores.at))
+    smallest = statistics.detectable_mean(scores.difference)
     return smallest if smallest is None or smallest <= (metric.widest or smallest) else None
 
 
-def _verdict(metric: Metric, difference: Estimate, won: int, p_value: float | None) -> Verdict:
+def _verdict(
+    metric: metrics.Metric, difference: Estimate, won: int, p_value: float | None
+) -> Verdict:
     """``won`` is by how many rows the candidate won."""
     if metric.better == "neither" or difference.value is None or p_value is None:
         return "no difference shown"
     gain = -difference.value if metric.better == "lower" else difference.value
-    tested = p_value < 1 - CONFIDENCE
+    tested = p_value < 1 - statistics.CONFIDENCE
     if difference.excludes_zero and tested and (gain > 0) == (won > 0):
         return "better" if gain > 0 else "worse"
     return "unclear" if difference.excludes_zero or tested else "no difference shown"
 
 
-def _primary(metrics: list[MetricComparison], asked: str, rows: int) -> str:
+def _primary(comparisons: list[MetricComparison], asked: str, rows: int) -> str:
     """The metric that decides; empty when none was asked for and none can."""
-    compared = [comparison.metric for comparison in metrics if comparison.difference.n]
+    compared = [comparison.metric for comparison in comparisons if comparison.difference.n]
     if asked and asked not in compared:
-        known_metric(asked)
+        metrics.known_metric(asked)
         there = f"name one of: {', '.join(compared)}" if compared else "look at the errors"
         raise FixableError(f"no row has a score of {asked} in both runs", there)
-    counts = {comparison.metric: comparison.difference.n for comparison in metrics}
-    return asked or deciding_metric(counts, rows)
+    counts = {comparison.metric: comparison.difference.n for comparison in comparisons}
+    return asked or metrics.deciding_metric(counts, rows)
 
 
-def _extremes(
-    primary: str, scores: Mapping[str, _Scores], pairs: Pairs
-) -> tuple[list[str], list[str]]:
-    """The ids that won and lost most on ``primary``; equals in the order of the data."""
-    if not primary:
-        return [], []
-    metric_scores = scores[primary]
-    gain = (
-        -metric_scores.difference
-        if METRICS[primary].better == "lower"
-        else metric_scores.difference
+def _extremes(metric: metrics.Metric, scores: _Scores, pairs: Pairs) -> tuple[list[str], list[str]]:
+    """The ids that won and lost most on ``metric``; equals in the order of the data."""
+    gain = -scores.difference if metric.better == "lower" else scores.difference
+    best, worst = (
+        [
+            pairs.ids[scores.at[index]]
+            for index in np.argsort(-sign * gain, kind="stable")[:LISTED]
+            if sign * gain[index] > 0
+        ]
+        for sign in (1, -1)
     )
-    order = np.argsort(-gain, kind="stable")
-    best = [index for index in order[:LISTED] if gain[index] > 0]
-    order = np.argsort(gain, kind="stable")
-    worst = [index for index in order[:LISTED] if gain[index] < 0]
-    return (
-        [pairs.ids[metric_scores.at[index]] for index in best],
-        [pairs.ids[metric_scores.at[index]] for index in worst],
+    return best, worst
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The shared rows of two runs, in the baseline's order: their ids and where each has them."""
+
+    ids: list[str]
+    in_baseline: Indices
+    in_candidate: Indices
+    only_baseline: list[str]
+    only_candidate: list[str]
+
+
+def pair_rows(baseline: Table, candidate: Table) -> Pairs:
+    """Pair the rows of two runs by id."""
+    for table in (baseline, candidate):
+        _refuse_twice(table)
+    left, right = baseline.index, candidate.index
+    ids = [row_id for row_id in left if row_id in right]
+    names = f"{baseline.run.name} and {candidate.run.name}"
+    if not ids:
+        raise FixableError(f"{names} have no row in common", "compare runs of the same data file")
+    pairs = Pairs(
+        ids,
+        np.array([left[row_id] for row_id in ids], dtype=np.int64),
+        np.array([right[row_id] for row_id in ids], dtype=np.int64),
+        [row_id for row_id in left if row_id not in right],
+        [row_id for row_id in right if row_id not in left],
     )
+    if not notes.same_data(baseline.run, candidate.run):
+        _refuse_other_rows(baseline.rows(pairs.in_baseline), candidate.rows(pairs.in_candidate))
+    return pairs
 
 
-def side_of(table: Table) -> Side:
-    """A run as one side of a comparison."""
-    errors = int(table.failed.sum())
-    n = len(table.ids)
-    unscored = int(table.run.summary.get("unscored", 0))
-    no_verdict = int(np.count_nonzero(table.unparsed))
-    return Side(table.run.name, str(table.run.path), n, n - errors, errors, unscored, no_verdict)
+def _refuse_twice(table: Table) -> None:
+    if len(table.index) < len(table.ids):
+        twice = next(row for index, row in enumerate(table.ids) if table.index[row] != index)
+        raise FixableError(
+            f"{table.run.rows_path} has the row {twice!r} twice",
+            "give the rows of the data file ids of their own and run again",
+        )
 
 
-def _failed(table: Table) -> list[str]:
-    return [table.ids[index] for index in np.flatnonzero(table.failed)]
+def _refuse_other_rows(baseline: Iterable[Row], candidate: Iterable[Row]) -> None:
+    """Ids may be line numbers, which pair anything with anything."""
+    for left, right in zip(baseline, candidate, strict=True):
+        for part in ("inputs", "ground_truth", "facts", "must_decline"):
+            # Not to say whether declining is due expects nothing else than to say that it is not.
+            if (left.get(part) or None) != (right.get(part) or None):
+                raise FixableError(
+                    f"row {left['id']!r} has other {part.replace('_', ' ')} in each run",
+                    "compare runs of the same data file",
+                )

@@ -2,55 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from evaluation.compare.statistics import FEWEST, Estimate
+from evaluation.compare.table import Table
+
 Verdict = Literal["better", "worse", "unclear", "no difference shown"]
-
-FEWEST = 6  # discordant pairs: 2 * 0.5**6 is the first below 0.05
-FEW = 10  # rows: a figure over fewer is marked
-_NO_WIDTH = 1e-9  # what rounding leaves of an interval of equal values
-_MOST_DIGITS = 9
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean or a rate with its 95 % interval, over ``n`` rows.
-
-    All are null where ``n`` is 0; ``low`` and ``high`` are null where ``n`` is 1.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-    @property
-    def few(self) -> bool:
-        """True over fewer than ten rows: the interval is rough, one more row moves it."""
-        return 0 < self.n < FEW
-
-    @property
-    def excludes_zero(self) -> bool:
-        """True where zero is outside of the interval."""
-        return (self.low is not None and self.low > 0) or (self.high is not None and self.high < 0)
-
-
-def decimals(usual: int, *estimates: Estimate, difference: Estimate | None = None) -> int:
-    """The decimals that the figures of one row are written with: ``usual``, or more.
-
-    So many that an interval is wider than one step of the last digit, and that a ``difference``
-    whose interval excludes zero does not read as zero.
-    """
-    sizes = []
-    for estimate in (*estimates, *([difference] if difference else [])):
-        if estimate.low is not None and estimate.high is not None:
-            sizes.append(estimate.high - estimate.low)
-            if estimate is difference and estimate.excludes_zero:
-                sizes += [abs(estimate.low), abs(estimate.high)]
-    needed = [-math.floor(math.log10(size)) for size in sizes if size > _NO_WIDTH]
-    return min(max([usual, *needed]), _MOST_DIGITS)
 
 
 @dataclass(frozen=True)
@@ -91,11 +49,7 @@ class MetricComparison:
 
 @dataclass(frozen=True)
 class Side:
-    """One run of the comparison: its name, its rows, and where it is.
-
-    ``unscored`` are answers that an evaluation failed on, ``no_verdict`` those of which a judge
-    said something that is no verdict.
-    """
+    """One run of the comparison: its name, where it is, and its rows, as :class:`Table` counts."""
 
     name: str
     folder: str
@@ -104,13 +58,6 @@ class Side:
     error: int
     unscored: int = 0
     no_verdict: int = 0
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The rows by how they ended; what seldom happens only where it did."""
-        rare = {"unscored": self.unscored, "no_verdict": self.no_verdict}
-        common = {"n": self.n, "ok": self.ok, "error": self.error}
-        return common | {name: count for name, count in rare.items() if count}
 
 
 @dataclass(frozen=True)
@@ -124,6 +71,7 @@ class Comparison:
     the ids that both have answered. ``metrics`` are those that either run has, in the order of
     METRICS. ``notes`` are sentences about what else differs or is to be known: another data file,
     other flows, a judge that said nothing. ``undecided`` says why there is no ``primary``.
+    ``tables`` are what all of it was read from.
     """
 
     baseline: Side
@@ -141,10 +89,13 @@ class Comparison:
     resamples: int
     notes: list[str] = field(default_factory=list)
     undecided: str = ""
+    tables: tuple[Table, ...] = field(default=(), repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        content = asdict(replace(self, tables=()))
+        del content["tables"]
+        return content
 
     @property
     def scored(self) -> list[MetricComparison]:
@@ -160,3 +111,13 @@ class Comparison:
     def metric(self, name: str) -> MetricComparison | None:
         """The comparison of one metric, None where it was not compared."""
         return next((each for each in self.metrics if each.metric == name), None)
+
+    def missing(self, baseline: str, candidate: str) -> dict[str, list[str]]:
+        """The ids of rows that are in no pair, by why; the runs are called so."""
+        ids = {
+            f"only in {baseline}": self.only_baseline,
+            f"only in {candidate}": self.only_candidate,
+            f"failed in {baseline}": self.failed_baseline,
+            f"failed in {candidate}": self.failed_candidate,
+        }
+        return {why: listed for why, listed in ids.items() if listed}

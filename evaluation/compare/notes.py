@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from evaluation.compare.table import Table
 from evaluation.metrics import METRICS
-from evaluation.results.folder import RunFolder, Table
+from evaluation.results import RunFolder
 from setup.common.console import shorten
 
 _SAME_GRADE_FROM = 5  # rows; fewer may well deserve the same
@@ -52,7 +52,7 @@ def why_undecided(*tables: Table) -> str:
     if not all(table.answered for table in tables):
         return "no row has a score" + (" in both" if len(tables) == 2 else "")
     scored = [
-        [METRICS[name].label for name, count in table.counts().items() if count and _decides(name)]
+        [METRICS[name].label for name, count in table.scored.items() if count and _decides(name)]
         for table in tables
     ]
     if all(scored):
@@ -67,7 +67,7 @@ def _why_empty(table: Table, where: str) -> str:
     replies = int(table.replies.sum())
     if replies and replies == int(table.unparsed.sum()):
         return f"no reply of the judge was a verdict{where}"
-    if table.run.summary.get("unscored") == table.answered:
+    if table.unscored == table.answered:
         return f"the evaluation failed on every answer{where}"
     return f"no answer can be scored{where}: no row has ground_truth, facts or must_decline"
 
@@ -111,10 +111,8 @@ def _same_grades(table: Table) -> list[str]:
 
 
 def _data(run: RunFolder) -> dict[str, Any]:
-    data: dict[str, Any] = run.config.get("data") or {}
-    return data
+    return run.config.get("data") or {}
 
 
-def _mapping(run: RunFolder) -> Sequence[str] | dict[str, str]:
-    mapping: dict[str, str] = run.config.get("column_mapping") or {}
-    return mapping
+def _mapping(run: RunFolder) -> dict[str, str]:
+    return run.config.get("column_mapping") or {}

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.compare.comparison import FEWEST, Estimate
-
 Values = NDArray[np.float64]
-Interval = tuple[float, float]
 
 CONFIDENCE = 0.95
+FEWEST = 6  # discordant pairs: 2 * 0.5**6 is the first below 0.05
+FEW = 10  # rows: a figure over fewer is marked
 POWER = 0.8
 TAIL = (1 - CONFIDENCE) / 2
 
@@ -33,6 +33,32 @@ NORMAL_FROM = 5000  # rows; from here on the resampling noise is more than the b
 _CELLS = 2_000_000  # draws held at once: 16 MB
 _Z = NormalDist().inv_cdf(1 - TAIL)
 _Z_POWER = NormalDist().inv_cdf(POWER)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean or a rate with its 95 % interval, over ``n`` rows.
+
+    All are null where ``n`` is 0; ``low`` and ``high`` are null where ``n`` is 1.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def few(self) -> bool:
+        """True over fewer than ten rows: the interval is rough, one more row moves it."""
+        return 0 < self.n < FEW
+
+    @property
+    def excludes_zero(self) -> bool:
+        """True where zero is outside of the interval."""
+        return (self.low is not None and self.low > 0) or (self.high is not None and self.high < 0)
+
+
+NONE = Estimate(None, None, None, 0)
 
 
 def mean_estimates(columns: Sequence[Values], *, seed: int, resamples: int) -> list[Estimate]:
@@ -70,7 +96,7 @@ def rate_estimate(values: Values) -> Estimate:
     kept = values[~np.isnan(values)]
     n = len(kept)
     if n == 0:
-        return Estimate(None, None, None, 0)
+        return NONE
     ones = int(kept.sum())
     if n == 1:
         return Estimate(float(ones), None, None, 1)
@@ -89,7 +115,7 @@ def paired_rate_estimate(gained: int, lost: int, n: int) -> Estimate:
     number of pairs, where that test says p = 0.13.
     """
     if n == 0:
-        return Estimate(None, None, None, 0)
+        return NONE
     value = (gained - lost) / n
     if n == 1:
         return Estimate(value, None, None, 1)
@@ -148,7 +174,7 @@ def _same_size(columns: Values, seed: int, resamples: int) -> list[Estimate]:
     """Estimates of the columns of a matrix without NaN, a row for each value."""
     n, count = columns.shape
     if n == 0:
-        return [Estimate(None, None, None, 0)] * count
+        return [NONE] * count
     means = columns.mean(axis=0)
     if n == 1:
         return [Estimate(float(mean), None, None, 1) for mean in means]

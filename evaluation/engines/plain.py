@@ -16,9 +16,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from evaluation.batch.journal import USAGE_NODE, LineError, Outcome
+from evaluation.ask.journal import USAGE_NODE, Outcome
 from evaluation.engines import calls, names
 from evaluation.engines.graph import Graph
+from evaluation.failure import Failure
 from setup.common.errors import FixableError
 
 Inputs = Mapping[str, Any]
@@ -57,7 +58,7 @@ class Flow:
             late = [r for node in self._late for r in node.references.values()]
             kept = {r.text: r.find(inputs, outputs) for r in late if r.node in outputs}
         except Exception as error:  # noqa: BLE001 - the other lines go on
-            return Outcome(number, error=LineError(*names.class_and_text(error)))
+            return Outcome(number, error=Failure.parse(*names.class_and_text(error)))
         usage = outputs.get(USAGE_NODE)
         usage = usage if isinstance(usage, dict) else None
         return Outcome(number, answer, aggregation=kept, usage=usage)

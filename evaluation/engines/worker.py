@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from evaluation.batch.journal import Outcome
+from evaluation.ask.journal import Outcome
 from evaluation.engines.plain import Flow
 from setup.common import connection_store
 from setup.common.errors import FixableError

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
+from evaluation.ask.pf_run import FlowRun
 from setup.azure.client.explain import AGAIN, one_line
 from setup.azure.client.money import confirm
-from setup.azure.client.session import AzureSession
+from setup.azure.client.names import derive_names
+from setup.azure.client.session import AzureSession, azure_errors
 from setup.azure.facts.prices import UNKNOWN, Billable
-from setup.azure.project.client import azure_cause, flow_errors
+from setup.azure.project import client as projects
 from setup.common import console
 from setup.common.errors import FixableError
 
@@ -25,25 +26,19 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 15.0  # seconds between two looks
 _SLOWER = 1.5  # the factor from one pause to the next
 _PATIENCE = 3  # looks in a row that may fail
 _PAGE = 25  # lines of a run that are read at a time, as the portal does
+_ENDPOINTS = "2024-04-01"
 _STUCK = 45 * 60.0  # seconds without news; a compute session takes 10 minutes to start
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A run: ``columns`` maps the flow's inputs, ``over`` is the run whose outputs it evaluates.
+class ProjectFlow(FlowRun):
+    """A run over ``rows`` of data, of which ``expected`` can have outputs.
 
-    ``rows`` are in the data, ``expected`` of them can have outputs: a row that failed in the run it
-    is over cannot be evaluated.
+    A row that failed in the run it is over cannot be evaluated.
     """
 
-    name: str
-    flow: Path
-    data: Path
-    columns: Mapping[str, str]
-    rows: int
-    expected: int
-    over: str = ""
-    connections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    rows: int = 0
+    expected: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,22 +52,24 @@ class Done:
 
 
 class FlowRuns:
-    """The runs of one project; ``max_error_rate`` of a run's lines may fail."""
+    """The runs of one project; ``max_error_rate`` of a run's lines may fail.
 
-    def __init__(self, session: AzureSession, client: Any, max_error_rate: float) -> None:
-        self._session = session
-        self._client = client
-        self._max_error_rate = max_error_rate
-        self._agreed = False
+    ``served`` is which model answers there, by deployment, with its share of the traffic.
+    """
 
-    def carry_out(self, flow_run: Wanted) -> Done:
+    def __init__(self, session: AzureSession, max_error_rate: float) -> None:
+        self._session, project = session, session.recipe.azure.project
+        self._max_error_rate, self._agreed = max_error_rate, False
+        with console.progress_bar(f"Opening project {project}"):
+            self.served = _require_steps(self._session)
+            with self._errors(f"running the flow in project {project}"):
+                self._client = projects.project_client(self._session)
+
+    def carry_out(self, flow_run: ProjectFlow) -> Done:
         """The finished run: as it was found, else followed or made.
 
         A run that failed is made again under the next number. One of which too many lines failed is
         resumed, so that what was answered is not asked again.
-
-        Raises:
-            FixableError: It failed, or more of its lines did than may.
         """
         resumed, attempt = "", 1
         while True:
@@ -91,15 +88,12 @@ class FlowRuns:
         return self._finish(flow_run, name)
 
     def metrics(self, name: str) -> dict[str, float]:
-        """Return what ``pfazure run show-metrics`` shows; call it in ``flow_errors``."""
-        return dict(self._client.get_metrics(name))
+        """Return what ``pfazure run show-metrics`` shows."""
+        with self._errors(f"reading the metrics of run {name}"):
+            return dict(self._client.get_metrics(name))
 
     def node_outputs(self, name: str, node: str, rows: int) -> dict[int, Any]:
-        """Return what ``node`` put out for each line of a run, as far as the service has kept it.
-
-        Raises:
-            FixableError: The service does not tell.
-        """
+        """Return what ``node`` put out for each line of a run, as far as the service kept it."""
         runs, outputs = self._client.runs, dict[int, Any]()
         for start in range(0, rows, _PAGE):
             with self._errors(f"reading what node {node} of run {name} put out"):
@@ -133,36 +127,25 @@ class FlowRuns:
         raise AssertionError("count never ends")
 
     def _errors(self, doing: str) -> contextlib.AbstractContextManager[None]:
-        return flow_errors(self._session, doing)
+        return projects.flow_errors(self._session, doing)
 
-    def _submit(self, flow_run: Wanted, name: str, resumed: str) -> None:
+    def _submit(self, flow_run: ProjectFlow, name: str, resumed: str) -> None:
         from promptflow._sdk._errors import RunNotFoundError  # noqa: PLC0415 - slow
         from promptflow.exceptions import PromptflowException  # noqa: PLC0415
 
         self._agree()
         with self._errors(f"submitting run {name}"):
             try:
-                self._create(flow_run, name, resumed)
+                if resumed:
+                    self._client.run(resume_from=resumed, name=name)
+                else:
+                    self._client.run(**replace(flow_run, name=name).arguments(), display_name=name)
             except RunNotFoundError:
                 return  # submitted, and not yet in the run history, which is asked next
             except PromptflowException as error:
                 # The client repeats what got no answer, and the service says that it is there.
-                if getattr(azure_cause(error), "status_code", 0) != 409:
+                if getattr(projects.azure_cause(error), "status_code", 0) != 409:
                     raise
-
-    def _create(self, flow_run: Wanted, name: str, resumed: str) -> None:
-        if resumed:
-            self._client.run(resume_from=resumed, name=name)
-            return
-        self._client.run(
-            flow=str(flow_run.flow),
-            data=str(flow_run.data),
-            run=flow_run.over or None,
-            column_mapping=dict(flow_run.columns),
-            connections={node: dict(named) for node, named in flow_run.connections.items()} or None,
-            name=name,
-            display_name=name,
-        )
 
     def _agree(self) -> None:
         if not self._agreed:
@@ -171,7 +154,7 @@ class FlowRuns:
             confirm([Billable(what, "serverless, size chosen by Azure", 1, UNKNOWN, until)])
         self._agreed = True
 
-    def _finish(self, flow_run: Wanted, name: str) -> Done:
+    def _finish(self, flow_run: ProjectFlow, name: str) -> Done:
         run = self._follow(name, flow_run.rows)
         if run.status != "Completed":
             said = ((run._error or {}).get("error") or {}).get("message") or "no reason given"
@@ -235,6 +218,28 @@ class FlowRuns:
             f"the last with {last}",
             f"see {link or 'the portal'}; the same command asks the failed lines again",
         )
+
+
+def _require_steps(session: AzureSession) -> dict[str, Any]:
+    """Which model answers: the endpoint's traffic, and the model of each deployment with some."""
+    recipe = session.recipe
+    projects.require_project(session)
+    if not projects.is_there(session, f"/connections/{recipe.connection}"):
+        what = f"project {recipe.azure.project} has no connection {recipe.connection}"
+        raise FixableError(what, recipe.command("connect"))
+    name = derive_names(recipe, session.subscription_id).endpoint
+    path = f"{session.workspace_path()}/onlineEndpoints/{name}"
+    with azure_errors(f"reading endpoint {name}"):
+        endpoint = session.arm.find(path, _ENDPOINTS)
+        traffic = (endpoint or {}).get("properties", {}).get("traffic") or {}
+        deployments = session.arm.list(f"{path}/deployments", _ENDPOINTS) if endpoint else []
+    if not any(traffic.values()):
+        lacks = "has no traffic" if endpoint else "is not there"
+        raise FixableError(f"endpoint {name} {lacks}", recipe.command("deploy"))
+    models = {
+        deployment["name"]: deployment["properties"].get("model") for deployment in deployments
+    }
+    return {key: [share, models.get(key)] for key, share in traffic.items() if share}
 
 
 def _ok(lines: list[dict[str, Any]]) -> int:

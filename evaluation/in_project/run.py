@@ -13,22 +13,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluation import wording
 from evaluation.ask.evaluators import COMPUTED
+from evaluation.ask.journal import USAGE_NODE, write_lines
 from evaluation.ask.rows_in import read_data
-from evaluation.batch.journal import USAGE_NODE, write_lines
-from evaluation.in_project.flow_run import Done, FlowRuns, Wanted
-from evaluation.metrics import METRICS
-from setup.azure.client.names import derive_names
-from setup.azure.client.session import AzureSession, azure_errors
-from setup.azure.project.client import flow_errors, is_there, project_client, require_project
+from evaluation.in_project.flow_run import Done, FlowRuns, ProjectFlow
+from evaluation.results import Row
+from setup.azure.client.session import AzureSession
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.common.flow_folder import CleanFlow, clean_flow
+from setup.common.flow_folder import clean_flow
 from setup.data import prepared_split
 from setup.data.plan import data_plan
 from setup.recipe.azure import AzureRecipe
 
-_ENDPOINTS = "2024-04-01"
 _EVALUATOR = COMPUTED["answers"]
 _ASKED = {"question": "${data.question}", "chat_history": "${data.chat_history}"}
 _COLUMNS = ("id", "question", "chat_history", "ground_truth", "facts", "must_decline")
@@ -56,8 +54,7 @@ class ProjectRun:
         counts = f"n={self.n} ok={self.ok} error={self.error}"
         lines = [f"run {self.chat}: {counts}" + ("" if self.changed else " (unchanged)")]
         for name, value in sorted(self.metrics.items()):
-            metric = METRICS.get(name)
-            lines.append(f"  {metric.label if metric else name}: {value:.3f}")
+            lines.append(f"  {wording.mean_of(name, value, ': ')}")
         return "\n".join(lines + [f"{name}: {link}" for name, link in self.links.items()])
 
     def as_dict(self) -> dict[str, Any]:
@@ -84,29 +81,12 @@ def run_in_project(
             what it costs, Azure refuses, a run fails, or too many of its lines do.
     """
     recipe = session.recipe
-    if data is None:
-        split = prepared_split(data_plan(recipe), "test")
-        console.err.print(f"asking {split}", markup=False)
-        data = split.file
-    rows = read_data(data, limit).rows
+    rows = read_data(data or _test_split(recipe), limit).rows
     lines = [{name: row[name] for name in _COLUMNS} for row in rows]
-    with console.progress_bar(f"Opening project {recipe.azure.project}"):
-        served = _require_steps(session)
-        with flow_errors(session, f"running the flow in project {recipe.azure.project}"):
-            runs = FlowRuns(session, project_client(session), max_error_rate)
-    chat = clean_flow("chat", recipe.connection)
-    file = chat.folder.parent / "rows.jsonl"
-    write_lines(file, lines)
-    name = _name(recipe, "chat", [chat.sha256, lines, served, recipe.connection])
-    asked = runs.carry_out(_asking(recipe, name, chat, file, len(lines)))
-    usage = _usage(runs, asked, len(lines))
-    scored_file = file.with_name("answered.jsonl")
-    write_lines(scored_file, [{**line, "usage": usage.get(n, {})} for n, line in enumerate(lines)])
-    flow = clean_flow(_EVALUATOR.flow.name, recipe.connection)
-    name = _name(recipe, "scores", [flow.sha256, asked.name, *([] if usage else ["no usage"])])
-    scored = runs.carry_out(_evaluation(name, flow, scored_file, asked, len(lines)))
-    with flow_errors(session, f"reading the metrics of run {scored.name}"):
-        metrics = runs.metrics(scored.name)
+    runs = FlowRuns(session, max_error_rate)
+    asked = runs.carry_out(_asking(recipe, lines, runs.served))
+    scored = runs.carry_out(_scoring(recipe, lines, asked, _usage(runs, asked, len(lines))))
+    links = {"answers": asked.link, "scores": scored.link}
     return ProjectRun(
         asked.name,
         scored.name,
@@ -114,24 +94,50 @@ def run_in_project(
         asked.ok,
         len(lines) - asked.ok,
         asked.changed or scored.changed,
-        metrics,
-        {name: link for name, link in (("answers", asked.link), ("scores", scored.link)) if link},
+        runs.metrics(scored.name),
+        {name: link for name, link in links.items() if link},
     )
 
 
-def _asking(recipe: AzureRecipe, name: str, flow: CleanFlow, file: Path, rows: int) -> Wanted:
-    return Wanted(
-        name=name,
-        flow=flow.folder,
-        data=file,
-        columns=_ASKED,
-        rows=rows,
-        expected=rows,
-        connections={"chat": {"connection": recipe.connection}},
+def _test_split(recipe: AzureRecipe) -> Path:
+    split = prepared_split(data_plan(recipe), "test")
+    console.err.print(f"asking {split}", markup=False)
+    return split.file
+
+
+def _asking(recipe: AzureRecipe, lines: list[Row], served: dict[str, Any]) -> ProjectFlow:
+    flow = clean_flow("chat", recipe.connection)
+    file = flow.folder.parent / "rows.jsonl"
+    write_lines(file, lines)
+    return ProjectFlow(
+        _name(recipe, "chat", [flow.sha256, lines, served, recipe.connection]),
+        flow.folder,
+        file,
+        _ASKED,
+        connections={"chat": recipe.connection},
+        rows=len(lines),
+        expected=len(lines),
     )
 
 
-def _usage(runs: FlowRuns, asked: Done, rows: int) -> dict[int, dict[str, Any]]:
+def _scoring(
+    recipe: AzureRecipe, lines: list[Row], asked: Done, usage: dict[int, Row]
+) -> ProjectFlow:
+    flow = clean_flow(_EVALUATOR.flow.name, recipe.connection)
+    file = flow.folder.parent / "answered.jsonl"
+    write_lines(file, [{**line, "usage": usage.get(n, {})} for n, line in enumerate(lines)])
+    return ProjectFlow(
+        _name(recipe, "scores", [flow.sha256, asked.name, *([] if usage else ["no usage"])]),
+        flow.folder,
+        file,
+        dict(_EVALUATOR.columns),
+        run=asked.name,
+        rows=len(lines),
+        expected=asked.ok,
+    )
+
+
+def _usage(runs: FlowRuns, asked: Done, rows: int) -> dict[int, Row]:
     """The tokens and seconds of each answer, out of the run's record: they are no output.
 
     Where the service does not tell, the answers are scored without, which one line says.
@@ -148,44 +154,6 @@ def _usage(runs: FlowRuns, asked: Done, rows: int) -> dict[int, dict[str, Any]]:
     return usage
 
 
-def _evaluation(name: str, flow: CleanFlow, file: Path, over: Done, rows: int) -> Wanted:
-    return Wanted(
-        name=name,
-        flow=flow.folder,
-        data=file,
-        columns=dict(_EVALUATOR.columns),
-        rows=rows,
-        expected=over.ok,
-        over=over.name,
-    )
-
-
 def _name(recipe: AzureRecipe, part: str, decides: list[Any]) -> str:
     content = json.dumps(decides, sort_keys=True).encode()
     return f"{recipe.name}-{part}-{hashlib.sha256(content).hexdigest()[:_DIGEST]}"
-
-
-def _require_steps(session: AzureSession) -> dict[str, Any]:
-    """Which model answers: the endpoint's traffic and the model of each deployment that has some.
-
-    Raises:
-        FixableError: The project, its connection or the endpoint is missing, or without traffic.
-    """
-    recipe = session.recipe
-    require_project(session)
-    if not is_there(session, f"/connections/{recipe.connection}"):
-        what = f"project {recipe.azure.project} has no connection {recipe.connection}"
-        raise FixableError(what, recipe.command("connect"))
-    name = derive_names(recipe, session.subscription_id).endpoint
-    path = f"{session.workspace_path()}/onlineEndpoints/{name}"
-    with azure_errors(f"reading endpoint {name}"):
-        endpoint = session.arm.find(path, _ENDPOINTS)
-        traffic = (endpoint or {}).get("properties", {}).get("traffic") or {}
-        deployments = session.arm.list(f"{path}/deployments", _ENDPOINTS) if endpoint else []
-    if not any(traffic.values()):
-        lacks = "has no traffic" if endpoint else "is not there"
-        raise FixableError(f"endpoint {name} {lacks}", recipe.command("deploy"))
-    models = {
-        deployment["name"]: deployment["properties"].get("model") for deployment in deployments
-    }
-    return {key: [share, models.get(key)] for key, share in traffic.items() if share}

@@ -5,19 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from evaluation.compare.compare import estimate_scores
-from evaluation.compare.comparison import Comparison, Estimate
-from evaluation.compare.notes import notes_of, why_undecided
-from evaluation.gate import GateResult
-from evaluation.metrics import METRICS, Metric, deciding_metric, known_metric
-from evaluation.report.examples import AT_MOST, Example, ReportSide, examples, lowest
-from evaluation.report.failures import ErrorGroup, Gap, error_groups, gaps
-from evaluation.report.figures import Figure, Latency, direction, figures, latency
-from evaluation.report.provenance import Group, commands, provenance
-from evaluation.report.verdict import Headline, MetricRow, cell, few, headline, metric_rows
-from evaluation.report.wording import count, digits_for, interval, number
+from markupsafe import Markup
 
-_SEED, _RESAMPLES = 0, 2_000
+from evaluation import wording
+from evaluation.compare import notes
+from evaluation.compare.comparison import Comparison
+from evaluation.compare.table import Table
+from evaluation.gate import GateResult
+from evaluation.metrics import METRICS
+from evaluation.report import examples as reading
+from evaluation.report import failures, plots, provenance
+from evaluation.report import figures as charts
+from evaluation.report.side import Side, sides_of
+
+_NO_PLOT = Markup()
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The verdict: one sentence, the numbers behind it, and the large plot.
+
+    ``left`` and ``right`` say (class, text) what it means to lie on that side of zero, ``reach``
+    where the axis ends.
+    """
+
+    sentence: str
+    numbers: str
+    plot: Markup = _NO_PLOT
+    left: tuple[str, str] = ("", "")
+    right: tuple[str, str] = ("", "")
+    reach: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,7 +45,7 @@ class Section:
     title: str
     about: str
     metric: str
-    examples: list[Example]
+    examples: list[reading.Example]
 
 
 @dataclass(frozen=True)
@@ -37,20 +54,21 @@ class Context:
 
     title: str
     headline: Headline
-    sides: list[ReportSide]
-    metrics: list[MetricRow]
-    figures: list[Figure]
-    latency: Latency | None
+    sides: list[Side]
+    metrics: Sequence[wording.MetricWords]
+    plots: dict[str, Markup]
+    figures: list[charts.Figure]
+    latency: charts.Latency | None
     sections: list[Section]
-    errors: list[ErrorGroup]
-    provenance: list[Group]
+    errors: list[failures.ErrorGroup]
+    provenance: list[provenance.Group]
     commands: list[tuple[str, str]]
-    gates: list[GateResult] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    gates: list[GateResult]
+    warnings: list[str]
+    intervals: str
+    not_scored: str
+    gaps: list[failures.Gap] = field(default_factory=list)
     pairs: str = ""
-    intervals: str = ""
-    not_scored: str = ""
 
     @property
     def compared(self) -> bool:
@@ -63,37 +81,47 @@ class Context:
         return sum(not gate.passed for gate in self.gates)
 
 
-def comparison_context(
-    comparison: Comparison, baseline: ReportSide, candidate: ReportSide, gates: Sequence[GateResult]
-) -> Context:
-    """The report of ``candidate`` against ``baseline``."""
-    sides = [baseline, candidate]
+def make_context(content: Comparison | Table, gates: Sequence[GateResult]) -> Context:
+    """The report of a comparison, or of one run by itself."""
+    sides = sides_of(content)
     labels = [side.label for side in sides]
-    estimates = {
-        each.metric: {"a": each.baseline, "b": each.candidate} for each in comparison.metrics
-    }
+    lines: Sequence[wording.MetricWords]
+    if isinstance(content, Table):
+        scored = {name: each for name, each in content.estimates.items() if each.n}
+        lines = [wording.MetricWords(METRICS[name], each) for name, each in scored.items()]
+        head, sections = _single_headline(sides[0]), _worst(sides[0])
+        drawn, gaps, pairs, notices = {}, [], "", notes.notes_of(content)
+        unscored = [name for name in content.estimates if name not in scored]
+    else:
+        lines = compared = [wording.ComparedWords(each) for each in content.scored]
+        head, sections = headline(content, *labels), _changes(content, sides)
+        drawn, gaps = _plots(compared), failures.gaps(content, *labels)
+        pairs, unscored, notices = wording.count(content.pairs), content.not_scored, content.notes
     return Context(
-        title=f"{labels[1]} against {labels[0]}",
-        headline=headline(comparison, *labels),
+        title=" against ".join(reversed(labels)),
+        headline=head,
         sides=sides,
-        metrics=metric_rows(comparison),
-        figures=figures(sides, estimates),
-        latency=latency(sides),
-        sections=_changes(comparison, sides) if comparison.primary else [],
-        errors=error_groups(sides),
-        provenance=provenance(sides),
-        commands=commands(sides),
+        metrics=lines,
+        plots=drawn,
+        figures=charts.figures(sides, {words.metric.name: words.digits for words in lines}),
+        latency=charts.latency(sides),
+        sections=sections,
+        errors=failures.error_groups(sides),
+        provenance=provenance.provenance(sides),
+        commands=provenance.commands(sides),
         gates=list(gates),
-        gaps=gaps(comparison, *labels),
-        warnings=_failed(sides) + comparison.notes,
-        pairs=count(comparison.pairs),
-        intervals=f"{count(comparison.resamples)} resamples, seed {comparison.seed}",
-        not_scored=", ".join(METRICS[name].label for name in comparison.not_scored),
+        warnings=_failed(sides) + notices,
+        intervals=f"{wording.count(content.resamples)} resamples, seed {content.seed}",
+        not_scored=", ".join(METRICS[name].label for name in unscored),
+        gaps=gaps,
+        pairs=pairs,
     )
 
 
-def _changes(comparison: Comparison, sides: list[ReportSide]) -> list[Section]:
-    metric, name = known_metric(comparison.primary), sides[-1].label
+def _changes(comparison: Comparison, sides: list[Side]) -> list[Section]:
+    if not comparison.primary:
+        return []
+    metric, name = METRICS[comparison.primary], sides[-1].label
     changes = [
         ("wins", "Biggest wins", "gained", comparison.best),
         ("losses", "Biggest losses", "lost", comparison.worst),
@@ -102,80 +130,96 @@ def _changes(comparison: Comparison, sides: list[ReportSide]) -> list[Section]:
         Section(
             anchor,
             title,
-            f"Where {name} {words} most by {metric.label}, at most {AT_MOST} rows",
+            f"Where {name} {words} most by {metric.label}, at most {reading.AT_MOST} rows",
             metric.label,
-            examples(sides, ids, metric),
+            reading.examples(sides, ids, metric),
         )
         for anchor, title, words, ids in changes
     ]
 
 
-def single_context(side: ReportSide, gates: Sequence[GateResult]) -> Context:
-    """The report of one run by itself."""
-    estimates = estimate_scores(side.table, seed=_SEED, resamples=_RESAMPLES)
-    rows = [
-        _single_row(METRICS[name], estimate) for name, estimate in estimates.items() if estimate.n
-    ]
-    counts = {name: estimate.n for name, estimate in estimates.items()}
-    deciding = METRICS.get(deciding_metric(counts, side.ok))
-    sections = []
-    if deciding:
-        words = "highest" if deciding.better == "lower" else "lowest"
-        worst = examples([side], lowest(side, deciding), deciding)
-        about = f"The {words} {deciding.label}, at most {AT_MOST} rows"
-        sections.append(Section("worst", "Worst rows", about, deciding.label, worst))
-    return Context(
-        title=side.label,
-        headline=_single_headline(side, deciding, estimates),
-        sides=[side],
-        metrics=rows,
-        figures=figures([side], {name: {"b": estimate} for name, estimate in estimates.items()}),
-        latency=latency([side]),
-        sections=sections,
-        errors=error_groups([side]),
-        provenance=provenance([side]),
-        commands=commands([side]),
-        gates=list(gates),
-        warnings=_failed([side]) + notes_of(side.table),
-        intervals=f"{count(_RESAMPLES)} resamples, seed {_SEED}",
-        not_scored=", ".join(METRICS[name].label for name, n in counts.items() if not n),
-    )
-
-
-def _single_row(metric: Metric, estimate: Estimate) -> MetricRow:
-    digits = digits_for(metric, estimate)
-    cells = [cell(metric, estimate, digits)]
-    return MetricRow(metric.name, metric.label, metric.about, direction(metric), cells)
-
-
-def _single_headline(
-    side: ReportSide, metric: Metric | None, estimates: dict[str, Estimate]
-) -> Headline:
-    name = side.label
+def _worst(side: Side) -> list[Section]:
+    metric = METRICS.get(side.table.deciding)
     if metric is None:
-        why = why_undecided(side.table)
+        return []
+    words = "highest" if metric.better == "lower" else "lowest"
+    rows = reading.examples([side], reading.lowest(side, metric), metric)
+    about = f"The {words} {metric.label}, at most {reading.AT_MOST} rows"
+    return [Section("worst", "Worst rows", about, metric.label, rows)]
+
+
+def headline(comparison: Comparison, baseline: str, candidate: str) -> Headline:
+    """The verdict on the primary metric; ``baseline`` and ``candidate`` are what to call them."""
+    primary = comparison.metric(comparison.primary)
+    if primary is None or primary.difference.value is None:
+        why = comparison.undecided or "no row has a score in both"
+        why = wording.upper(why.replace("in both", "on both sides"))
         return Headline(
-            f"{name} has no scores",
-            f"{why[0].upper()}{why[1:]}; {count(side.ok)} of {count(side.n)} rows answered.",
+            f"{candidate} cannot be compared with {baseline}",
+            f"{why}; {wording.count(comparison.pairs)} rows are paired.",
         )
-    estimate = estimates[metric.name]
-    digits = digits_for(metric, estimate)
-    of = "" if estimate.n == side.ok else f" of {count(side.ok)}"
-    ends = (
-        "One row has no interval"
-        if estimate.n == 1
-        else f"95 % interval {interval(estimate, digits)}"
-    )
+    words = wording.ComparedWords(primary)
+    metric = words.metric
+    reach = plots.nice_above(_reach(words))
+    limit = min(reach, metric.scale) if metric.scale else reach
+    word = "higher" if metric.better == "neither" else "better"
+    ends = [("a", f"{baseline} {word}"), ("b", f"{candidate} {word}")]
+    left, right = reversed(ends) if metric.better == "lower" else ends
+    size = (560, 44)
     return Headline(
-        f"{name}: {metric.label} {number(estimate.value, digits, metric.unit)}",
-        f"{ends}, on {count(estimate.n)}{of} rows{few(estimate)}.",
+        wording.upper(words.sentence(baseline, candidate))
+        if words.verdict in {"unclear", "no difference shown"}
+        else words.sentence(baseline, candidate),
+        words.explained(comparison.pairs),
+        plots.interval_plot(primary.difference, limit, words.tone, words.aloud, size),
+        left,
+        right,
+        wording.number(limit, words.digits, metric.unit),
     )
 
 
-def _failed(sides: Sequence[ReportSide]) -> list[str]:
+def _single_headline(side: Side) -> Headline:
+    table, metric = side.table, METRICS.get(side.table.deciding)
+    if metric is None:
+        why = wording.upper(notes.why_undecided(table))
+        answered = f"{wording.count(table.answered)} of {wording.count(table.n)} rows answered"
+        return Headline(f"{side.label} has no scores", f"{why}; {answered}.")
+    estimate = table.estimates[metric.name]
+    digits = wording.digits_for(metric, estimate)
+    of = "" if estimate.n == table.answered else f" of {wording.count(table.answered)}"
+    ends = f"95 % interval {wording.interval(estimate, digits)}"
+    return Headline(
+        f"{side.label}: {metric.label} {wording.number(estimate.value, digits, metric.unit)}",
+        f"{'One row has no interval' if estimate.n == 1 else ends}, "
+        f"on {wording.count(estimate.n)}{of} rows{wording.few(estimate)}.",
+    )
+
+
+def _failed(sides: Sequence[Side]) -> list[str]:
+    counts = [(side, side.table.n, side.table.n - side.table.answered) for side in sides]
     return [
-        f"{count(side.error)} of {count(side.n)} rows failed for {side.label}: "
-        "they have no answer and are in no mean below"
-        for side in sides
-        if side.error
+        f"{wording.count(failed)} of {wording.count(rows)} rows failed for {side.label}: they have "
+        "no answer and are in no mean below"
+        for side, rows, failed in counts
+        if failed
     ]
+
+
+def _plots(compared: Sequence[wording.ComparedWords]) -> dict[str, Markup]:
+    """Draw the differences on one axis, which holds all metrics that have a range.
+
+    A difference is a share of the metric's range, else of the baseline's mean: those may reach out.
+    """
+    ends = [_reach(words) / words.metric.scale for words in compared if words.metric.scale]
+    limit, drawn = min(plots.nice_above(max([0.02, *ends])), 1.0), {}
+    for words in compared:
+        whole = words.metric.scale or abs(words.estimates[0].value or 0.0) or 1.0
+        drawn[words.metric.name] = plots.interval_plot(
+            words.comparison.difference, limit * whole, words.tone, words.aloud
+        )
+    return drawn
+
+
+def _reach(words: wording.ComparedWords) -> float:
+    part = words.comparison.difference
+    return max(abs(end or 0.0) for end in (part.value, part.low, part.high))

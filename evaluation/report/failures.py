@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.compare.comparison import Comparison
-from evaluation.report.examples import ReportSide
+from evaluation.report.side import Side
 from evaluation.report.text import one_line
-from evaluation.report.wording import count
-from evaluation.results.folder import NOT_EVALUATED, Row
+from evaluation.results import NOT_EVALUATED, Row
+from evaluation.wording import count
 
 LISTED = 50
 _IDS = 20
@@ -48,7 +48,7 @@ class Gap:
     left_out: str
 
 
-def error_groups(sides: Sequence[ReportSide]) -> list[ErrorGroup]:
+def error_groups(sides: Sequence[Side]) -> list[ErrorGroup]:
     """Failed rows by type, the most frequent first; at most ``LISTED`` rows listed in all."""
     counts: dict[str, Counter[str]] = {}
     listed: dict[str, list[Failure]] = {}
@@ -72,11 +72,11 @@ def error_groups(sides: Sequence[ReportSide]) -> list[ErrorGroup]:
     ]
 
 
-def _problems(side: ReportSide) -> Iterator[tuple[Row, str, str]]:
+def _problems(side: Side) -> Iterator[tuple[Row, str, str]]:
     """Rows without an answer, without a score and without a judge's verdict; of what kind, why."""
     for row in side.table.rows(np.flatnonzero(side.table.failed)):
-        yield row, one_line(str(row["error"]["type"])), str(row["error"]["message"])
-    for row in side.rows() if side.run.summary.get("unscored") else ():
+        yield row, one_line(row["error"].kind), row["error"].line
+    for row in side.table.rows() if side.table.unscored else ():
         for name, reason in (row.get("reasons") or {}).items():
             if str(reason).startswith(NOT_EVALUATED):
                 yield row, "not evaluated", f"{name}: {str(reason).removeprefix(NOT_EVALUATED)}"
@@ -102,18 +102,11 @@ def _rest(left: int) -> str:
 
 def gaps(comparison: Comparison, baseline: str, candidate: str) -> list[Gap]:
     """Say why there are fewer pairs than rows; nothing where every row is paired and answered."""
-    missing = [
-        (comparison.only_baseline, f"only {baseline} has"),
-        (comparison.only_candidate, f"only {candidate} has"),
-        (comparison.failed_baseline, f"failed for {baseline}"),
-        (comparison.failed_candidate, f"failed for {candidate}"),
-    ]
     return [
         Gap(
-            f"{count(len(ids))} {'row' if len(ids) == 1 else 'rows'} {words}",
+            f"{count(len(ids))} {'row' if len(ids) == 1 else 'rows'} {why}",
             [one_line(row_id) for row_id in ids[:_IDS]],
             _rest(len(ids) - _IDS),
         )
-        for ids, words in missing
-        if ids
+        for why, ids in comparison.missing(baseline, candidate).items()
     ]

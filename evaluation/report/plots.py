@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from evaluation.compare.comparison import Estimate
+from evaluation.compare.statistics import Estimate
 
 Numbers = NDArray[np.float64]
 
@@ -37,27 +37,27 @@ def interval_plot(
     width, height = size
     axis, middle = Axis(-limit, limit, []), height / 2
     start, length = 8.0, width - 16.0
-    shapes = [line(start, middle, start + length, middle, _GRID)]
+    shapes = [_line(start, middle, start + length, middle, _GRID)]
     shapes += [
-        line(x, middle - 4, x, middle + 4, _GRID)
+        _line(x, middle - 4, x, middle + 4, _GRID)
         for x in (axis.place(side * limit, start, length) for side in (-1, -0.5, 0.5, 1))
     ]
-    shapes.append(line(width / 2, 2, width / 2, height - 2, "zero"))
+    shapes.append(_line(width / 2, 2, width / 2, height - 2, "zero"))
     if estimate.low is not None and estimate.high is not None:
         low, high = (axis.place(end, start, length) for end in (estimate.low, estimate.high))
-        shapes.append(line(low, middle, high, middle, f"range {tone}"))
+        shapes.append(_line(low, middle, high, middle, f"range {tone}"))
         shapes += _end(low, middle, -1, tone, beyond=estimate.low < -limit)
         shapes += _end(high, middle, 1, tone, beyond=estimate.high > limit)
     if estimate.value is not None and abs(estimate.value) <= limit:
-        shapes.append(dot(axis.place(estimate.value, start, length), middle, 4, f"dot {tone}"))
-    return picture(width, height, title, shapes, "interval")
+        shapes.append(_dot(axis.place(estimate.value, start, length), middle, 4, f"dot {tone}"))
+    return _picture(width, height, title, shapes, "interval")
 
 
 def _end(x: float, y: float, side: int, tone: str, *, beyond: bool) -> list[Markup]:
     if beyond:
         tip = [(x - side * 2, y - 5), (x + side * 6, y), (x - side * 2, y + 5)]
-        return [path(tip, f"dot {tone}", closed=True)]
-    return [line(x, y - 7, x, y + 7, f"range {tone}")]
+        return [_path(tip, f"dot {tone}", "Z")]
+    return [_line(x, y - 7, x, y + 7, f"range {tone}")]
 
 
 def rate_plot(estimates: list[tuple[str, Estimate]], title: str) -> Markup:
@@ -69,14 +69,14 @@ def rate_plot(estimates: list[tuple[str, Estimate]], title: str) -> Markup:
         top, middle = 14.0 + 34.0 * index, 25.0 + 34.0 * index
         if estimate.value is not None:
             end = axis.place(estimate.value, start, length)
-            shapes.append(box(start, top, max(end - start, 1.5), 22, f"fill {side}"))
+            shapes.append(_box(start, top, max(end - start, 1.5), 22, f"fill {side}"))
         if estimate.low is not None and estimate.high is not None:
             low, high = (
                 axis.place(value, start, length) for value in (estimate.low, estimate.high)
             )
-            shapes.append(line(low, middle, high, middle, "whisker"))
-            shapes += [line(x, middle - 5, x, middle + 5, "whisker") for x in (low, high)]
-    return picture(320, int(bottom) + 20, title, shapes, "plot")
+            shapes.append(_line(low, middle, high, middle, "whisker"))
+            shapes += [_line(x, middle - 5, x, middle + 5, "whisker") for x in (low, high)]
+    return _picture(320, int(bottom) + 20, title, shapes, "plot")
 
 
 def histogram_plot(
@@ -98,12 +98,12 @@ def histogram_plot(
         )
         if values.size:
             x = axis.place(float(np.mean(values)), start, length)
-            shapes.append(line(x, base, x, base + half * direction, f"mean {side}"))
-    shapes.append(line(start, base, start + length, base, "zero"))
+            shapes.append(_line(x, base, x, base + half * direction, f"mean {side}"))
+    shapes.append(_line(start, base, start + length, base, "zero"))
     shapes.append(
-        label(start + length, 10, f"highest bar {tallest * 100:.0f} % of rows", "end small")
+        _label(start + length, 10, f"highest bar {tallest * 100:.0f} % of rows", "end small")
     )
-    return picture(320, int(bottom) + 20, title, shapes, "plot")
+    return _picture(320, int(bottom) + 20, title, shapes, "plot")
 
 
 def _directions(sides: list[tuple[str, Numbers]]) -> list[int]:
@@ -119,7 +119,7 @@ def _bars(
         left, right = (axis.place(float(edge), start, length) for edge in (low, high))
         if height:
             top, tall = min(base, base + height), max(abs(height), 0.8)
-            bars.append(box(left + 0.7, top, right - left - 1.4, tall, f"fill {side}"))
+            bars.append(_box(left + 0.7, top, right - left - 1.4, tall, f"fill {side}"))
     return bars
 
 
@@ -134,8 +134,8 @@ def distribution_plot(sides: list[tuple[str, Numbers]], axis: Axis, title: str) 
     shapes = _ticks(axis, start, length, top, top + tall)
     for share, text in ((0.0, "0 %"), (0.5, "p50"), (0.95, "p95"), (1.0, "")):
         y = top + (1 - share) * tall
-        shapes.append(line(start, y, start + length, y, _GRID))
-        shapes.append(label(start - 6, y + 4, text, "end"))
+        shapes.append(_line(start, y, start + length, y, _GRID))
+        shapes.append(_label(start - 6, y + 4, text, "end"))
     for side, values in sides:
         steps = np.linspace(0.0, 1.0, 201)
         quantiles = np.quantile(values, steps, method="inverted_cdf")
@@ -143,9 +143,9 @@ def distribution_plot(sides: list[tuple[str, Numbers]], axis: Axis, title: str) 
             (axis.place(float(value), start, length), top + (1 - share) * tall)
             for value, share in zip(quantiles, steps, strict=True)
         ]
-        shapes.append(path(points, f"curve {side}"))
-        shapes += [dot(*points[index], 4.5, f"dot {side}") for index in (100, 190)]
-    return picture(420, 234, title, shapes, "plot")
+        shapes.append(_path(points, f"curve {side}"))
+        shapes += [_dot(*points[index], 4.5, f"dot {side}") for index in (100, 190)]
+    return _picture(420, 234, title, shapes, "plot")
 
 
 def _ticks(axis: Axis, start: float, length: float, top: float, bottom: float) -> list[Markup]:
@@ -153,15 +153,15 @@ def _ticks(axis: Axis, start: float, length: float, top: float, bottom: float) -
     for value, text in axis.ticks:
         x = axis.place(value, start, length)
         anchor = "start" if value == axis.low else "end" if value == axis.high else "middle"
-        shapes.append(line(x, top, x, bottom, _GRID))
-        shapes.append(label(x, bottom + 15, text, anchor))
+        shapes.append(_line(x, top, x, bottom, _GRID))
+        shapes.append(_label(x, bottom + 15, text, anchor))
     return shapes
 
 
 _NICE = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
-def picture(width: int, height: int, title: str, shapes: list[Markup], style: str = "") -> Markup:
+def _picture(width: int, height: int, title: str, shapes: list[Markup], style: str) -> Markup:
     """An inline picture that is read aloud as ``title``."""
     return Markup(
         '<svg viewBox="0 0 {w} {h}" width="{w}" height="{h}" class="{style}" role="img">'
@@ -169,38 +169,32 @@ def picture(width: int, height: int, title: str, shapes: list[Markup], style: st
     ).format(w=width, h=height, style=style, title=title, shapes=Markup("").join(shapes))
 
 
-def line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
-    """A straight line."""
-    return Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>').format(
-        _pixel(x1), _pixel(y1), _pixel(x2), _pixel(y2), style
-    )
+def _shape(tag: str, style: str, **places: float) -> Markup:
+    where = Markup("").join(Markup(' {}="{}"').format(k, _pixel(v)) for k, v in places.items())
+    return Markup('<{}{} class="{}"/>').format(tag, where, style)
 
 
-def box(x: float, y: float, width: float, height: float, style: str) -> Markup:
-    """A filled rectangle."""
-    return Markup('<rect x="{}" y="{}" width="{}" height="{}" class="{}"/>').format(
-        _pixel(x), _pixel(y), _pixel(width), _pixel(height), style
-    )
+def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
+    return _shape("line", style, x1=x1, y1=y1, x2=x2, y2=y2)
 
 
-def dot(x: float, y: float, radius: float, style: str) -> Markup:
-    """A filled circle."""
-    return Markup('<circle cx="{}" cy="{}" r="{}" class="{}"/>').format(
-        _pixel(x), _pixel(y), _pixel(radius), style
-    )
+def _box(x: float, y: float, width: float, height: float, style: str) -> Markup:
+    return _shape("rect", style, x=x, y=y, width=width, height=height)
 
 
-def path(points: list[tuple[float, float]], style: str, *, closed: bool = False) -> Markup:
-    """A line through ``points``; closed, it is an area."""
+def _dot(x: float, y: float, radius: float, style: str) -> Markup:
+    return _shape("circle", style, cx=x, cy=y, r=radius)
+
+
+def _path(points: list[tuple[float, float]], style: str, end: str = "") -> Markup:
+    """A line through ``points``; where ``end`` is Z, an area."""
     steps = "L".join(f"{_pixel(x)} {_pixel(y)}" for x, y in points)
-    return Markup('<path d="M{}{}" class="{}"/>').format(steps, "Z" if closed else "", style)
+    return Markup('<path d="M{}{}" class="{}"/>').format(steps, end, style)
 
 
-def label(x: float, y: float, text: str, style: str = "") -> Markup:
-    """Text at a point; ``style`` says how it is anchored."""
-    return Markup('<text x="{}" y="{}" class="{}">{}</text>').format(
-        _pixel(x), _pixel(y), style, text
-    )
+def _label(x: float, y: float, text: str, style: str) -> Markup:
+    shape = Markup('<text x="{}" y="{}" class="{}">{}</text>')
+    return shape.format(_pixel(x), _pixel(y), style, text)
 
 
 def nice_above(value: float) -> float:

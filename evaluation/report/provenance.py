@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.report.examples import ReportSide
+from evaluation.report.side import Side
 from evaluation.report.text import compact, one_line
-from evaluation.report.wording import NONE, duration
+from evaluation.wording import PAGE, duration, number
 
 _GROUPS = {
     "run": ["name", "started", "limit", "seed", "workers", "evaluators"],
@@ -49,9 +49,9 @@ class Group:
         return sum(setting.differs for setting in self.settings)
 
 
-def provenance(sides: Sequence[ReportSide]) -> list[Group]:
+def provenance(sides: Sequence[Side]) -> list[Group]:
     """Everything config.json says, and where and how long the runs ran."""
-    configs = [side.run.config for side in sides]
+    configs = [side.table.run.config for side in sides]
     grouped = {key for keys in _GROUPS.values() for key in keys}
     others = sorted({key for config in configs for key in config} - grouped)
     groups = [_group(title, keys, configs) for title, keys in _GROUPS.items()]
@@ -60,9 +60,9 @@ def provenance(sides: Sequence[ReportSide]) -> list[Group]:
     return [group for group in groups if group.settings]
 
 
-def commands(sides: Sequence[ReportSide]) -> list[tuple[str, str]]:
+def commands(sides: Sequence[Side]) -> list[tuple[str, str]]:
     """A (class, command) for each run that promptflow keeps."""
-    names = [(side.key, side.run.summary.get("pf_runs") or {}) for side in sides]
+    names = [(side.key, side.table.run.summary.get("pf_runs") or {}) for side in sides]
     return [
         (key, one_line(f"pf run show-details --name {shlex.quote(str(name))}", limit=300))
         for key, runs in names
@@ -70,11 +70,11 @@ def commands(sides: Sequence[ReportSide]) -> list[tuple[str, str]]:
     ]
 
 
-def _measured(sides: Sequence[ReportSide]) -> list[Setting]:
-    folders = [one_line(str(side.run.path), limit=400) for side in sides]
-    times = [duration(side.run.summary.get("seconds")) for side in sides]
-    paces = [side.run.summary.get("lines_per_second") for side in sides]
-    pace = [NONE if rate is None else f"{rate:.1f} rows/s" for rate in paces]
+def _measured(sides: Sequence[Side]) -> list[Setting]:
+    folders = [one_line(str(side.table.run.path), limit=400) for side in sides]
+    times = [duration(side.table.run.summary.get("seconds")) for side in sides]
+    paces = [side.table.run.summary.get("lines_per_second") for side in sides]
+    pace = [number(rate, 1, "rows/s") for rate in paces]
     return [
         Setting(name, values, differs=False)
         for name, values in (("folder", folders), ("took", times), ("pace", pace))
@@ -84,7 +84,7 @@ def _measured(sides: Sequence[ReportSide]) -> list[Setting]:
 def _group(title: str, keys: list[str], configs: list[dict[str, Any]]) -> Group:
     flats = [_flat({key: config[key] for key in keys if key in config}) for config in configs]
     names = list(dict.fromkeys(name for flat in flats for name in flat))
-    settings = [_setting(name, [flat.get(name, NONE) for flat in flats]) for name in names]
+    settings = [_setting(name, [flat.get(name, PAGE.none) for flat in flats]) for name in names]
     return Group(title, settings)
 
 

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from typing import Any, BinaryIO
 
+from evaluation.compare.preference import METRIC as PREFERRED
 from evaluation.metrics import METRICS, within
-from evaluation.report.examples import ReportSide
+from evaluation.report.side import Side
 from evaluation.report.text import compact, csv_cell
-from evaluation.results.folder import Row
+from evaluation.results import Row
 
 _SHARED = ["id", "line", "category", "question", "chat_history", "ground_truth", "facts"]
 _OWN = ["answer", "error_type", "error_message", "reasons"]
 
 
-def write_rows(file: BinaryIO, sides: Sequence[ReportSide]) -> None:
+def write_rows(file: BinaryIO, sides: Sequence[Side]) -> None:
     """Write the table as UTF-8 with a header: rows of the first side, then those it lacks.
 
     A side's columns are named ``baseline_answer``, ``candidate_fact_recall``; a single run's have
@@ -24,7 +25,8 @@ def write_rows(file: BinaryIO, sides: Sequence[ReportSide]) -> None:
     writes them; ids and numbers are as they are.
     """
     prefixes = ["baseline_", "candidate_"] if len(sides) == 2 else [""]
-    metrics = [name for name in METRICS if any(name in side.table.scores for side in sides)]
+    occurring = {name for side in sides for name in side.table.scores} - {PREFERRED}
+    metrics = [name for name in METRICS if name in occurring]
     own = [prefix + name for prefix in prefixes for name in [*_OWN, *metrics]]
     text = TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
     table = csv.writer(text, lineterminator="\n")
@@ -39,18 +41,14 @@ def write_rows(file: BinaryIO, sides: Sequence[ReportSide]) -> None:
     text.detach()
 
 
-def _together(sides: Sequence[ReportSide]) -> Iterator[Sequence[Row | None]]:
-    if len(sides) == 1:
-        yield from ([row] for row in sides[0].rows())
-        return
-    first, second = sides
-    others = second.table.rows(
-        second.index[row_id] for row_id in first.table.ids if row_id in second.index
-    )
-    for row in first.rows():
-        yield [row, next(others) if str(row["id"]) in second.index else None]
-    left = [index for row_id, index in second.index.items() if row_id not in first.index]
-    yield from ([None, row] for row in second.table.rows(left))
+def _together(sides: Sequence[Side]) -> Iterator[Sequence[Row | None]]:
+    first, *others = (side.table for side in sides)
+    for other in others:
+        yield from zip(first.rows(), other.rows_of(first.ids), strict=True)
+        left = (index for row_id, index in other.index.items() if row_id not in first.index)
+        yield from ((None, row) for row in other.rows(left))
+    if not others:
+        yield from ([row] for row in first.rows())
 
 
 def _shared(row: Row) -> list[Any]:
@@ -75,11 +73,11 @@ def _flag(value: bool | None) -> str:
 def _own(row: Row | None, metrics: list[str]) -> list[Any]:
     if row is None:
         return [""] * (len(_OWN) + len(metrics))
-    error = row["error"] or {}
+    error = row["error"]
     return [
         _text(row["answer"]),
-        _text(error.get("type")),
-        _text(error.get("message")),
+        _text(error and error.kind),
+        _text(error and error.line),
         _json(row.get("reasons")),
         *(_score(name, row["scores"].get(name)) for name in metrics),
     ]

@@ -3,79 +3,54 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 
-from evaluation.compare.compare import estimate_scores, side_of
-from evaluation.compare.comparison import (
-    FEW,
-    FEWEST,
-    Comparison,
-    Estimate,
-    MetricComparison,
-    Side,
-    decimals,
-)
-from evaluation.compare.notes import notes_of, why_undecided
-from evaluation.metrics import METRICS, Metric, deciding_metric
-from evaluation.report.aligned import aligned, stacked
-from evaluation.results.folder import RunFolder, read_table
+from evaluation import wording
+from evaluation.compare import notes
+from evaluation.compare.comparison import Comparison, MetricComparison
+from evaluation.compare.statistics import FEW, FEWEST, Estimate
+from evaluation.compare.table import Table
+from evaluation.metrics import METRICS
 from setup.common import console
 
-NOTHING = "-"
+Cells = Sequence[str]
+
 _NAMED = 5  # ids of a list that are named
-_DIGITS = {1.0: 2, 5.0: 2, 100.0: 1}
 _HEADER = ["metric", "baseline", "candidate", "difference", "n", "won/same/lost", "p"]
 _HEADER += ["detectable", ""]
 _RIGHT = {4, 5, 6, 7}
 _RIGHT_STACKED = {3}  # the verdict, and p below it
+_GAP = "  "
 
 
-def show_comparison(comparison: Comparison) -> None:
-    """Print ``comparison_text``, its table as wide as the console."""
-    console.out.print(comparison_text(comparison, console.out.width), markup=False)
+def show(content: Comparison | Table) -> None:
+    """Print a comparison, its table as wide as the console, or the numbers of one run."""
+    width = console.out.width
+    text = run_text(content) if isinstance(content, Table) else comparison_text(content, width)
+    console.out.print(text, markup=False)
 
 
-def show_run(run: RunFolder, *, seed: int = 0, resamples: int = 2000) -> None:
-    """Print the rows and the metrics of one run, with their intervals."""
-    table = read_table(run)
-    estimates = estimate_scores(table, seed=seed, resamples=resamples)
+def run_text(table: Table) -> str:
+    """Write the rows and the metrics of one run, with their intervals."""
+    estimates = table.estimates
     rows = [
-        [METRICS[name].label, show_estimate(estimate, METRICS[name]), _count(estimate)]
+        [METRICS[name].label, wording.with_interval(estimate, METRICS[name]), _count(estimate)]
         for name, estimate in estimates.items()
     ]
-    deciding = deciding_metric(
-        {name: estimate.n for name, estimate in estimates.items()}, table.answered
-    )
+    sentence = notes.why_undecided(table) if not table.deciding else ""
+    if table.deciding:
+        metric, estimate = METRICS[table.deciding], estimates[table.deciding]
+        of = "" if estimate.n == table.answered else f" of {table.answered}"
+        on = f"on {estimate.n}{of} rows{wording.few(estimate, ' (few)')}"
+        sentence = f"{metric.label} {wording.with_interval(estimate, metric)} {on}"
     lines = [
-        _rows(side_of(table)),
-        _sentence_of_one(METRICS[deciding], estimates[deciding], table.answered)
-        if deciding
-        else why_undecided(table),
-        *(f"note: {note}" for note in [*notes_of(table), *_few(estimates.values())]),
+        _rows(table),
+        sentence,
+        *(f"note: {note}" for note in [*notes.notes_of(table), *_few(estimates.values())]),
         "",
         *aligned([["metric", "mean", "n"], *rows], {2}),
     ]
-    console.out.print("\n".join(lines), markup=False)
-
-
-def _sentence_of_one(metric: Metric, estimate: Estimate, answered: int) -> str:
-    of = "" if estimate.n == answered else f" of {answered}"
-    few = " (few)" if estimate.few else ""
-    return f"{metric.label} {show_estimate(estimate, metric)} on {estimate.n}{of} rows{few}"
-
-
-def _count(estimate: Estimate) -> str:
-    """The rows that an estimate is of, marked where they are few."""
-    return f"few {estimate.n}" if estimate.few else str(estimate.n)
-
-
-def _few(estimates: Iterable[Estimate]) -> list[str]:
-    """The meaning of the mark, where one stands."""
-    if not any(estimate.few for estimate in estimates):
-        return []
-    return [
-        f"few: under {FEW} rows, whose intervals are rough; under {FEWEST} nothing can be better"
-    ]
+    return "\n".join(lines)
 
 
 def comparison_text(comparison: Comparison, width: int | None = None) -> str:
@@ -83,114 +58,33 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
 
     A metric is a line of about 130 characters, or lines that fit ``width``: nothing is left out.
     """
-    ordered = comparison.scored
+    names = comparison.baseline.name, comparison.candidate.name
+    unscored = ", ".join(METRICS[name].label for name in comparison.not_scored)
+    missing = comparison.missing(*names).items()
     lines = [
-        verdict_sentence(comparison),
-        f"  {_rows(comparison.baseline)}",
-        f"  {_rows(comparison.candidate)}",
+        wording.verdict_sentence(comparison),
+        *(f"  {_rows(table)}" for table in comparison.tables),
         "",
-        *_table([_cells(metric) for metric in ordered], width),
+        *_table([_cells(metric) for metric in comparison.scored], width),
         "",
-        *_not_scored(comparison),
-        *gap_lines(comparison),
-        *(f"note: {note}" for note in _few(each.difference for each in ordered)),
+        *([f"no row has a score of {unscored}"] if unscored else []),
+        *(f"not compared, {why}: {_named(ids)}" for why, ids in missing),
+        *(f"note: {note}" for note in comparison.notes),
+        *(f"note: {note}" for note in _few(each.difference for each in comparison.scored)),
         *_regressions(comparison),
     ]
     return "\n".join(lines).rstrip()
 
 
-def verdict_sentence(comparison: Comparison) -> str:
-    """The verdict on the primary metric in one line."""
-    names = comparison.candidate.name, comparison.baseline.name
-    primary = comparison.metric(comparison.primary)
-    if primary is None:
-        return f"{names[0]} against {names[1]}: {comparison.undecided}"
-    label = METRICS[primary.metric].label
-    numbers = _headline_numbers(primary, comparison.pairs)
-    if primary.verdict == "unclear":
-        doubt = f"{numbers}: {primary.doubt} (p={_p_value(primary.p_value)})"
-        return f"unclear whether {names[0]} differs from {names[1]} on {label}: {doubt}"
-    if primary.verdict != "no difference shown":
-        return f"{names[0]} is {primary.verdict} than {names[1]} on {label}: {numbers}"
-    return f"no difference shown between {names[0]} and {names[1]} on {label}: {numbers}"
+def _count(estimate: Estimate) -> str:
+    """The rows that an estimate is of, marked where they are few."""
+    return f"{wording.few(estimate, 'few ')}{estimate.n}"
 
 
-def _headline_numbers(comparison: MetricComparison, pairs: int) -> str:
-    """Both values with their rows where these differ, the difference, the rows it is over."""
-    baseline, candidate, difference, _ = _numbers(comparison)
-    values = [text.partition(" [")[0] for text in (baseline, candidate)]
-    if (
-        comparison.baseline.n != comparison.difference.n
-        or comparison.candidate.n != comparison.difference.n
-    ):
-        sides = (comparison.baseline, comparison.candidate)
-        values = [f"{v} (n={side.n})" for v, side in zip(values, sides, strict=True)]
-    of = "" if comparison.difference.n == pairs else f" of {pairs}"
-    few = " (few)" if comparison.difference.few else ""
-    return f"{' -> '.join(values)}, {difference}, n={comparison.difference.n}{of}{few}"
-
-
-def _not_scored(comparison: Comparison) -> list[str]:
-    labels = [METRICS[name].label for name in comparison.not_scored]
-    return [f"no row has a score of {', '.join(labels)}"] if labels else []
-
-
-def gap_lines(comparison: Comparison) -> list[str]:
-    """List what the comparison does not cover, a line for each kind; nothing where it is whole."""
-    baseline, candidate = comparison.baseline.name, comparison.candidate.name
-    lists = {
-        f"only in {baseline}": comparison.only_baseline,
-        f"only in {candidate}": comparison.only_candidate,
-        f"failed in {baseline}": comparison.failed_baseline,
-        f"failed in {candidate}": comparison.failed_candidate,
-    }
-    lines = [f"not compared, {label}: {_named(ids)}" for label, ids in lists.items() if ids]
-    return [*lines, *(f"note: {note}" for note in comparison.notes)]
-
-
-def show_estimate(
-    estimate: Estimate, metric: Metric, digits: int | None = None, *, signed: bool = False
-) -> str:
-    """A value and its interval: ``0.88 [0.82, 0.92]``; with signs for a difference.
-
-    ``digits`` are as many as the metric's scale asks for unless told.
-    """
-    if digits is None:
-        digits = _digits(metric, estimate)
-    if estimate.value is None:
-        return NOTHING
-    text = _number(estimate.value, digits, signed) + (f" {metric.unit}" if metric.unit else "")
-    if estimate.low is None or estimate.high is None:
-        return text
-    low, high = (_number(end, digits, signed) for end in (estimate.low, estimate.high))
-    return f"{text} [{low}, {high}]"
-
-
-def _number(value: float, digits: int, signed: bool) -> str:
-    text = f"{value:{'+' if signed else ''},.{digits}f}"
-    return text if text.strip("+-0.,") else text.lstrip("+-")
-
-
-def _digits(metric: Metric, *estimates: Estimate, difference: Estimate | None = None) -> int:
-    """As many as the scale asks for, and more where the figures need them."""
-    largest = max(abs(estimate.value or 0.0) for estimate in estimates)
-    usual = _DIGITS.get(metric.scale or 0.0, 1 if largest >= 10 else 2)
-    return decimals(usual, *estimates, difference=difference)
-
-
-def _numbers(comparison: MetricComparison) -> tuple[str, str, str, str]:
-    """Baseline, candidate, difference and detectable difference, all with as many digits."""
-    metric = METRICS[comparison.metric]
-    digits = _digits(
-        metric, comparison.baseline, comparison.candidate, difference=comparison.difference
-    )
-    detectable = Estimate(comparison.detectable, None, None, comparison.difference.n)
-    return (
-        show_estimate(comparison.baseline, metric, digits),
-        show_estimate(comparison.candidate, metric, digits),
-        show_estimate(comparison.difference, metric, digits, signed=True),
-        show_estimate(detectable, metric, digits),
-    )
+def _few(estimates: Iterable[Estimate]) -> list[str]:
+    """The meaning of the mark, where one stands."""
+    meaning = f"few: under {FEW} rows, whose intervals are rough; under {FEWEST} nothing can be"
+    return [f"{meaning} better"] if any(estimate.few for estimate in estimates) else []
 
 
 def _table(rows: list[list[str]], width: int | None) -> list[str]:
@@ -198,7 +92,7 @@ def _table(rows: list[list[str]], width: int | None) -> list[str]:
     lines = aligned([_HEADER, *rows], _RIGHT)
     if width is None or max(map(len, lines)) <= width:
         return lines
-    return stacked([_two_lines(cells) for cells in [_HEADER, *rows]], _RIGHT_STACKED, width)
+    return _stacked([_two_lines(cells) for cells in [_HEADER, *rows]], width)
 
 
 def _two_lines(cells: list[str]) -> tuple[list[str], list[str]]:
@@ -208,31 +102,53 @@ def _two_lines(cells: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _cells(comparison: MetricComparison) -> list[str]:
-    baseline, candidate, difference, detectable = _numbers(comparison)
+    words = wording.ComparedWords(comparison, wording.TERMINAL)
+    sides = [wording.with_interval(each, words.metric, words.digits) for each in words.estimates]
+    difference = comparison.difference
     return [
-        METRICS[comparison.metric].label,
-        baseline,
-        candidate,
-        difference,
-        _count(comparison.difference),
-        NOTHING
-        if comparison.wins is None or not comparison.difference.n
-        else f"{comparison.wins}/{comparison.ties}/{comparison.losses}",
-        _p_value(comparison.p_value),
-        detectable,
-        "" if comparison.verdict == "no difference shown" else comparison.verdict,
+        words.metric.label,
+        *sides,
+        wording.with_interval(difference, words.metric, words.digits, signs=True),
+        _count(difference),
+        words.record,
+        "-"
+        if comparison.p_value is None
+        else re.sub("p (= )?", "", words.p_value).replace(" ", ""),
+        words.detectable,
+        "" if words.verdict == "no difference shown" else words.verdict,
     ]
 
 
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return NOTHING
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+def aligned(rows: Sequence[Cells], right: Container[int] = ()) -> list[str]:
+    """Lines of columns as wide as their widest cell; those numbered in ``right`` end together."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    places = [str.rjust if column in right else str.ljust for column in range(len(widths))]
+    return [
+        _GAP.join(
+            place(cell, width) for place, cell, width in zip(places, row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
 
 
-def _rows(side: Side) -> str:
-    counts = " ".join(f"{name}={count}" for name, count in side.counts.items())
-    return f"{side.name}: {counts}"
+def _stacked(rows: Sequence[tuple[Cells, Cells]], width: int) -> list[str]:
+    """Lines of rows of two lines, the second indented, both in the same columns.
+
+    Where that is wider than ``width``, both first cells of a row stand on a line before the others.
+    """
+    both = [row for up, low in rows for row in (up, [_GAP + low[0], *low[1:]])]
+    lines = aligned(both, _RIGHT_STACKED)
+    if max(map(len, lines)) <= width:
+        return lines
+    rest = aligned([["", *cells[1:]] for row in rows for cells in row], _RIGHT_STACKED)
+    names = (f"{upper[0]}{_GAP}{lower[0]}" for upper, lower in rows)
+    named = zip(names, rest[::2], rest[1::2], strict=True)
+    return [line for name, *two in named for line in (name, *two)]
+
+
+def _rows(table: Table) -> str:
+    counts = " ".join(f"{name}={count}" for name, count in table.counts.items())
+    return f"{table.run.name}: {counts}"
 
 
 def _regressions(comparison: Comparison) -> list[str]:

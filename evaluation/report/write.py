@@ -10,12 +10,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.compare.comparison import Comparison
+from evaluation.compare.table import Table
 from evaluation.gate import GateResult
-from evaluation.report.context import Context, comparison_context, single_context
-from evaluation.report.examples import Example, one_side, two_sides
+from evaluation.report import text as texts
+from evaluation.report.context import Context, make_context
+from evaluation.report.examples import Example
 from evaluation.report.rows_csv import write_rows
-from evaluation.report.text import markdown_block, markdown_text, one_line, visible
-from evaluation.results.folder import RunFolder
 from setup.common.files import replace_together
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -32,38 +32,17 @@ class ReportFiles:
 
 
 def write_report(
-    folder: Path,
-    comparison: Comparison,
-    baseline: RunFolder,
-    candidate: RunFolder,
-    gates: Sequence[GateResult] = (),
+    folder: Path, content: Comparison | Table, gates: Sequence[GateResult] = ()
 ) -> ReportFiles:
-    """Write report.html, report.md and rows.csv of ``candidate`` against ``baseline``.
+    """Write report.html, report.md and rows.csv of a comparison, or of one run by itself.
 
-    The files depend on the arguments alone; a report that stood there before is replaced.
-
-    Raises:
-        FixableError: A row of a run cannot be read.
+    The files depend on the arguments alone; a report that stood there before is replaced. A single
+    run has means with intervals and its worst rows, and no verdict.
     """
-    sides = two_sides(baseline, candidate)
-    return _write(folder, comparison_context(comparison, *sides, gates))
-
-
-def write_single_report(
-    folder: Path, run: RunFolder, gates: Sequence[GateResult] = ()
-) -> ReportFiles:
-    """Write the same files for one run: its means with intervals, its worst rows, no verdict.
-
-    Raises:
-        FixableError: A row of the run cannot be read.
-    """
-    return _write(folder, single_context(one_side(run), gates))
-
-
-def _write(folder: Path, context: Context) -> ReportFiles:
+    context = make_context(content, gates)
     files = ReportFiles(folder / "report.html", folder / "report.md", folder / "rows.csv")
     with replace_together(files.html, files.markdown, files.csv) as (html, markdown, rows):
-        html.write(_render("html.jinja2", context, visible).encode())
+        html.write(_render("html.jinja2", context, texts.visible).encode())
         markdown.write(_render("markdown.jinja2", context, _markdown).encode())
         write_rows(rows, context.sides)
     return files
@@ -87,7 +66,7 @@ def _render(template: str, context: Context, shown: Callable[[str], str]) -> str
 
 
 def _markdown(text: str) -> Markup:
-    return Markup(markdown_text(text))  # noqa: S704 - escaped: that is what it does
+    return Markup(texts.markdown_text(text))  # noqa: S704 - escaped: that is what it does
 
 
 def _block(example: Example) -> Markup:
@@ -95,8 +74,8 @@ def _block(example: Example) -> Markup:
     turns = [
         pair for turn in example.history for pair in zip(("asked", "answered"), turn, strict=True)
     ]
-    texts = [*turns, ("question", example.question), ("truth", example.ground_truth)]
-    texts += [(answer.label, answer.text) for answer in example.answers]
+    shown = [*turns, ("question", example.question), ("truth", example.ground_truth)]
+    shown += [(answer.label, answer.text) for answer in example.answers]
     lines = [("score", example.change), ("row", example.id)]
-    lines += [(label, one_line(excerpt.text, _BRIEF)) for label, excerpt in texts]
-    return Markup(markdown_block(lines))  # noqa: S704 - escaped: that is what it does
+    lines += [(label, texts.one_line(excerpt.text, _BRIEF)) for label, excerpt in shown]
+    return Markup(texts.markdown_block(lines))  # noqa: S704 - escaped: that is what it does

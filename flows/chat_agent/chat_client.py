@@ -21,8 +21,9 @@ from agent_framework import (
 )
 from agent_framework.exceptions import ChatClientException
 
-from flows.chat.conversation import Window, build_messages
-from flows.chat.scoring_client import Endpoint, EndpointError, Generation, InputError, Settings
+from flows.chat.scoring_client import Endpoint, EndpointError, Generation, Settings
+from flows.chat.scoring_client.conversation import Window, build_messages
+from flows.chat.scoring_client.errors import InputError
 
 _END: Any = object()
 # Fields that the scoring contracts have no place for: refused, never dropped.

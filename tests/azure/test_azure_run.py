@@ -75,7 +75,7 @@ def test_rows_are_asked_scored_and_not_asked_again(
     assert (done.n, done.ok, done.error, done.changed) == (ROWS, ROWS, 0, True)
     assert done.metrics == {"fact_recall": 0.75}
     assert done.text().splitlines()[0] == f"run {done.chat}: n=4 ok=4 error=0"
-    assert "fact recall: 0.750" in done.text()
+    assert "fact recall: 0.75" in done.text()
     assert done.links["answers"].startswith("https://ai.azure.com/prompts/trace/run/")
     service = flow_service(azure)
     chat, scores = service.runs[done.chat], service.runs[done.evaluation]

@@ -11,7 +11,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from evaluation.report.write import write_single_report
+from evaluation.compare.table import read_table
+from evaluation.report.write import write_report
 from tests.browser.chromium import find_chromium
 from tests.evaluation.made_reports import (
     GATES,
@@ -95,7 +96,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     baseline, candidate = ordinary_runs(folder)
     return {
         "compared": report_of(folder / "compared", baseline, candidate, GATES).html,
-        "single": write_single_report(folder / "single", candidate).html,
+        "single": write_report(folder / "single", read_table(candidate)).html,
         "hostile": report_of(folder / "hostile", *hostile_runs(folder), GATES).html,
     }
 

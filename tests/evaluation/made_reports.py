@@ -8,7 +8,7 @@ from pathlib import Path
 from evaluation.compare.compare import compare_runs
 from evaluation.gate import GateResult
 from evaluation.report.write import ReportFiles, write_report
-from evaluation.results.folder import Row, RunFolder
+from evaluation.results import Row, RunFolder
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 
 _AS_IT_IS = {
@@ -53,7 +53,7 @@ def report_of(
 ) -> ReportFiles:
     """Compare and report, as the command line does."""
     comparison = compare_runs(baseline, candidate, resamples=200)
-    return write_report(folder, comparison, baseline, candidate, gates)
+    return write_report(folder, comparison, gates)
 
 
 def hostile_runs(folder: Path) -> tuple[RunFolder, RunFolder]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.results.folder import CONFIG, ROWS, SUMMARY, Row, RunFolder, open_run
+from evaluation.results import CONFIG, ROWS, SUMMARY, Row, RunFolder, open_run
 
 LOST = {"type": "ThrottledError", "message": "429 from http://127.0.0.1:1: too many requests"}
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from evaluation.compare.compare import compare_runs, estimate_scores
+from evaluation.compare.compare import compare_runs
 from evaluation.compare.comparison import Comparison, MetricComparison
-from evaluation.results.folder import Row, read_table
+from evaluation.compare.table import read_table
+from evaluation.results import Row
 from setup.common.errors import FixableError
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 
@@ -243,4 +244,4 @@ def test_the_same_arguments_give_the_same_json(tmp_path: Path) -> None:
 
 def test_one_run_has_estimates_of_its_own(tmp_path: Path) -> None:
     run = made_run(tmp_path, "a/phi", [*scored("f1", 0.25, 0.75), lost_row("x")])
-    assert estimate_scores(read_table(run))["f1"].value == 0.5
+    assert read_table(run).estimates["f1"].value == 0.5

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from evaluation.compare.compare import compare_runs
-from evaluation.report.terminal import comparison_text, show_comparison, show_run
-from evaluation.results.folder import Row, RunFolder
+from evaluation.compare.table import read_table
+from evaluation.report.terminal import comparison_text, show
+from evaluation.results import Row, RunFolder
 from setup.common import console
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 
@@ -75,7 +76,7 @@ def test_numbers_are_written_by_unit_and_scale(
 ) -> None:
     rows = [made_row(f"r{index}", {metric: value}) for index in range(10)]
     with console.out.capture() as printed:
-        show_run(made_run(tmp_path, "first/phi", rows))
+        show(read_table(made_run(tmp_path, "first/phi", rows)))
     lines = printed.get().splitlines()
     assert lines[0] == "first/phi: n=10 ok=10 error=0"
     assert lines[-2].split() == ["metric", "mean", "n"]
@@ -92,7 +93,7 @@ def test_a_narrow_interval_gets_the_digits_it_needs(tmp_path: Path) -> None:
 def test_brackets_are_no_markup_and_no_column_is_cut(tmp_path: Path) -> None:
     comparison = compare_runs(*runs(tmp_path, recall(0), recall(146)))
     with console.out.capture() as printed:
-        show_comparison(comparison)
+        show(comparison)
     assert printed.get().strip() == comparison_text(comparison, console.out.width)
 
 

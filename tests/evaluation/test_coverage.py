@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.compare.comparison import Estimate
 from evaluation.compare.statistics import (
+    Estimate,
     Values,
     mean_estimates,
     paired_rate_estimate,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.batch.watch import GIVE_UP_AFTER
+from evaluation.ask.watch import GIVE_UP_AFTER
 from tests.evaluation.chat import ChatServer, question_row
 from tests.evaluation.conftest import Machine, failed
 

@@ -10,11 +10,18 @@ import pytest
 import yaml
 
 from evaluation.compare.compare import compare_runs
+from evaluation.compare.table import read_table
 from evaluation.gate import GATES, GateResult, check_gates, load_gates
 from evaluation.metrics import METRICS
-from evaluation.results.folder import Row
+from evaluation.results import Row, RunFolder
 from setup.common.errors import FixableError
 from tests.evaluation.made_runs import lost_row, made_row, made_run
+
+
+def _compared(path: Path, baseline: RunFolder, candidate: RunFolder) -> list[GateResult]:
+    comparison = compare_runs(baseline, candidate)
+    return check_gates(path, comparison.tables[1], comparison)
+
 
 Check = Callable[..., list[GateResult]]
 
@@ -30,9 +37,9 @@ def check(tmp_path: Path) -> Check:
         path.write_text(yaml.safe_dump({"gates": gates}), encoding="utf-8")
         candidate = made_run(tmp_path, "next/phi-tuned", rows)
         if baseline is None:
-            return check_gates(path, candidate)
+            return check_gates(path, read_table(candidate))
         before = made_run(tmp_path, "committed/baseline", baseline)
-        return check_gates(path, candidate, compare_runs(before, candidate))
+        return _compared(path, before, candidate)
 
     return run
 
@@ -83,7 +90,7 @@ def test_thresholds_of_a_difference(check: Check, gate: dict[str, Any], passes: 
     rows, baseline = rate("fact_recall", 120, 150), rate("fact_recall", 90, 150)
     (result,) = check([{"metric": "fact_recall"} | gate], rows, baseline)
     assert result.passed is passes
-    assert result.detail.startswith("+0.200 [")
+    assert result.detail.startswith("+0.20 [")
 
 
 @pytest.mark.parametrize(
@@ -112,9 +119,17 @@ def test_quantiles_are_of_all_rows(check: Check) -> None:
         {"metric": "latency_seconds", "quantile": 0.95, "at_most": 94.9},
     ]
     median, tail = check(gates, rows)
-    assert (median.passed, median.detail) == (True, "50.000 s, n=101")
-    assert (tail.passed, tail.detail) == (False, "95.000 s, n=101")
+    assert (median.passed, median.detail) == (True, "50.0 s, n=101")
+    assert (tail.passed, tail.detail) == (False, "95.0 s, n=101")
     assert tail.name == "latency_seconds quantile 0.95 at_most 94.9"
+
+
+def test_what_fails_by_little_does_not_read_as_if_it_held(check: Check) -> None:
+    gates = [{"metric": "f1", "at_least": limit} for limit in (0.5, 0.4989)]
+    failing, holding = check(gates, scored("f1", *([0.3] * 10), *([0.698] * 10)))
+    assert (failing.passed, holding.passed) == (False, True)
+    assert failing.detail.startswith("0.499 [")
+    assert holding.detail.startswith("0.50 [")
 
 
 def test_error_rate_is_of_all_rows(check: Check) -> None:
@@ -199,7 +214,7 @@ def test_the_committed_gates_tell_the_tuned_model_from_a_worse_one(
 ) -> None:
     baseline = made_run(tmp_path, "committed/baseline", sample_rows(146, 32))
     candidate = made_run(tmp_path, "next/phi-tuned", sample_rows(recalled, declines))
-    results = check_gates(GATES, candidate, compare_runs(baseline, candidate))
+    results = _compared(GATES, baseline, candidate)
     assert [result.name for result in results if not result.passed] == failing
     assert len(results) == len(load_gates())
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.ask.judge_check import QUESTION
+from evaluation.ask.judge import QUESTION
 from tests.evaluate_with_judge.judge import grades, material, prefers, says
 from tests.evaluation.chat import ChatServer, question_row
 from tests.evaluation.conftest import KEY, Machine, connect, failed, metrics_of

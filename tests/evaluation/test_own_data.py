@@ -10,8 +10,10 @@ import pytest
 
 from evaluation.compare.compare import compare_runs
 from evaluation.compare.comparison import Comparison
-from evaluation.report.terminal import show_run, verdict_sentence
-from evaluation.report.write import ReportFiles, write_single_report
+from evaluation.compare.table import read_table
+from evaluation.report.terminal import show
+from evaluation.report.write import ReportFiles, write_report
+from evaluation.wording import verdict_sentence
 from setup.common import console
 from tests.evaluation.chat import ChatServer, question_row
 from tests.evaluation.conftest import Machine, connect
@@ -35,9 +37,9 @@ def compared(tmp_path: Path) -> Compared:
         rows = [made_row(f"r{number}", each) for number, each in enumerate(scores)]
         runs = made_run(tmp_path, "own/base", rows), made_run(tmp_path, "own/tuned", rows)
         with console.out.capture() as printed:
-            show_run(runs[1])
+            show(read_table(runs[1]))
         both = report_of(tmp_path / "both", *runs)
-        return compare_runs(*runs), both, write_single_report(tmp_path, runs[1]), printed.get()
+        return compare_runs(*runs), both, write_report(tmp_path, read_table(runs[1])), printed.get()
 
     return make
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from evaluation.compare.compare import compare_runs
-from evaluation.compare.comparison import Comparison, Estimate, MetricComparison, Side, Verdict
+from evaluation.compare.comparison import Comparison, MetricComparison, Side, Verdict
+from evaluation.compare.statistics import Estimate
+from evaluation.compare.table import read_table
 from evaluation.metrics import METRICS
-from evaluation.report.verdict import headline
-from evaluation.report.wording import number, probability, signed
-from evaluation.report.write import ReportFiles, write_report, write_single_report
-from evaluation.results.folder import Row, RunFolder
+from evaluation.report.context import headline
+from evaluation.report.write import ReportFiles, write_report
+from evaluation.results import Row, RunFolder
+from evaluation.wording import number, probability
 from tests.evaluation.made_reports import GATES, ordinary_runs, report_of
 from tests.evaluation.made_runs import lost_row, made_row, made_run
 from tests.evaluation.read_reports import page, rendered, table
@@ -137,8 +139,8 @@ def test_rows_of_one_side_alone_are_in_the_csv(tmp_path: Path) -> None:
         "seven": ("", "seven"),
     }
     text = page(files).text
-    assert "1 row only a has" in text
-    assert "1 row only b has" in text
+    assert "1 row only in a" in text
+    assert "1 row only in b" in text
 
 
 def test_the_page_does_not_grow_with_the_rows(tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_the_same_runs_give_the_same_files(
 def test_errors_are_grouped_and_fifty_are_listed(tmp_path: Path) -> None:
     rare = made_row("rare", error={"type": "RareError", "message": "seldom"})
     rows = [made_row("ok", {"f1": 0.5}), *(lost_row(f"lost {index}") for index in range(80)), rare]
-    text = page(write_single_report(tmp_path / "r", made_run(tmp_path, "e/a", rows))).text
+    text = page(write_report(tmp_path / "r", read_table(made_run(tmp_path, "e/a", rows)))).text
     assert text.count("429 from http://127.0.0.1:1") == 49
     assert "31 more in rows.csv" in text
     assert text.index("ThrottledError") < text.index("RareError")
@@ -184,12 +186,12 @@ def test_markdown_is_short_and_lists_five_losses(files: ReportFiles) -> None:
 def test_one_run_alone_has_means_and_its_worst_rows(tmp_path: Path) -> None:
     rows = [made_row(f"row {index}", {"f1": index / 40}) for index in range(40)]
     run = made_run(tmp_path, "one/phi-tuned", rows)
-    files = write_single_report(tmp_path / "report", run, GATES)
+    files = write_report(tmp_path / "report", read_table(run), GATES)
     text = page(files).line
-    assert "phi-tuned: F1 0.487" in text
+    assert "phi-tuned: F1 0.49" in text
     assert "1 of 2 gates failed" in text
-    assert "1. F1 0.000 line 0 · row 0" in text
-    assert "20. F1 0.475" in text
+    assert "1. F1 0.00 line 0 · row 0" in text
+    assert "20. F1 0.47" in text
     assert "21. F1" not in text
     assert [row["f1"] for row in table(files.csv)] == [str(index / 40) for index in range(40)]
 
@@ -201,7 +203,7 @@ def test_runs_without_a_common_score_are_reported(tmp_path: Path) -> None:
     assert "b cannot be compared with a" in found
     assert "No row has a score on both sides; 0 rows are paired." in found
     nothing = made_run(tmp_path, "none/c", [lost_row("1"), lost_row("2")])
-    text = page(write_single_report(tmp_path / "c", nothing)).text
+    text = page(write_report(tmp_path / "c", read_table(nothing))).text
     assert "c has no scores" in text
     assert "0 of 2 rows answered" in text
 
@@ -211,7 +213,7 @@ def test_two_runs_of_one_connection_have_their_whole_names(tmp_path: Path) -> No
         made_run(tmp_path, f"{name}/phi", [made_row("1", {"f1": 0.5})]) for name in ("old", "new")
     )
     comparison = compare_runs(first, second)
-    text = page(write_report(tmp_path / "r", comparison, first, second)).line
+    text = page(write_report(tmp_path / "r", comparison)).line
     assert "Evaluation of new/phi against old/phi" in text
 
 
@@ -237,11 +239,11 @@ def test_settings_that_differ_are_marked(tmp_path: Path) -> None:
         (number(12345.6, 0), "12\u00a0346"),
         (number(None, 3), "\u2013"),
         (number(1.5, 2, "s"), "1.50\u00a0s"),
-        (signed(0.25, 3), "+0.250"),
-        (signed(-0.25, 3), "\u22120.250"),
-        (signed(0.0001, 3), "0.000"),
-        (signed(0.0001, 3, "s"), "0.000\u00a0s"),
-        (signed(10.0, 0), "+10"),
+        (number(0.25, 3, signs=True), "+0.250"),
+        (number(-0.25, 3, signs=True), "\u22120.250"),
+        (number(0.0001, 3, signs=True), "0.000"),
+        (number(0.0001, 3, "s", signs=True), "0.000\u00a0s"),
+        (number(10.0, 0, signs=True), "+10"),
         (probability(0.0004), "p < 0.001"),
         (probability(0.0456), "p = 0.046"),
     ],

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.compare.table import read_table
 from evaluation.report.text import csv_cell, csv_text, visible
-from evaluation.report.write import ReportFiles, write_single_report
-from evaluation.results.folder import RunFolder
+from evaluation.report.write import ReportFiles, write_report
+from evaluation.results import RunFolder
 from tests.evaluation.made_reports import GATES, HOSTILE, hostile_runs, ordinary_runs, report_of
 from tests.evaluation.made_runs import made_row, made_run
 from tests.evaluation.read_reports import page, rendered, table
@@ -127,7 +128,7 @@ def test_hidden_characters_are_shown(text: str, shown: str) -> None:
 
 def test_an_unpaired_surrogate_in_a_setting_is_shown(tmp_path: Path) -> None:
     run = made_run(tmp_path, "s/a", [made_row("1", {"f1": 0.5})], recipe={"x\udc00": "y\ud800"})
-    text = page(write_single_report(tmp_path / "report", run)).text
+    text = page(write_report(tmp_path / "report", read_table(run))).text
     assert "recipe.x[U+DC00]" in text
     assert "y[U+D800]" in text
 

@@ -11,9 +11,9 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
-from evaluation.compare.comparison import Estimate
 from evaluation.compare.statistics import (
     NORMAL_FROM,
+    Estimate,
     Values,
     bootstrap,
     detectable_mean,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from evaluation.batch.watch import Interrupted
+from evaluation.ask.watch import Interrupted
 from evaluation.cli import demo as demo_command
 from evaluation.cli.main import main as evaluation_main
 from setup.azure import path as azure_steps

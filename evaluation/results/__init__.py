@@ -1,1 +1,0 @@
-"""Run folders: found, read, resumed."""
