@@ -36,7 +36,7 @@ LATE = NODE | {
 SCRIPT = """
 import json, sys, threading
 from pathlib import Path
-from evaluation.batch.journal import Outcome
+from evaluation.ask.journal import Outcome
 from evaluation.engines.plain import Flow
 from setup.common.errors import FixableError
 
