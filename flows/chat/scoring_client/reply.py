@@ -134,7 +134,7 @@ def _tools(message: dict[str, Any]) -> tuple[str, ...]:
     calls = message.get("tool_calls")
     calls = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     called = [*(call.get("function") for call in calls), message.get("function_call")]
-    return tuple(str(one.get("name") or "") for one in called if isinstance(one, dict))
+    return tuple(str(call.get("name") or "") for call in called if isinstance(call, dict))
 
 
 def finished(text: str, finish_reason: Any, settings: Settings, said: Said | None = None) -> None:

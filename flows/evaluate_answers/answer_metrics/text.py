@@ -61,7 +61,7 @@ def _evaluators() -> dict[str, Metric]:
         name: rouges.RougeScoreEvaluator(rouge_type=getattr(rouges.RougeType, name.upper()))
         for name in ("rouge_1", "rouge_2", "rouge_l")
     }
-    metrics = {name: _metric(one, said, rouge_score) for name, one in rouge.items()}
+    metrics = {name: _metric(kind, said, rouge_score) for name, kind in rouge.items()}
     return {"f1": _metric(f1s.F1ScoreEvaluator(), said, "f1_score"), **metrics}
 
 
