@@ -101,7 +101,7 @@ def compare_engines(engines: tuple[str, str], data: Path, connection: str = "") 
 def _run_on_stand_in(
     engine: str, cases: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What the cases came to, and the requests on the wire."""
+    """Run the cases against a stand-in; returns their results and the requests on the wire."""
     with standing_in() as server, tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         write_private(home / "key.json", {"key": "of-the-stand-in"})
