@@ -122,7 +122,7 @@ def _connection(node: Node, name: str, kinds: tuple[type, ...]) -> names.Connect
         name, stored.configs, stored.secrets
     )
     if not isinstance(connection, kinds):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        what = f"connection {name} is a {stored.kind}, node {node.name} takes a {wanted}"
+        takes = " or ".join(kind.__name__ for kind in kinds)
+        what = f"connection {name} is a {stored.kind}, node {node.name} takes a {takes}"
         raise FixableError(what, "name another connection")
     return connection

@@ -120,9 +120,9 @@ class OpenAI:
         import openai  # noqa: PLC0415 - half a second
 
         places = {"api_key": "api_key", **self.places}
-        given = {name: getattr(connection, place) or None for name, place in places.items()}
+        values = {name: getattr(connection, place) or None for name, place in places.items()}
         limits = {"timeout": _SECONDS, "max_retries": _RETRIES}
-        self._client: Any = getattr(openai, self.client)(**given, **limits)
+        self._client: Any = getattr(openai, self.client)(**values, **limits)
 
     @as_promptflow_tells()
     def chat(self, prompt: str, **inputs: Any) -> str:

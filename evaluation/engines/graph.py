@@ -112,13 +112,13 @@ class Graph:
             _in_order(path, nodes, types),
         )
 
-    def line_inputs(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def line_inputs(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs of a line: defaults added, each of its type.
 
         Raises:
             ValueError: One is missing, or not of its type.
         """
-        values = {**self.defaults, **given}
+        values = {**self.defaults, **row}
         for name, kind in self.types.items():
             if name not in values:
                 raise ValueError(f"the line has no input {name}")

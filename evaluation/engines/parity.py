@@ -28,7 +28,7 @@ _FLOWS = REPOSITORY / "flows"
 _STORED = REPOSITORY / "evaluation" / "baseline" / "rows.jsonl"
 _SAFETY = REPOSITORY / "data" / "safety" / "adversarial.jsonl"
 _JUDGED = 12  # rows: the judge's two variants are each an LLM node and no more
-ERRORS = "errors"
+WIRE, ERRORS = "requests on the wire", "errors"
 _REFUSAL = "I cannot help with that."
 
 
@@ -101,7 +101,7 @@ def compare_engines(engines: tuple[str, str], data: Path, connection: str = "") 
 def _run_on_stand_in(
     engine: str, cases: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What the cases came to, and the requests on the wire."""
+    """Run the cases against a stand-in; returns their results and the requests on the wire."""
     with standing_in() as server, tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         write_private(home / "key.json", {"key": "of-the-stand-in"})
@@ -173,21 +173,23 @@ def _run(
 
 
 def _compare_requests(parity: Parity, first: Rows, second: Rows) -> None:
-    counts = [
-        Counter(json.dumps(one, sort_keys=True) for one in asked) for asked in (first, second)
+    bodies = [
+        Counter(json.dumps(body, sort_keys=True) for body in rows) for rows in (first, second)
     ]
-    parity.cases["requests on the wire"] = counts[0].total()
-    missing, extra = sorted(counts[0] - counts[1]), sorted(counts[1] - counts[0])
-    if not missing and not extra:
-        return
-    one = missing[0] if missing else "{}"
-    other = max(
-        extra, key=lambda text: difflib.SequenceMatcher(None, one, text).quick_ratio(), default="{}"
-    )
-    told = (
-        f"{len(missing)} requests of {parity.engines[0]} alone, {len(extra)} of {parity.engines[1]}"
-    )
-    parity.differences["requests on the wire"] = f"{told}\n{_diff(*_one_message(one, other))}"
+    parity.cases[WIRE] = bodies[0].total()
+    missing, extra = sorted(bodies[0] - bodies[1]), sorted(bodies[1] - bodies[0])
+    if missing or extra:
+        left = missing[0] if missing else "{}"
+        likeness = difflib.SequenceMatcher(b=left)
+
+        def like(body: str) -> float:
+            likeness.set_seq1(body)
+            return likeness.quick_ratio()
+
+        pair = _one_message(left, max(extra, key=like, default="{}"))
+        names = parity.engines
+        told = f"{len(missing)} requests of {names[0]} alone, {len(extra)} of {names[1]}"
+        parity.differences[WIRE] = f"{told}\n{_diff(*pair)}"
 
 
 def _one_message(first: str, second: str) -> tuple[Any, Any]:
@@ -206,14 +208,11 @@ def _messages(body: Mapping[str, Any]) -> list[Any]:
 def _first_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     """The diff of the first line that differs, else of what else does; "" where nothing does."""
     lines = first.get("lines", []), second.get("lines", [])
-    for number, (one, other) in enumerate(zip(*lines, strict=False)):
-        if one != other:
-            return f"line {number}\n{_diff(one, other)}"
-    rest = ({key: value for key, value in r.items() if key != "lines"} for r in (first, second))
-    one, other = (
-        {**part, "number of lines": len(ls)} for part, ls in zip(rest, lines, strict=True)
-    )
-    return _diff(one, other) if one != other else ""
+    for number, pair in enumerate(zip(*lines, strict=False)):
+        if pair[0] != pair[1]:
+            return f"line {number}\n{_diff(*pair)}"
+    rests = [{**result, "lines": len(result.get("lines", []))} for result in (first, second)]
+    return _diff(*rests) if rests[0] != rests[1] else ""
 
 
 def _nothing_compared(result: Mapping[str, Any]) -> str:
@@ -231,8 +230,8 @@ def _compare_answers(parity: Parity, case: dict[str, Any], name: str) -> None:
             runs.append(_run(engine, [case], Path(home), entries)[case["name"]])
     first, again, second = runs
     noise, differing = (
-        sum(one != two for one, two in zip(first["lines"], other["lines"], strict=True))
-        for other in (again, second)
+        sum(a != b for a, b in zip(first["lines"], run["lines"], strict=True))
+        for run in (again, second)
     )
     parity.cases[f"answers of {name}"] = len(case["lines"])
     if differing > noise:
@@ -243,8 +242,8 @@ def _compare_answers(parity: Parity, case: dict[str, Any], name: str) -> None:
 
 
 def _diff(first: Any, second: Any) -> str:
-    one, other = (
+    texts = [
         json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).splitlines()
         for value in (first, second)
-    )
-    return "\n".join(difflib.unified_diff(one, other, lineterm="", n=1))
+    ]
+    return "\n".join(difflib.unified_diff(texts[0], texts[1], lineterm="", n=1))

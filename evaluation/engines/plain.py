@@ -45,11 +45,11 @@ class Flow:
         self._calls = calls.load(self.graph, self._spec[2])
         self._late = [node for node in self.graph.nodes if node.aggregation]
 
-    def line(self, number: int, given: Inputs) -> Outcome:
+    def line(self, number: int, row: Inputs) -> Outcome:
         """The outcome of one line, which may be an error."""
         outputs: dict[str, Any] = {}
         try:
-            inputs = self.graph.line_inputs(given)
+            inputs = self.graph.line_inputs(row)
             for node in self.graph.nodes:
                 if not node.aggregation:
                     values = {k: r.find(inputs, outputs) for k, r in node.references.items()}
@@ -132,10 +132,10 @@ class Flow:
         begin = (self._spec, max(1, workers // processes), results, stopped)
         with ProcessPoolExecutor(processes, context, _begin, begin) as pool:
             shares = [pool.submit(_work, lines[n::processes]) for n in range(processes)]
+            done = False
             try:
-                while not all(s.done() for s in shares) or answered < sum(
-                    s.result() for s in shares
-                ):
+                while not done or answered < sum(share.result() for share in shares):
+                    done = all(share.done() for share in shares)
                     if stopping.is_set():
                         stopped.set()
                     with contextlib.suppress(queue.Empty):
@@ -147,7 +147,7 @@ class Flow:
 
     def _aggregate(self, lines: Sequence[tuple[Inputs, Inputs]]) -> dict[str, float]:
         """Run the nodes after all lines; of each the inputs, and what it kept for them."""
-        inputs = [self.graph.line_inputs(given) for given, _ in lines]
+        inputs = [self.graph.line_inputs(row) for row, _ in lines]
         outputs: dict[str, Any] = {}
         with names.collecting_metrics() as metrics:
             for node in self._late if lines else ():
@@ -189,13 +189,11 @@ def map_columns(
     return lines
 
 
-def _column(rows: Mapping[str, Inputs], wanted: str, where: str) -> Any:
+def _column(rows: Mapping[str, Inputs], column: str, where: str) -> Any:
     for prefix, row in rows.items():
-        if wanted.startswith(prefix) and wanted.removeprefix(prefix) in row:
-            return row[wanted.removeprefix(prefix)]
-    raise FixableError(
-        f"{where} has no {wanted}, which an input is mapped to", "map another column"
-    )
+        if column.startswith(prefix) and column.removeprefix(prefix) in row:
+            return row[column.removeprefix(prefix)]
+    raise FixableError(f"{where} has no {column}, which an input is mapped to", "map another")
 
 
 def _whole(value: Any) -> Any:
