@@ -39,6 +39,5 @@ def run(endpoint: LocalEndpoint) -> Result:
     detail = f"version {version.number} of {version.model} is {champion} ({note})"
     detail += f"; trained on {split.source}"
     undecided = not version.champion and version.note.startswith(NOT_COMPARABLE)
-    number = str(version.number)
-    following = recipe.command("promote", number) if undecided else recipe.command("deploy")
+    following = recipe.command(f"promote {version.number}" if undecided else "deploy")
     return Result("register", fingerprint not in known, detail, following)

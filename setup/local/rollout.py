@@ -209,7 +209,7 @@ class _Rollout:
         kept = "; what answered before still does" if name == self._candidate else ""
         return FixableError(
             f"{self._what} {problem}{kept}; engine log: {self._endpoint.folder}/engine-{name}.log",
-            f"{command('logs', f'--deployment {name}')}, then fine-tune again, or "
+            f"{command(f'logs --deployment {name}')}, then fine-tune again, or "
             f"{command('deploy', '--set endpoint.version=NUMBER')} (or none)",
         )
 

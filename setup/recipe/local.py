@@ -127,7 +127,7 @@ class NamedRecipe(Section):
         return f"--recipe {self.name}" if self._options is None else self._options
 
     def command(self, verb: str, *more: str, of: str = "setup") -> str:
-        """Write the command ``verb`` about this very recipe."""
+        """Write the command ``verb`` about this very recipe, what overrides it in ``more``."""
         return " ".join(filter(None, ["python -m", of, verb, self.options, *more]))
 
     @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from setup.azure.client.session import AzureSession
-from setup.azure.provision import roles
+from setup.azure.provision import roles, survey
 from setup.azure.provision import step as provision
 from setup.azure.provision.survey import Survey
 from tests.azure.fake import FakeAzure
@@ -125,7 +125,7 @@ def test_what_a_policy_changes_is_no_failure(
 ) -> None:
     """It would never be as the template has it, however often that is deployed."""
     build(azure)
-    monkeypatch.setattr(provision, "differences", lambda *_: ["tags"])
+    monkeypatch.setattr(survey, "differences", lambda *_: ["tags"])
     assert provide().changed
 
 

@@ -61,7 +61,8 @@ def train_split(recipe: AzureRecipe) -> PreparedSplit:
     Raises:
         FixableError: There is none, or it was made of another source.
     """
-    return prepared_split(data_plan(recipe), "train")
+    with recipe.naming():
+        return prepared_split(data_plan(recipe), "train")
 
 
 @contextmanager

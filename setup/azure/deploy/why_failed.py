@@ -120,7 +120,7 @@ class Diagnosis:
             f"{self.what} was refused for want of quota: it needs {needs.needed} cores of "
             f"{needs.family}, the endpoint's reserve included, and {needs.used} of {needs.limit} "
             f"are in use ({message})",
-            f"{freed}{self._recipe.command('quota', f'--request {limit}')}, or another "
+            f"{freed}{self._recipe.command(f'quota --request {limit}')}, or another "
             "endpoint.sku or azure.location",
         )
 

@@ -33,7 +33,7 @@ def plan(session: AzureSession) -> list[str]:
     try:
         split = train_split(recipe)
     except FixableError as error:
-        return [what, f"but first: {error.named(recipe.options)}", finetune_costs(recipe).line()]
+        return [what, f"but first: {error}", finetune_costs(recipe).line()]
     what += f" on {split.source}"
     with data_assets(recipe, split.file) as assets:
         last = last_attempt(session, assets)

@@ -156,7 +156,7 @@ def _cluster(session: AzureSession, resource: Wanted, body: Mapping[str, Any]) -
         raise FixableError(
             f"{resource.title} is of {there.get('vmSize')}, the recipe says {settings.sku}",
             "--set finetune.compute.name=NAME, or "
-            + session.recipe.command("teardown", "--stage compute"),
+            + session.recipe.command("teardown --stage compute"),
         )
     scale = there.get("scaleSettings") or {}
     if scale.get("maxNodeCount") != settings.nodes:

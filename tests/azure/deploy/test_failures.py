@@ -101,8 +101,7 @@ def test_quota_refused_names_what_is_enough(azure: FakeAzure, recipe: AzureRecip
     error = fails(recipe)
     assert "quota" in error.what
     assert "reserve" in error.what
-    assert "python -m setup quota --recipe phi-azure" in error.fix
-    assert "--request 48, or another endpoint.sku" in error.fix
+    assert "python -m setup quota --request 48 --recipe phi-azure" in error.fix
     assert traffic_of(azure) == {"tuned-blue": 100}
 
 
