@@ -233,3 +233,10 @@ def test_the_card_has_the_digests_and_the_counts(
         others = len(general) if split == "train" else 0
         counts = f"{len(rows)} | {multi} | {declined} | {others}"
         assert f"| {split}.jsonl | {counts} | `{digest}` |" in card
+
+
+def test_former_name_of_the_command_still_answers() -> None:
+    command = [sys.executable, "-m", "setup.sample", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("unchanged: ")
