@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import os
-import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from setup.common.errors import FixableError
 from setup.common.paths import MAKE_ROOM, models_folder
+from setup.weights.fetch import build_once
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from setup.weights.gguf_file import Header
-from dataclasses import dataclass
 
-# What LoRA is put on, by the architecture's own names for its linear layers.
+# The linear layers that LoRA is put on, by the architecture's own names.
 TARGET_MODULES = {
     "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     "phi3": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
 }
-
-
 _COPIED_BELOW = 2 << 30  # bytes of a model file
 _LONGEST_REASON = 300  # characters of an error of transformers
 _COPY_FORMAT = 2  # raise it when a copy is made otherwise than before
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that is served: its file, that file's sha256, and where to train it from.
+
+    ``source`` is empty where that is the file itself; ``named`` is what the recipe calls it.
+    """
+
+    file: Path
+    sha256: str
+    source: str
+    named: str = ""
 
 
 def transformers_copy(path: Path, sha256: str) -> str:
@@ -41,36 +50,24 @@ def transformers_copy(path: Path, sha256: str) -> str:
     if path.stat().st_size > _COPIED_BELOW:
         return str(path)
     folder = models_folder() / f"{path.stem}-{sha256[:8]}-transformers-{_COPY_FORMAT}"
-    if folder.is_dir():
-        return str(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():
-                _copy(path, folder)
+        return str(build_once(folder, lambda draft: _copy(path, draft)))
     except OSError:
         return str(path)
-    return str(folder)
 
 
-def _copy(path: Path, folder: Path) -> None:
+def _copy(path: Path, draft: Path) -> None:
     import torch  # noqa: PLC0415
     from safetensors import SafetensorError  # noqa: PLC0415
 
     model, tokenizer = load_base(str(path), torch.float16)
-    draft = folder.with_name(f"{folder.name}.partial")
     try:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
-        draft.rename(folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise FixableError(
-            f"cannot write the model to {folder.parent}: {reason}",
-            MAKE_ROOM,
-        ) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        what = f"cannot write the model to {draft.parent}: {reason}"
+        raise FixableError(what, MAKE_ROOM) from None
 
 
 def load_base(
@@ -128,11 +125,9 @@ def _configuration(where: str, header: Header | None, context_window: int) -> An
     config: Any = read_config(header) if header else None
     if header and config:
         refuse_unknown_keys(header)
-    elif header:
-        options = {"gguf_file": header.path.name}
-        config = transformers.AutoConfig.from_pretrained(where, **options)
     else:
-        config = transformers.AutoConfig.from_pretrained(where)
+        options = {"gguf_file": header.path.name} if header else {}
+        config = transformers.AutoConfig.from_pretrained(where, **options)
     if context_window and getattr(config, "rope_parameters", None):
         config.rope_parameters = as_served(config.rope_parameters, context_window)
         if getattr(config, "sliding_window", None):
@@ -163,16 +158,3 @@ def _require_supported(source: str, model: Any, tokenizer: Any) -> None:
         raise FixableError(f"{source} is a {architecture} model, not one of: {known}", "name one")
     if not tokenizer.chat_template:
         raise FixableError(f"{source} has no chat template", "use an instruct model")
-
-
-@dataclass(frozen=True)
-class Base:
-    """The model that is served: its file, that file's sha256, and where to train it from.
-
-    ``source`` is empty where that is the file itself; ``named`` is what the recipe calls it.
-    """
-
-    file: Path
-    sha256: str
-    source: str
-    named: str = ""

@@ -47,12 +47,12 @@ def read_rope(header: Header, rotated: int) -> dict[str, Any]:
     kind = header.text("rope.scaling.type", "linear")
     if kind not in _KINDS:
         raise header.unknown("rope.scaling.type")
-    factor = header.number("rope.scaling.factor", 0.0) or header.number("rope.scale_linear", 0.0)
+    once = header.number("rope.scale_linear", 0.0)
+    factor = header.number("rope.scaling.factor", 0.0) or once
     if kind == "none" or not factor:
         factor = 1.0
-    original = int(header.number("rope.scaling.original_context_length", 0.0)) or int(
-        header.number("context_length")
-    )
+    original = header.count("rope.scaling.original_context_length", 0)
+    original = original or header.count("context_length")
     attention = header.number("rope.scaling.attn_factor", 1.0)
     if kind == "yarn" and factor > 1:
         attention *= 1 + 0.1 * math.log(factor)

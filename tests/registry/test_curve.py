@@ -12,7 +12,7 @@ from PIL import Image
 
 from setup.common.errors import FixableError
 from setup.finetune.run.history import curve, read_history
-from setup.local.registry import draw_curve
+from setup.local.registry.curve import draw_curve
 from tests.registry.runs import make_history
 
 HELD_OUT = (0xC2, 0x41, 0x0C)

@@ -90,12 +90,20 @@ def holds_json(body: dict[str, Any]) -> bool:
     return str(body.get("grammar", "")).startswith(_HEAD)
 
 
-async def try_grammar(engine: Engine, grammar: str) -> None:
-    """See the engine obey a grammar of ``grammar_for``; quick for one that it has seen before.
+async def see_obeyed(engine: Engine, body: dict[str, Any]) -> None:
+    """Refuse, with 422, what the engine would leave out of ``body`` in silence.
 
-    Raises:
-        ApiError: 422, it does not; with what it complains of.
+    A grammar of ``grammar_for`` is tried on the engine; quick for one that it has seen before.
     """
+    if "logit_bias" in body:
+        known = await engine.vocabulary()
+        unknown = next((token for token in body["logit_bias"] if int(token) >= known), None)
+        if unknown is not None:
+            field = f"logit_bias.{unknown}"
+            raise ApiError(422, f"{field}: the model's token ids are below {known}", param=field)
+    if not holds_json(body):
+        return
+    grammar = body["grammar"]
     async with engine.trying:
         if grammar not in engine.tried:
             if len(engine.tried) >= _TRIED_AT_MOST:
