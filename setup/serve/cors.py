@@ -12,7 +12,7 @@ import re
 from aiohttp import web
 
 from setup.serve.contract.error_reply import ApiError
-from setup.serve.endpoint import ENDPOINT
+from setup.serve.deployments import ENDPOINT
 from setup.serve.observe import Handler
 
 _LOOPBACK = re.compile(

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from setup.serve.endpoint import ENDPOINT, log
+from setup.serve.deployments import ENDPOINT, log
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from setup.serve import observe
 from setup.serve.contract import contracts, schemas
 from setup.serve.contract.error_reply import ApiError, EngineError
-from setup.serve.endpoint import ENDPOINT, Deployment
+from setup.serve.deployments import ENDPOINT, Deployment
 
 _HEADER = "azureml-model-deployment"
 _COUNTS = re.compile(rb'"(cache_n|prompt_n|predicted_n)":\s*(\d+)')

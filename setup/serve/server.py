@@ -25,7 +25,7 @@ from setup.serve import settings as stored
 from setup.serve.contract.contracts import parse_body
 from setup.serve.contract.error_reply import ApiError
 from setup.serve.contract.swagger import swagger
-from setup.serve.endpoint import ENDPOINT, Endpoint, log
+from setup.serve.deployments import ENDPOINT, Endpoint, log
 
 _OPEN = {"/", "/health"}
 # Every accepted request has a deadline of its own; this only has to be longer than any of them.

@@ -23,7 +23,7 @@ from pathlib import Path
 from aiohttp import web
 
 from setup.serve import observe, server
-from setup.serve.endpoint import ENDPOINT, Endpoint
+from setup.serve.deployments import ENDPOINT, Endpoint
 from setup.serve.settings import DeploymentSettings, EndpointSettings
 
 _MODELS = "/var/azureml-app/azureml-models"  # where Azure ML mounts models if it does not say
