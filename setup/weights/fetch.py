@@ -119,9 +119,10 @@ def build_once(target: Path, write: Callable[[Path], None]) -> Path:
                 write(draft)
                 draft.replace(target)
         finally:
-            shutil.rmtree(draft, ignore_errors=True) if draft.is_dir() else draft.unlink(
-                missing_ok=True
-            )
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
     return target
 
 

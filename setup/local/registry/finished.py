@@ -63,6 +63,16 @@ class Result(_Part):
     base: Base
     versions: dict[str, str]
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """The tags by which a run and its version are told apart and compared."""
+        return {
+            "fingerprint": self.fingerprint,
+            "base_source": self.base.source,
+            "base_sha256": self.base.sha256,
+            "held_out_sha256": self.data.held_out_sha256,
+        }
+
 
 @dataclass(frozen=True)
 class FinishedRun:

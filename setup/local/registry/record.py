@@ -40,11 +40,8 @@ def log_run(client: MlflowClient, experiment_id: str, run: FinishedRun) -> str:
 
     result = run.result
     tags = {
-        "fingerprint": result.fingerprint,
-        "base_source": result.base.source,
-        "base_sha256": result.base.sha256,
+        **result.identity,
         "train_sha256": result.data.train_sha256,
-        "held_out_sha256": result.data.held_out_sha256,
         "precision": result.precision,
         **{f"version.{name}": version for name, version in result.versions.items()},
     }

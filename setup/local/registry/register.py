@@ -68,6 +68,7 @@ def _make_version(client: MlflowClient, model_name: str, run: finished.FinishedR
 def _tags(result: finished.Result, folder: Path) -> dict[str, Any]:
     """The fields of a ``Version`` that MLflow does not keep itself; ``folder`` of its files."""
     return {
+        **result.identity,
         "held_out_before": result.held_out_loss_before,
         "held_out_after": result.held_out_loss_after,
         "general_before": result.general_loss_before,
@@ -75,10 +76,6 @@ def _tags(result: finished.Result, folder: Path) -> dict[str, Any]:
         "train_rows": result.data.train_rows,
         "epochs": result.epochs,
         "seconds": result.seconds,
-        "fingerprint": result.fingerprint,
-        "base_source": result.base.source,
-        "base_sha256": result.base.sha256,
-        "held_out_sha256": result.data.held_out_sha256,
         "data_source": result.data.source,
         "folder": folder.relative_to(store.artifacts_folder().resolve()).as_posix(),
     }

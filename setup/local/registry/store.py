@@ -108,7 +108,7 @@ def _mlflow() -> Iterator[None]:
 
     MLflow decides on telemetry and logging when it is first imported, so import it in here.
     """
-    uri = _uri(database_path())
+    folder, uri = registry_folder(), _uri(database_path())
     before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     own = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -118,10 +118,21 @@ def _mlflow() -> Iterator[None]:
         "MLFLOW_TRACKING_URI": uri,
         "MLFLOW_REGISTRY_URI": uri,
     }
+    _replace_settings(own)
     try:
-        _replace_settings(own)
-        with _fixable_errors():
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds of import
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+        try:
             yield
+        except Timeout:
+            what = f"another command has held the registry {folder} for two minutes"
+            raise FixableError(what, "wait until it is done, then again") from None
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            problem = str(error).partition("\n")[0]  # what follows is the statement with its values
+            what = f"the registry {folder} cannot be used: {problem}"
+            fix = f"free space in {folder} and check its owner, or set FINETUNE_PHI_HOME"
+            raise FixableError(what, fix) from None
     finally:
         _replace_settings(before)
 
@@ -130,24 +141,6 @@ def _replace_settings(settings: dict[str, str]) -> None:
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         del os.environ[name]
     os.environ.update(settings)
-
-
-@contextmanager
-def _fixable_errors() -> Iterator[None]:
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
-
-    folder = registry_folder()
-    try:
-        yield
-    except Timeout:
-        what = f"another command has held the registry {folder} for two minutes"
-        raise FixableError(what, "wait until it is done, then again") from None
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        problem = str(error).partition("\n")[0]  # what follows is the statement with its values
-        what = f"the registry {folder} cannot be used: {problem}"
-        fix = f"free space in {folder} and check its owner, or set FINETUNE_PHI_HOME"
-        raise FixableError(what, fix) from None
 
 
 def _check_schema() -> None:
@@ -163,21 +156,16 @@ def _check_schema() -> None:
     if revision in scripts.get_heads():
         return
     try:
-        known = scripts.get_revision(revision) is not None
-    except CommandError:
-        known = False
-    if known:
-        what = f"the registry {folder} is of an older MLflow than {__version__}"
-        raise FixableError(what, f"copy {folder}, then `python -m mlflow db upgrade '{url}'`")
-    what = (
-        f"the registry {folder} was upgraded by a newer MLflow (schema {revision}) than the "
-        f"{__version__} here"
-    )
-    fix = (
-        f"restore your copy of {database_path()}, or `python -m pip install --upgrade "
-        f"mlflow-skinny`, or move {folder} away and `python -m setup register`"
-    )
-    raise FixableError(what, fix)
+        scripts.get_revision(revision)
+        what = f"is of an older MLflow than {__version__}"
+        fix = f"copy {folder}, then `python -m mlflow db upgrade '{url}'`"
+    except CommandError:  # it knows no such schema
+        what = f"was upgraded by a newer MLflow (schema {revision}) than the {__version__} here"
+        fix = (
+            f"restore your copy of {database_path()}, or `python -m pip install --upgrade "
+            f"mlflow-skinny`, or move {folder} away and `python -m setup register`"
+        )
+    raise FixableError(f"the registry {folder} {what}", fix)
 
 
 def _uri(path: Path) -> str:
