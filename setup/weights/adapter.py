@@ -118,7 +118,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if config is None:
         raise _unusable(folder, f"{CONFIG} is not a JSON object")
     kind, begun = config.get("peft_type", "LORA"), config.get("init_lora_weights")
-    odd = sorted(name for name in config.keys() - _PLAIN if _is_set(name, config[name]))
+    odd = sorted(name for name in config.keys() - _PLAIN if config[name])
+    if config.get("bias") == "none":
+        odd.remove("bias")
     fix = _PLAIN_LORA
     if kind != "LORA":
         reason = f"{kind} adapters"
@@ -130,10 +132,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
     else:
         return config
     raise FixableError(f"{path} asks for {reason}, which cannot be exported", fix)
-
-
-def _is_set(name: str, value: Any) -> bool:
-    return bool(value) and not (name == "bias" and value == "none")
 
 
 def _rank_and_scale(folder: Path, config: dict[str, Any], module: str = "") -> tuple[int, float]:

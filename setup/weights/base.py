@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from setup.common.errors import FixableError
 from setup.common.paths import MAKE_ROOM, models_folder
+from setup.weights import gguf_config
 from setup.weights.fetch import build_once
+from setup.weights.gguf_file import Header, open_header
+from setup.weights.rope import as_served
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from setup.weights.gguf_file import Header
 
 # The linear layers that LoRA is put on, by the architecture's own names.
 TARGET_MODULES = {
@@ -87,15 +88,15 @@ def load_base(
     import transformers  # noqa: PLC0415 - seconds of import that most commands never need
     from huggingface_hub.errors import StrictDataclassError  # noqa: PLC0415
 
-    from setup.weights.gguf_config import refuse_other_model, refuse_other_tensors  # noqa: PLC0415
-    from setup.weights.gguf_file import open_header  # noqa: PLC0415
-
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    where, options = _location(source)
-    header = open_header(Path(where) / options["gguf_file"]) if options else None
+    path = Path(source).expanduser()
+    is_gguf = path.suffix == ".gguf"
+    where = str(path.parent) if is_gguf else str(path) if path.is_dir() else source
+    options = {"gguf_file": path.name} if is_gguf else {}
+    header = open_header(path) if is_gguf else None
     try:
-        config = _configuration(where, header, context_window)
+        config = _configuration(where, header, context_window, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             where, dtype=dtype, config=config, **options
@@ -109,37 +110,26 @@ def load_base(
     _forget_quantisation(model)
     _require_supported(source, model, tokenizer)
     if header:
-        refuse_other_tensors(header, model)
+        gguf_config.refuse_other_tensors(header, model)
     elif served:
-        refuse_other_model(open_header(served), model, source, context_window)
+        gguf_config.refuse_other_model(open_header(served), model, source, context_window)
     return model, tokenizer
 
 
-def _configuration(where: str, header: Header | None, context_window: int) -> Any:
+def _configuration(where: str, header: Header | None, context_window: int, **options: str) -> Any:
     """Return the config to build the model in ``where`` from, but for what llama.cpp leaves out."""
     import transformers  # noqa: PLC0415
 
-    from setup.weights.gguf_config import read_config, refuse_unknown_keys  # noqa: PLC0415
-    from setup.weights.rope import as_served  # noqa: PLC0415
-
-    config: Any = read_config(header) if header else None
+    config: Any = gguf_config.read_config(header) if header else None
     if header and config:
-        refuse_unknown_keys(header)
+        gguf_config.refuse_unknown_keys(header)
     else:
-        options = {"gguf_file": header.path.name} if header else {}
         config = transformers.AutoConfig.from_pretrained(where, **options)
     if context_window and getattr(config, "rope_parameters", None):
         config.rope_parameters = as_served(config.rope_parameters, context_window)
         if getattr(config, "sliding_window", None):
             config.sliding_window = None  # llama.cpp has none for these architectures
     return config
-
-
-def _location(source: str) -> tuple[str, dict[str, Any]]:
-    path = Path(source).expanduser()
-    if path.suffix == ".gguf":
-        return str(path.parent), {"gguf_file": path.name}
-    return (str(path) if path.is_dir() else source), {}
 
 
 def _forget_quantisation(model: Any) -> None:

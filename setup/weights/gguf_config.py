@@ -41,11 +41,7 @@ _NEUTRAL: dict[Any, tuple[str, ...]] = {
 _LONGROPE_TABLES = {"rope_factors_short.weight", "rope_factors_long.weight"}
 _ROPE_TABLES = {"llama": {"rope_freqs.weight", *_LONGROPE_TABLES}, "phi3": _LONGROPE_TABLES}
 _CONFIGURATIONS = {"llama": "LlamaConfig", "phi3": "Phi3Config"}
-_TOKENS = {
-    "bos_token_id": "bos_token_id",
-    "eos_token_id": "eos_token_id",
-    "padding_token_id": "pad_token_id",
-}
+_TOKENS = {"bos": "bos", "eos": "eos", "padding": "pad"}  # GGUF's names and transformers'
 _COMPARED = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "vocab_size", "hidden_act"),
@@ -81,8 +77,8 @@ def read_config(header: Header) -> PretrainedConfig | None:
     if "token_embd.weight" not in header.tensors:
         raise FixableError(f"{header.path} has no tensor token_embd.weight", OTHER_BASE_FIX)
     for key, name in _TOKENS.items():
-        token = header.reader.fields.get(f"tokenizer.ggml.{key}")
-        own[name] = int(token.contents()) if token else None
+        token = header.reader.fields.get(f"tokenizer.ggml.{key}_token_id")
+        own[f"{name}_token_id"] = int(token.contents()) if token else None
     configuration: PretrainedConfig = getattr(transformers, _CONFIGURATIONS[header.architecture])(
         hidden_size=width,
         intermediate_size=header.count("feed_forward_length"),

@@ -27,11 +27,8 @@ _DEFAULT_BASE = 10_000.0
 # reads no others for these architectures.
 _FAST, _SLOW = 32.0, 1.0
 # What Meta gave every Llama from 3.1 on; https://huggingface.co/meta-llama/Llama-3.1-8B
-_LLAMA3 = {
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
+_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+_LLAMA3_CONTEXT = 8192
 
 
 def read_rope(header: Header, rotated: int) -> dict[str, Any]:
@@ -137,9 +134,10 @@ def _llama3(divisors: Divisors, base: float) -> dict[str, Any] | None:
     """Llama 3.1's own name for ``divisors``, None where they are others."""
     factor = float(divisors.max())
     low, high = _LLAMA3["low_freq_factor"], _LLAMA3["high_freq_factor"]
-    turns = _LLAMA3["original_max_position_embeddings"] / (
-        2 * np.pi * base ** (np.arange(len(divisors)) / len(divisors))
-    )
+    frequencies = base ** (np.arange(len(divisors)) / len(divisors))
+    turns = _LLAMA3_CONTEXT / (2 * np.pi * frequencies)
     kept = np.clip((turns - low) / (high - low), 0, 1)
     same = np.allclose(1 / ((1 - kept) / factor + kept), divisors, rtol=1e-5)
-    return {"rope_type": "llama3", "factor": factor, **_LLAMA3} if same and factor > 1 else None
+    named = {"rope_type": "llama3", "factor": factor, **_LLAMA3}
+    named["original_max_position_embeddings"] = _LLAMA3_CONTEXT
+    return named if same and factor > 1 else None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from setup.common.files import cannot_write, draft_of
 from setup.weights.adapter import Adapter
+from setup.weights.base import load_base
 
 
 def write_merged_safetensors(
@@ -26,8 +27,6 @@ def write_merged_safetensors(
     """
     import torch  # noqa: PLC0415 - seconds of import that most commands never need
     from safetensors import SafetensorError  # noqa: PLC0415
-
-    from setup.weights.base import load_base  # noqa: PLC0415
 
     model, tokenizer = load_base(str(base), torch.float32, served, context_window)
     parameters = dict(model.named_parameters())

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from setup.common.errors import FixableError
 from setup.finetune.run.history import Entry, read_history
+from setup.weights.adapter import read_adapter
 
 RESULT, RECIPE, HISTORY, CURVE = "result.json", "recipe.yaml", "history.jsonl", "loss.png"
 ADAPTER, TOKENIZER = "adapter", "tokenizer"
@@ -96,8 +97,6 @@ def read_finished(folder: Path) -> FinishedRun:
     FixableError where it is not finished, its held-out loss is no number, or a file is missing or
     damaged.
     """
-    from setup.weights.adapter import read_adapter  # noqa: PLC0415 - brings numpy, half a second
-
     path, discard = folder / RESULT, f"delete {folder} and run `{_AGAIN}`"
     if not path.is_file():
         raise FixableError(f"no finished fine-tuning run in {folder}: no {RESULT}", _AGAIN)
