@@ -82,11 +82,6 @@ def runs_folder() -> Path:
     return _folder("runs", REPOSITORY)
 
 
-def batch_folder() -> Path:
-    """Data of batch runs that promptflow could not read as it was, as lines of JSON."""
-    return _folder("batch", platformdirs.user_state_path("finetune-phi"))
-
-
 def page_folder() -> Path:
     """The chat page as it is served: promptflow's, with a style of ours; safe to delete."""
     return _folder("chat-page", platformdirs.user_cache_path("finetune-phi"))

@@ -1,6 +1,5 @@
 """The local endpoint: llama.cpp behind the contract of an Azure ML online endpoint.
 
-``routes`` (scoring) and ``management`` (deployments, traffic) answer HTTP, ``deployments`` holds
-the table of what runs, ``engine`` starts one ``engine_process`` for each deployment, so that a
-crash or a broken model file takes down that deployment and nothing else.
+``server`` and ``routes`` answer HTTP, ``deployments`` holds the table of what runs, ``engine``
+starts one ``engine_process`` for each, so that a crash takes down that deployment alone.
 """

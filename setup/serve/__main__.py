@@ -11,9 +11,7 @@ from pathlib import Path
 
 from setup.serve.server import serve
 
-
-def main() -> None:
-    """Parse the folder and serve it."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m setup.serve",
         description=__doc__,
@@ -22,7 +20,3 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="folder with endpoint.json")
     asyncio.run(serve(parser.parse_args().folder))
-
-
-if __name__ == "__main__":
-    main()

@@ -14,21 +14,16 @@ _SMOOTHING = 0.2
 
 
 class Admission:
-    """As many requests at a time as the engine has slots, a bounded queue behind them."""
+    """As many requests at a time as the engine has slots, a bounded queue behind them.
+
+    ``waiting`` are those that hold no slot yet: they are being read, or stand in the queue.
+    """
 
     def __init__(self, slots: int, queue: int) -> None:
-        self._slots = slots
-        self._queue = queue
+        self._slots, self._queue = slots, queue
         self._free = asyncio.Semaphore(slots)
         self._seconds_each = 1.0
-        self._guests = 0
-        self._holding = 0
-        self.admitted = 0
-
-    @property
-    def waiting(self) -> int:
-        """Requests that hold no slot yet: they are being read, or stand in the queue."""
-        return self.admitted - self._holding
+        self._guests = self.admitted = self.waiting = 0
 
     @property
     def room(self) -> int:
@@ -39,16 +34,18 @@ class Admission:
     def place(self) -> Iterator[None]:
         """Be admitted for the block; taken before a request is read, so that it needs no slot.
 
-        Raises:
-            ApiError: 429 with ``Retry-After`` when slots and queue are full.
+        ApiError 429 with ``Retry-After``, until about one place is free, when all are taken.
         """
         if self.room <= 0:
-            raise ApiError(429, "all slots and the queue are full", retry_after=self._wait())
+            seconds = max(1, math.ceil(self._seconds_each / self._slots))
+            raise ApiError(429, "all slots and the queue are full", retry_after=seconds)
         self.admitted += 1
+        self.waiting += 1
         try:
             yield
         finally:
             self.admitted -= 1
+            self.waiting -= 1
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[float]:
@@ -56,12 +53,13 @@ class Admission:
         asked = time.monotonic()
         async with self._free:
             started = time.monotonic()
-            self._holding += 1
+            self.waiting -= 1
             try:
                 yield started - asked
-                self._note(time.monotonic() - started)
+                took = time.monotonic() - started
+                self._seconds_each += _SMOOTHING * (took - self._seconds_each)
             finally:
-                self._holding -= 1
+                self.waiting += 1
 
     @contextmanager
     def guest(self) -> Iterator[None]:
@@ -76,10 +74,3 @@ class Admission:
         """Wait until nobody holds or waits for a slot, and no guest is left."""
         while self.admitted or self._guests:
             await asyncio.sleep(0.05)
-
-    def _note(self, seconds: float) -> None:
-        self._seconds_each += _SMOOTHING * (seconds - self._seconds_each)
-
-    def _wait(self) -> int:
-        """Whole seconds until about one place in the queue is free."""
-        return max(1, math.ceil(self._seconds_each / self._slots))

@@ -12,15 +12,12 @@ import re
 from aiohttp import web
 
 from setup.serve.contract.error_reply import ApiError
+from setup.serve.deployments import ENDPOINT
 from setup.serve.observe import Handler
-from setup.serve.routes import SETTINGS
 
 _LOOPBACK = re.compile(
     r"https?://(localhost|[a-z0-9.-]+\.localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?"
 )
-_METHODS = "GET, POST"
-_READABLE = "Retry-After, x-ms-request-id"
-_REMEMBERED = "600"  # seconds
 
 
 @web.middleware
@@ -33,8 +30,8 @@ async def answer_preflights(request: web.Request, handler: Handler) -> web.Strea
         message = f"origin {origin!r} may not call this route; see endpoint.allowed_origins"
         raise ApiError(403, message, code="origin_not_allowed")
     headers = {
-        "Access-Control-Allow-Methods": _METHODS,
-        "Access-Control-Max-Age": _REMEMBERED,
+        "Access-Control-Allow-Methods": "GET, POST",
+        "Access-Control-Max-Age": "600",  # seconds
         # Any: what a header says is checked when it comes, and clients add some of their own.
         "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", ""),
     }
@@ -46,13 +43,13 @@ async def allow_origin(request: web.Request, response: web.StreamResponse) -> No
     response.headers["Vary"] = "Origin"
     if _allowed(request):
         response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
-        response.headers["Access-Control-Expose-Headers"] = _READABLE
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After, x-ms-request-id"
 
 
 def _allowed(request: web.Request) -> bool:
     """Deployments are never a page's business."""
     origin = request.headers.get("Origin", "").lower()
-    origins = [known.lower() for known in request.app[SETTINGS].allowed_origins]
+    origins = [known.lower() for known in request.app[ENDPOINT].settings.allowed_origins]
     if not origin or request.path.startswith("/manage"):
         return False
     loopback = "loopback" in origins and _LOOPBACK.fullmatch(origin)

@@ -1,4 +1,4 @@
-"""The deployments of a running endpoint: added, replaced, removed, and given their traffic."""
+"""The running endpoint: its deployments, added, replaced, removed, and given their traffic."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import random
 import time
 from pathlib import Path
 
+from aiohttp import web
+
+from setup.serve import settings as stored
 from setup.serve.admission import Admission
 from setup.serve.contract.error_reply import ApiError, EngineError
 from setup.serve.engine import Engine
-from setup.serve.settings import DeploymentSettings, EndpointSettings, save_settings
 
 log = logging.getLogger("endpoint")
 
@@ -22,22 +24,16 @@ _STEADY = 60.0  # seconds an engine must live for its next crash to count as the
 class Deployment:
     """A named model behind the endpoint, with its queue and, unless it is down, its engine."""
 
-    def __init__(self, name: str, settings: DeploymentSettings, folder: Path) -> None:
-        self.name = name
-        self.settings = settings
+    def __init__(self, name: str, settings: stored.DeploymentSettings, folder: Path) -> None:
+        self.name, self.settings, self._folder = name, settings, folder
         self.admission = Admission(settings.slots, settings.queue)
         self.failure = ""
-        self._folder = folder
         self._engine: Engine | None = None
         self._watch: asyncio.Task[None] | None = None
 
     @property
     def engine(self) -> Engine:
-        """The running engine.
-
-        Raises:
-            EngineError: There is none at present.
-        """
+        """The running engine; EngineError where there is none at present."""
         if self._engine is None:
             raise EngineError(503, f"deployment {self.name!r} is down")
         return self._engine
@@ -48,20 +44,14 @@ class Deployment:
         return self._engine is not None and self._engine.alive
 
     async def start(self) -> None:
-        """Load the model.
-
-        Raises:
-            EngineError: It did not load; ``failure`` keeps the reason.
-        """
+        """Load the model; EngineError where it does not load, and ``failure`` keeps the reason."""
         try:
             self._engine = await Engine.start(self.name, self.settings, self._folder)
             self.failure = ""
-        except OSError as error:
-            self.failure = f"no engine process could be started: {error}"
+        except (OSError, EngineError) as error:
+            reason = f"no engine process could be started: {error}"
+            self.failure = str(error) if isinstance(error, EngineError) else reason
             raise EngineError(424, self.failure) from None
-        except EngineError as error:
-            self.failure = str(error)
-            raise
 
     def keep_alive(self) -> None:
         """From now on, start the engine again whenever it is down, ever more patiently."""
@@ -79,52 +69,49 @@ class Deployment:
         failures = 0
         while True:
             if self._engine:
-                lived = await self._until_it_dies(self._engine)
-                failures = 0 if lived > _STEADY else failures
+                started = time.monotonic()
+                self.failure = await self._engine.wait()
+                self._log("engine died", self.failure)
+                await self._engine.stop()
+                failures = 0 if time.monotonic() - started > _STEADY else failures
                 self._engine = None
             await asyncio.sleep(_RESTART_PAUSES[min(failures, len(_RESTART_PAUSES) - 1)])
             failures += 1
             try:
                 await self.start()
             except EngineError as error:
-                log.error("restart failed", extra={"deployment": self.name, "reason": str(error)})
+                self._log("restart failed", str(error))
 
-    async def _until_it_dies(self, engine: Engine) -> float:
-        started = time.monotonic()
-        self.failure = await engine.wait()
-        log.error("engine died", extra={"deployment": self.name, "reason": self.failure})
-        await engine.stop()
-        return time.monotonic() - started
+    def _log(self, event: str, reason: str) -> None:
+        log.error(event, extra={"deployment": self.name, "reason": reason})
 
 
-class Deployments:
-    """The table the endpoint routes by; every change is saved before it is acknowledged."""
+class Endpoint:
+    """The table that requests are routed by; every change is saved before it is acknowledged.
 
-    def __init__(self, settings: EndpointSettings, folder: Path) -> None:
-        self._settings = settings
-        self._folder = folder
+    ``table`` holds the deployments by name, those that are down too; ``stop`` is set when the
+    endpoint shall answer what it has accepted, then end.
+    """
+
+    def __init__(self, settings: stored.EndpointSettings, folder: Path) -> None:
+        self.settings, self._folder = settings, folder
+        self.keys = stored.ensure_keys(folder)
+        self.stop = asyncio.Event()
         self._change = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
-        self._table = {
+        self.table = {
             name: Deployment(name, options, folder)
             for name, options in settings.deployments.items()
         }
 
-    @property
-    def table(self) -> dict[str, Deployment]:
-        """The deployments by name, those that are down too."""
-        return self._table
+    async def start_all(self) -> bool:
+        """Start every deployment of the settings; one that fails is tried again later.
 
-    @property
-    def traffic(self) -> dict[str, int]:
-        """Percent of the requests that name no deployment, by deployment."""
-        return self._settings.traffic
-
-    async def start_all(self) -> None:
-        """Start every deployment of the settings; one that fails is tried again later."""
-        for name, deployment in list(self._table.items()):
+        Returns False where one failed.
+        """
+        for name, deployment in list(self.table.items()):
             async with self._change:
-                if self._table.get(name) is not deployment or deployment.healthy:
+                if self.table.get(name) is not deployment or deployment.healthy:
                     continue
                 try:
                     await deployment.start()
@@ -133,17 +120,16 @@ class Deployments:
                     log.error("deployment failed", extra=extra)
                 deployment.keep_alive()
         log.info("ready")
+        return all(deployment.healthy for deployment in self.table.values())
 
-    async def put(self, name: str, settings: DeploymentSettings) -> bool:
+    async def put(self, name: str, settings: stored.DeploymentSettings) -> bool:
         """Add or replace a deployment; the old one answers until the new one is healthy.
 
-        Returns False when exactly this was already running.
-
-        Raises:
-            ApiError: 424 when the new one does not start; the old one stays.
+        Returns False when exactly this was already running. ApiError 424 when the new one does not
+        start; the old one stays.
         """
         async with self._change:
-            old = self._table.get(name)
+            old = self.table.get(name)
             if old and old.healthy and old.settings == settings:
                 return False
             new = Deployment(name, settings, self._folder)
@@ -152,11 +138,11 @@ class Deployments:
             except EngineError as error:
                 raise ApiError(424, str(error)) from None
             new.keep_alive()
-            self._table[name] = new
-            self._settings.deployments[name] = settings
-            if not any(self._settings.traffic.values()):
-                self._settings.traffic = {name: 100}
-            save_settings(self._folder, self._settings)
+            self.table[name] = new
+            self.settings.deployments[name] = settings
+            if not any(self.settings.traffic.values()):
+                self.settings.traffic = {name: 100}
+            stored.save_settings(self._folder, self.settings)
             if old:
                 self._retire(old)
             return True
@@ -164,57 +150,50 @@ class Deployments:
     async def delete(self, name: str) -> None:
         """Remove a deployment after its accepted requests; 404 unknown, 409 takes traffic."""
         async with self._change:
-            if name not in self._settings.deployments:
-                there = ", ".join(self._table)
-                raise ApiError(404, f"no deployment {name!r}; there are: {there}")
-            if self._settings.traffic.get(name):
+            if name not in self.settings.deployments:
+                raise ApiError(404, f"no deployment {name!r}; there are: {', '.join(self.table)}")
+            if self.settings.traffic.get(name):
                 raise ApiError(409, f"deployment {name!r} takes traffic: shift it away first")
-            del self._settings.deployments[name]
-            self._settings.traffic.pop(name, None)
-            save_settings(self._folder, self._settings)
+            del self.settings.deployments[name]
+            self.settings.traffic.pop(name, None)
+            stored.save_settings(self._folder, self.settings)
             # Shielded: a client that does not wait must not keep the engine from being stopped.
-            retiring = self._retire(self._table.pop(name))
+            retiring = self._retire(self.table.pop(name))
         await asyncio.shield(retiring)
 
     async def shift(self, traffic: dict[str, int]) -> None:
         """Set the traffic table; 422 unless it names deployments and sums to 0 or 100."""
         async with self._change:
-            unknown = sorted(set(traffic) - set(self._table))
+            unknown = sorted(set(traffic) - set(self.table))
             if unknown:
                 raise ApiError(422, f"traffic names no deployment: {', '.join(unknown)}")
             if min(traffic.values(), default=0) < 0 or sum(traffic.values()) not in (0, 100):
                 raise ApiError(422, f"traffic must sum to 0 or 100, got {sum(traffic.values())}")
-            self._settings.traffic = traffic
-            save_settings(self._folder, self._settings)
+            self.settings.traffic = traffic
+            stored.save_settings(self._folder, self.settings)
 
     def pick(self, name: str | None) -> Deployment:
         """The deployment a request goes to: the one it names, else by the traffic table.
 
-        Raises:
-            ApiError: 404 for an unknown name or no traffic, 503 when its engine is down.
+        ApiError 404 for an unknown name or no traffic, 503 when its engine is down.
         """
         if name is None:
-            taking = {key: share for key, share in self.traffic.items() if share}
+            taking = {key: share for key, share in self.settings.traffic.items() if share}
             if not taking:
                 raise ApiError(404, "no deployment takes traffic")
             # Routing, not a secret: ordinary randomness is right.
             name = random.choices(list(taking), list(taking.values()))[0]  # noqa: S311
-        deployment = self._table.get(name)
+        deployment = self.table.get(name)
         if deployment is None:
-            message = f"no deployment {name!r}; there are: {', '.join(self._table)}"
+            message = f"no deployment {name!r}; there are: {', '.join(self.table)}"
             raise ApiError(404, message, code="deployment_not_found")
         if not deployment.healthy:
             raise ApiError(503, f"deployment {name!r} is down", retry_after=2)
         return deployment
 
-    def roomiest(self) -> Deployment | None:
-        """The deployment that would admit most requests, while it is not known who is asked."""
-        deployments = self._table.values()
-        return max(deployments, key=lambda deployment: deployment.admission.room, default=None)
-
     async def stop_all(self) -> None:
         """Stop every engine; the settings stay as they are."""
-        await asyncio.gather(*(deployment.retire() for deployment in self._table.values()))
+        await asyncio.gather(*(deployment.retire() for deployment in self.table.values()))
         await asyncio.gather(*self._retiring)
 
     def _retire(self, deployment: Deployment) -> asyncio.Task[None]:
@@ -222,3 +201,6 @@ class Deployments:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
         return task
+
+
+ENDPOINT: web.AppKey[Endpoint] = web.AppKey("endpoint", Endpoint)

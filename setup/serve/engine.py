@@ -24,14 +24,15 @@ _COMPLETIONS = "/v1/chat/completions"
 
 
 class Engine:
-    """One running llama.cpp process that speaks HTTP on a loopback port with a key of its own."""
+    """One running llama.cpp process that speaks HTTP on a loopback port with a key of its own.
+
+    Whatever asks it raises EngineError where it answers with an error, or dies while answering.
+    """
 
     def __init__(
         self, process: asyncio.subprocess.Process, session: aiohttp.ClientSession, log: Path
     ) -> None:
-        self._process = process
-        self._session = session
-        self._log = log
+        self._process, self._session, self._log = process, session, log
         self._vocabulary = 0
         self.tried: dict[str, str] = {}
         self.trying = asyncio.Lock()
@@ -40,16 +41,26 @@ class Engine:
     async def start(cls, name: str, settings: DeploymentSettings, folder: Path) -> Engine:
         """Load the model; returns when it is ready to answer.
 
-        Raises:
-            EngineError: It did not come up within ``settings.start_timeout`` seconds.
+        EngineError where it does not come up within ``settings.start_timeout`` seconds.
         """
-        key = secrets.token_urlsafe(24)
-        log = folder / f"engine-{name}.log"
-        process = await _spawn(log)
-        try:
-            url = await _hand_over(
-                process, engine_order(name, settings, key), settings.start_timeout
+        key, log = secrets.token_urlsafe(24), folder / f"engine-{name}.log"
+        with log.open("ab") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "setup.serve.engine_process"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                cwd=REPOSITORY,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # it exists on Windows
             )
+        order = json.dumps(engine_order(name, settings, key)).encode() + b"\n"
+        try:
+            if process.stdin is None or process.stdout is None:
+                raise ValueError("the engine process has no pipes")
+            process.stdin.write(order)
+            await process.stdin.drain()
+            line = await asyncio.wait_for(process.stdout.readline(), settings.start_timeout)
+            url = str(json.loads(line)["url"])
         except BaseException as error:
             # Also when the one who asked for it has gone: no half-started engine stays behind.
             await _end(process)
@@ -81,26 +92,16 @@ class Engine:
         await self._process.wait()
         return _last_line(self._log)
 
-    async def post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Ask the engine and return its reply.
-
-        Raises:
-            EngineError: It answered with an error, or died while answering.
-        """
+    async def post(self, route: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        """Ask the engine and return its reply; GET where there is no ``body``."""
         async with self._ask(route, body) as response:
-            reply = await response.json(content_type=None)
-            return dict(reply)
+            return dict(await response.json(content_type=None))
 
     async def vocabulary(self) -> int:
-        """The number of tokens that the model knows; their ids are those below it.
-
-        Raises:
-            EngineError: As post.
-        """
+        """The number of tokens that the model knows; their ids are those below it."""
         if not self._vocabulary:
-            async with self._ask("/v1/models", None) as response:
-                reply = await response.json(content_type=None)
-                self._vocabulary = int(reply["data"][0]["meta"]["n_vocab"])
+            reply = await self.post("/v1/models", None)
+            self._vocabulary = int(reply["data"][0]["meta"]["n_vocab"])
         return self._vocabulary
 
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -155,48 +156,16 @@ def open_session(url: str, key: str) -> aiohttp.ClientSession:
     )
 
 
-async def _spawn(log: Path) -> asyncio.subprocess.Process:
-    with log.open("ab") as stderr:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "setup.serve.engine_process",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=stderr,
-            cwd=REPOSITORY,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # it exists on Windows
-        )
+def engine_order(name: str, settings: DeploymentSettings, key: str) -> dict[str, Any]:
+    """Return the order an engine process reads on stdin, see ``engine_process.start_engine``."""
+    order = settings.model_dump(include={"model_path", "context_window", "slots"})
+    return {"name": name, "key": key, "threads": settings.engine_threads, **order}
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()
     await process.wait()
-
-
-async def _hand_over(
-    process: asyncio.subprocess.Process, order: dict[str, Any], timeout: float
-) -> str:
-    stdin, stdout = process.stdin, process.stdout
-    if stdin is None or stdout is None:
-        raise ValueError("the engine process has no pipes")
-    stdin.write(json.dumps(order).encode() + b"\n")
-    await stdin.drain()
-    answer = json.loads(await asyncio.wait_for(stdout.readline(), timeout))
-    return str(answer["url"])
-
-
-def engine_order(name: str, settings: DeploymentSettings, key: str) -> dict[str, Any]:
-    """Return the order an engine process reads on stdin, see ``engine_process.start_engine``."""
-    return {
-        "name": name,
-        "key": key,
-        "model_path": settings.model_path,
-        "context_window": settings.context_window,
-        "slots": settings.slots,
-        "threads": settings.engine_threads,
-    }
 
 
 def _refusal(status: int, body: bytes) -> EngineError:

@@ -58,16 +58,15 @@ def start_engine(order: dict[str, Any]) -> Any:
 def short_context(path: Path) -> int:
     """The longest context for which llama.cpp takes a file's short rotary factors, 0 without any.
 
-    Up to there the model was trained without the long ones. Only bytes are searched: reading all
-    metadata takes seconds, hardly a file has such factors, and a container has no reader.
+    Only bytes are searched: reading all metadata takes seconds, hardly a file has such factors, and
+    a container has no reader.
     """
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        if content.find(b"rope_factors_short", 0, _METADATA_WITHIN) < 0:
-            return 0
-        for key in (b".rope.scaling.original_context_length", b".context_length"):
-            place = content.find(key + struct.pack("<I", _UINT32), 0, _METADATA_WITHIN)
-            if place >= 0:
-                return int(struct.unpack_from("<I", content, place + len(key) + 4)[0])
+        if content.find(b"rope_factors_short", 0, _METADATA_WITHIN) >= 0:
+            for key in (b".rope.scaling.original_context_length", b".context_length"):
+                place = content.find(key + struct.pack("<I", _UINT32), 0, _METADATA_WITHIN)
+                if place >= 0:
+                    return int(struct.unpack_from("<I", content, place + len(key) + 4)[0])
     return 0
 
 

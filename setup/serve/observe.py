@@ -5,33 +5,52 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import logging.handlers
 import time
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from setup.serve import metrics
-from setup.serve.settings import Keys
+from setup.serve.deployments import ENDPOINT, log
 
-KEYS: web.AppKey[Keys] = web.AppKey("keys", Keys)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-log = logging.getLogger("endpoint")
 
 _SHOWN = 200  # characters of a path
 _PROBES = {"/", "/live", "/health", "/metrics", "/manage"}
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
+registry = CollectorRegistry()
+requests = Counter(
+    "endpoint_requests", "Requests answered", ["route", "deployment", "status"], registry=registry
+)
+seconds = Histogram(
+    "endpoint_request_seconds",
+    "Seconds from the first byte of a request to the last of its answer",
+    ["route", "deployment"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180),
+    registry=registry,
+)
+queue_seconds = Histogram(
+    "endpoint_queue_seconds",
+    "Seconds a request waited for a slot",
+    ["deployment"],
+    buckets=(0.001, 0.01, 0.1, 0.5, 1, 5, 15, 60),
+    registry=registry,
+)
+tokens = Counter(
+    "endpoint_tokens", "Tokens read and generated", ["deployment", "kind"], registry=registry
+)
+admitted = Gauge(
+    "endpoint_admitted", "Requests being answered or waiting", ["deployment"], registry=registry
+)
 
-class JsonLines(logging.Formatter):
-    """Every record as one JSON object."""
 
+class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Time, level, message, and whatever was given as ``extra``."""
+        """Time, level, message, and whatever was given as ``extra``, as one JSON object."""
         extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
         time_ = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
         line = {"time": time_, "level": record.levelname, "message": record.getMessage(), **extra}
@@ -42,12 +61,9 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def log_to(path: Path) -> None:
-    """Send the endpoint's log to ``path``: at most 10 MB, three old files kept."""
-    handler = logging.handlers.RotatingFileHandler(
-        path, maxBytes=10_000_000, backupCount=3, encoding="utf-8"
-    )
-    handler.setFormatter(JsonLines())
+def log_to(handler: logging.Handler) -> None:
+    """Send the endpoint's log to ``handler``."""
+    handler.setFormatter(_JsonLines())
     for name in ("endpoint", "aiohttp.server"):
         logging.getLogger(name).addHandler(handler)
         logging.getLogger(name).setLevel(logging.INFO)
@@ -72,23 +88,24 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         loop.call_soon(_record, request, status, time.monotonic() - started)
 
 
-def _record(request: web.Request, status: int, took: float) -> None:
+def count_tokens(request: web.Request, prompt: int, generated: int) -> None:
+    """Count the tokens that a deployment has read and generated for the request."""
     facts = request["facts"]
+    facts["prompt_tokens"], facts["completion_tokens"] = prompt, generated
+    tokens.labels(facts["deployment"], "prompt").inc(prompt)
+    tokens.labels(facts["deployment"], "completion").inc(generated)
+
+
+def _record(request: web.Request, status: int, took: float) -> None:
+    facts, keys = request["facts"], request.app[ENDPOINT].keys
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unknown"
-    metrics.requests.labels(route, facts["deployment"], str(status)).inc()
-    metrics.seconds.labels(route, facts["deployment"]).observe(took)
+    requests.labels(route, facts["deployment"], str(status)).inc()
+    seconds.labels(route, facts["deployment"]).observe(took)
     extra = {"method": request.method, "route": route, "status": status, **facts}
-    if resource is None:
-        extra["path"] = _without_keys(request)
+    if resource is None:  # some clients put a key into the path
+        path = request.path.replace(keys.scoring, "***").replace(keys.management, "***")
+        extra["path"] = path[:_SHOWN]
     # Probes come every few seconds and would bury what people look for.
     level = logging.DEBUG if route in _PROBES else logging.INFO
     log.log(level, "request", extra={**extra, "ms": round(took * 1000, 1)})
-
-
-def _without_keys(request: web.Request) -> str:
-    """Return the path of a request to no route, without the keys that some clients put there."""
-    path, keys = request.path, request.app[KEYS]
-    for key in (keys.scoring, keys.management):
-        path = path.replace(key, "***")
-    return path[:_SHOWN]

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging.handlers
 import os
+import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import RootModel
 
 from setup.common.paths import write_private
-from setup.serve import management, metrics, routes
+from setup.recipe.local import NAME
+from setup.serve import cors, observe, routes
+from setup.serve import settings as stored
+from setup.serve.contract.contracts import parse_body
 from setup.serve.contract.error_reply import ApiError
 from setup.serve.contract.swagger import swagger
-from setup.serve.cors import allow_origin, answer_preflights
-from setup.serve.deployments import Deployments
-from setup.serve.observe import KEYS, Handler, log, log_to, observe
-from setup.serve.settings import LOG, PID, EndpointSettings, Keys, ensure_keys, load_settings
+from setup.serve.deployments import ENDPOINT, Endpoint, log
 
 _OPEN = {"/", "/health"}
 # Every accepted request has a deadline of its own; this only has to be longer than any of them.
@@ -29,34 +34,34 @@ _SHOWN = 100  # characters of a path
 
 
 @web.middleware
-async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def answer_errors(request: web.Request, handler: observe.Handler) -> web.StreamResponse:
     """Every failure as JSON with Azure's status code; an unforeseen one without its details."""
     try:
         return await handler(request)
     except ApiError as error:
-        return web.json_response(error.body(), status=error.status, headers=error.headers)
+        refusal, headers = error, error.headers
     except web.HTTPException as error:
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        body = _routing_error(request, error).body()
-        return web.json_response(body, status=error.status, headers=allow)
+        refusal = _routing_error(request, error)
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception:  # noqa: BLE001 - logged with its traceback, answered without it
         log.exception("unforeseen failure", extra={"path": request.path})
-        return web.json_response(ApiError(500, "internal error; see the log").body(), status=500)
+        refusal, headers = ApiError(500, "internal error; see the log"), {}
+    return web.json_response(refusal.body(), status=refusal.status, headers=headers)
 
 
 def _routing_error(request: web.Request, error: web.HTTPException) -> ApiError:
     """aiohttp's own refusals, with what there is instead."""
     if error.status == 404:
-        routes = sorted(
+        there = sorted(
             f"{route.method} {route.resource.canonical}"
             for route in request.app.router.routes()
             if route.resource and route.method != "HEAD"
             if not route.resource.canonical.startswith("/manage")
         )
         message = f"no route {request.method} {request.path[:_SHOWN]}; there are: "
-        return ApiError(404, message + ", ".join(routes), code="route_not_found")
+        return ApiError(404, message + ", ".join(there), code="route_not_found")
     if error.status == 405:
         allowed = error.headers.get("Allow", "")
         return ApiError(405, f"{request.path} takes {allowed}, not {request.method}")
@@ -64,12 +69,11 @@ def _routing_error(request: web.Request, error: web.HTTPException) -> ApiError:
 
 
 @web.middleware
-async def require_key(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def require_key(request: web.Request, handler: observe.Handler) -> web.StreamResponse:
     """401 without the key the route wants, compared in constant time."""
     if request.path not in _OPEN:
-        keys = request.app[KEYS]
         kind = "management" if request.path.startswith("/manage") else "scoring"
-        expected = keys.management if kind == "management" else keys.scoring
+        expected: str = getattr(request.app[ENDPOINT].keys, kind)
         scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
         sent = credentials.strip().encode("utf-8", "surrogateescape")
         if scheme.lower() != "bearer" or not sent:
@@ -87,92 +91,157 @@ async def live(_: web.Request) -> web.Response:
 
 async def health(request: web.Request) -> web.Response:
     """``GET /health``: 200 when every deployment that takes traffic can answer, else 503."""
-    table = request.app[routes.DEPLOYMENTS]
-    taking = [name for name, share in table.traffic.items() if share]
-    down = [name for name in taking if not table.table[name].healthy]
+    endpoint = request.app[ENDPOINT]
+    taking = [name for name, share in endpoint.settings.traffic.items() if share]
+    down = [name for name in taking if not endpoint.table[name].healthy]
     ready = bool(taking) and not down
     body = {"status": "ok" if ready else "unavailable", "down": down}
     return web.json_response(body, status=200 if ready else 503)
 
 
-async def show_metrics(_: web.Request) -> web.Response:
+async def metrics(_: web.Request) -> web.Response:
     """``GET /metrics`` for Prometheus."""
-    return web.Response(
-        body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-    )
+    headers = {"Content-Type": CONTENT_TYPE_LATEST}
+    return web.Response(body=generate_latest(observe.registry), headers=headers)
 
 
-def build_app(settings: EndpointSettings, keys: Keys, deployments: Deployments) -> web.Application:
+async def show(request: web.Request) -> web.Response:
+    """``GET /manage``: what runs, how much traffic it takes, how busy it is."""
+    endpoint = request.app[ENDPOINT]
+    deployments = {
+        name: {
+            **deployment.settings.model_dump(),
+            "threads": deployment.settings.engine_threads,
+            "healthy": deployment.healthy,
+            "failure": deployment.failure,
+            "admitted": deployment.admission.admitted,
+            "waiting": deployment.admission.waiting,
+            "traffic": endpoint.settings.traffic.get(name, 0),
+        }
+        for name, deployment in endpoint.table.items()
+    }
+    settings = endpoint.settings.model_dump(exclude={"deployments", "traffic"})
+    return web.json_response({**settings, "deployments": deployments})
+
+
+async def put_deployment(request: web.Request) -> web.Response:
+    """``PUT /manage/deployments/NAME``: 201 when it was added or replaced and is healthy."""
+    settings = parse_body(stored.DeploymentSettings, await routes.read_body(request))
+    name = request.match_info["name"]
+    if not re.fullmatch(NAME, name):
+        raise ApiError(422, f"a deployment's name matches {NAME}, got {name!r}")
+    changed = await request.app[ENDPOINT].put(name, settings)
+    return web.json_response({"changed": changed}, status=201 if changed else 200)
+
+
+async def delete_deployment(request: web.Request) -> web.Response:
+    """``DELETE /manage/deployments/NAME``: 204 when its last request is answered."""
+    await request.app[ENDPOINT].delete(request.match_info["name"])
+    return web.Response(status=204)
+
+
+async def put_traffic(request: web.Request) -> web.Response:
+    """``PUT /manage/traffic``: percent by deployment, ``{"base": 90, "tuned": 10}``."""
+    traffic = parse_body(RootModel[dict[str, int]], await routes.read_body(request)).root
+    await request.app[ENDPOINT].shift(traffic)
+    return web.json_response(traffic)
+
+
+async def drain(request: web.Request) -> web.Response:
+    """``POST /manage/drain``: answer what was accepted, then end (SIGTERM for every system)."""
+    request.app[ENDPOINT].stop.set()
+    return web.Response(status=202)
+
+
+def build_app(endpoint: Endpoint) -> web.Application:
     """The application with all its routes."""
     app = web.Application(
-        middlewares=[observe, answer_errors, answer_preflights, require_key],
-        client_max_size=settings.max_body,
+        middlewares=[observe.observe, answer_errors, cors.answer_preflights, require_key],
+        client_max_size=endpoint.settings.max_body,
     )
-    app.on_response_prepare.append(allow_origin)
-    app[KEYS], app[routes.SETTINGS], app[routes.DEPLOYMENTS] = keys, settings, deployments
-    app.router.add_get("/", live)
-    app.router.add_get("/health", health)
-    app.router.add_get("/metrics", show_metrics)
-    app.router.add_get("/swagger.json", swagger)
-    app.router.add_get("/v1/models", routes.models)
-    app.router.add_get("/manage", management.show)
-    app.router.add_delete("/manage/deployments/{name}", management.delete_deployment)
-    for method, path, handler in (
+    app.on_response_prepare.append(cors.allow_origin)
+    app[ENDPOINT] = endpoint
+    for path, handler in (
+        ("/", live),
+        ("/health", health),
+        ("/metrics", metrics),
+        ("/swagger.json", swagger),
+        ("/v1/models", routes.models),
+        ("/manage", show),
+    ):
+        app.router.add_get(path, handler)
+    app.router.add_delete("/manage/deployments/{name}", delete_deployment)
+    for method, path, taking in (
         ("POST", "/score", routes.score),
         ("POST", "/v1/chat/completions", routes.chat_completions),
         ("POST", "/tokenize", routes.tokenize),
-        ("PUT", "/manage/deployments/{name}", management.put_deployment),
-        ("PUT", "/manage/traffic", management.put_traffic),
-        ("POST", "/manage/drain", management.drain),
+        ("PUT", "/manage/deployments/{name}", put_deployment),
+        ("PUT", "/manage/traffic", put_traffic),
+        ("POST", "/manage/drain", drain),
     ):
-        app.router.add_route(method, path, handler, expect_handler=routes.expect_nothing_yet)
+        app.router.add_route(method, path, taking, expect_handler=routes.expect_nothing_yet)
     return app
 
 
-async def serve(folder: Path) -> None:
-    """Run the endpoint of ``folder`` until SIGTERM, Ctrl-C or a drain request."""
-    settings = load_settings(folder)
-    if settings is None:
-        raise SystemExit(f"no endpoint settings in {folder}; run `python -m setup deploy`")
-    log_to(folder / LOG)
-    stop = asyncio.Event()
-    deployments = Deployments(settings, folder)
-    app = build_app(settings, ensure_keys(folder), deployments)
-    app[management.DRAIN] = stop
-    _on_signals(stop)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,
-        keepalive_timeout=settings.read_timeout,
-        lingering_time=2.0,
-        shutdown_timeout=_DRAIN_AT_MOST,
-    )
-    await runner.setup()
-    await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
-    _write_pid(folder, settings)
-    log.info("listening", extra={"host": settings.host, "port": settings.port})
-    loading = asyncio.create_task(deployments.start_all())
-    await stop.wait()
-    log.info("draining")
-    loading.cancel()
-    await asyncio.gather(loading, return_exceptions=True)
-    await runner.cleanup()
-    await deployments.stop_all()
-    (folder / PID).unlink(missing_ok=True)
-    log.info("stopped")
+async def run(
+    app: web.Application,
+    drain_at_most: float,
+    listening: Callable[[], None] = lambda: None,
+    needs_all: bool = False,
+    **options: Any,
+) -> bool:
+    """Answer until SIGTERM, Ctrl-C or a drain request; deployments are loaded meanwhile.
 
-
-def _write_pid(folder: Path, settings: EndpointSettings) -> None:
-    started = psutil.Process().create_time()
-    who = {"pid": os.getpid(), "started": started, "host": settings.host, "port": settings.port}
-    write_private(folder / PID, who)
-
-
-def _on_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
+    ``listening`` is called as soon as clients can connect, ``options`` are aiohttp's. Returns False
+    where a deployment did not load; with ``needs_all`` that ends it.
+    """
+    endpoint, loop = app[ENDPOINT], asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         if sys.platform == "win32":
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(endpoint.stop.set))
         else:
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, endpoint.stop.set)
+    options |= {"handler_cancellation": True, "shutdown_timeout": drain_at_most}
+    runner = web.AppRunner(app, access_log=None, **options)
+    await runner.setup()
+    where: dict[str, Any] = {"host": endpoint.settings.host, "port": endpoint.settings.port}
+    await web.TCPSite(runner, **where, backlog=1024).start()
+    listening()
+    log.info("listening", extra=where)
+    loading = asyncio.create_task(endpoint.start_all())
+
+    def end_unless_loaded(task: asyncio.Task[bool]) -> None:
+        if needs_all and not task.cancelled() and not task.result():
+            endpoint.stop.set()
+
+    loading.add_done_callback(end_unless_loaded)
+    await endpoint.stop.wait()
+    log.info("draining")
+    loading.cancel()
+    (loaded,) = await asyncio.gather(loading, return_exceptions=True)
+    await runner.cleanup()
+    await endpoint.stop_all()
+    return loaded is not False
+
+
+async def serve(folder: Path) -> None:
+    """Run the endpoint of ``folder`` until it is told to stop."""
+    settings = stored.load_settings(folder)
+    if settings is None:
+        raise SystemExit(f"no endpoint settings in {folder}; run `python -m setup deploy`")
+    observe.log_to(  # at most 10 MB, three old files kept
+        logging.handlers.RotatingFileHandler(
+            folder / stored.LOG, maxBytes=10_000_000, backupCount=3, encoding="utf-8"
+        )
+    )
+    process = {"pid": os.getpid(), "started": psutil.Process().create_time()}
+    note = {**process, "host": settings.host, "port": settings.port}
+    await run(
+        build_app(Endpoint(settings, folder)),
+        _DRAIN_AT_MOST,
+        lambda: write_private(folder / stored.PID, note),
+        keepalive_timeout=settings.read_timeout,
+        lingering_time=2.0,
+    )
+    (folder / stored.PID).unlink(missing_ok=True)
+    log.info("stopped")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,40 +15,26 @@ from numpy.typing import NDArray
 from setup.common.errors import FixableError
 from setup.common.paths import read_json
 
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 Matrix = NDArray[np.float32]
 
-_PREFIX = "base_model.model."
-_ENDINGS = {".lora_A.weight": 0, ".lora_B.weight": 1}
+_KEY = re.compile(r"base_model\.model\.(.*)\.lora_([AB])\.weight")
 # Settings of peft that say where the matrices are, how they were trained, or are read here. Any
 # other that is set makes the update something else than scale * B A.
 _PLAIN = {
-    "alpha_pattern",
-    "auto_mapping",
-    "base_model_name_or_path",
-    "ensure_weight_tying",
-    "eva_config",
-    "exclude_modules",
-    "inference_mode",
-    "init_lora_weights",
-    "layers_pattern",
-    "layers_to_transform",
-    "lora_alpha",
-    "lora_dropout",
-    "megatron_core",
-    "peft_type",
-    "peft_version",
-    "qalora_group_size",
-    "r",
-    "rank_pattern",
-    "revision",
-    "runtime_config",
-    "target_modules",
-    "task_type",
-    "use_rslora",
+    *("lora_alpha", "r", "alpha_pattern", "rank_pattern", "use_rslora", "qalora_group_size"),
+    *("target_modules", "exclude_modules", "layers_pattern", "layers_to_transform"),
+    *("base_model_name_or_path", "revision", "auto_mapping", "task_type", "inference_mode"),
+    *("peft_type", "peft_version", "init_lora_weights", "lora_dropout", "ensure_weight_tying"),
+    *("eva_config", "megatron_core", "runtime_config"),
 }
 # Beginnings of the adapter that leave the base as it is; the others take it apart.
 _PLAIN_BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
 _CONVERTIBLE = ("pissa", "corda", "olora", "lora_ga")
+_CONVERT = (
+    "convert it where it was trained, with peft's "
+    "save_pretrained(FOLDER, path_initial_model_for_weight_conversion=…)"
+)
 _PLAIN_LORA = "train it as plain LoRA, or merge it with peft and serve the merged model"
 
 
@@ -57,6 +44,11 @@ class Pair:
 
     a: Matrix
     b: Matrix
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of the matrix that ``b`` @ ``a`` is added to."""
+        return self.b.shape[0], self.a.shape[1]
 
 
 @dataclass(frozen=True)
@@ -73,6 +65,18 @@ class Adapter:
     scale: float
     pairs: dict[str, Pair]
 
+    def misfit(self, base: Path | str, reason: str) -> FixableError:
+        """Return the refusal of a base that the adapter was not trained on."""
+        return FixableError(
+            f"the adapter in {self.folder} does not fit {base}: {reason}",
+            "fine-tune on that very model: python -m setup finetune --recipe NAME",
+        )
+
+    def overflow(self, name: str) -> FixableError:
+        """Return the refusal of a merged tensor that half precision cannot hold."""
+        what = f"the adapter in {self.folder} drives {name} beyond half precision"
+        return FixableError(what, "fine-tune again with a lower finetune.learning_rate")
+
 
 def read_adapter(folder: Path) -> Adapter:
     """The adapter that peft's ``save_pretrained`` left in ``folder``, its weights as float32.
@@ -84,19 +88,25 @@ def read_adapter(folder: Path) -> Adapter:
             of adapter than plain or rank-stabilised LoRA.
     """
     config = _read_config(folder)
-    rank, scale = _rank_and_scale(folder, config, "")
-    sides: dict[str, dict[int, Matrix]] = {}
+    rank, scale = _rank_and_scale(folder, config)
+    modules: dict[str, dict[str, Matrix]] = defaultdict(dict)
     for key, weights in _read_weights(folder / WEIGHTS).items():
-        module, side = _split(folder, key)
-        sides.setdefault(module, {})[side] = _checked(folder, key, weights)
-    pairs = {}
-    for module, both in sides.items():
-        own_rank, own_scale = _rank_and_scale(folder, config, module)
-        pair = _pair(folder, module, own_rank, both)
-        ratio = np.float32(own_scale / scale)
-        pairs[module] = pair if ratio == 1 else Pair(pair.a, pair.b * ratio)
-    if not pairs:
+        match = _KEY.fullmatch(key)
+        if not match:
+            what = f"{folder / WEIGHTS} holds {key}, which is not a LoRA matrix of a linear layer"
+            raise FixableError(what, _PLAIN_LORA)
+        if weights.ndim != 2:
+            raise _unusable(folder, f"{key} has shape {weights.shape}, not two dimensions")
+        matrix = weights.astype(np.float32)
+        if not np.isfinite(matrix).all():
+            problem = "has weights that are not finite: the training diverged"
+            raise _unusable(folder, f"{key} {problem}")
+        modules[match[1]][match[2]] = matrix
+    if not modules:
         raise _unusable(folder, f"{WEIGHTS} holds no weights")
+    pairs = {
+        module: _pair(folder, config, scale, module, sides) for module, sides in modules.items()
+    }
     return Adapter(folder, rank, scale, pairs)
 
 
@@ -107,33 +117,24 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path)
     if config is None:
         raise _unusable(folder, f"{CONFIG} is not a JSON object")
-    kind = config.get("peft_type", "LORA")
+    kind, begun = config.get("peft_type", "LORA"), config.get("init_lora_weights")
+    odd = sorted(name for name in config.keys() - _PLAIN if config[name])
+    if config.get("bias") == "none":
+        odd.remove("bias")
+    fix = _PLAIN_LORA
     if kind != "LORA":
-        raise _not_plain(path, f"{kind} adapters", _PLAIN_LORA)
-    begun = config.get("init_lora_weights")
-    if begun not in _PLAIN_BEGINNINGS:
-        fix = _PLAIN_LORA
-        if str(begun).lower().startswith(_CONVERTIBLE):
-            fix = (
-                "convert it where it was trained, with peft's "
-                "save_pretrained(FOLDER, path_initial_model_for_weight_conversion=…)"
-            )
-        raise _not_plain(path, f"LoRA begun as {begun}, which changes the base", fix)
-    odd = [name for name, value in config.items() if name not in _PLAIN and _is_set(name, value)]
-    if odd:
-        raise _not_plain(path, f"LoRA with {', '.join(sorted(odd))}", _PLAIN_LORA)
-    return config
+        reason = f"{kind} adapters"
+    elif begun not in _PLAIN_BEGINNINGS:
+        reason = f"LoRA begun as {begun}, which changes the base"
+        fix = _CONVERT if str(begun).lower().startswith(_CONVERTIBLE) else fix
+    elif odd:
+        reason = f"LoRA with {', '.join(odd)}"
+    else:
+        return config
+    raise FixableError(f"{path} asks for {reason}, which cannot be exported", fix)
 
 
-def _is_set(name: str, value: Any) -> bool:
-    return bool(value) and not (name == "bias" and value == "none")
-
-
-def _not_plain(path: Path, reason: str, fix: str) -> FixableError:
-    return FixableError(f"{path} asks for {reason}, which cannot be exported", fix)
-
-
-def _rank_and_scale(folder: Path, config: dict[str, Any], module: str) -> tuple[int, float]:
+def _rank_and_scale(folder: Path, config: dict[str, Any], module: str = "") -> tuple[int, float]:
     """The rank and scale of ``module``, those of the adapter where it has none of its own."""
     rank = _setting(folder, config, module, "r", "rank_pattern")
     alpha = _setting(folder, config, module, "lora_alpha", "alpha_pattern")
@@ -145,22 +146,13 @@ def _rank_and_scale(folder: Path, config: dict[str, Any], module: str) -> tuple[
 
 def _setting(folder: Path, config: dict[str, Any], module: str, name: str, patterns: str) -> float:
     """Of the keys of ``patterns``, which end a module's name, the first that fits counts."""
-    own = config.get(patterns) or {}
-    problem = _unusable(folder, f"{patterns} in {CONFIG} is not a table of patterns")
-    if not isinstance(own, dict):
-        raise problem
-    for pattern in own if module else ():
-        try:
-            fits = re.match(rf"(.*\.)?({pattern})$", module)
-        except re.error:
-            raise problem from None
-        if fits:
-            return _positive(folder, own, pattern)
-    return _positive(folder, config, name)
-
-
-def _positive(folder: Path, config: dict[str, Any], name: str) -> float:
-    value = config.get(name)
+    try:
+        own = (config.get(patterns) or {}).items()
+        fitting = (item for item in own if module and re.match(rf"(.*\.)?({item[0]})$", module))
+        name, value = next(fitting, (name, config.get(name)))
+    except (AttributeError, re.error):
+        what = f"{patterns} in {CONFIG} is not a table of patterns"
+        raise _unusable(folder, what) from None
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(value)
     raise _unusable(folder, f"{CONFIG} has no positive number as {name}")
@@ -180,31 +172,18 @@ def _read_weights(path: Path) -> dict[str, NDArray[Any]]:
         raise FixableError(f"cannot read {path}: {error}", "save the adapter in float32") from None
 
 
-def _split(folder: Path, key: str) -> tuple[str, int]:
-    for ending, side in _ENDINGS.items():
-        if key.startswith(_PREFIX) and key.endswith(ending):
-            return key.removeprefix(_PREFIX).removesuffix(ending), side
-    what = f"{folder / WEIGHTS} holds {key}, which is not a LoRA matrix of a linear layer"
-    raise FixableError(what, _PLAIN_LORA)
-
-
-def _checked(folder: Path, key: str, weights: NDArray[Any]) -> Matrix:
-    if weights.ndim != 2:
-        raise _unusable(folder, f"{key} has shape {weights.shape}, not two dimensions")
-    as_float = weights.astype(np.float32)
-    if not np.isfinite(as_float).all():
-        raise _unusable(folder, f"{key} has weights that are not finite: the training diverged")
-    return as_float
-
-
-def _pair(folder: Path, module: str, rank: int, sides: dict[int, Matrix]) -> Pair:
+def _pair(
+    folder: Path, config: dict[str, Any], scale: float, module: str, sides: dict[str, Matrix]
+) -> Pair:
     if len(sides) != 2:
         raise _unusable(folder, f"{module} has only one of lora_A and lora_B")
-    pair = Pair(sides[0], sides[1])
-    if pair.a.shape[0] != rank or pair.b.shape[1] != rank:
-        shapes = f"A {pair.a.shape} and B {pair.b.shape}"
+    a, b = sides["A"], sides["B"]
+    rank, own_scale = _rank_and_scale(folder, config, module)
+    if a.shape[0] != rank or b.shape[1] != rank:
+        shapes = f"A {a.shape} and B {b.shape}"
         raise _unusable(folder, f"{module} has {shapes}, though {CONFIG} says r is {rank}")
-    return pair
+    ratio = np.float32(own_scale / scale)
+    return Pair(a, b if ratio == 1 else b * ratio)
 
 
 def _unusable(folder: Path, reason: str) -> FixableError:
@@ -212,7 +191,3 @@ def _unusable(folder: Path, reason: str) -> FixableError:
         f"the adapter in {folder} cannot be used: {reason}",
         f'delete "{folder}" and fine-tune again: python -m setup finetune --recipe NAME',
     )
-
-
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import os
-import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from setup.common.errors import FixableError
 from setup.common.paths import MAKE_ROOM, models_folder
+from setup.weights import gguf_config
+from setup.weights.fetch import build_once
+from setup.weights.gguf_file import Header, open_header
+from setup.weights.rope import as_served
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from setup.weights.gguf_file import Header
-from dataclasses import dataclass
-
-# What LoRA is put on, by the architecture's own names for its linear layers.
+# The linear layers that LoRA is put on, by the architecture's own names.
 TARGET_MODULES = {
     "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     "phi3": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
 }
-
-
 _COPIED_BELOW = 2 << 30  # bytes of a model file
 _LONGEST_REASON = 300  # characters of an error of transformers
 _COPY_FORMAT = 2  # raise it when a copy is made otherwise than before
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that is served: its file, that file's sha256, and where to train it from.
+
+    ``source`` is empty where that is the file itself; ``named`` is what the recipe calls it.
+    """
+
+    file: Path
+    sha256: str
+    source: str
+    named: str = ""
 
 
 def transformers_copy(path: Path, sha256: str) -> str:
@@ -41,36 +51,24 @@ def transformers_copy(path: Path, sha256: str) -> str:
     if path.stat().st_size > _COPIED_BELOW:
         return str(path)
     folder = models_folder() / f"{path.stem}-{sha256[:8]}-transformers-{_COPY_FORMAT}"
-    if folder.is_dir():
-        return str(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():
-                _copy(path, folder)
+        return str(build_once(folder, lambda draft: _copy(path, draft)))
     except OSError:
         return str(path)
-    return str(folder)
 
 
-def _copy(path: Path, folder: Path) -> None:
+def _copy(path: Path, draft: Path) -> None:
     import torch  # noqa: PLC0415
     from safetensors import SafetensorError  # noqa: PLC0415
 
     model, tokenizer = load_base(str(path), torch.float16)
-    draft = folder.with_name(f"{folder.name}.partial")
     try:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
-        draft.rename(folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise FixableError(
-            f"cannot write the model to {folder.parent}: {reason}",
-            MAKE_ROOM,
-        ) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        what = f"cannot write the model to {draft.parent}: {reason}"
+        raise FixableError(what, MAKE_ROOM) from None
 
 
 def load_base(
@@ -90,15 +88,15 @@ def load_base(
     import transformers  # noqa: PLC0415 - seconds of import that most commands never need
     from huggingface_hub.errors import StrictDataclassError  # noqa: PLC0415
 
-    from setup.weights.gguf_config import refuse_other_model, refuse_other_tensors  # noqa: PLC0415
-    from setup.weights.gguf_file import open_header  # noqa: PLC0415
-
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    where, options = _location(source)
-    header = open_header(Path(where) / options["gguf_file"]) if options else None
+    path = Path(source).expanduser()
+    is_gguf = path.suffix == ".gguf"
+    where = str(path.parent) if is_gguf else str(path) if path.is_dir() else source
+    options = {"gguf_file": path.name} if is_gguf else {}
+    header = open_header(path) if is_gguf else None
     try:
-        config = _configuration(where, header, context_window)
+        config = _configuration(where, header, context_window, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             where, dtype=dtype, config=config, **options
@@ -112,39 +110,26 @@ def load_base(
     _forget_quantisation(model)
     _require_supported(source, model, tokenizer)
     if header:
-        refuse_other_tensors(header, model)
+        gguf_config.refuse_other_tensors(header, model)
     elif served:
-        refuse_other_model(open_header(served), model, source, context_window)
+        gguf_config.refuse_other_model(open_header(served), model, source, context_window)
     return model, tokenizer
 
 
-def _configuration(where: str, header: Header | None, context_window: int) -> Any:
+def _configuration(where: str, header: Header | None, context_window: int, **options: str) -> Any:
     """Return the config to build the model in ``where`` from, but for what llama.cpp leaves out."""
     import transformers  # noqa: PLC0415
 
-    from setup.weights.gguf_config import read_config, refuse_unknown_keys  # noqa: PLC0415
-    from setup.weights.rope import as_served  # noqa: PLC0415
-
-    config: Any = read_config(header) if header else None
+    config: Any = gguf_config.read_config(header) if header else None
     if header and config:
-        refuse_unknown_keys(header)
-    elif header:
-        options = {"gguf_file": header.path.name}
-        config = transformers.AutoConfig.from_pretrained(where, **options)
+        gguf_config.refuse_unknown_keys(header)
     else:
-        config = transformers.AutoConfig.from_pretrained(where)
+        config = transformers.AutoConfig.from_pretrained(where, **options)
     if context_window and getattr(config, "rope_parameters", None):
         config.rope_parameters = as_served(config.rope_parameters, context_window)
         if getattr(config, "sliding_window", None):
             config.sliding_window = None  # llama.cpp has none for these architectures
     return config
-
-
-def _location(source: str) -> tuple[str, dict[str, Any]]:
-    path = Path(source).expanduser()
-    if path.suffix == ".gguf":
-        return str(path.parent), {"gguf_file": path.name}
-    return (str(path) if path.is_dir() else source), {}
 
 
 def _forget_quantisation(model: Any) -> None:
@@ -163,16 +148,3 @@ def _require_supported(source: str, model: Any, tokenizer: Any) -> None:
         raise FixableError(f"{source} is a {architecture} model, not one of: {known}", "name one")
     if not tokenizer.chat_template:
         raise FixableError(f"{source} has no chat template", "use an instruct model")
-
-
-@dataclass(frozen=True)
-class Base:
-    """The model that is served: its file, that file's sha256, and where to train it from.
-
-    ``source`` is empty where that is the file itself; ``named`` is what the recipe calls it.
-    """
-
-    file: Path
-    sha256: str
-    source: str
-    named: str = ""

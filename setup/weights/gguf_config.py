@@ -19,66 +19,32 @@ from setup.weights.rope import as_served, read_rope
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-_READ = {
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.layer_norm_rms_epsilon",
-    "attention.value_length",
-    "block_count",
-    "context_length",
-    "embedding_length",
-    "feed_forward_length",
-    "rope.dimension_count",
-    "rope.freq_base",
-    "rope.scale_linear",
-    "rope.scaling.attn_factor",
-    "rope.scaling.factor",
-    "rope.scaling.original_context_length",
-    "rope.scaling.type",
-    "vocab_size",
-}
 # llama.cpp reads them for other architectures, or only reports them.
-_WITHOUT_EFFECT = {"attention.sliding_window", "rope.scaling.finetuned", "tensor_data_layout"}
-# The value with which a key changes nothing.
-_NEUTRAL: dict[str, Any] = {
-    "attention.causal": True,
-    "attention.clamp_kqv": 0,
-    "attention.max_alibi_bias": 0,
-    "attn_logit_softcapping": 0,
-    "embedding_scale": 1,
-    "expert_count": 0,
-    "expert_used_count": 0,
-    "final_logit_softcapping": 0,
-    "leading_dense_block_count": 0,
-    "logit_scale": 1,
-    "nextn_predict_layers": 0,
-    "pooling_type": 0,
-    "residual_scale": 1,
-    "rope.scaling.yarn_attn_factor": 1,
-    "rope.scaling.yarn_beta_fast": 32,
-    "rope.scaling.yarn_beta_slow": 1,
-    "rope.scaling.yarn_ext_factor": 1,
-    "rope.scaling.yarn_log_multiplier": 0,
-    "use_parallel_residual": False,
+_WITHOUT_EFFECT = {
+    *("attention.sliding_window", "rope.scaling.finetuned", "tensor_data_layout", "vocab_size"),
+}
+# Keys that change nothing where they have this value.
+_NEUTRAL: dict[Any, tuple[str, ...]] = {
+    0: (
+        *("attention.clamp_kqv", "attention.max_alibi_bias", "attn_logit_softcapping"),
+        *("expert_count", "expert_used_count", "final_logit_softcapping", "pooling_type"),
+        *("leading_dense_block_count", "nextn_predict_layers", "rope.scaling.yarn_log_multiplier"),
+        "use_parallel_residual",
+    ),
+    1: (
+        *("attention.causal", "embedding_scale", "logit_scale", "residual_scale"),
+        *("rope.scaling.yarn_attn_factor", "rope.scaling.yarn_beta_slow"),
+        "rope.scaling.yarn_ext_factor",
+    ),
+    32: ("rope.scaling.yarn_beta_fast",),
 }
 _LONGROPE_TABLES = {"rope_factors_short.weight", "rope_factors_long.weight"}
 _ROPE_TABLES = {"llama": {"rope_freqs.weight", *_LONGROPE_TABLES}, "phi3": _LONGROPE_TABLES}
 _CONFIGURATIONS = {"llama": "LlamaConfig", "phi3": "Phi3Config"}
-_TOKENS = {
-    "bos_token_id": "bos_token_id",
-    "eos_token_id": "eos_token_id",
-    "padding_token_id": "pad_token_id",
-}
+_TOKENS = {"bos": "bos", "eos": "eos", "padding": "pad"}  # GGUF's names and transformers'
 _COMPARED = (
-    "model_type",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "vocab_size",
-    "hidden_act",
+    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "vocab_size", "hidden_act"),
 )
 _OTHER_BASE = "name as finetune.base the transformers model that the file was made of"
 
@@ -99,18 +65,20 @@ def read_config(header: Header) -> PretrainedConfig | None:
         raise header.unknown("attention.value_length")
     rotated = header.count("rope.dimension_count", size)
     rope = read_rope(header, rotated)
-    own: dict[str, Any]
+    own: dict[str, Any] = {"head_dim": size}
     if header.architecture == "phi3":
         if size != width // heads:
             raise header.unknown("attention.key_length")
         rope["partial_rotary_factor"] = rotated / size
         original = rope.get("original_max_position_embeddings")
         own = {"original_max_position_embeddings": original or header.count("context_length")}
-    else:
-        if rotated != size:
-            raise header.unknown("rope.dimension_count")
-        own = {"head_dim": size}
-    tokens = {name: _token(header, key) for key, name in _TOKENS.items()}
+    elif rotated != size:
+        raise header.unknown("rope.dimension_count")
+    if "token_embd.weight" not in header.tensors:
+        raise FixableError(f"{header.path} has no tensor token_embd.weight", OTHER_BASE_FIX)
+    for key, name in _TOKENS.items():
+        token = header.reader.fields.get(f"tokenizer.ggml.{key}_token_id")
+        own[f"{name}_token_id"] = int(token.contents()) if token else None
     configuration: PretrainedConfig = getattr(transformers, _CONFIGURATIONS[header.architecture])(
         hidden_size=width,
         intermediate_size=header.count("feed_forward_length"),
@@ -121,32 +89,29 @@ def read_config(header: Header) -> PretrainedConfig | None:
         rms_norm_eps=header.number("attention.layer_norm_rms_epsilon"),
         rope_parameters=rope,
         tie_word_embeddings="output.weight" not in header.tensors,
-        vocab_size=_vocabulary(header),
+        vocab_size=int(header.tensors["token_embd.weight"].shape[1]),
         **own,
-        **tokens,
     )
     return configuration
 
 
 def refuse_unknown_keys(header: Header) -> None:
     """Raise FixableError for the first key that could change what the model computes."""
-    for key in unknown_keys(header):
+    for key in _unknown_keys(header):
         raise header.unknown(key)
     # Without it transformers leaves queries and keys in llama.cpp's order.
     if header.architecture == "llama" and header.get("attention.head_count_kv") is None:
         raise header.unknown("attention.head_count_kv")
 
 
-def unknown_keys(header: Header) -> list[str]:
-    """The keys of the file's architecture, and their like, that nothing here takes over."""
+def _unknown_keys(header: Header) -> list[str]:
+    """The keys of the file's architecture, and their like, that ``read_config`` did not take."""
     prefix = f"{header.architecture}."
     keys = [name.removeprefix(prefix) for name in header.reader.fields if name.startswith(prefix)]
-    return [
-        key
-        for key in keys
-        if key not in _READ | _WITHOUT_EFFECT
-        and not (key in _NEUTRAL and header.get(key) == _NEUTRAL[key])
-    ]
+    neutral = {
+        key for value, names in _NEUTRAL.items() for key in names if header.get(key) == value
+    }
+    return [key for key in keys if key not in header.taken | _WITHOUT_EFFECT | neutral]
 
 
 def refuse_other_tensors(header: Header, model: Any, fix: str = OTHER_BASE_FIX) -> None:
@@ -167,18 +132,6 @@ def refuse_other_tensors(header: Header, model: Any, fix: str = OTHER_BASE_FIX) 
         raise FixableError(what, fix)
 
 
-def _vocabulary(header: Header) -> int:
-    embeddings = header.tensors.get("token_embd.weight")
-    if embeddings is None:
-        raise FixableError(f"{header.path} has no tensor token_embd.weight", OTHER_BASE_FIX)
-    return int(embeddings.shape[1])
-
-
-def _token(header: Header, key: str) -> int | None:
-    field = header.reader.fields.get(f"tokenizer.ggml.{key}")
-    return int(field.contents()) if field else None
-
-
 def refuse_other_model(header: Header, model: Any, source: str, context_window: int) -> None:
     """Raise FixableError unless ``model``, loaded from ``source``, computes what the file does.
 
@@ -196,7 +149,7 @@ def refuse_other_model(header: Header, model: Any, source: str, context_window: 
         what = f"{source} is another model than {header.path}: {difference}"
         raise FixableError(what, _OTHER_BASE)
     refuse_other_tensors(header, model, _OTHER_BASE)
-    if keys := unknown_keys(header):
+    if keys := _unknown_keys(header):
         told = f"{', '.join(keys)} of {header.path} is not compared with {source}"
         console.err.print(told, markup=False)
 

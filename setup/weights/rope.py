@@ -27,11 +27,8 @@ _DEFAULT_BASE = 10_000.0
 # reads no others for these architectures.
 _FAST, _SLOW = 32.0, 1.0
 # What Meta gave every Llama from 3.1 on; https://huggingface.co/meta-llama/Llama-3.1-8B
-_LLAMA3 = {
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
+_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+_LLAMA3_CONTEXT = 8192
 
 
 def read_rope(header: Header, rotated: int) -> dict[str, Any]:
@@ -47,12 +44,12 @@ def read_rope(header: Header, rotated: int) -> dict[str, Any]:
     kind = header.text("rope.scaling.type", "linear")
     if kind not in _KINDS:
         raise header.unknown("rope.scaling.type")
-    factor = header.number("rope.scaling.factor", 0.0) or header.number("rope.scale_linear", 0.0)
+    once = header.number("rope.scale_linear", 0.0)
+    factor = header.number("rope.scaling.factor", 0.0) or once
     if kind == "none" or not factor:
         factor = 1.0
-    original = int(header.number("rope.scaling.original_context_length", 0.0)) or int(
-        header.number("context_length")
-    )
+    original = header.count("rope.scaling.original_context_length", 0)
+    original = original or header.count("context_length")
     attention = header.number("rope.scaling.attn_factor", 1.0)
     if kind == "yarn" and factor > 1:
         attention *= 1 + 0.1 * math.log(factor)
@@ -137,9 +134,10 @@ def _llama3(divisors: Divisors, base: float) -> dict[str, Any] | None:
     """Llama 3.1's own name for ``divisors``, None where they are others."""
     factor = float(divisors.max())
     low, high = _LLAMA3["low_freq_factor"], _LLAMA3["high_freq_factor"]
-    turns = _LLAMA3["original_max_position_embeddings"] / (
-        2 * np.pi * base ** (np.arange(len(divisors)) / len(divisors))
-    )
+    frequencies = base ** (np.arange(len(divisors)) / len(divisors))
+    turns = _LLAMA3_CONTEXT / (2 * np.pi * frequencies)
     kept = np.clip((turns - low) / (high - low), 0, 1)
     same = np.allclose(1 / ((1 - kept) / factor + kept), divisors, rtol=1e-5)
-    return {"rope_type": "llama3", "factor": factor, **_LLAMA3} if same and factor > 1 else None
+    named = {"rope_type": "llama3", "factor": factor, **_LLAMA3}
+    named["original_max_position_embeddings"] = _LLAMA3_CONTEXT
+    return named if same and factor > 1 else None

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from setup.common.errors import FixableError
 from setup.common.files import cannot_write, draft_of
-from setup.weights.adapter import Adapter, Pair
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from setup.weights.adapter import Adapter
+from setup.weights.base import load_base
 
 
 def write_merged_safetensors(
@@ -32,39 +28,23 @@ def write_merged_safetensors(
     import torch  # noqa: PLC0415 - seconds of import that most commands never need
     from safetensors import SafetensorError  # noqa: PLC0415
 
-    from setup.weights.base import load_base  # noqa: PLC0415
-
     model, tokenizer = load_base(str(base), torch.float32, served, context_window)
-    _merge(model, adapter, str(base))
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for module, pair in adapter.pairs.items():
+            weight = parameters.get(f"{module}.weight")
+            if weight is None:
+                raise adapter.misfit(base, f"{module} is not a matrix of that model")
+            if tuple(weight.shape) != pair.shape:
+                raise adapter.misfit(base, f"{module} is {pair.shape}")
+            weight.add_(torch.from_numpy(pair.b) @ torch.from_numpy(pair.a), alpha=adapter.scale)
     model.half()
-    broken = next((n for n, p in model.named_parameters() if not p.isfinite().all()), None)
-    if broken:
-        what = f"the adapter in {adapter.folder} drives {broken} beyond half precision"
-        raise FixableError(what, "fine-tune again with a lower finetune.learning_rate")
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise adapter.overflow(name)
     with draft_of(target) as draft:
         try:
             model.save_pretrained(draft)
         except SafetensorError as error:  # a full disk, in that library's words
             raise cannot_write(target, str(error)) from None
         tokenizer.save_pretrained(draft)
-
-
-def _merge(model: PreTrainedModel, adapter: Adapter, base: str) -> None:
-    import torch  # noqa: PLC0415
-
-    weights = dict(model.named_parameters())
-    with torch.no_grad():
-        for module, pair in adapter.pairs.items():
-            weight = weights.get(f"{module}.weight")
-            if weight is None or tuple(weight.shape) != _shape(pair):
-                misfit = "is not a matrix of that model" if weight is None else f"is {_shape(pair)}"
-                raise FixableError(
-                    f"the adapter in {adapter.folder} does not fit {base}: {module} {misfit}",
-                    "fine-tune on that very model: python -m setup finetune --recipe NAME",
-                )
-            update = torch.from_numpy(pair.b) @ torch.from_numpy(pair.a)
-            weight.add_(update, alpha=adapter.scale)
-
-
-def _shape(pair: Pair) -> tuple[int, int]:
-    return pair.b.shape[0], pair.a.shape[1]

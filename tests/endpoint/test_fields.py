@@ -8,32 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.endpoint.replies import CHAT, WILD, chat, refused
 from tests.home import ROOT, Home, ask, ask_openai
 
-CHAT = "/v1/chat/completions"
 TOOL = {"type": "function", "function": {"name": "price", "parameters": {"type": "object"}}}
-PERSON = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "pattern": "^[A-Z][a-z]{1,8}$"},
-        "age": {"type": "integer", "minimum": 18, "maximum": 99, "multipleOf": 3},
-        "mood": {"enum": ["good", "bad", None]},
-    },
-    "required": ["name", "age", "mood"],
-}
-WILD = {"temperature": 2, "top_p": 1, "top_k": 0, "min_p": 0}
-
-
-def _chat(home: Home, **fields: Any) -> str:
-    reply = home.call(CHAT, ask_openai("Hi", **fields))
-    assert reply.status_code == 200, reply.text
-    return str(reply.json()["choices"][0]["message"]["content"])
-
-
-def _refused(home: Home, body: dict[str, Any], route: str = CHAT) -> dict[str, Any]:
-    reply = home.call(route, body)
-    assert reply.status_code == 422, reply.text
-    return dict(reply.json()["error"])
 
 
 @pytest.mark.parametrize(
@@ -74,23 +52,23 @@ def _refused(home: Home, body: dict[str, Any], route: str = CHAT) -> dict[str, A
     ],
 )
 def test_field_that_is_not_obeyed_is_refused_by_name(home: Home, name: str, value: Any) -> None:
-    error = _refused(home, ask_openai("Hi", **{name: value}))
+    error = refused(home, ask_openai("Hi", **{name: value}))
     assert name in error["message"]
     assert error["type"] == "invalid_request_error"
 
 
 def test_every_unsupported_field_is_named_at_once(home: Home) -> None:
-    error = _refused(home, ask_openai("Hi", min_tokens=2, parallel_tool_calls=False, tools=[TOOL]))
+    error = refused(home, ask_openai("Hi", min_tokens=2, parallel_tool_calls=False, tools=[TOOL]))
     assert error["message"].startswith("min_tokens, parallel_tool_calls, tools: not supported")
 
 
 @pytest.mark.parametrize("name", ["tools", "num_beams", "ignore_eos", "repetition_penalti"])
 def test_parameters_of_score_are_as_strict(home: Home, name: str) -> None:
-    error = _refused(home, ask("Hi", **{name: [1]}), "/score")
+    error = refused(home, ask("Hi", **{name: [1]}), "/score")
     assert error["param"] == f"input_data.parameters.{name}"
     body = ask("Hi")
     body["input_data"][name] = body[name] = 1
-    message = _refused(home, body, "/score")["message"]
+    message = refused(home, body, "/score")["message"]
     assert f"input_data.{name}" in message
     assert f", {name}:" in message
 
@@ -135,8 +113,8 @@ def test_what_clients_always_send_is_accepted(home: Home) -> None:
         "echo": False,
     }
     nothing = {"tools": [], "functions": [], "tool_choice": "none", "stop": [], "logit_bias": {}}
-    plain = _chat(home)
-    assert _chat(home, **labels, **neutral, **nothing) == plain
+    plain = chat(home)
+    assert chat(home, **labels, **neutral, **nothing) == plain
 
 
 def test_two_spellings_must_agree(home: Home) -> None:
@@ -144,20 +122,20 @@ def test_two_spellings_must_agree(home: Home) -> None:
         (CHAT, ask_openai("Hi", max_tokens=4, max_completion_tokens=5)),
         ("/score", ask("Hi", max_tokens=4, max_new_tokens=5)),
     ):
-        assert "differ" in _refused(home, body, route)["message"]
-    assert _chat(home, max_tokens=4, max_completion_tokens=4)
+        assert "differ" in refused(home, body, route)["message"]
+    assert chat(home, max_tokens=4, max_completion_tokens=4)
 
 
 @pytest.mark.parametrize("stop", ["", [""], ["x", ""], [None], 5])
 def test_empty_stop_is_refused(home: Home, stop: Any) -> None:
-    assert "stop" in _refused(home, ask_openai("Hi", stop=stop))["message"]
-    assert "stop" in _refused(home, ask("Hi", stop=stop), "/score")["message"]
+    assert "stop" in refused(home, ask_openai("Hi", stop=stop))["message"]
+    assert "stop" in refused(home, ask("Hi", stop=stop), "/score")["message"]
 
 
 def test_stop_ends_the_answer_before_it(home: Home) -> None:
-    whole = _chat(home)
+    whole = chat(home)
     for stop in (whole[5:9], [whole[5:9], "never said"]):
-        assert _chat(home, stop=stop) == whole[: whole.index(whole[5:9])]
+        assert chat(home, stop=stop) == whole[: whole.index(whole[5:9])]
 
 
 def test_developer_is_the_system_role(home: Home) -> None:
@@ -193,10 +171,10 @@ def test_turn_that_the_model_cannot_read_is_refused(
     home: Home, turn: dict[str, Any], named: str
 ) -> None:
     messages = [{"role": "user", "content": "Hi"}, turn]
-    assert named in _refused(home, {"messages": messages})["message"]
+    assert named in refused(home, {"messages": messages})["message"]
     body = ask("Hi")
     body["input_data"]["input_string"] = messages
-    assert named.removeprefix("messages.1.") in _refused(home, body, "/score")["message"]
+    assert named.removeprefix("messages.1.") in refused(home, body, "/score")["message"]
 
 
 def test_text_parts_are_one_text(home: Home) -> None:
@@ -208,128 +186,25 @@ def test_text_parts_are_one_text(home: Home) -> None:
     assert tokens(parts) == tokens("What is this?")
 
 
-def _formats(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    named = {"name": "it", "schema": schema}
-    return [
-        {"json_schema": schema},
-        {"response_format": {"type": "json_schema", "json_schema": named | {"strict": True}}},
-        {"response_format": {"type": "json_schema", "json_schema": named}},
-        {"response_format": {"type": "json_object", "schema": schema}},
-    ]
-
-
-def test_schema_is_obeyed_whatever_the_model_would_say(home: Home) -> None:
-    for seed, fields in enumerate(_formats(PERSON) * 2):
-        answer = json.loads(_chat(home, **fields, **WILD, max_tokens=64, seed=seed))
-        assert set(answer) == {"name", "age", "mood"}
-        assert re.fullmatch("[A-Z][a-z]{1,8}", answer["name"])
-        assert answer["age"] in range(18, 100, 3)
-        assert answer["mood"] in ("good", "bad", None)
-    scored = home.call("/score", ask("Hi", json_schema=PERSON, max_new_tokens=64, **WILD))
-    assert set(json.loads(scored.json()["output"])) == {"name", "age", "mood"}
-
-
-def test_schema_is_obeyed_in_a_stream(home: Home) -> None:
-    body = ask_openai("Hi", **_formats(PERSON)[1], max_tokens=64, stream=True)
-    events = [line[6:] for line in home.call(CHAT, body).text.splitlines() if line]
-    assert events.pop() == "[DONE]"
-    deltas = [json.loads(event)["choices"][0]["delta"].get("content") or "" for event in events]
-    assert set(json.loads("".join(deltas))) == {"name", "age", "mood"}
-
-
-def test_any_object_when_no_schema_is_given(home: Home) -> None:
-    answer = _chat(home, response_format={"type": "json_object"}, max_tokens=128)
-    assert isinstance(json.loads(answer), dict)
-    assert _chat(home, response_format={"type": "text"}) == _chat(home)
-
-
-@pytest.mark.parametrize(
-    ("schema", "named"),
-    [
-        ({"not": {"type": "string"}}, "not"),
-        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
-        ({"type": "array", "contains": {"type": "integer"}}, "contains"),
-        ({"if": {}, "then": {"type": "string"}}, "then"),
-        ({"type": "string", "pattern": "^(?=a)b$"}, "look-ahead"),
-        ({"type": "string", "format": "colour"}, "colour"),
-        ({"$ref": "#/$defs/missing"}, "/$defs/missing"),
-        ({"$ref": "https://example.com/schema"}, "example.com"),
-        ({"type": "colour"}, "colour"),
-        ({"type": "integer", "minimum": 5, "maximum": 1}, "minimum"),
-        ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "cannot"),
-        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "cannot"),
-        ({"type": "array", "minItems": 10**9}, "minItems"),
-        ({"properties": {"required": {"maxItems": 10**5}}, "required": 5}, "maxItems"),
-    ],
-)
-def test_schema_that_cannot_be_obeyed_is_refused(
-    home: Home, schema: dict[str, Any], named: str
-) -> None:
-    """The engine alone would answer freely, with a word in its log."""
-    for fields in _formats(schema)[:2]:
-        assert named in _refused(home, ask_openai("Hi", **fields))["message"]
-
-
-def test_schema_nested_too_deeply_is_refused(home: Home) -> None:
-    schema: dict[str, Any] = {"type": "integer"}
-    for depth in range(400):
-        schema = {"anyOf": [schema]}
-        if depth in (100, 399):
-            assert _refused(home, ask_openai("Hi", json_schema=schema))
-
-
-@pytest.mark.parametrize(
-    ("grammar", "answer"),
-    [('root ::= "a"{5,5}', "a{5}"), ("root ::= [x-z] [0-9]{3}", "[x-z][0-9]{3}")],
-)
-def test_grammar_is_obeyed(home: Home, grammar: str, answer: str) -> None:
-    for seed in range(4):
-        assert re.fullmatch(answer, _chat(home, grammar=grammar, seed=seed, **WILD))
-    assert re.fullmatch(answer, home.call("/score", ask("Hi", grammar=grammar)).json()["output"])
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"grammar": ""},
-        {"grammar": "nonsense"},
-        {"grammar": "root ::= undefined"},
-        {"grammar": 'root ::= root "a"'},
-        {"grammar": "%llguidance {}\nstart: nonsense("},
-        {"grammar": "root ::= " + "(" * 9000 + '"a"' + ")" * 9000},
-        {"grammar": 'root ::= "a"', "json_schema": {"const": 1}},
-        {"json_schema": {"const": 1}, "response_format": {"type": "json_object"}},
-        {"response_format": {"type": "json_schema"}},
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
-        {"response_format": {"type": "xml"}},
-        {"response_format": {"type": "text", "schema": {"const": 1}}},
-    ],
-    ids=lambda fields: str(fields)[:50],
-)
-def test_constraint_that_is_none_is_refused(home: Home, fields: dict[str, Any]) -> None:
-    message = _refused(home, ask_openai("Hi", **fields))["message"]
-    assert any(name in message for name in fields)
-
-
 def test_logit_bias_is_obeyed(home: Home) -> None:
-    plain = _chat(home)
+    plain = chat(home)
     first = home.call("/tokenize", {"prompt": plain}).json()["tokens"][0]
-    assert _chat(home, logit_bias={str(first): -100}).split()[0] != plain.split()[0]
+    assert chat(home, logit_bias={str(first): -100}).split()[0] != plain.split()[0]
     (wanted,) = home.call("/tokenize", {"prompt": "hello"}).json()["tokens"]
-    assert _chat(home, logit_bias={str(wanted): 100}, max_tokens=3) == "hello" * 3
+    assert chat(home, logit_bias={str(wanted): 100}, max_tokens=3) == "hello" * 3
 
 
 @pytest.mark.parametrize("bias", [{"999999": 1}, {"hello": 1}, {"-1": 1}, {"5": 101}, [[5, 1]]])
 def test_logit_bias_that_means_no_token_is_refused(home: Home, bias: Any) -> None:
-    assert "logit_bias" in _refused(home, ask_openai("Hi", logit_bias=bias))["message"]
+    assert "logit_bias" in refused(home, ask_openai("Hi", logit_bias=bias))["message"]
 
 
 def test_sampling_fields_are_obeyed(home: Home) -> None:
-    greedy = _chat(home, temperature=0)
-    assert _chat(home, **WILD | {"top_k": 1}) == greedy
-    assert _chat(home, **WILD | {"min_p": 1}) == greedy
-    assert _chat(home, **WILD | {"top_p": 0.0001}) == greedy
-    wild = [_chat(home, **WILD, seed=seed) for seed in (1, 1, 2)]
+    greedy = chat(home, temperature=0)
+    assert chat(home, **WILD | {"top_k": 1}) == greedy
+    assert chat(home, **WILD | {"min_p": 1}) == greedy
+    assert chat(home, **WILD | {"top_p": 0.0001}) == greedy
+    wild = [chat(home, **WILD, seed=seed) for seed in (1, 1, 2)]
     assert wild[0] == wild[1] != wild[2]
     assert home.call("/score", ask("Hi", **WILD | {"top_k": 1})).json()["output"] == greedy
     said = "Say it again: one one one one one"

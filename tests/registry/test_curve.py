@@ -11,7 +11,7 @@ import pytest
 
 from setup.common.errors import FixableError
 from setup.finetune.run.history import curve, read_history
-from setup.local.registry import draw_curve
+from setup.local.registry.curve import draw_curve
 from tests.registry.runs import make_history
 
 HELD_OUT = "#c2410c"

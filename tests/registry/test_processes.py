@@ -26,7 +26,7 @@ def watch(event, arguments):
         print("network:", event, arguments[1:], file=sys.stderr)
 
 sys.addaudithook(watch)
-from setup.local.registry import get_version, has_versions, register_finetune
+from setup.local.registry import get_version, list_versions, register_finetune
 """
 REGISTER = (
     CHILD
@@ -39,15 +39,15 @@ sys.exit("mlruns" if Path("mlruns").exists() else 0)
 KILLED = (
     CHILD
     + f"""
-from setup.local.registry import register
-register.check_copy = lambda *_: os._exit(9)
+from setup.local.registry import store
+store.check_copy = lambda *_: os._exit(9)
 register_finetune("{MODEL}", Path(sys.argv[1]))
 """
 )
 READ = (
     CHILD
     + f"""
-print(has_versions("{MODEL}") and get_version("{MODEL}", "champion").number)
+print(bool(list_versions("{MODEL}")) and get_version("{MODEL}", "champion").number)
 print([name for name in ("mlflow", "sqlalchemy") if name in sys.modules])
 """
 )

@@ -7,16 +7,13 @@ written here can be read with ``mlflow ui`` and any MLflow client.
 from __future__ import annotations
 
 from setup.local.registry.champion import NOT_COMPARABLE, promote
-from setup.local.registry.curve import draw_curve
 from setup.local.registry.register import register_finetune
-from setup.local.registry.versions import Version, get_version, has_versions, list_versions
+from setup.local.registry.versions import Version, get_version, list_versions
 
 __all__ = [
     "NOT_COMPARABLE",
     "Version",
-    "draw_curve",
     "get_version",
-    "has_versions",
     "list_versions",
     "promote",
     "register_finetune",

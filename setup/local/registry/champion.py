@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup.local.registry.store import change_registry, database_path
-from setup.local.registry.versions import (
-    CHAMPION,
-    NOTE,
-    Version,
-    find_version,
-    list_versions,
-    read_versions,
-)
+from setup.local.registry import store, versions
+from setup.local.registry.versions import Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,27 +16,32 @@ NOT_COMPARABLE = "not comparable"  # how the note begins of a version that nothi
 def promote(model_name: str, number: int) -> Version:
     """Make version ``number`` the champion, whatever its losses.
 
-    Raises:
-        FixableError: There is no such version, or the registry cannot be written.
+    FixableError where there is no such version, or the registry cannot be written.
     """
-    if not database_path().is_file():
-        return find_version([], model_name, str(number))
-    with change_registry() as client:
-        version = find_version(read_versions(client, model_name), model_name, str(number))
+    which = str(number)
+    if not store.database_path().is_file():
+        return versions.find_version([], model_name, which)
+    with store.change_registry() as client:
+        registered = versions.read_versions(client, model_name)
+        version = versions.find_version(registered, model_name, which)
         if not version.champion:
-            crown(client, version, "promoted by hand")
-    return find_version(list_versions(model_name), model_name, str(number))
+            _write(client, version, "promoted by hand", crown=True)
+    return versions.find_version(versions.list_versions(model_name), model_name, which)
 
 
-def crown(client: MlflowClient, version: Version, note: str) -> None:
-    """Move the alias to ``version``; the note comes last, its presence means it is decided."""
-    client.set_registered_model_alias(version.model, CHAMPION, str(version.number))
-    write_note(client, version, note)
+def decide(client: MlflowClient, version: Version) -> None:
+    """Make ``version`` the champion if it is better than the present one, and record why or not."""
+    registered = versions.read_versions(client, version.model)
+    champion = next((other for other in registered if other.champion), None)
+    better, why = judge(version, champion)
+    _write(client, version, why, crown=better)
 
 
-def write_note(client: MlflowClient, version: Version, note: str) -> None:
-    """Record why ``version`` is the champion, or is not."""
-    client.set_model_version_tag(version.model, str(version.number), NOTE, note)
+def _write(client: MlflowClient, version: Version, note: str, *, crown: bool) -> None:
+    """Move the alias, then write the note: its presence means that it is decided."""
+    if crown:
+        client.set_registered_model_alias(version.model, versions.CHAMPION, str(version.number))
+    client.set_model_version_tag(version.model, str(version.number), versions.NOTE, note)
 
 
 def judge(candidate: Version, champion: Version | None) -> tuple[bool, str]:
@@ -54,16 +52,13 @@ def judge(candidate: Version, champion: Version | None) -> tuple[bool, str]:
     way the note names the command that decides otherwise.
     """
     after, before = candidate.held_out_after, candidate.held_out_before
+    by_hand = f"`python -m setup promote {candidate.number}` makes it the champion"
+    losses = f"held-out loss {before:.3f} before, {after:.3f} after"
     if after >= before:
-        reason = f"no better than its base: held-out loss {before:.3f} before, {after:.3f} after"
-        return False, f"{reason}; {_by_hand(candidate)}"
+        return False, f"no better than its base: {losses}; {by_hand}"
     if champion is None or champion.number == candidate.number:
-        return True, f"better than its base: held-out loss {before:.3f} before, {after:.3f} after"
-    return _against(candidate, champion)
-
-
-def _against(candidate: Version, champion: Version) -> tuple[bool, str]:
-    by_hand, rival = _by_hand(candidate), f"version {champion.number}, the champion then"
+        return True, f"better than its base: {losses}"
+    rival = f"version {champion.number}, the champion then"
     if champion.base_sha256 != candidate.base_sha256:
         return False, f"{NOT_COMPARABLE} with {rival}: another base model; {by_hand}"
     sources = {champion.data_source, candidate.data_source}
@@ -72,12 +67,6 @@ def _against(candidate: Version, champion: Version) -> tuple[bool, str]:
         return True, f"{rival}, was trained on other data ({champion.data_source}): {back}"
     if champion.held_out_sha256 != candidate.held_out_sha256:
         return False, f"{NOT_COMPARABLE} with {rival}: measured on other held-out rows; {by_hand}"
-    after = candidate.held_out_after
     losses = f"held-out loss {after:.3f} against {champion.held_out_after:.3f} of {rival}"
-    if after < champion.held_out_after:
-        return True, losses
-    return False, f"no better: {losses}; {by_hand}"
-
-
-def _by_hand(version: Version) -> str:
-    return f"`python -m setup promote {version.number}` makes it the champion"
+    better = after < champion.held_out_after
+    return better, losses if better else f"no better: {losses}; {by_hand}"

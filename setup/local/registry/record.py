@@ -1,35 +1,71 @@
-"""The record of a run in MLflow: parameters, curves, data, tags."""
+"""The record of a run and of its model in MLflow: parameters, curves, data, tags, files."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from setup.finetune.run.history import HELD_OUT_LOSS, LOSS, SPEED, curve
-from setup.local.registry.finished import FinishedRun
-
-if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput, Metric, Param
+from typing import TYPE_CHECKING
 
 from setup.common.paths import portable_name
-from setup.local.registry.finished import ADAPTER, TOKENIZER, Result
+from setup.finetune.run import history
+from setup.local.registry import finished, store
+from setup.local.registry.curve import draw_curve
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, LoggedModel, Metric
     from mlflow.models import Model, ModelSignature
 
+    from setup.local.registry.finished import FinishedRun
+
+# What Azure's catalog calls a chat model, in the MLmodel file of the model this project is named
+# after: https://github.com/Azure/azureml-assets,
+# assets/models/system/phi-3-mini-4k-instruct/MLmodel (base_model_task, task_type).
+# MLflow's own value, llm/v1/chat, promises OpenAI's reply object instead of a text:
+# https://mlflow.org/docs/3.3.2/ml/deep-learning/transformers/task
+_TASK = "chat-completion"
 _FINAL = (
-    "held_out_loss_before",
-    "held_out_loss_after",
-    "general_loss_before",
-    "general_loss_after",
-    "steps",
-    "best_step",
-    "epochs",
-    "tokens",
-    "seconds",
-    "peak_memory",
+    *("held_out_loss_before", "held_out_loss_after", "general_loss_before", "general_loss_after"),
+    *("steps", "best_step", "epochs", "tokens", "seconds", "peak_memory"),
 )
+
+
+def log_run(client: MlflowClient, experiment_id: str, run: FinishedRun) -> str:
+    """Record ``run`` with its curves and files, and return its id; it is not terminated yet.
+
+    The recipe's values are named as ``--set`` names them.
+    """
+    from mlflow.entities import Param  # noqa: PLC0415 - seconds of import
+
+    result = run.result
+    tags = {
+        **result.identity,
+        "train_sha256": result.data.train_sha256,
+        "precision": result.precision,
+        **{f"version.{name}": version for name, version in result.versions.items()},
+    }
+    started = milliseconds(run.started)
+    created = client.create_run(experiment_id, started, tags, run_name=run.folder.name)
+    run_id = str(created.info.run_id)
+    parameters = [
+        Param(f"{section}.{field}", str(value))
+        for section in ("finetune", "data", "model")
+        for field, value in dict(run.recipe.get(section) or {}).items()
+    ]
+    client.log_batch(run_id, params=parameters, metrics=_metrics(run))
+    client.log_inputs(run_id, _data_inputs(run))
+    names = (finished.RECIPE, finished.RESULT, finished.HISTORY)
+    for name in names:
+        client.log_artifact(run_id, str(run.folder / name))
+    with tempfile.TemporaryDirectory() as draft:
+        picture = Path(draft) / finished.CURVE
+        draw_curve(run.folder / finished.HISTORY, picture)
+        client.log_artifact(run_id, str(picture))
+    target = store.local_path(client.get_run(run_id).info.artifact_uri)
+    for name in names:
+        store.check_copy(run.folder / name, target / name)
+    return run_id
 
 
 def milliseconds(seconds: float) -> int:
@@ -37,25 +73,14 @@ def milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def parameters(run: FinishedRun) -> list[Param]:
-    """The recipe's fine-tuning, data and model sections, named as ``--set`` names them."""
-    from mlflow.entities import Param  # noqa: PLC0415 - seconds of import
-
-    return [
-        Param(f"{section}.{field}", str(value))
-        for section in ("finetune", "data", "model")
-        for field, value in dict(run.recipe.get(section) or {}).items()
-    ]
-
-
-def metrics(run: FinishedRun) -> list[Metric]:
+def _metrics(run: FinishedRun) -> list[Metric]:
     """The three curves, each point at its step and its time, then the final values."""
     from mlflow.entities import Metric  # noqa: PLC0415
 
     points = [
         Metric(name, point.value, milliseconds(run.started + point.seconds), point.step)
-        for name in (LOSS, HELD_OUT_LOSS, SPEED)
-        for point in curve(run.history, name)
+        for name in (history.LOSS, history.HELD_OUT_LOSS, history.SPEED)
+        for point in history.curve(run.entries, name)
     ]
     result, ended = run.result, milliseconds(run.ended)
     final = {name: float(getattr(result, name)) for name in _FINAL}
@@ -63,13 +88,12 @@ def metrics(run: FinishedRun) -> list[Metric]:
     return points + [Metric(name, value, ended, result.steps) for name, value in final.items()]
 
 
-def data_inputs(run: FinishedRun) -> list[DatasetInput]:
+def _data_inputs(run: FinishedRun) -> list[DatasetInput]:
     """The two sets of rows, which MLflow shows as datasets; it takes digests of 36 characters."""
     from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
 
     data = run.result.data
-    used = dict(run.recipe.get("data") or {})
-    source = json.dumps({"uri": str(used.get("source", ""))})
+    source = json.dumps({"uri": str(dict(run.recipe.get("data") or {}).get("source", ""))})
     return [
         DatasetInput(
             Dataset(name, digest[:12], "local", source, profile=json.dumps({"num_rows": rows})),
@@ -82,49 +106,32 @@ def data_inputs(run: FinishedRun) -> list[DatasetInput]:
     ]
 
 
-def run_tags(run: FinishedRun) -> dict[str, str]:
-    """Return the tags that identify the run: fingerprint, hashes of base and data, versions."""
-    result = run.result
-    return {
-        "fingerprint": result.fingerprint,
-        "base_source": result.base.source,
-        "base_sha256": result.base.sha256,
-        "train_sha256": result.data.train_sha256,
-        "held_out_sha256": result.data.held_out_sha256,
-        "precision": result.precision,
-        **{f"version.{name}": version for name, version in result.versions.items()},
-    }
+def log_model(
+    client: MlflowClient, experiment_id: str, run_id: str, name: str, run: FinishedRun
+) -> LoggedModel:
+    """Record the run's adapter and tokenizer as model ``name``, every copy checked."""
+    from mlflow.entities import LoggedModelOutput  # noqa: PLC0415
+
+    model = client.create_logged_model(
+        experiment_id,
+        name=name,
+        source_run_id=run_id,
+        tags={"fingerprint": run.result.fingerprint},
+        model_type="chat",
+    )
+    target = store.local_path(model.artifact_location)
+    for part in (finished.ADAPTER, finished.TOKENIZER):
+        client.log_model_artifacts(model.model_id, str(run.folder / part), part)
+        store.check_copy(run.folder / part, target / part)
+    with tempfile.TemporaryDirectory() as draft:
+        file = Path(draft) / "MLmodel"
+        _describe(run.result, run_id, model.model_id).save(str(file))
+        client.log_model_artifact(model.model_id, str(file))
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, run.result.best_step)])
+    return client.finalize_logged_model(model.model_id, "READY")
 
 
-def version_tags(run: FinishedRun, folder: Path) -> dict[str, Any]:
-    """The fields of a ``Version`` that MLflow does not keep itself; ``folder`` of its files."""
-    result = run.result
-    return {
-        "held_out_before": result.held_out_loss_before,
-        "held_out_after": result.held_out_loss_after,
-        "general_before": result.general_loss_before,
-        "general_after": result.general_loss_after,
-        "train_rows": result.data.train_rows,
-        "epochs": result.epochs,
-        "seconds": result.seconds,
-        "fingerprint": result.fingerprint,
-        "base_source": result.base.source,
-        "base_sha256": result.base.sha256,
-        "held_out_sha256": result.data.held_out_sha256,
-        "data_source": result.data.source,
-        "folder": folder.as_posix(),
-    }
-
-
-# What Azure's catalog calls a chat model, in the MLmodel file of the model this project is named
-# after: https://github.com/Azure/azureml-assets,
-# assets/models/system/phi-3-mini-4k-instruct/MLmodel (base_model_task, task_type).
-# MLflow's own value, llm/v1/chat, promises OpenAI's reply object instead of a text:
-# https://mlflow.org/docs/3.3.2/ml/deep-learning/transformers/task
-TASK = "chat-completion"
-
-
-def describe_model(result: Result, run_id: str, model_id: str) -> Model:
+def _describe(result: finished.Result, run_id: str, model_id: str) -> Model:
     """The MLmodel of a LoRA adapter with its tokenizer.
 
     There is no ``python_function`` flavor: the weights of the base model are not in it, so MLflow
@@ -135,15 +142,14 @@ def describe_model(result: Result, run_id: str, model_id: str) -> Model:
 
     base = portable_name(result.base.source)
     adapter = {
-        "task_type": TASK,
-        "adapter": ADAPTER,
-        "tokenizer": TOKENIZER,
+        "task_type": _TASK,
+        "adapter": finished.ADAPTER,
+        "tokenizer": finished.TOKENIZER,
         "base_model": base,
         "base_sha256": result.base.sha256,
         "precision": result.precision,
         **{f"{name}_version": version for name, version in result.versions.items()},
     }
-    metadata = {"base_model_name": base, "base_model_task": TASK}
     return Model(
         artifact_path="model",
         run_id=run_id,
@@ -151,7 +157,7 @@ def describe_model(result: Result, run_id: str, model_id: str) -> Model:
         model_uuid=model_id,
         flavors={"peft": adapter},
         signature=_signature(),
-        metadata=metadata,
+        metadata={"base_model_name": base, "base_model_task": _TASK},
     )
 
 
@@ -161,16 +167,15 @@ def _signature() -> ModelSignature:
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema  # noqa: PLC0415
     from mlflow.types.schema import Array, Object, Property  # noqa: PLC0415
 
-    text = DataType.string
+    text, double = DataType.string, DataType.double
     message = Object([Property("role", text), Property("content", text)])
+    parameters = [
+        ParamSpec("temperature", double, 0.7),
+        ParamSpec("top_p", double, 1.0),
+        ParamSpec("max_new_tokens", DataType.long, 256),
+    ]
     return ModelSignature(
         inputs=Schema([ColSpec(Array(message), name="messages")]),
         outputs=Schema([ColSpec(text, name="output")]),
-        params=ParamSchema(
-            [
-                ParamSpec("temperature", DataType.double, 0.7),
-                ParamSpec("top_p", DataType.double, 1.0),
-                ParamSpec("max_new_tokens", DataType.long, 256),
-            ]
-        ),
+        params=ParamSchema(parameters),
     )

@@ -15,12 +15,11 @@ from urllib.request import url2pathname
 from filelock import FileLock, Timeout
 
 from setup.common.errors import FixableError
+from setup.common.files import sha256_file, sha256_folder
 from setup.common.paths import registry_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-from setup.common.files import sha256_file
 
 _LOCK_TIMEOUT = 120.0  # seconds; registering takes two, the first time five
 _BUSY_TIMEOUT = 30.0  # seconds that another process may hold the database
@@ -40,12 +39,11 @@ def artifacts_folder() -> Path:
 def open_registry() -> Iterator[MlflowClient]:
     """A client of the existing registry, for reading.
 
-    Raises:
-        FixableError: The database is damaged, of another MLflow version, or cannot be read.
+    FixableError where the database is damaged, of another MLflow version, or cannot be read.
     """
     _check_path()
     _check_database()
-    with _own_environment(), _fixable_errors():
+    with _mlflow():
         _check_schema()
         yield _client()
 
@@ -54,11 +52,10 @@ def open_registry() -> Iterator[MlflowClient]:
 def change_registry() -> Iterator[MlflowClient]:
     """A client for writing, one process at a time; makes the registry where there is none.
 
-    Raises:
-        FixableError: As ``open_registry``, and where the folder cannot be written.
+    FixableError as in ``open_registry``, and where the folder cannot be written.
     """
     _check_path()
-    with _own_environment(), _fixable_errors():
+    with _mlflow():
         registry_folder().mkdir(parents=True, exist_ok=True)
         with FileLock(registry_folder() / ".lock", timeout=_LOCK_TIMEOUT):
             if database_path().is_file():
@@ -79,39 +76,63 @@ def _check_path() -> None:
 def _check_database() -> None:
     """Refuse a damaged file at once, which MLflow would try to open for hours."""
     path = database_path()
-    restore = f"restore your copy of {path}, or move {registry_folder()} away and register again"
     try:
-        # Writable, because what a killed process left half-written is rolled back by the next.
-        uri = f"{path.absolute().as_uri()}?mode=rw"
-        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT)) as database:
-            verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError as error:
-        what = f"the registry {path} cannot be read: {error}"
-        raise FixableError(what, "check the folder, its owner and free space") from None
+        verdict = _ask_sqlite("PRAGMA quick_check(1)")
     except sqlite3.DatabaseError as error:
         verdict = str(error)
     if verdict != "ok":
-        raise FixableError(f"the registry {path} is damaged: {verdict}", restore) from None
+        fix = f"restore your copy of {path}, or move {registry_folder()} away and register again"
+        raise FixableError(f"the registry {path} is damaged: {verdict}", fix) from None
+
+
+def _ask_sqlite(statement: str) -> str:
+    """The first value that ``statement`` gives; an error of SQLite if the file is none of its own.
+
+    Writable, because what a killed process left half-written is rolled back by the next.
+    """
+    uri = f"{database_path().absolute().as_uri()}?mode=rw"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT)) as database:
+            row = database.execute(statement).fetchone()
+            return str(row[0]) if row else ""
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return ""
+        what = f"the registry {database_path()} cannot be read: {error}"
+        raise FixableError(what, "check the folder, its owner and free space") from None
 
 
 @contextmanager
-def _own_environment() -> Iterator[None]:
-    """None of the user's MLFLOW_* settings while the block runs, and nothing sent or printed.
+def _mlflow() -> Iterator[None]:
+    """MLflow with none of the user's MLFLOW_* settings, nothing sent or printed, errors as ours.
 
     MLflow decides on telemetry and logging when it is first imported, so import it in here.
     """
+    folder, uri = registry_folder(), _uri(database_path())
     before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     own = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         # Parts of MLflow make a client of their own instead of using the one that called them.
-        "MLFLOW_TRACKING_URI": _uri(database_path()),
-        "MLFLOW_REGISTRY_URI": _uri(database_path()),
+        "MLFLOW_TRACKING_URI": uri,
+        "MLFLOW_REGISTRY_URI": uri,
     }
+    _replace_settings(own)
     try:
-        _replace_settings(own)
-        yield
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds of import
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+        try:
+            yield
+        except Timeout:
+            what = f"another command has held the registry {folder} for two minutes"
+            raise FixableError(what, "wait until it is done, then again") from None
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            problem = str(error).partition("\n")[0]  # what follows is the statement with its values
+            what = f"the registry {folder} cannot be used: {problem}"
+            fix = f"free space in {folder} and check its owner, or set FINETUNE_PHI_HOME"
+            raise FixableError(what, fix) from None
     finally:
         _replace_settings(before)
 
@@ -122,28 +143,6 @@ def _replace_settings(settings: dict[str, str]) -> None:
     os.environ.update(settings)
 
 
-@contextmanager
-def _fixable_errors() -> Iterator[None]:
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds of import
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
-
-    try:
-        yield
-    except Timeout:
-        what = f"another command has held the registry {registry_folder()} for two minutes"
-        raise FixableError(what, "wait until it is done, then again") from None
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise _explain(str(error)) from None
-
-
-def _explain(problem: str) -> FixableError:
-    folder = registry_folder()
-    # What follows is the statement with all its values.
-    line = problem.partition("\n")[0]
-    fix = f"free space in {folder} and check its owner, or set FINETUNE_PHI_HOME"
-    return FixableError(f"the registry {folder} cannot be used: {line}", fix)
-
-
 def _check_schema() -> None:
     """Refuse the database of another MLflow, which this one may change without a way back."""
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - seconds of import
@@ -152,39 +151,21 @@ def _check_schema() -> None:
     from mlflow.store.db.utils import _get_alembic_config  # noqa: PLC0415
 
     folder, url = registry_folder(), _uri(database_path())
-    revision = _revision()
+    revision = _ask_sqlite("SELECT version_num FROM alembic_version") or "unknown"
     scripts = ScriptDirectory.from_config(_get_alembic_config(url))  # type: ignore[no-untyped-call]
     if revision in scripts.get_heads():
         return
     try:
-        known = scripts.get_revision(revision) is not None
-    except CommandError:
-        known = False
-    if known:
-        what = f"the registry {folder} is of an older MLflow than {__version__}"
-        raise FixableError(what, f"copy {folder}, then `python -m mlflow db upgrade '{url}'`")
-    what = (
-        f"the registry {folder} was upgraded by a newer MLflow (schema {revision}) than the "
-        f"{__version__} here"
-    )
-    fix = (
-        f"restore your copy of {database_path()}, or `python -m pip install --upgrade "
-        f"mlflow-skinny`, or move {folder} away and `python -m setup register --recipe NAME`"
-    )
-    raise FixableError(what, fix)
-
-
-def _revision() -> str:
-    """The schema that the database is written in, as MLflow's migrations name it."""
-    with closing(sqlite3.connect(database_path(), timeout=_BUSY_TIMEOUT)) as database:
-        try:
-            row = database.execute("SELECT version_num FROM alembic_version").fetchone()
-        except sqlite3.OperationalError as error:
-            if "no such table" not in str(error):
-                what = f"the registry {database_path()} cannot be read: {error}"
-                raise FixableError(what, "check the folder, its owner and free space") from None
-            row = None  # not made by MLflow
-    return str(row[0]) if row else "unknown"
+        scripts.get_revision(revision)
+        what = f"is of an older MLflow than {__version__}"
+        fix = f"copy {folder}, then `python -m mlflow db upgrade '{url}'`"
+    except CommandError:  # it knows no such schema
+        what = f"was upgraded by a newer MLflow (schema {revision}) than the {__version__} here"
+        fix = (
+            f"restore your copy of {database_path()}, or `python -m pip install --upgrade "
+            f"mlflow-skinny`, or move {folder} away and `python -m setup register --recipe NAME`"
+        )
+    raise FixableError(f"the registry {folder} {what}", fix)
 
 
 def _uri(path: Path) -> str:
@@ -194,8 +175,7 @@ def _uri(path: Path) -> str:
 def _client() -> MlflowClient:
     from mlflow import MlflowClient  # noqa: PLC0415
 
-    uri = _uri(database_path())
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    return MlflowClient(tracking_uri=_uri(database_path()), registry_uri=_uri(database_path()))
 
 
 def _make_database() -> None:
@@ -218,12 +198,10 @@ def local_path(location: str) -> Path:
 
 def check_copy(source: Path, copy: Path) -> None:
     """Raise FixableError unless every file of ``source``, a file or folder, is in ``copy``."""
-    files = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source]
-    for path in files:
-        copied = copy / path.relative_to(source)
-        if not copied.is_file() or sha256_file(copied) != sha256_file(path):
-            what = f"{copied} is not the same as {path} right after it was copied"
-            raise FixableError(what, "check the disk and its free space, then register again")
+    digest = sha256_folder if source.is_dir() else sha256_file
+    if not copy.exists() or digest(copy) != digest(source):
+        what = f"{copy} is not the same as {source} right after it was copied"
+        raise FixableError(what, "check the disk and its free space, then register again")
 
 
 def remove_files(location: str) -> None:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from setup.common import paths
 from setup.common.errors import FixableError
-from setup.common.paths import read_json, registry_folder, write_private
-from setup.local.registry.finished import ADAPTER, RECIPE, TOKENIZER
-from setup.local.registry.store import artifacts_folder, database_path, open_registry
+from setup.local.registry import finished, store
 from setup.weights.adapter import WEIGHTS
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Version:
     @property
     def adapter(self) -> Path:
         """The folder with peft's ``adapter_config.json`` and ``adapter_model.safetensors``."""
-        return self.folder / ADAPTER
+        return self.folder / finished.ADAPTER
 
     @property
     def weights(self) -> Path:
@@ -71,7 +70,7 @@ class Version:
     @property
     def tokenizer(self) -> Path:
         """The folder with the tokenizer and its chat template."""
-        return self.folder / TOKENIZER
+        return self.folder / finished.TOKENIZER
 
     def as_dict(self) -> dict[str, Any]:
         """Return the version as JSON values, for ``--json``."""
@@ -79,37 +78,36 @@ class Version:
         return asdict(self) | plain | {"adapter": str(self.adapter)}
 
 
-def has_versions(model_name: str) -> bool:
-    """Tell whether any version of ``model_name`` is registered.
-
-    Raises:
-        FixableError: The registry is there and cannot be read.
-    """
-    return bool(list_versions(model_name))
+_VERSION = TypeAdapter(Version)
+_KEPT = TypeAdapter(dict[str, list[Version]])
 
 
 def list_versions(model_name: str) -> list[Version]:
     """The versions of ``model_name``, oldest first; none where there is no registry.
 
-    Raises:
-        FixableError: The registry is there and cannot be read.
+    FixableError where the registry is there and cannot be read.
     """
-    if not database_path().is_file():
+    if not store.database_path().is_file():
         return []
-    stamp = _stamp()
-    kept = _read_kept(stamp)
+    kept_in, stamp = paths.registry_folder() / "versions.json", _stamp()
+    content, kept = paths.read_json(kept_in) or {}, {}
+    if content.get("stamp") == stamp:
+        with suppress(ValidationError):
+            kept = _KEPT.validate_python(content.get("models"))
     if model_name not in kept:
-        with open_registry() as client:
+        with store.open_registry() as client:
             kept[model_name] = read_versions(client, model_name)
-        _keep(stamp, kept)
+        models = {name: [version.as_dict() for version in read] for name, read in kept.items()}
+        # A registry that can only be read is read again the next time.
+        with suppress(OSError):
+            paths.write_private(kept_in, {"stamp": stamp, "models": models})
     return kept[model_name]
 
 
 def get_version(model_name: str, which: str) -> Version:
     """The version ``which`` of ``model_name``: a number, or ``champion``.
 
-    Raises:
-        FixableError: There is no such version, its files are gone, or the registry cannot be read.
+    FixableError where there is none, its files are gone, or the registry cannot be read.
     """
     version = find_version(list_versions(model_name), model_name, which)
     if not version.weights.is_file():
@@ -124,7 +122,7 @@ def find_version(versions: list[Version], model_name: str, which: str) -> Versio
         if which == str(version.number) or (which == CHAMPION and version.champion):
             return version
     if not versions:
-        what = f"no version of {model_name} is registered in {registry_folder()}"
+        what = f"no version of {model_name} is registered in {paths.registry_folder()}"
         raise FixableError(what, "python -m setup finetune --recipe NAME")
     numbers = ", ".join(str(version.number) for version in versions)
     fix = (
@@ -138,9 +136,10 @@ def find_version(versions: list[Version], model_name: str, which: str) -> Versio
 
 def trained_window(version: Version) -> int | None:
     """The ``model.context_window`` of the run that became ``version``; None where it is lost."""
-    path = artifacts_folder() / version.model / version.run_id / "artifacts" / RECIPE
+    run = store.artifacts_folder() / version.model / version.run_id
     try:
-        window = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["context_window"]
+        recipe = yaml.safe_load((run / "artifacts" / finished.RECIPE).read_text(encoding="utf-8"))
+        window = recipe["model"]["context_window"]
     except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
         return None
     return window if isinstance(window, int) else None
@@ -164,7 +163,7 @@ def _read_version(entry: ModelVersion, champion: str | int | None) -> Version | 
         "created": datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC),
         "run_id": entry.run_id,
         # From where the registry lies now: MLflow keeps the path it once had.
-        "folder": artifacts_folder() / entry.tags.get("folder", ""),
+        "folder": store.artifacts_folder() / entry.tags.get("folder", ""),
         NOTE: entry.tags.get(NOTE, ""),
     }
     try:
@@ -174,34 +173,9 @@ def _read_version(entry: ModelVersion, champion: str | int | None) -> Version | 
 
 
 def _stamp() -> str:
-    """Changes with every transaction: SQLite counts them in the first 100 bytes of the file."""
-    path = database_path()
+    """A text of every transaction's own: SQLite counts them in the first 100 bytes of the file."""
+    path = store.database_path()
     with path.open("rb") as file:
         header = file.read(100).hex()
     status = path.stat()
     return f"{path}:{status.st_mtime_ns}:{status.st_size}:{header}"
-
-
-def _read_kept(stamp: str) -> dict[str, list[Version]]:
-    content = read_json(_kept_path())
-    if content is None or content.get("stamp") != stamp:
-        return {}
-    try:
-        return _KEPT.validate_python(content.get("models"))
-    except ValidationError:
-        return {}
-
-
-def _keep(stamp: str, kept: dict[str, list[Version]]) -> None:
-    models = {name: [version.as_dict() for version in versions] for name, versions in kept.items()}
-    # A registry that can only be read is read again the next time.
-    with suppress(OSError):
-        write_private(_kept_path(), {"stamp": stamp, "models": models})
-
-
-def _kept_path() -> Path:
-    return registry_folder() / "versions.json"
-
-
-_VERSION = TypeAdapter(Version)
-_KEPT = TypeAdapter(dict[str, list[Version]])

@@ -16,18 +16,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from aiohttp import web
 
-from setup.serve import management
-from setup.serve.deployments import Deployments
-from setup.serve.observe import KEYS, Handler, JsonLines, log
-from setup.serve.server import build_app, live
-from setup.serve.settings import DeploymentSettings, EndpointSettings, ensure_keys
+from setup.serve import observe, server
+from setup.serve.deployments import ENDPOINT, Endpoint
+from setup.serve.settings import DeploymentSettings, EndpointSettings
 
 _MODELS = "/var/azureml-app/azureml-models"  # where Azure ML mounts models if it does not say
 _DRAIN = 180.0  # seconds: the longest request that Azure allows
@@ -35,11 +32,7 @@ _DRAIN = 180.0  # seconds: the longest request that Azure allows
 
 def main() -> None:
     """Serve until SIGTERM; exit 1 with the reason where the model cannot be served."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonLines())
-    for name in ("endpoint", "aiohttp.server"):
-        logging.getLogger(name).addHandler(handler)
-        logging.getLogger(name).setLevel(logging.INFO)
+    observe.log_to(logging.StreamHandler(sys.stdout))
     with tempfile.TemporaryDirectory(prefix="scoring-") as folder:
         raise SystemExit(asyncio.run(serve(settings_from(dict(os.environ)), Path(folder))))
 
@@ -72,42 +65,17 @@ def settings_from(environment: dict[str, str]) -> EndpointSettings:
 
 async def serve(settings: EndpointSettings, folder: Path) -> int:
     """Answer until SIGTERM, or until the model turns out not to load; the exit status."""
-    stop = asyncio.Event()
-    deployments = Deployments(settings, folder)
-    app = build_app(settings, ensure_keys(folder), deployments)
+    app = server.build_app(Endpoint(settings, folder))
     app.middlewares.insert(0, _behind_azure)
-    app.router.add_get("/live", live)  # Azure ML probes no route that is "/"
-    app[management.DRAIN] = stop
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_DRAIN)
-    await runner.setup()
-    await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
-    log.info("listening", extra={"host": settings.host, "port": settings.port})
-    loading = asyncio.create_task(_load(deployments, stop))
-    await stop.wait()
-    log.info("draining")
-    await runner.cleanup()
-    if loading.done():
-        await deployments.stop_all()
-        return loading.result()
-    loading.cancel()
-    return 0
-
-
-async def _load(deployments: Deployments, stop: asyncio.Event) -> int:
-    await deployments.start_all()
-    if all(deployment.healthy for deployment in deployments.table.values()):
-        return 0
-    stop.set()
-    return 1
+    app.router.add_get("/live", server.live)  # Azure ML probes no route that is "/"
+    return 0 if await server.run(app, _DRAIN, needs_all=True) else 1
 
 
 @web.middleware
-async def _behind_azure(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _behind_azure(request: web.Request, handler: observe.Handler) -> web.StreamResponse:
     """Azure's front end has checked the key and chosen the deployment; here is only this one."""
     headers = request.headers.copy()
-    headers["Authorization"] = f"Bearer {request.app[KEYS].scoring}"
+    headers["Authorization"] = f"Bearer {request.app[ENDPOINT].keys.scoring}"
     headers.popall("azureml-model-deployment", None)
     return await handler(request.clone(headers=headers))
 

@@ -16,24 +16,12 @@ from setup.serve.contract.error_reply import ApiError
 from setup.serve.contract.fields import Message, NewTokens, No, One, Part, Sampling
 
 
-def _agreed(**spellings: int | None) -> int | None:
-    values = {value for value in spellings.values() if value is not None}
-    if len(values) > 1:
-        raise ValueError(f"{' and '.join(spellings)} differ")
-    return values.pop() if values else None
-
-
 class Parameters(Sampling):
     """Generation settings of ``/score``; both spellings of the token limit are in use."""
 
     max_new_tokens: NewTokens | None = None
     do_sample: bool = True
     return_full_text: No = False
-
-    @model_validator(mode="after")
-    def _one_limit(self) -> Parameters:
-        _agreed(max_new_tokens=self.max_new_tokens, max_tokens=self.max_tokens)
-        return self
 
 
 class InputData(Part):
@@ -51,7 +39,7 @@ class ScoreRequest(Part):
     def engine_body(self) -> dict[str, Any]:
         """Return the request as the engine takes it, in the shape of its chat completions."""
         parameters = self.input_data.parameters
-        body = parameters.sampling_body(parameters.max_new_tokens or parameters.max_tokens)
+        body = parameters.sampling_body()
         if not parameters.do_sample:
             body["temperature"] = 0.0
         return {"messages": [turn.as_sent() for turn in self.input_data.input_string], **body}
@@ -92,11 +80,6 @@ class ChatRequest(Sampling):
     function_call: Literal["none", "auto"] = "auto"
 
     @model_validator(mode="after")
-    def _one_limit(self) -> ChatRequest:
-        _agreed(max_completion_tokens=self.max_completion_tokens, max_tokens=self.max_tokens)
-        return self
-
-    @model_validator(mode="after")
     def _logprobs_for_top_logprobs(self) -> ChatRequest:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: set logprobs to true as well")
@@ -104,7 +87,7 @@ class ChatRequest(Sampling):
 
     def engine_body(self) -> dict[str, Any]:
         """Return the request as the engine takes it, without what it need not know."""
-        body = self.sampling_body(self.max_completion_tokens or self.max_tokens)
+        body = self.sampling_body()
         body |= {"messages": [turn.as_sent() for turn in self.messages], "stream": self.stream}
         if self.stream_options:
             body["stream_options"] = {"include_usage": self.stream_options.include_usage}
@@ -138,8 +121,7 @@ class TokenizeRequest(Part):
 def parse_body(schema: type[BaseModel], raw: bytes) -> Any:
     """``raw`` as an instance of ``schema``.
 
-    Raises:
-        ApiError: 400 when it is not JSON, 422 naming the field that is not as expected.
+    ApiError 400 when it is not JSON, 422 naming the field that is not as expected.
     """
     try:
         content = json.loads(raw, parse_constant=_refuse_constant)
@@ -148,32 +130,27 @@ def parse_body(schema: type[BaseModel], raw: bytes) -> Any:
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        raise _refusal(error) from None
+        problems = error.errors(include_input=False, include_url=False)
+    # The fields that are not honoured, else the first one that is not as expected.
+    unsupported = [problem for problem in problems if problem["type"] == "extra_forbidden"]
+    names = [".".join(map(str, problem["loc"])) for problem in unsupported or problems[:1]]
+    message = problems[0]["msg"].removeprefix("Value error, ")
+    if unsupported:
+        message = "not supported, and refused rather than ignored (docs/operations.md: Fields)"
+    raise ApiError(422, f"{', '.join(names) or 'body'}: {message}", param=names[0] or None)
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"it has no {name}")
 
 
-def _refusal(error: ValidationError) -> ApiError:
-    """The fields that are not honoured, else the first one that is not as expected."""
-    problems = error.errors(include_input=False, include_url=False)
-    unsupported = [problem for problem in problems if problem["type"] == "extra_forbidden"]
-    named = unsupported or problems[:1]
-    names = [".".join(map(str, problem["loc"])) for problem in named]
-    message = problems[0]["msg"].removeprefix("Value error, ")
-    if unsupported:
-        message = "not supported, and refused rather than ignored (docs/operations.md: Fields)"
-    where = ", ".join(names) or "body"
-    return ApiError(422, f"{where}: {message}", param=names[0] or None)
-
-
 def score_reply(completion: dict[str, Any], deployment: str) -> dict[str, Any]:
     """A chat completion in the shape ``/score`` answers with."""
     choice = completion["choices"][0]
+    text = choice["message"]["content"]
     return {
-        "output": choice["message"]["content"],
-        "message": {"role": "assistant", "content": choice["message"]["content"]},
+        "output": text,
+        "message": {"role": "assistant", "content": text},
         "finish_reason": choice["finish_reason"],
         "usage": completion["usage"],
         "model": deployment,

@@ -6,20 +6,27 @@ from typing import Any
 
 # https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints
 # The types and codes are those by which OpenAI's clients tell failures apart: some of them take
-# anything that says invalid_request_error for a 400.
-_KINDS = {
-    400: ("invalid_request_error", "bad_request"),
-    401: ("authentication_error", "invalid_api_key"),
-    403: ("permission_error", "forbidden"),
-    404: ("not_found_error", "not_found"),
-    405: ("invalid_request_error", "method_not_allowed"),
-    408: ("timeout_error", "request_timeout"),
-    409: ("conflict_error", "conflict"),
-    413: ("invalid_request_error", "payload_too_large"),
-    422: ("invalid_request_error", "unprocessable_entity"),
-    424: ("server_error", "model_error"),
-    429: ("rate_limit_error", "rate_limit_exceeded"),
-    503: ("service_unavailable_error", "service_unavailable"),
+# anything that says invalid_request_error for a 400. What stands behind them is for /swagger.json.
+STATUSES = {
+    400: ("invalid_request_error", "bad_request", "not JSON, or longer than the context window"),
+    401: ("authentication_error", "invalid_api_key", "no key, or a wrong one"),
+    403: ("permission_error", "forbidden", ""),
+    404: ("not_found_error", "not_found", "no such model or deployment, or none takes traffic"),
+    405: ("invalid_request_error", "method_not_allowed", ""),
+    408: ("timeout_error", "request_timeout", "the body or the answer took too long"),
+    409: ("conflict_error", "conflict", ""),
+    413: ("invalid_request_error", "payload_too_large", "the body is too large"),
+    422: (
+        *("invalid_request_error", "unprocessable_entity"),
+        "a field is not as expected or not supported; the message names it",
+    ),
+    424: ("server_error", "model_error", "the model failed"),
+    429: ("rate_limit_error", "rate_limit_exceeded", "slots and queue are full"),
+    500: ("server_error", "error", "an unforeseen failure"),
+    503: (
+        *("service_unavailable_error", "service_unavailable"),
+        "the deployment is down and being started again",
+    ),
 }
 
 
@@ -40,7 +47,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.kind, usual_code = _KINDS.get(status, ("server_error", "error"))
+        self.kind, usual_code, _ = STATUSES.get(status, STATUSES[500])
         self.code = code or usual_code
         self.param = param
         self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}

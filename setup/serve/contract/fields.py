@@ -21,16 +21,17 @@ from pydantic import (
 
 from setup.serve.contract.schemas import check_size, grammar_for
 
-DEFAULT_NEW_TOKENS = 256
-LARGEST_WINDOW = 131_072  # tokens
-MOST_GROUPS = 1000  # of a grammar; many more, one in another, crash llama.cpp
+_DEFAULT_NEW_TOKENS = 256
+_LIMITS = ("max_completion_tokens", "max_new_tokens", "max_tokens")
+_LARGEST_WINDOW = 131_072  # tokens
+_MOST_GROUPS = 1000  # of a grammar; many more, one in another, crash llama.cpp
 # What asks for nothing, in a field that nobody reads.
 NOTHING: tuple[Any, ...] = (None, [], {})
 
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=-1, le=2**32 - 1)]
-NewTokens = Annotated[int, Field(ge=1, le=LARGEST_WINDOW)]
+NewTokens = Annotated[int, Field(ge=1, le=_LARGEST_WINDOW)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Repetition = Annotated[float, Field(ge=0.01, le=10)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -180,20 +181,32 @@ class Sampling(Part):
             raise ValueError("give one of response_format, json_schema and grammar")
         if self.grammar and self.grammar.startswith("%"):
             raise ValueError("grammar: llama.cpp's GBNF is honoured, no other notation")
-        if self.grammar and self.grammar.count("(") > MOST_GROUPS:
-            raise ValueError(f"grammar: more than {MOST_GROUPS} groups")
+        if self.grammar and self.grammar.count("(") > _MOST_GROUPS:
+            raise ValueError(f"grammar: more than {_MOST_GROUPS} groups")
         check_size(self.schema_asked)
         return self
 
-    def sampling_body(self, new_tokens: int | None) -> dict[str, Any]:
+    @model_validator(mode="after")
+    def _one_limit(self) -> Sampling:
+        limits = self._limits()
+        if len(set(limits.values())) > 1:
+            raise ValueError(f"{' and '.join(limits)} differ")
+        return self
+
+    def _limits(self) -> dict[str, int]:
+        """The token limits that are set, of however many spellings there are."""
+        limits = {name: getattr(self, name, None) for name in _LIMITS}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+    def sampling_body(self) -> dict[str, Any]:
         """These fields as the engine takes them."""
         copied = {"temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty"}
         body = self.model_dump(include=copied)
-        body["max_tokens"] = new_tokens or DEFAULT_NEW_TOKENS
+        body["max_tokens"] = next(iter(self._limits().values()), _DEFAULT_NEW_TOKENS)
         body["top_k"] = max(0, self.top_k)
         if self.repetition_penalty != 1:
             # Over the whole conversation, as elsewhere; llama.cpp looks back 64 tokens.
-            body |= {"repeat_penalty": self.repetition_penalty, "repeat_last_n": LARGEST_WINDOW}
+            body |= {"repeat_penalty": self.repetition_penalty, "repeat_last_n": _LARGEST_WINDOW}
         rest = {"seed": self.seed, "stop": self.stop, "logit_bias": self.logit_bias}
         body |= {name: value for name, value in rest.items() if value not in NOTHING}
         grammar = self.grammar or (grammar_for(self.schema_asked) if self.schema_asked else None)
@@ -202,9 +215,6 @@ class Sampling(Part):
     @property
     def schema_asked(self) -> dict[str, Any] | None:
         """The JSON schema that the answer must have, None where it may be any text."""
-        match self.response_format:
-            case ObjectFormat(schema_=schema):
-                return schema
-            case SchemaFormat(json_schema=named):
-                return named.schema_
-        return self.json_schema
+        if isinstance(self.response_format, SchemaFormat):
+            return self.response_format.json_schema.schema_
+        return getattr(self.response_format, "schema_", self.json_schema)

@@ -90,12 +90,20 @@ def holds_json(body: dict[str, Any]) -> bool:
     return str(body.get("grammar", "")).startswith(_HEAD)
 
 
-async def try_grammar(engine: Engine, grammar: str) -> None:
-    """See the engine obey a grammar of ``grammar_for``; quick for one that it has seen before.
+async def see_obeyed(engine: Engine, body: dict[str, Any]) -> None:
+    """Refuse, with 422, what the engine would leave out of ``body`` in silence.
 
-    Raises:
-        ApiError: 422, it does not; with what it complains of.
+    A grammar of ``grammar_for`` is tried on the engine; quick for one that it has seen before.
     """
+    if "logit_bias" in body:
+        known = await engine.vocabulary()
+        unknown = next((token for token in body["logit_bias"] if int(token) >= known), None)
+        if unknown is not None:
+            field = f"logit_bias.{unknown}"
+            raise ApiError(422, f"{field}: the model's token ids are below {known}", param=field)
+    if not holds_json(body):
+        return
+    grammar = body["grammar"]
     async with engine.trying:
         if grammar not in engine.tried:
             if len(engine.tried) >= _TRIED_AT_MOST:
@@ -132,37 +140,27 @@ def check_json(text: str, *, cut: bool) -> None:
     """Raise EngineError unless ``text`` is JSON, or the start of some where it was ``cut``."""
     try:
         _, end = json.JSONDecoder().raw_decode(text)
+        whole = not text[end:].strip()
     except json.JSONDecodeError as error:
         end = len(text) if error.msg.startswith("Unterminated") else error.pos
         whole = False
-    else:
-        whole = not text[end:].strip()
     if not whole and not (cut and _CUT.fullmatch(text, end)):
         raise EngineError(500, "its answer left the JSON schema that it was held to")
 
 
 async def checked(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A stream that ends only after its answer was read as JSON.
-
-    Raises:
-        EngineError: It is none.
-    """
-    told, rest = b"", b""
+    """A stream that ends only after its answer was read as JSON; EngineError where it is none."""
+    told, rest, text, reason = b"", b"", "", ""
     async for piece in pieces:
         whole, end, rest = (rest + piece).rpartition(b"\n\n")
         told += whole + end
         if _DONE in whole:
-            text, reason = _told(told)
+            for line in told.splitlines():
+                events = json.loads(line[6:]).get("choices", []) if line[:7] == b"data: {" else []
+                text += "".join(choice["delta"].get("content") or "" for choice in events)
+                reason = next(
+                    (c["finish_reason"] for c in events if c.get("finish_reason")), reason
+                )
             check_json(text, cut=reason == "length")
         yield whole + end
     yield rest
-
-
-def _told(stream: bytes) -> tuple[str, str]:
-    text, reason = "", ""
-    for line in stream.splitlines():
-        if line.startswith(b"data: {"):
-            for choice in json.loads(line[6:]).get("choices", []):
-                text += choice["delta"].get("content") or ""
-                reason = choice.get("finish_reason") or reason
-    return text, reason

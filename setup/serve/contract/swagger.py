@@ -7,52 +7,30 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from setup.serve.contract.contracts import ChatRequest, ScoreRequest, TokenizeRequest
+from setup.serve.contract import contracts
+from setup.serve.contract.error_reply import STATUSES
 from setup.serve.contract.fields import NOTHING
 
 _ROUTES: dict[str, tuple[type[BaseModel], str]] = {
-    "/score": (ScoreRequest, "Answer a conversation (Azure ML chat contract)"),
-    "/v1/chat/completions": (ChatRequest, "Answer a conversation (OpenAI contract)"),
-    "/tokenize": (TokenizeRequest, "Count the tokens of a conversation or a text"),
+    "/score": (contracts.ScoreRequest, "Answer a conversation (Azure ML chat contract)"),
+    "/v1/chat/completions": (contracts.ChatRequest, "Answer a conversation (OpenAI contract)"),
+    "/tokenize": (contracts.TokenizeRequest, "Count the tokens of a conversation or a text"),
 }
 _STREAMS = "/v1/chat/completions"
-_FAILURES = {
-    "400": "not JSON, or longer than the context window",
-    "401": "no key, or a wrong one",
-    "404": "no such model or deployment, or none takes traffic",
-    "408": "the body or the answer took too long",
-    "413": "the body is too large",
-    "422": "a field is not as expected or not supported; the message names it",
-    "424": "the model failed",
-    "429": "slots and queue are full",
-    "500": "an unforeseen failure",
-    "503": "the deployment is down and being started again",
-}
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": "string"},
-            },
-        }
-    },
-}
+_TEXT = {"type": "string"}
+_FIELDS = {"message": _TEXT, "type": _TEXT, "param": {"type": ["string", "null"]}, "code": _TEXT}
+_ERROR = {"type": "object", "required": list(_FIELDS), "properties": _FIELDS}
 
 
 async def swagger(_: web.Request) -> web.Response:
     """``GET /swagger.json``."""
-    return web.json_response(_document())
+    return web.json_response(document())
 
 
-def _document() -> dict[str, Any]:
-    schemas: dict[str, Any] = {"Error": _ERROR}
+def document() -> dict[str, Any]:
+    """The routes with the schemas of what they take."""
+    error = {"type": "object", "required": ["error"], "properties": {"error": _ERROR}}
+    schemas: dict[str, Any] = {"Error": error}
     paths = {}
     for route, (body, summary) in _ROUTES.items():
         schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -61,15 +39,13 @@ def _document() -> dict[str, Any]:
         paths[route] = {"post": _operation(route, summary, body.__name__)}
     for name in schemas.keys() - {"Error"}:
         _allow_nothing(schemas[name])
+    keys = {"key": {"type": "http", "scheme": "bearer"}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "finetune-phi endpoint", "version": "1"},
         "security": [{"key": []}],
         "paths": paths,
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-        },
+        "components": {"schemas": schemas, "securitySchemes": keys},
     }
 
 
@@ -88,7 +64,9 @@ def _operation(route: str, summary: str, schema: str) -> dict[str, Any]:
         answer["text/event-stream"] = {"schema": {"type": "string"}}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     failures = {
-        status: {"description": reason, "content": error} for status, reason in _FAILURES.items()
+        str(status): {"description": reason, "content": error}
+        for status, (_, _, reason) in STATUSES.items()
+        if reason
     }
     body = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     return {
