@@ -204,6 +204,17 @@ def test_a_megabyte_is_scored() -> None:
 
 
 @pytest.fixture
+def evals() -> Any:
+    """The two evaluators of promptflow-evals, by their files, as the flow loads them."""
+    folder = text._folder_of_promptflow_evals()
+    assert folder
+    f1s, rouges = (
+        text._load(folder / f"_{name}" / f"_{name}.py") for name in ("f1_score", "rouge")
+    )
+    return types.SimpleNamespace(**{**vars(f1s), **vars(rouges)})
+
+
+@pytest.fixture
 def without_promptflow_evals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "promptflow.evals", None)
     text._evaluators.cache_clear()
@@ -212,10 +223,9 @@ def without_promptflow_evals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_azure_ai_evaluation_takes_the_place_of_promptflow_evals(
-    rows: list[Row], without_promptflow_evals: None, monkeypatch: pytest.MonkeyPatch
+    rows: list[Row], evals: Any, without_promptflow_evals: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its names for the same: ``response`` for an answer, ``rouge`` for the F-measure."""
-    evals = importlib.import_module("promptflow.evals.evaluators")
     ours: Any = types.ModuleType("azure.ai.evaluation")
 
     class F1:
