@@ -33,7 +33,7 @@ class Plan:
 
 
 PLANS: dict[Split, Plan] = {
-    "train": Plan(5, 0, 3, 30, 120, 24),
+    "train": Plan(5, 0, 3, 30, 140, 28),
     "test": Plan(1, 16, 0, 68, 36, 4),
 }
 
