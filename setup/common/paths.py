@@ -32,12 +32,17 @@ def is_full(error: OSError) -> bool:
     return error.errno in {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
+_ROOMS = ("finetunes", "registry", "endpoints")
+
+
 def writing_fix(path: Path, error: OSError) -> str:
     """Return the fix where ``path``, one of these folders or inside one, cannot be written."""
     shared = os.environ.get("FINETUNE_PHI_MODELS")
     variable = "FINETUNE_PHI_HOME"
+    # Both variables may name one folder, in which models lie flat.
     if shared and path.is_relative_to(shared):
-        variable = "FINETUNE_PHI_MODELS"
+        first = path.relative_to(shared).parts[:1]
+        variable = variable if first in {(room,) for room in _ROOMS} else "FINETUNE_PHI_MODELS"
     if is_full(error):
         return f"free disk space, or set {variable} to a folder with room"
     return f"set {variable} to a folder of your own"
