@@ -11,10 +11,8 @@ from setup.common.console import TASK, progress_bar, shorten
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read, fixable_write, replace_together
 
-from . import manifest
-from .lint import TEST_COLUMNS, TRAIN_COLUMNS, Linter, LintReport, lint_files
-from .plan import DEFAULT_CONFIG, ULTRACHAT_SPLIT, DataPlan, Prepared
-from .rows import Row, conversation_id, encode_row, flat_columns, learnt_part, user_turns
+from . import lint, manifest, rows
+from .plan import DataPlan, Prepared
 from .sources.file import Record, Source, open_file
 from .sources.folder import open_folder
 from .sources.hub import open_hub
@@ -61,14 +59,14 @@ def prepare_data(plan: DataPlan) -> Prepared:
 
 def _check_sample(plan: DataPlan) -> Prepared:
     files = [plan.paths.train, plan.paths.test]
-    report = lint_files(files, [TRAIN_COLUMNS, (*TEST_COLUMNS, "must_decline")])
+    report = lint.lint_files(files, [lint.TRAIN_COLUMNS, (*lint.TEST_COLUMNS, "must_decline")])
     if report.rejected:
         raise FixableError(
             f"the committed sample has {report.rejected} bad rows, the first: {report.problems[0]}",
             fix="python -m setup.data.sample",
         )
     counts = {"rows": report.rows, "kept": report.kept, "rejected": 0}
-    counts["train_rows"] = lint_files(files[:1]).rows
+    counts["train_rows"] = lint.lint_files(files[:1]).rows
     counts["test_rows"] = report.rows - counts["train_rows"]
     return manifest.result(plan, counts, already_there=True)
 
@@ -79,8 +77,11 @@ def _open(plan: DataPlan) -> Source:
     if plan.kind == "folder":
         return open_folder(Path(plan.source), plan.config, plan.split)
     source = open_file(Path(plan.source))
-    named = {"split": ULTRACHAT_SPLIT, "config": DEFAULT_CONFIG}
-    unused = [f"data.{name}" for name, usual in named.items() if getattr(plan, name) != usual]
+    unused = [
+        f"data.{name}"
+        for name in ("split", "config")
+        if getattr(plan, name) != getattr(DataPlan, name)
+    ]
     if unused:
         note = f"{' and '.join(unused)} not used: {plan.source} is one file, and is read whole"
         source.notes[note] = 0
@@ -117,7 +118,7 @@ def _write(plan: DataPlan, source: Source) -> _Outcome:
             "comes after it"
             for opening in past.values()
         ]
-        kept = [f"{rows} {note}" if rows else note for note, rows in writer.notes.items()]
+        kept = [f"{count} {note}" if count else note for note, count in writer.notes.items()]
         return writer.counts, (*source.said(), *told, *kept), writer.digests
 
 
@@ -141,7 +142,7 @@ class _Writer:
         paths, failure = self._plan.paths, None
         with replace_together(paths.rejects) as (file,):
             rejects = manifest.Draft(paths.rejects, file)
-            linter = Linter(rejects.write, self._closely)
+            linter = lint.Linter(rejects.write, self._closely)
             try:
                 self._write_sides(linter, source, rejects)
             except FixableError as error:
@@ -153,7 +154,7 @@ class _Writer:
         if failure:
             raise failure
 
-    def _write_sides(self, linter: Linter, source: Source, rejects: manifest.Draft) -> None:
+    def _write_sides(self, linter: lint.Linter, source: Source, rejects: manifest.Draft) -> None:
         plan, report = self._plan, linter.report
         limited = replace(source, batches=_first(source, plan.limit)) if plan.limit else source
         with (
@@ -168,14 +169,14 @@ class _Writer:
             self._ask_once_more(linter)
             sides = {"train_rows": train.rows, "test_rows": test.rows}
             _check_sides(plan, report, sides, self._splitter)
-            for what, rows in linter.unread.most_common(_UNREAD_NAMED):
-                note = f"row{'s have' if rows > 1 else ' has'} {what}, which is not read"
-                self.notes[note] = rows
+            for what, count in linter.unread.most_common(_UNREAD_NAMED):
+                note = f"row{'s have' if count > 1 else ' has'} {what}, which is not read"
+                self.notes[note] = count
             self._claim(train, test, rejects)
         whole = {"rows": report.rows, "kept": report.kept, "rejected": report.rejected}
         self.counts = whole | sides
 
-    def _ask_once_more(self, linter: Linter) -> None:
+    def _ask_once_more(self, linter: lint.Linter) -> None:
         if self._closely is not None and (alike := linter.seen.alike - self._closely):
             raise _OnceMoreError({}, alike)
         if common := self._splitter.common():
@@ -210,21 +211,21 @@ def _split(
     for record in records:
         row, messages = record.row, record.row["messages"]
         if not (row.get("prompt") and row.get("prompt_id")):
-            row["prompt"] = row.get("prompt") or user_turns(messages)[0]
-            row["prompt_id"] = row.get("prompt_id") or conversation_id(messages)
+            row["prompt"] = row.get("prompt") or rows.user_turns(messages)[0]
+            row["prompt_id"] = row.get("prompt_id") or rows.conversation_id(messages)
         is_test = splitter.is_test(messages)
-        sides[is_test].append(encode_row(_test_row(row, notes) if is_test else row))
+        sides[is_test].append(rows.encode_row(_test_row(row, notes) if is_test else row))
     for draft, lines in zip((train, test), sides, strict=True):
         draft.rows += len(lines)
         draft.write(b"".join(lines))
 
 
-def _test_row(row: Row, notes: Counter[str]) -> Row:
+def _test_row(row: rows.Row, notes: Counter[str]) -> rows.Row:
     messages = row["messages"]
-    asked = learnt_part(messages)
+    asked = rows.learnt_part(messages)
     if len(asked) < len(messages):
         notes[_CUT] += 1
-    columns = flat_columns(asked)
+    columns = rows.flat_columns(asked)
     own = [name for name, value in columns.items() if row.get(name) not in (None, value)]
     if own:
         notes[f"test rows with another {', '.join(own)}: written anew from messages"] += 1
@@ -232,7 +233,7 @@ def _test_row(row: Row, notes: Counter[str]) -> Row:
 
 
 def _check_sides(
-    plan: DataPlan, report: LintReport, sides: dict[str, int], splitter: Splitter
+    plan: DataPlan, report: lint.LintReport, sides: dict[str, int], splitter: Splitter
 ) -> None:
     if not report.kept:
         raise report.no_rows_left(plan.source)

@@ -9,8 +9,7 @@ from unittest import mock
 
 import pytest
 
-from setup.finetune.examples.mask import make_example
-from setup.finetune.examples.render import NotTrainableError
+from setup.finetune.examples.render import NotTrainableError, make_example
 from tests.finetune.machine import Row
 from tests.tiny import TEMPLATE, transformers_folder
 

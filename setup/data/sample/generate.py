@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from setup.data.rows import Message, conversation_id, conversation_key, flat_columns, user_turns
+from setup.data import rows
 
 from .catalog import SPLITS, Catalog, Fact, Split, Wordings, load_catalog, load_general
 from .wording import Deck, Voice
@@ -58,7 +58,7 @@ class Conversation:
     turns: tuple[Turn, ...]
 
     @property
-    def messages(self) -> list[Message]:
+    def messages(self) -> list[rows.Message]:
         """The turns as role messages."""
         return [
             {"role": role, "content": content}
@@ -70,13 +70,13 @@ class Conversation:
         """The row of `train.jsonl`, or of `test.jsonl` with its flat columns."""
         messages = self.messages
         row: dict[str, Any] = {
-            "prompt": user_turns(messages)[0],
-            "prompt_id": conversation_id(messages),
+            "prompt": rows.user_turns(messages)[0],
+            "prompt_id": rows.conversation_id(messages),
             "messages": messages,
         }
         if split == "test":
             fact = self.turns[-1].fact
-            row |= flat_columns(messages)
+            row |= rows.flat_columns(messages)
             row |= {"facts": [fact.value] if fact else [], "must_decline": fact is None}
         return row
 
@@ -188,7 +188,7 @@ def _general(texts: list[str]) -> Conversation:
 def _unseen(write: Callable[[], Conversation], seen: set[bytes]) -> Conversation:
     for _ in range(1000):
         conversation = write()
-        key = conversation_key(conversation.messages)
+        key = rows.conversation_key(conversation.messages)
         if key not in seen:
             seen.add(key)
             return conversation
