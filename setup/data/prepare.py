@@ -22,6 +22,8 @@ _CUT = "test rows end with answers of weight 0, and ask for the last one before"
 _LONGEST_OPENING = 40
 _UNREAD_NAMED = 8
 _MOST_ALIKE = 1 << 16  # that are remembered; where there are more, all are looked at closely
+_OFTEN_ALIKE = 1 / 50  # the share of rows from which on that takes less time, if it is known early
+_EARLY = 1000  # rows
 
 
 def prepare_data(plan: DataPlan) -> Prepared:
@@ -89,9 +91,9 @@ def _open(plan: DataPlan) -> Source:
 
 
 class _OnceMoreError(Exception):
-    """It must be done again: look past ``openings``, and closely at those that are ``alike``."""
+    """Begin again: look past ``openings``, and closely at those ``alike`` (None: at all rows)."""
 
-    def __init__(self, openings: dict[bytes, str], alike: set[int]) -> None:
+    def __init__(self, openings: dict[bytes, str], alike: set[int] | None) -> None:
         super().__init__()
         self.openings, self.alike = openings, alike
 
@@ -102,15 +104,14 @@ _Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str]]
 def _write(plan: DataPlan, source: Source) -> _Outcome:
     """The files' counts, notes and digests; done again where rows turned out to be much alike."""
     past: dict[bytes, str] = {}
-    closely: set[int] = set()
+    closely: set[int] | None = set()
     while True:
-        all_closely = len(closely) > _MOST_ALIKE
-        writer = _Writer(plan, past, None if all_closely else closely)
+        writer = _Writer(plan, past, closely)
         try:
             writer.write(source)
         except _OnceMoreError as error:
             past |= error.openings
-            closely |= error.alike
+            closely = None if closely is None or error.alike is None else closely | error.alike
             source = _open(plan)
             continue
         told = [
@@ -166,6 +167,7 @@ class _Writer:
             for clean in linter.clean(limited):
                 _split(self._splitter, clean, train, test, self.notes)
                 bar.update(TASK, completed=report.rows)
+                self._refuse_to_look_quickly(linter)
             self._ask_once_more(linter)
             sides = {"train_rows": train.rows, "test_rows": test.rows}
             _check_sides(plan, report, sides, self._splitter)
@@ -175,6 +177,13 @@ class _Writer:
             self._claim(train, test, rejects)
         whole = {"rows": report.rows, "kept": report.kept, "rejected": report.rejected}
         self.counts = whole | sides
+
+    def _refuse_to_look_quickly(self, linter: lint.Linter) -> None:
+        """Begin anew where so many rows are alike that a quick pass would be for nothing."""
+        alike, rows = len(linter.seen.alike), linter.report.rows
+        often = rows >= _EARLY and alike > rows * _OFTEN_ALIKE
+        if self._closely is not None and (often or alike > _MOST_ALIKE):
+            raise _OnceMoreError({}, None)
 
     def _ask_once_more(self, linter: lint.Linter) -> None:
         if self._closely is not None and (alike := linter.seen.alike - self._closely):
