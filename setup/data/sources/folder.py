@@ -19,8 +19,7 @@ from setup.common.json_rows import raw_lines
 from setup.data.plan import DEFAULT_CONFIG, FILE_SUFFIXES
 
 from . import hub
-from .file import Record, Source, numbered, open_file
-from .tables import iterate_dataset
+from .file import Record, Source, open_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -57,8 +56,7 @@ def open_folder(path: Path, config: str | None, split: str) -> Source:
     beside = f", not {', '.join(others)}" if others and "all" not in named else ""
     notes[f"read from {path}: {chosen}{beside}"] = 0
     if folder.loaded:
-        dataset = hub.take(folder.loaded, chosen)
-        return Source(numbered(str(path), iterate_dataset(dataset)), len(dataset), notes=notes)
+        return hub.records_of(str(path), hub.take(folder.loaded, chosen), notes)
     return Source(_chosen_rows(folder, chosen, notes), None, notes=notes)
 
 
