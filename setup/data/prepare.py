@@ -123,6 +123,14 @@ def _write(plan: DataPlan, source: Source) -> _Outcome:
         return writer.counts, (*source.said(), *told, *kept), writer.digests
 
 
+def _first(source: Source, limit: int) -> Iterator[list[Record]]:
+    for batch in source.batches:
+        yield batch[:limit]
+        limit -= len(batch)
+        if limit <= 0:
+            return
+
+
 class _Writer:
     """Writes the three files of a plan."""
 
@@ -165,12 +173,12 @@ class _Writer:
             train = manifest.Draft(plan.paths.train, files[0])
             test = manifest.Draft(plan.paths.test, files[1])
             for clean in linter.clean(limited):
-                _split(self._splitter, clean, train, test, self.notes)
+                self._split(clean, train, test)
                 bar.update(TASK, completed=report.rows)
                 self._refuse_to_look_quickly(linter)
             self._ask_once_more(linter)
             sides = {"train_rows": train.rows, "test_rows": test.rows}
-            _check_sides(plan, report, sides, self._splitter)
+            self._check_sides(report, sides)
             for what, count in linter.unread.most_common(_UNREAD_NAMED):
                 note = f"row{'s have' if count > 1 else ' has'} {what}, which is not read"
                 self.notes[note] = count
@@ -180,8 +188,8 @@ class _Writer:
 
     def _refuse_to_look_quickly(self, linter: lint.Linter) -> None:
         """Begin anew where so many rows are alike that a quick pass would be for nothing."""
-        alike, rows = len(linter.seen.alike), linter.report.rows
-        often = rows >= _EARLY and alike > rows * _OFTEN_ALIKE
+        alike, read = len(linter.seen.alike), linter.report.rows
+        often = read >= _EARLY and alike > read * _OFTEN_ALIKE
         if self._closely is not None and (often or alike > _MOST_ALIKE):
             raise _OnceMoreError({}, None)
 
@@ -199,67 +207,48 @@ class _Writer:
         for note in manifest.claim(self._plan.paths, drafts):
             self.notes[note] = 0
 
+    def _split(self, records: list[Record], train: manifest.Draft, test: manifest.Draft) -> None:
+        """Write each record to its side."""
+        sides: tuple[list[bytes], list[bytes]] = [], []
+        for record in records:
+            row, messages = record.row, record.row["messages"]
+            if not (row.get("prompt") and row.get("prompt_id")):
+                row["prompt"] = row.get("prompt") or rows.user_turns(messages)[0]
+                row["prompt_id"] = row.get("prompt_id") or rows.conversation_id(messages)
+            is_test = self._splitter.is_test(messages)
+            sides[is_test].append(rows.encode_row(self._test_row(row) if is_test else row))
+        for draft, lines in zip((train, test), sides, strict=True):
+            draft.rows += len(lines)
+            draft.write(b"".join(lines))
 
-def _first(source: Source, limit: int) -> Iterator[list[Record]]:
-    for batch in source.batches:
-        yield batch[:limit]
-        limit -= len(batch)
-        if limit <= 0:
+    def _test_row(self, row: rows.Row) -> rows.Row:
+        messages = row["messages"]
+        asked = rows.learnt_part(messages)
+        if len(asked) < len(messages):
+            self.notes[_CUT] += 1
+        columns = rows.flat_columns(asked)
+        own = [name for name, value in columns.items() if row.get(name) not in (None, value)]
+        if own:
+            self.notes[f"test rows with another {', '.join(own)}: written anew from messages"] += 1
+        return {"facts": [], **row, **columns}
+
+    def _check_sides(self, report: lint.LintReport, sides: dict[str, int]) -> None:
+        if not report.kept:
+            raise report.no_rows_left(self._plan.source)
+        if all(sides.values()):
             return
-
-
-def _split(
-    splitter: Splitter,
-    records: list[Record],
-    train: manifest.Draft,
-    test: manifest.Draft,
-    notes: Counter[str],
-) -> None:
-    """Writes each record to its side."""
-    sides: tuple[list[bytes], list[bytes]] = [], []
-    for record in records:
-        row, messages = record.row, record.row["messages"]
-        if not (row.get("prompt") and row.get("prompt_id")):
-            row["prompt"] = row.get("prompt") or rows.user_turns(messages)[0]
-            row["prompt_id"] = row.get("prompt_id") or rows.conversation_id(messages)
-        is_test = splitter.is_test(messages)
-        sides[is_test].append(rows.encode_row(_test_row(row, notes) if is_test else row))
-    for draft, lines in zip((train, test), sides, strict=True):
-        draft.rows += len(lines)
-        draft.write(b"".join(lines))
-
-
-def _test_row(row: rows.Row, notes: Counter[str]) -> rows.Row:
-    messages = row["messages"]
-    asked = rows.learnt_part(messages)
-    if len(asked) < len(messages):
-        notes[_CUT] += 1
-    columns = rows.flat_columns(asked)
-    own = [name for name, value in columns.items() if row.get(name) not in (None, value)]
-    if own:
-        notes[f"test rows with another {', '.join(own)}: written anew from messages"] += 1
-    return {"facts": [], **row, **columns}
-
-
-def _check_sides(
-    plan: DataPlan, report: lint.LintReport, sides: dict[str, int], splitter: Splitter
-) -> None:
-    if not report.kept:
-        raise report.no_rows_left(plan.source)
-    if all(sides.values()):
-        return
-    rejected = f" ({report.rejected} of {report.rows} were rejected: {report.why})"
-    what = (
-        f"{report.kept} rows{rejected if report.rejected else ''} are too few to split with ratio "
-        f"{plan.test_ratio}: one side is empty "
-        f"(train={sides['train_rows']} test={sides['test_rows']})"
-    )
-    seed = splitter.seed_for_both()
-    others = "add conversations that open in other words"
-    if seed is not None:
-        others = f"add rows, or --set data.seed={seed}, which leaves rows on both sides"
-    elif report.duplicates:
-        others = "add other conversations: these are one, again and again"
-    if report.first is not None:
-        others += f"; the rejected ones: {report.advice(plan.source).fix}"
-    raise FixableError(what, others)
+        rejected = f" ({report.rejected} of {report.rows} were rejected: {report.why})"
+        what = (
+            f"{report.kept} rows{rejected if report.rejected else ''} are too few to split with "
+            f"ratio {self._plan.test_ratio}: one side is empty "
+            f"(train={sides['train_rows']} test={sides['test_rows']})"
+        )
+        seed = self._splitter.seed_for_both()
+        others = "add conversations that open in other words"
+        if seed is not None:
+            others = f"add rows, or --set data.seed={seed}, which leaves rows on both sides"
+        elif report.duplicates:
+            others = "add other conversations: these are one, again and again"
+        if report.first is not None:
+            others += f"; the rejected ones: {report.advice(self._plan.source).fix}"
+        raise FixableError(what, others)
