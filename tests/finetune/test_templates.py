@@ -9,8 +9,8 @@ from unittest import mock
 
 import pytest
 
-from setup.finetune.examples.render import NotTrainableError, make_example
-from tests.finetune.machine import Row
+from setup.finetune.examples.render import NotTrainableError
+from tests.finetune.machine import Row, make_example
 from tests.tiny import TEMPLATE, transformers_folder
 
 _EACH = "{% for message in messages %}"

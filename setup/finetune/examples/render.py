@@ -17,7 +17,6 @@ from jinja2 import TemplateError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
 
 # "role" and "content"; an answer may have "weight" 0: it is context, read but not learnt.
 Message = dict[str, Any]
@@ -145,13 +144,6 @@ class Example:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-
-def make_example(
-    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, max_tokens: int
-) -> Example:
-    """``render_example`` for one conversation, as of now."""
-    return render_example(messages, Renderer(tokenizer), max_tokens)
 
 
 def render_example(messages: Sequence[Message], renderer: Renderer, max_tokens: int) -> Example:
