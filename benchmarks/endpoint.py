@@ -30,7 +30,7 @@ import aiohttp
 from setup.common.paths import REPOSITORY
 from setup.recipe.load import load_recipe
 from setup.serve.engine import engine_order
-from setup.serve.settings import DeploymentSettings, EndpointSettings, ensure_keys, save_settings
+from setup.serve.settings import DeploymentSettings, EndpointSettings, Keys
 from setup.weights.fetch import prepare_model
 from tests.home import free_port
 
@@ -78,8 +78,8 @@ def our_endpoint(deployment: DeploymentSettings, engine: Peer, folder: Path) -> 
         deployments={"base": deployment},
         traffic={"base": 100},
     )
-    save_settings(folder, settings)
-    peer = Peer(f"http://127.0.0.1:{port}", ensure_keys(folder).scoring)
+    settings.save(folder)
+    peer = Peer(f"http://127.0.0.1:{port}", Keys.ensure(folder).scoring)
     command = [sys.executable, "-m", "benchmarks.front", str(folder), engine.url]
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, text=True) as process:
         assert process.stdin

@@ -95,18 +95,14 @@ def markdown_block(pairs: list[tuple[str, str]], width: int = 96) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """``text`` for a cell that a spreadsheet must not run: see ``csv_text`` for the way back.
+    """``text`` for a cell that a spreadsheet must not run.
 
-    What begins with ``= + - @``, a tab, a line end or an apostrophe gets an apostrophe in front.
-    NUL and unpaired surrogates, which a CSV cannot hold, become U+FFFD.
+    What begins with ``= + - @``, a tab, a line end or an apostrophe gets an apostrophe in front;
+    without it, the text is as it was. NUL and unpaired surrogates, which a CSV cannot hold, become
+    U+FFFD.
     """
     safe = _UNWRITABLE.sub("\ufffd", text)
     return f"'{safe}" if _FORMULA.match(safe) else safe
-
-
-def csv_text(cell: str) -> str:
-    """The text that ``csv_cell`` was given."""
-    return cell.removeprefix("'")
 
 
 def _entity(match: re.Match[str]) -> str:

@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from setup.cli.options import (
-    AsJson,
-    DryRun,
-    RecipeName,
-    Sets,
-    Yes,
-    say_next,
-    show,
-    show_result,
-)
+from setup.cli import options
 from setup.cli.targets import session_of
 from setup.common import console
 from setup.common.errors import FixableError
@@ -31,12 +22,12 @@ app = typer.Typer()
 
 @app.command(epilog="Example: python -m setup quota --request 24")
 def quota(  # noqa: PLR0913, PLR0917 - one for each option of the command line
-    recipe: RecipeName = DEFAULTS["azure"],
-    sets: Sets = None,
+    recipe: options.RecipeName = DEFAULTS["azure"],
+    sets: options.Sets = None,
     request: Annotated[int, typer.Option(min=0, help="Ask for a limit of so many cores.")] = 0,
     family: Annotated[str, typer.Option(help="Of this VM family; else of the one in need.")] = "",
-    yes: Yes = False,
-    as_json: AsJson = False,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """In Azure: show the cores that the recipe needs, and ask for more; exit 1 if too few."""
     from setup.azure.client.money import agree  # noqa: PLC0415
@@ -52,7 +43,7 @@ def quota(  # noqa: PLR0913, PLR0917 - one for each option of the command line
             agree("this asks Microsoft for a quota:", [what], yes)
             state = cores.request_quota(session, vm_family, request)
             answer = {"request": state, "family": vm_family, "limit": request}
-            show(answer, f"quota: {state}", as_json)
+            options.show(answer, f"quota: {state}", as_json)
             return
     _show_quota(demands, loaded, as_json)
     raise typer.Exit(0 if all(demand.enough for demand in demands) else 1)
@@ -69,14 +60,14 @@ def _in_need(demands: list[Demand]) -> str:
 
 def _show_quota(demands: list[Demand], recipe: AzureRecipe, as_json: bool) -> None:
     if as_json:
-        show({"quota": [demand.as_dict() for demand in demands]}, "", as_json)
+        options.show({"quota": [demand.as_dict() for demand in demands]}, "", as_json)
         return
     for demand in demands:
         state = "ok  " if demand.enough else "FAIL"
         console.out.print(f"{state}  {demand.line()}", markup=False)
     for family, limit in _requests(demands).items():
         ask = f"--family {shlex.quote(family)} --request {limit}"
-        say_next(recipe.command("quota", ask), as_json)
+        options.say_next(recipe.command("quota", ask), as_json)
 
 
 def _requests(demands: list[Demand]) -> dict[str, int]:
@@ -90,26 +81,28 @@ def _requests(demands: list[Demand]) -> dict[str, int]:
 
 @app.command(epilog="Example: python -m setup rollback --recipe phi-azure")
 def rollback(
-    recipe: RecipeName = DEFAULTS["azure"], sets: Sets = None, as_json: AsJson = False
+    recipe: options.RecipeName = DEFAULTS["azure"],
+    sets: options.Sets = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """In Azure: give the traffic back to the version before, after it has answered."""
     from setup.azure.deploy import step as deploy  # noqa: PLC0415 - azure is slow to import
 
     with session_of(load_azure_recipe(recipe, sets or [])) as session:
-        say_next(show_result(deploy.rollback(session), as_json), as_json)
+        options.say_next(options.show_result(deploy.rollback(session), as_json), as_json)
 
 
 @app.command(epilog="Example: python -m setup teardown --stage endpoint")
 def teardown(  # noqa: PLR0913, PLR0917 - one for each option of the command line
-    recipe: RecipeName = DEFAULTS["azure"],
-    sets: Sets = None,
+    recipe: options.RecipeName = DEFAULTS["azure"],
+    sets: options.Sets = None,
     stage: Annotated[
         Literal["endpoint", "compute", "all"],
         typer.Option(help="The endpoint, the cluster, or everything and the group if it is ours."),
     ] = "all",
-    dry_run: DryRun = False,
+    dry_run: options.DryRun = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """In Azure: delete what costs, and prove that nothing billable is left."""
     from setup.azure.teardown import command as down  # noqa: PLC0415 - azure is slow to import
@@ -117,6 +110,8 @@ def teardown(  # noqa: PLR0913, PLR0917 - one for each option of the command lin
     with session_of(load_azure_recipe(recipe, sets or [])) as session:
         if dry_run:
             plan = down.plan_teardown(session, stage)
-            show({"step": "teardown", "plan": plan}, "\n".join(plan), as_json)
+            options.show({"step": "teardown", "plan": plan}, "\n".join(plan), as_json)
         else:
-            say_next(show_result(down.teardown(session, stage, yes), as_json), as_json)
+            options.say_next(
+                options.show_result(down.teardown(session, stage, yes), as_json), as_json
+            )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from setup.cli.options import AsJson, RecipeName, Sets, say_next, show
+from setup.cli import options
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
@@ -25,12 +25,14 @@ def _endpoint(recipe: str, sets: list[str] | None) -> LocalEndpoint:
 
 
 @app.command(epilog="Example: python -m setup status --json")
-def status(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = False) -> None:
+def status(
+    recipe: options.RecipeName = DEFAULT, sets: options.Sets = None, as_json: options.AsJson = False
+) -> None:
     """Show the endpoint, its deployments and their traffic; exit 1 when it cannot answer."""
     endpoint = _endpoint(recipe, sets)
     facts = endpoint.status()
     if as_json:
-        show(facts, "", as_json)
+        options.show(facts, "", as_json)
     elif not facts["running"]:
         told = f"endpoint {endpoint.name} is not running; next: {endpoint.recipe.command('deploy')}"
         console.out.print(told, markup=False)
@@ -52,8 +54,8 @@ def _print_status(facts: dict[str, Any]) -> None:
 
 @app.command(epilog="Example: python -m setup logs --lines 50 --follow")
 def logs(
-    recipe: RecipeName = DEFAULT,
-    sets: Sets = None,
+    recipe: options.RecipeName = DEFAULT,
+    sets: options.Sets = None,
     lines: Annotated[int, typer.Option(min=0, help="How many of the last lines.")] = 20,
     follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C.")] = False,
     deployment: Annotated[str, typer.Option(help="The engine log of this deployment.")] = "",
@@ -67,8 +69,8 @@ def logs(
 @app.command(epilog="Example: python -m setup traffic base=90 tuned=10")
 def traffic(
     shares: Annotated[list[str], typer.Argument(help="DEPLOYMENT=PERCENT, in all 100 (or 0).")],
-    recipe: RecipeName = DEFAULT,
-    sets: Sets = None,
+    recipe: options.RecipeName = DEFAULT,
+    sets: options.Sets = None,
 ) -> None:
     """Set how many per cent of the requests each deployment takes."""
     table = {}
@@ -84,8 +86,8 @@ def traffic(
 @app.command(epilog="Example: python -m setup delete tuned")
 def delete(
     deployment: Annotated[str, typer.Argument(help="A deployment that takes no traffic.")],
-    recipe: RecipeName = DEFAULT,
-    sets: Sets = None,
+    recipe: options.RecipeName = DEFAULT,
+    sets: options.Sets = None,
 ) -> None:
     """Remove a deployment after the requests it has accepted."""
     endpoint = _endpoint(recipe, sets)
@@ -94,13 +96,15 @@ def delete(
 
 
 @app.command(epilog="Example: python -m setup stop")
-def stop(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = False) -> None:
+def stop(
+    recipe: options.RecipeName = DEFAULT, sets: options.Sets = None, as_json: options.AsJson = False
+) -> None:
     """Stop the endpoint after the requests it has accepted."""
     endpoint = _endpoint(recipe, sets)
     stopped = endpoint.stop(endpoint.patience)
     detail = f"endpoint {endpoint.name} {'stopped' if stopped else 'was not running'}"
     result = Result("stop", stopped, detail, endpoint.recipe.command("deploy"))
-    show(result.as_dict(), result.line(), as_json)
+    options.show(result.as_dict(), result.line(), as_json)
 
 
 class Form(StrEnum):
@@ -112,7 +116,9 @@ class Form(StrEnum):
 
 
 @app.command(epilog="Example: python -m setup models --json")
-def models(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = False) -> None:
+def models(
+    recipe: options.RecipeName = DEFAULT, sets: options.Sets = None, as_json: options.AsJson = False
+) -> None:
     """List the registered versions of the recipe's model."""
     from setup.local.registry import list_versions  # noqa: PLC0415 - what only this needs
 
@@ -121,7 +127,9 @@ def models(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = Fa
     with loaded.naming():
         versions = list_versions(model)
     if as_json:
-        show({"model": model, "versions": [version.as_dict() for version in versions]}, "", True)
+        options.show(
+            {"model": model, "versions": [version.as_dict() for version in versions]}, "", True
+        )
         return
     if not versions:
         console.out.print(f"no version of {model} yet; next: {loaded.command('finetune')}")
@@ -143,8 +151,8 @@ def models(recipe: RecipeName = DEFAULT, sets: Sets = None, as_json: AsJson = Fa
 @app.command(epilog="Example: python -m setup promote 3")
 def promote(
     number: Annotated[int, typer.Argument(min=1, help="A version that `models` lists.")],
-    recipe: RecipeName = DEFAULT,
-    sets: Sets = None,
+    recipe: options.RecipeName = DEFAULT,
+    sets: options.Sets = None,
 ) -> None:
     """Make a version the champion, whatever its held-out loss."""
     from setup.local import registry  # noqa: PLC0415
@@ -153,7 +161,7 @@ def promote(
     with loaded.naming():
         version = registry.promote(loaded.registry.model, number)
     console.out.print(f"promote: version {version.number} of {version.model} is the champion")
-    say_next(loaded.command("deploy"), as_json=False)
+    options.say_next(loaded.command("deploy"), as_json=False)
 
 
 @app.command(epilog="Example: python -m setup export --form gguf --out tuned.gguf")
@@ -163,8 +171,8 @@ def export(
         Form, typer.Option(help="Merged GGUF, GGUF adapter, or merged transformers folder.")
     ] = Form.gguf,
     version: Annotated[str, typer.Option(help="champion, or a number.")] = "champion",
-    recipe: RecipeName = DEFAULT,
-    sets: Sets = None,
+    recipe: options.RecipeName = DEFAULT,
+    sets: options.Sets = None,
 ) -> None:
     """Write a registered version in a form that other servers load."""
     from setup.local.export import export_version  # noqa: PLC0415

@@ -11,19 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from setup.cli import azure_only, chat, local_only
-from setup.cli.options import (
-    AsJson,
-    DryRun,
-    RecipeName,
-    Sets,
-    Yes,
-    make_app,
-    perform,
-    run_app,
-    say_next,
-    show,
-)
+from setup.cli import azure_only, chat, local_only, options
 from setup.cli.targets import TARGETS, session_of
 from setup.common import console
 from setup.common.checks import Check
@@ -31,7 +19,7 @@ from setup.common.errors import FixableError
 from setup.common.step import Step
 from setup.recipe.load import DEFAULT, DEFAULTS, load_any_recipe
 
-app = make_app(
+app = options.make_app(
     "Fine-tune a model on your data, deploy it, and connect the flows to it.",
     "python -m setup up --set endpoint.port=8009",
 )
@@ -49,17 +37,17 @@ def _chosen(name: str, target: str) -> list[Step[Any]]:
 
 def _add(name: str, text: str, default: str) -> None:
     def command(
-        recipe: RecipeName = default,
-        sets: Sets = None,
-        dry_run: DryRun = False,
-        yes: Yes = False,
-        as_json: AsJson = False,
+        recipe: options.RecipeName = default,
+        sets: options.Sets = None,
+        dry_run: options.DryRun = False,
+        yes: options.Yes = False,
+        as_json: options.AsJson = False,
     ) -> None:
         loaded = load_any_recipe(recipe, sets or [])
         path = _chosen(name, loaded.target)
         with session_of(loaded, yes) as session:
-            following = [perform(step, session, dry_run, as_json) for step in path]
-            say_next(following[-1], as_json)
+            following = [options.perform(step, session, dry_run, as_json) for step in path]
+            options.say_next(following[-1], as_json)
 
     epilog = f"Example: python -m setup {name} --recipe {default}"
     app.command(name, help=text, epilog=epilog)(command)
@@ -78,20 +66,20 @@ for _group in (chat, local_only, azure_only):
 
 @app.command(epilog="Example: python -m setup doctor --json")
 def doctor(
-    recipe: RecipeName = "",
-    sets: Sets = None,
+    recipe: options.RecipeName = "",
+    sets: options.Sets = None,
     target: Annotated[str, typer.Option(help="local or azure: its default recipe.")] = "",
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Find what would fail later; exit 1 with a fix for each finding."""
     checks = []
     for check in _checks(recipe, sets or [], target):
         checks.append(check)
         if not as_json:
-            show({}, check.line(), as_json)
+            options.show({}, check.line(), as_json)
     ok = all(check.ok for check in checks)
     if as_json:
-        show({"ok": ok, "checks": [check.as_dict() for check in checks]}, "", as_json)
+        options.show({"ok": ok, "checks": [check.as_dict() for check in checks]}, "", as_json)
     raise typer.Exit(0 if ok else 1)
 
 
@@ -135,4 +123,4 @@ def main() -> None:
     """Run the command; of the processes of ``torchrun`` the first one speaks for all."""
     if os.environ.get("RANK", "0") != "0":
         console.out.quiet = console.err.quiet = True
-    run_app(app)
+    options.run_app(app)

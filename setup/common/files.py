@@ -12,23 +12,23 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from setup.common import paths
 from setup.common.errors import FixableError
-from setup.common.paths import DRAFT, is_full, replacing, use_umask, writing_fix
 
 _BLOCK = 1 << 20
 
 
 @contextmanager
-def replace_together(*paths: Path) -> Iterator[tuple[BinaryIO, ...]]:
+def replace_together(*targets: Path) -> Iterator[tuple[BinaryIO, ...]]:
     """Files open for writing that take their names only when the block ends well."""
     with ExitStack() as stack:
-        drafts = [stack.enter_context(replacing(path)) for path in paths]
+        drafts = [stack.enter_context(paths.replacing(path)) for path in targets]
         yield tuple(stack.enter_context(draft.open("xb", buffering=_BLOCK)) for draft in drafts)
 
 
 def drafts_beside(path: Path) -> list[Path]:
     """The drafts of ``path`` that commands left which were killed."""
-    return list(path.parent.glob(f".{path.name}.*{DRAFT}"))
+    return list(path.parent.glob(f".{path.name}.*{paths.DRAFT}"))
 
 
 @contextmanager
@@ -41,10 +41,10 @@ def fixable_write(folder: Path, elsewhere: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        first = "free disk space there" if is_full(error) else "make it a folder of yours"
+        first = "free disk space there" if paths.is_full(error) else "make it a folder of yours"
         raise FixableError(
             f"cannot write to {folder}: {error.strerror or error}",
-            f"{first}, or {elsewhere}" if elsewhere else writing_fix(folder, error),
+            f"{first}, or {elsewhere}" if elsewhere else paths.writing_fix(folder, error),
         ) from None
 
 
@@ -100,9 +100,9 @@ def draft_of(target: Path) -> Iterator[Path]:
         FixableError: The block or the move failed with an OSError: disk full, not writable.
     """
     try:
-        with _cleaned_up_when_ended(), replacing(target) as draft:
+        with _cleaned_up_when_ended(), paths.replacing(target) as draft:
             yield draft
-            use_umask(draft)
+            paths.use_umask(draft)
     except OSError as error:
         raise cannot_write(target, error.strerror or str(error)) from None
 

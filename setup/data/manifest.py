@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
+from setup.common import files
 from setup.common.errors import FixableError
-from setup.common.files import drafts_beside, replace_together, sha256_file, sha256_folder
 
 from .plan import DataPlan, OutPaths, Prepared
 
@@ -66,7 +66,7 @@ def write_note(plan: DataPlan, facts: Note) -> None:
 
 def _write(paths: OutPaths, note: Note, indent: int | None = None) -> None:
     text = json.dumps(note, indent=indent, ensure_ascii=False)
-    with replace_together(paths.manifest) as (file,):
+    with files.replace_together(paths.manifest) as (file,):
         file.write(f"{text}\n".encode())
 
 
@@ -92,7 +92,7 @@ def read_manifest(plan: DataPlan) -> Prepared | None:
     if note["counts"]["rejected"] and not paths.rejects.is_file():
         return None
     for path in (paths.train, paths.test):
-        if not path.is_file() or digests(note).get(path.name) != sha256_file(path):
+        if not path.is_file() or digests(note).get(path.name) != files.sha256_file(path):
             return None
     return result(plan, note["counts"], tuple(note.get("notes", ())), already_there=True)
 
@@ -149,8 +149,8 @@ def source_sha256(plan: DataPlan) -> str | None:
     """SHA-256 (hex) of a local source, None of others and of one that is not there."""
     source = Path(plan.source)
     if plan.kind == "folder":
-        return sha256_folder(source)
-    return sha256_file(source) if plan.kind == "file" and source.is_file() else None
+        return files.sha256_folder(source)
+    return files.sha256_file(source) if plan.kind == "file" and source.is_file() else None
 
 
 def refuse_overwriting(plan: DataPlan) -> None:
@@ -203,7 +203,7 @@ def sole_writer(plan: DataPlan) -> Iterator[None]:
         with suppress(OSError):  # Windows locks the text of the file, too
             path.write_text(str(os.getpid()), encoding="utf-8")
         for output in (*plan.paths.outputs, plan.paths.manifest):
-            for draft in drafts_beside(output):
+            for draft in files.drafts_beside(output):
                 draft.unlink(missing_ok=True)
         yield
     finally:
@@ -231,7 +231,7 @@ def claim(paths: OutPaths, drafts: Sequence[Draft]) -> list[str]:
     note["claimed"] = sorted(ours)
     _write(paths, note)
     for path in (draft.target for draft in drafts):
-        if path.is_file() and sha256_file(path) not in ours:
+        if path.is_file() and files.sha256_file(path) not in ours:
             kept = _free_name(path, ".edited-{}", 1)
             path.rename(kept)
             lines.append(f"{path} was edited after `data` wrote it: kept as {kept.name}")

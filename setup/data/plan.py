@@ -11,7 +11,6 @@ from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
 from setup.recipe.local import Training
 
-ULTRACHAT = "HuggingFaceH4/ultrachat_200k"
 ULTRACHAT_SPLIT = "train_sft[:1%]"  # of recipes that name no other; few data sets have it
 DEFAULT_CONFIG = "default"
 SAMPLE = "sample"

@@ -11,10 +11,8 @@ from setup.common.console import TASK, progress_bar, shorten
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read, fixable_write, replace_together
 
-from . import manifest
-from .lint import TEST_COLUMNS, TRAIN_COLUMNS, Linter, LintReport, lint_files
-from .plan import DEFAULT_CONFIG, ULTRACHAT_SPLIT, DataPlan, Prepared
-from .rows import Row, conversation_id, encode_row, flat_columns, learnt_part, user_turns
+from . import lint, manifest, rows
+from .plan import DataPlan, Prepared
 from .sources.file import Record, Source, open_file
 from .sources.folder import open_folder
 from .sources.hub import open_hub
@@ -24,6 +22,8 @@ _CUT = "test rows end with answers of weight 0, and ask for the last one before"
 _LONGEST_OPENING = 40
 _UNREAD_NAMED = 8
 _MOST_ALIKE = 1 << 16  # that are remembered; where there are more, all are looked at closely
+_OFTEN_ALIKE = 1 / 50  # the share of rows from which on that takes less time, if it is known early
+_EARLY = 1000  # rows
 
 
 def prepare_data(plan: DataPlan) -> Prepared:
@@ -61,14 +61,14 @@ def prepare_data(plan: DataPlan) -> Prepared:
 
 def _check_sample(plan: DataPlan) -> Prepared:
     files = [plan.paths.train, plan.paths.test]
-    report = lint_files(files, [TRAIN_COLUMNS, (*TEST_COLUMNS, "must_decline")])
+    report = lint.lint_files(files, [lint.TRAIN_COLUMNS, (*lint.TEST_COLUMNS, "must_decline")])
     if report.rejected:
         raise FixableError(
             f"the committed sample has {report.rejected} bad rows, the first: {report.problems[0]}",
             fix="python -m setup.data.sample",
         )
     counts = {"rows": report.rows, "kept": report.kept, "rejected": 0}
-    counts["train_rows"] = lint_files(files[:1]).rows
+    counts["train_rows"] = lint.lint_files(files[:1]).rows
     counts["test_rows"] = report.rows - counts["train_rows"]
     return manifest.result(plan, counts, already_there=True)
 
@@ -79,8 +79,11 @@ def _open(plan: DataPlan) -> Source:
     if plan.kind == "folder":
         return open_folder(Path(plan.source), plan.config, plan.split)
     source = open_file(Path(plan.source))
-    named = {"split": ULTRACHAT_SPLIT, "config": DEFAULT_CONFIG}
-    unused = [f"data.{name}" for name, usual in named.items() if getattr(plan, name) != usual]
+    unused = [
+        f"data.{name}"
+        for name in ("split", "config")
+        if getattr(plan, name) != getattr(DataPlan, name)
+    ]
     if unused:
         note = f"{' and '.join(unused)} not used: {plan.source} is one file, and is read whole"
         source.notes[note] = 0
@@ -88,9 +91,9 @@ def _open(plan: DataPlan) -> Source:
 
 
 class _OnceMoreError(Exception):
-    """It must be done again: look past ``openings``, and closely at those that are ``alike``."""
+    """Begin again: look past ``openings``, and closely at those ``alike`` (None: at all rows)."""
 
-    def __init__(self, openings: dict[bytes, str], alike: set[int]) -> None:
+    def __init__(self, openings: dict[bytes, str], alike: set[int] | None) -> None:
         super().__init__()
         self.openings, self.alike = openings, alike
 
@@ -101,15 +104,14 @@ _Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str]]
 def _write(plan: DataPlan, source: Source) -> _Outcome:
     """The files' counts, notes and digests; done again where rows turned out to be much alike."""
     past: dict[bytes, str] = {}
-    closely: set[int] = set()
+    closely: set[int] | None = set()
     while True:
-        all_closely = len(closely) > _MOST_ALIKE
-        writer = _Writer(plan, past, None if all_closely else closely)
+        writer = _Writer(plan, past, closely)
         try:
             writer.write(source)
         except _OnceMoreError as error:
             past |= error.openings
-            closely |= error.alike
+            closely = None if closely is None or error.alike is None else closely | error.alike
             source = _open(plan)
             continue
         told = [
@@ -117,8 +119,16 @@ def _write(plan: DataPlan, source: Source) -> _Outcome:
             "comes after it"
             for opening in past.values()
         ]
-        kept = [f"{rows} {note}" if rows else note for note, rows in writer.notes.items()]
+        kept = [f"{count} {note}" if count else note for note, count in writer.notes.items()]
         return writer.counts, (*source.said(), *told, *kept), writer.digests
+
+
+def _first(source: Source, limit: int) -> Iterator[list[Record]]:
+    for batch in source.batches:
+        yield batch[:limit]
+        limit -= len(batch)
+        if limit <= 0:
+            return
 
 
 class _Writer:
@@ -141,7 +151,7 @@ class _Writer:
         paths, failure = self._plan.paths, None
         with replace_together(paths.rejects) as (file,):
             rejects = manifest.Draft(paths.rejects, file)
-            linter = Linter(rejects.write, self._closely)
+            linter = lint.Linter(rejects.write, self._closely)
             try:
                 self._write_sides(linter, source, rejects)
             except FixableError as error:
@@ -153,7 +163,7 @@ class _Writer:
         if failure:
             raise failure
 
-    def _write_sides(self, linter: Linter, source: Source, rejects: manifest.Draft) -> None:
+    def _write_sides(self, linter: lint.Linter, source: Source, rejects: manifest.Draft) -> None:
         plan, report = self._plan, linter.report
         limited = replace(source, batches=_first(source, plan.limit)) if plan.limit else source
         with (
@@ -163,19 +173,27 @@ class _Writer:
             train = manifest.Draft(plan.paths.train, files[0])
             test = manifest.Draft(plan.paths.test, files[1])
             for clean in linter.clean(limited):
-                _split(self._splitter, clean, train, test, self.notes)
+                self._split(clean, train, test)
                 bar.update(TASK, completed=report.rows)
+                self._refuse_to_look_quickly(linter)
             self._ask_once_more(linter)
             sides = {"train_rows": train.rows, "test_rows": test.rows}
-            _check_sides(plan, report, sides, self._splitter)
-            for what, rows in linter.unread.most_common(_UNREAD_NAMED):
-                note = f"row{'s have' if rows > 1 else ' has'} {what}, which is not read"
-                self.notes[note] = rows
+            self._check_sides(report, sides)
+            for what, count in linter.unread.most_common(_UNREAD_NAMED):
+                note = f"row{'s have' if count > 1 else ' has'} {what}, which is not read"
+                self.notes[note] = count
             self._claim(train, test, rejects)
         whole = {"rows": report.rows, "kept": report.kept, "rejected": report.rejected}
         self.counts = whole | sides
 
-    def _ask_once_more(self, linter: Linter) -> None:
+    def _refuse_to_look_quickly(self, linter: lint.Linter) -> None:
+        """Begin anew where so many rows are alike that a quick pass would be for nothing."""
+        alike, read = len(linter.seen.alike), linter.report.rows
+        often = read >= _EARLY and alike > read * _OFTEN_ALIKE
+        if self._closely is not None and (often or alike > _MOST_ALIKE):
+            raise _OnceMoreError({}, None)
+
+    def _ask_once_more(self, linter: lint.Linter) -> None:
         if self._closely is not None and (alike := linter.seen.alike - self._closely):
             raise _OnceMoreError({}, alike)
         if common := self._splitter.common():
@@ -189,67 +207,48 @@ class _Writer:
         for note in manifest.claim(self._plan.paths, drafts):
             self.notes[note] = 0
 
+    def _split(self, records: list[Record], train: manifest.Draft, test: manifest.Draft) -> None:
+        """Write each record to its side."""
+        sides: tuple[list[bytes], list[bytes]] = [], []
+        for record in records:
+            row, messages = record.row, record.row["messages"]
+            if not (row.get("prompt") and row.get("prompt_id")):
+                row["prompt"] = row.get("prompt") or rows.user_turns(messages)[0]
+                row["prompt_id"] = row.get("prompt_id") or rows.conversation_id(messages)
+            is_test = self._splitter.is_test(messages)
+            sides[is_test].append(rows.encode_row(self._test_row(row) if is_test else row))
+        for draft, lines in zip((train, test), sides, strict=True):
+            draft.rows += len(lines)
+            draft.write(b"".join(lines))
 
-def _first(source: Source, limit: int) -> Iterator[list[Record]]:
-    for batch in source.batches:
-        yield batch[:limit]
-        limit -= len(batch)
-        if limit <= 0:
+    def _test_row(self, row: rows.Row) -> rows.Row:
+        messages = row["messages"]
+        asked = rows.learnt_part(messages)
+        if len(asked) < len(messages):
+            self.notes[_CUT] += 1
+        columns = rows.flat_columns(asked)
+        own = [name for name, value in columns.items() if row.get(name) not in (None, value)]
+        if own:
+            self.notes[f"test rows with another {', '.join(own)}: written anew from messages"] += 1
+        return {"facts": [], **row, **columns}
+
+    def _check_sides(self, report: lint.LintReport, sides: dict[str, int]) -> None:
+        if not report.kept:
+            raise report.no_rows_left(self._plan.source)
+        if all(sides.values()):
             return
-
-
-def _split(
-    splitter: Splitter,
-    records: list[Record],
-    train: manifest.Draft,
-    test: manifest.Draft,
-    notes: Counter[str],
-) -> None:
-    """Writes each record to its side."""
-    sides: tuple[list[bytes], list[bytes]] = [], []
-    for record in records:
-        row, messages = record.row, record.row["messages"]
-        if not (row.get("prompt") and row.get("prompt_id")):
-            row["prompt"] = row.get("prompt") or user_turns(messages)[0]
-            row["prompt_id"] = row.get("prompt_id") or conversation_id(messages)
-        is_test = splitter.is_test(messages)
-        sides[is_test].append(encode_row(_test_row(row, notes) if is_test else row))
-    for draft, lines in zip((train, test), sides, strict=True):
-        draft.rows += len(lines)
-        draft.write(b"".join(lines))
-
-
-def _test_row(row: Row, notes: Counter[str]) -> Row:
-    messages = row["messages"]
-    asked = learnt_part(messages)
-    if len(asked) < len(messages):
-        notes[_CUT] += 1
-    columns = flat_columns(asked)
-    own = [name for name, value in columns.items() if row.get(name) not in (None, value)]
-    if own:
-        notes[f"test rows with another {', '.join(own)}: written anew from messages"] += 1
-    return {"facts": [], **row, **columns}
-
-
-def _check_sides(
-    plan: DataPlan, report: LintReport, sides: dict[str, int], splitter: Splitter
-) -> None:
-    if not report.kept:
-        raise report.no_rows_left(plan.source)
-    if all(sides.values()):
-        return
-    rejected = f" ({report.rejected} of {report.rows} were rejected: {report.why})"
-    what = (
-        f"{report.kept} rows{rejected if report.rejected else ''} are too few to split with ratio "
-        f"{plan.test_ratio}: one side is empty "
-        f"(train={sides['train_rows']} test={sides['test_rows']})"
-    )
-    seed = splitter.seed_for_both()
-    others = "add conversations that open in other words"
-    if seed is not None:
-        others = f"add rows, or --set data.seed={seed}, which leaves rows on both sides"
-    elif report.duplicates:
-        others = "add other conversations: these are one, again and again"
-    if report.first is not None:
-        others += f"; the rejected ones: {report.advice(plan.source).fix}"
-    raise FixableError(what, others)
+        rejected = f" ({report.rejected} of {report.rows} were rejected: {report.why})"
+        what = (
+            f"{report.kept} rows{rejected if report.rejected else ''} are too few to split with "
+            f"ratio {self._plan.test_ratio}: one side is empty "
+            f"(train={sides['train_rows']} test={sides['test_rows']})"
+        )
+        seed = self._splitter.seed_for_both()
+        others = "add conversations that open in other words"
+        if seed is not None:
+            others = f"add rows, or --set data.seed={seed}, which leaves rows on both sides"
+        elif report.duplicates:
+            others = "add other conversations: these are one, again and again"
+        if report.first is not None:
+            others += f"; the rejected ones: {report.advice(self._plan.source).fix}"
+        raise FixableError(what, others)

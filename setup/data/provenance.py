@@ -11,7 +11,7 @@ from typing import Any, Literal
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read, sha256_file
 
-from .manifest import Note, describes, digests, free_folder, read_note, source_sha256, write_note
+from . import manifest
 from .plan import SAMPLE, DataPlan
 
 AGAIN = "python -m setup data --recipe NAME"
@@ -58,15 +58,15 @@ def prepared_split(
         raise FixableError(f"no {part} split at {file}", again + then)
     if plan.kind == SAMPLE:
         return PreparedSplit(file, SAMPLE, {"source": SAMPLE}, _beside_the_sample(plan))
-    note = read_note(plan.paths)
+    note = manifest.read_note(plan.paths)
     if note is None:
-        free = shlex.quote(str(free_folder(plan.out)))
+        free = shlex.quote(str(manifest.free_folder(plan.out)))
         raise FixableError(
             f"nothing says what {file} was made from: `data` leaves {plan.paths.manifest.name} "
             "beside its files",
             f"{again} --set data.out={free}, and go on as it says",
         )
-    if not describes(note, plan):
+    if not manifest.describes(note, plan):
         raise FixableError(f"{plan.out} holds {_difference(note, plan)}", again + then)
     with fixable_read(plan.source):
         remarks = _check_source(note, plan, file, again + then)
@@ -78,27 +78,27 @@ def describe_copy(plan: DataPlan, split: PreparedSplit) -> None:
     facts = split.facts | {"source": split.facts["source"].rstrip("/").rpartition("/")[2]}
     digests_of_copy = {plan.paths.train.name: sha256_file(split.file)}
     plan.out.mkdir(parents=True, exist_ok=True)
-    write_note(plan, facts | {"sha256": digests_of_copy})
+    manifest.write_note(plan, facts | {"sha256": digests_of_copy})
 
 
-def _check_source(note: Note, plan: DataPlan, file: Path, again: str) -> tuple[str, ...]:
+def _check_source(note: manifest.Note, plan: DataPlan, file: Path, again: str) -> tuple[str, ...]:
     remarks = []
     is_local = os.path.isabs(str(note["path"]))  # noqa: PTH117 - a folder that is gone has no kind
     if is_local and not os.path.lexists(plan.source):
         remarks.append(f"{plan.source} itself is not there any more")
-    elif is_local and source_sha256(plan) != note.get("source_sha256"):
+    elif is_local and manifest.source_sha256(plan) != note.get("source_sha256"):
         raise FixableError(f"{plan.source} was changed after {file} was made from it", again)
-    if digests(note).get(file.name) != sha256_file(file):
+    if manifest.digests(note).get(file.name) != sha256_file(file):
         remarks.append("edited since `data` wrote it")
     return tuple(remarks)
 
 
-def _facts(note: Note) -> dict[str, Any]:
+def _facts(note: manifest.Note) -> dict[str, Any]:
     names = ("source", "source_sha256", "revision")
     return {name: note[name] for name in names if note.get(name)}
 
 
-def _difference(note: Note, plan: DataPlan) -> str:
+def _difference(note: manifest.Note, plan: DataPlan) -> str:
     """Describe the data that the files were made from, and where the recipe says otherwise."""
     source = note.get("source")
     if source is None:
@@ -118,7 +118,7 @@ def _difference(note: Note, plan: DataPlan) -> str:
 def _beside_the_sample(plan: DataPlan) -> tuple[str, ...]:
     """A word for one who prepared data of their own, and now does not name it."""
     own = DataPlan(source="own", out=plan.out)
-    note = read_note(own.paths)
+    note = manifest.read_note(own.paths)
     source = (note or {}).get("source")
     if not source or not own.paths.train.is_file():
         return ()

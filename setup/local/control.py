@@ -18,7 +18,7 @@ from setup.common.console import progress_bar, say
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY, endpoint_folder, read_json
 from setup.recipe.local import Recipe
-from setup.serve.settings import LOG, PID, ensure_keys
+from setup.serve.settings import LOG, PID, Keys
 
 _CALL_TIMEOUT = 10.0
 _START_TIMEOUT = 30.0
@@ -51,7 +51,7 @@ class LocalEndpoint:
     @property
     def scoring_key(self) -> str:
         """The key clients send."""
-        return ensure_keys(self.folder).scoring
+        return Keys.ensure(self.folder).scoring
 
     def process(self) -> psutil.Process | None:
         """Its running process; None for a stale pid file, whoever has that number now."""
@@ -85,7 +85,7 @@ class LocalEndpoint:
         Raises:
             FixableError: It does not run, does not answer, or refuses (with its reason).
         """
-        headers = {"Authorization": f"Bearer {ensure_keys(self.folder).management}"}
+        headers = {"Authorization": f"Bearer {Keys.ensure(self.folder).management}"}
         return self._request(method, f"/manage{route}", body, headers, timeout)
 
     def status(self) -> dict[str, Any]:

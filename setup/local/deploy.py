@@ -13,18 +13,18 @@ from setup.common.console import progress_bar
 from setup.common.errors import FixableError
 from setup.common.paths import without_home
 from setup.common.step import Result
+from setup.local import rollout
 from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint, refuse_held_port
-from setup.local.rollout import plan_rollout, roll_out, rolled_out, stamp_of, verify_tuned
 from setup.recipe.local import Recipe
-from setup.serve.settings import DeploymentSettings, EndpointSettings, load_settings, save_settings
-from setup.weights.fetch import is_kept_as_it_is, model_path, prepare_model, verify_model
+from setup.serve.settings import DeploymentSettings, EndpointSettings
+from setup.weights import fetch
 
 
 def plan(endpoint: LocalEndpoint) -> list[str]:
     """Return the things that ``run`` would do, a line each."""
     recipe = endpoint.recipe
-    path = model_path(recipe.model)
+    path = fetch.model_path(recipe.model)
     model = f"use model {path}" if path.is_file() else f"fetch {recipe.model.source} to {path}"
     running = endpoint.process() is not None
     server = "keep the running endpoint" if running else f"start it on port {recipe.endpoint.port}"
@@ -32,7 +32,7 @@ def plan(endpoint: LocalEndpoint) -> list[str]:
         model,
         f"endpoint {endpoint.name}: {server}",
         f"deployment {recipe.endpoint.deployment}",
-        *plan_rollout(recipe),
+        *rollout.plan_rollout(recipe),
     ]
 
 
@@ -43,7 +43,7 @@ def run(endpoint: LocalEndpoint) -> Result:
     name, tuned = recipe.endpoint.deployment, recipe.endpoint.tuned
     detail = f"deployment {name} of endpoint {endpoint.name} is healthy at {endpoint.url}"
     detail += f" and takes {rows[name]['traffic']} % of the traffic"
-    number = rolled_out(endpoint)
+    number = rollout.rolled_out(endpoint)
     if number and tuned in rows:
         detail += f"; {tuned} is version {number} and takes {rows[tuned]['traffic']} %"
         detail += _trained_on(recipe, number)
@@ -75,20 +75,20 @@ def deploy(endpoint: LocalEndpoint) -> bool:
             cannot be served; what answered before still does.
     """
     recipe = endpoint.recipe
-    path = prepare_model(recipe.model)
+    path = fetch.prepare_model(recipe.model)
     endpoint.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(endpoint.folder / "deploy.lock"):
         started = endpoint.process() is None
         if started:
-            if not is_kept_as_it_is(recipe.model):
-                verify_model(path)
-            verify_tuned(endpoint)
+            if not fetch.is_kept_as_it_is(recipe.model):
+                fetch.verify_model(path)
+            rollout.verify_tuned(endpoint)
             _start(endpoint)
         else:
             _refuse_other_settings(endpoint)
         settings = _deployment(recipe, path)
         changed = _put(endpoint, settings, started)
-        return roll_out(endpoint, path, settings) or changed or started
+        return rollout.roll_out(endpoint, path, settings) or changed or started
 
 
 def _put(endpoint: LocalEndpoint, settings: DeploymentSettings, started: bool) -> bool:
@@ -108,9 +108,11 @@ def _put(endpoint: LocalEndpoint, settings: DeploymentSettings, started: bool) -
 def _start(endpoint: LocalEndpoint) -> None:
     refuse_held_port(endpoint.recipe.endpoint.port)
     fields = _endpoint_fields(endpoint.recipe)
-    settings = load_settings(endpoint.folder) or EndpointSettings(name=endpoint.name, **fields)
+    settings = EndpointSettings.load(endpoint.folder) or EndpointSettings(
+        name=endpoint.name, **fields
+    )
     settings = settings.model_copy(update=fields)
-    save_settings(endpoint.folder, settings)
+    settings.save(endpoint.folder)
     endpoint.start()
 
 
@@ -144,7 +146,7 @@ def _deployment(recipe: Recipe, path: Path) -> DeploymentSettings:
     section = recipe.endpoint
     return DeploymentSettings(
         model_path=str(path),
-        model_stamp=stamp_of(path),
+        model_stamp=rollout.stamp_of(path),
         context_window=recipe.model.context_window,
         slots=section.slots,
         threads=section.threads,

@@ -32,7 +32,7 @@ from setup.common.paths import models_folder, read_json, write_private
 from setup.local.control import LocalEndpoint
 from setup.local.tuned_model import find_version, prepare_version
 from setup.recipe.local import Recipe
-from setup.serve.settings import DeploymentSettings, load_settings
+from setup.serve.settings import DeploymentSettings, EndpointSettings
 from setup.weights.fetch import verify_model
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def verify_tuned(endpoint: LocalEndpoint) -> None:
         FixableError: One has changed since it was written. A lost one does not count: it is
             built again, and its deployment is down until then.
     """
-    saved = load_settings(endpoint.folder)
+    saved = EndpointSettings.load(endpoint.folder)
     for name, settings in saved.deployments.items() if saved else ():
         path = Path(settings.model_path)
         if saved and saved.traffic.get(name) and path.parent == models_folder() and path.is_file():

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from setup.recipe.local import Data, Finetune, Model, Name, NamedRecipe, Registry, Section
+from setup.recipe import local
 
 # What Azure takes as names. Endpoints and deployments: a letter, then letters, digits and single
 # dashes, 3 to 32 in all: https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas
@@ -30,7 +30,7 @@ class RegistryAsset(NamedTuple):
     version: str
 
 
-class Azure(Section):
+class Azure(local.Section):
     """A place in Azure: an empty id is taken from the login, an empty name is derived.
 
     Derived names (setup/azure/client/names.py) depend on subscription and group only, so that every
@@ -53,7 +53,7 @@ class Azure(Section):
     roles: Literal["narrow", "contributor"] = "narrow"
 
 
-class AzureModel(Model):
+class AzureModel(local.Model):
     """The model that is fine-tuned.
 
     ``source`` is ``azureml://registries/R/models/NAME/versions/N``, or a Hugging Face id
@@ -79,7 +79,7 @@ class AzureModel(Model):
         return self.asset.name if self.asset else self.source.rpartition("/")[2]
 
 
-class Compute(Section):
+class Compute(local.Section):
     """The cluster that fine-tunes: 0 to ``nodes`` machines, gone after ``idle_seconds``."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{1,30}[a-z0-9]$")
@@ -88,7 +88,7 @@ class Compute(Section):
     idle_seconds: int = Field(default=120, ge=60)
 
 
-class AzureFinetune(Section):
+class AzureFinetune(local.Section):
     """The fine-tuning of the model.
 
     ``route: catalog`` runs the pipeline component of the model catalog, ``inputs`` by the names of
@@ -103,7 +103,7 @@ class AzureFinetune(Section):
     compute: Compute
     max_hours: float = Field(gt=0, le=500)
     inputs: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    trainer: Finetune | None = None
+    trainer: local.Finetune | None = None
 
     @model_validator(mode="after")
     def _route_is_complete(self) -> AzureFinetune:
@@ -122,7 +122,7 @@ class AzureFinetune(Section):
         }
 
 
-class Probe(Section):
+class Probe(local.Section):
     """A probe of a container, alive or ready; times in seconds.
 
     Large models take minutes to load; Azure's own defaults kill such a container with a 502.
@@ -135,7 +135,7 @@ class Probe(Section):
     success_threshold: int = Field(default=1, ge=1)
 
 
-class AzureEndpoint(Section):
+class AzureEndpoint(local.Section):
     """The managed online endpoint; its name is unique in the region, empty derives one.
 
     ``deployment`` begins the names of its two deployments, such as tuned-blue and tuned-green.
@@ -158,17 +158,17 @@ class AzureEndpoint(Section):
     keep_previous: bool = True
 
 
-class AzureRecipe(NamedRecipe):
+class AzureRecipe(local.NamedRecipe):
     """One run from data through fine-tuning to connection and flow, in Azure."""
 
     target: Literal["azure"]
-    data: Data
+    data: local.Data
     azure: Azure
     model: AzureModel
     finetune: AzureFinetune
-    registry: Registry
+    registry: local.Registry
     endpoint: AzureEndpoint
-    connection: Name
+    connection: local.Name
 
     @model_validator(mode="after")
     def _source_fits_the_route(self) -> AzureRecipe:

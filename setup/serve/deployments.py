@@ -95,7 +95,7 @@ class Endpoint:
 
     def __init__(self, settings: stored.EndpointSettings, folder: Path) -> None:
         self.settings, self._folder = settings, folder
-        self.keys = stored.ensure_keys(folder)
+        self.keys = stored.Keys.ensure(folder)
         self.stop = asyncio.Event()
         self._change = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -142,7 +142,7 @@ class Endpoint:
             self.settings.deployments[name] = settings
             if not any(self.settings.traffic.values()):
                 self.settings.traffic = {name: 100}
-            stored.save_settings(self._folder, self.settings)
+            self.settings.save(self._folder)
             if old:
                 self._retire(old)
             return True
@@ -156,7 +156,7 @@ class Endpoint:
                 raise ApiError(409, f"deployment {name!r} takes traffic: shift it away first")
             del self.settings.deployments[name]
             self.settings.traffic.pop(name, None)
-            stored.save_settings(self._folder, self.settings)
+            self.settings.save(self._folder)
             # Shielded: a client that does not wait must not keep the engine from being stopped.
             retiring = self._retire(self.table.pop(name))
         await asyncio.shield(retiring)
@@ -170,7 +170,7 @@ class Endpoint:
             if min(traffic.values(), default=0) < 0 or sum(traffic.values()) not in (0, 100):
                 raise ApiError(422, f"traffic must sum to 0 or 100, got {sum(traffic.values())}")
             self.settings.traffic = traffic
-            stored.save_settings(self._folder, self.settings)
+            self.settings.save(self._folder)
 
     def pick(self, name: str | None) -> Deployment:
         """The deployment a request goes to: the one it names, else by the traffic table.

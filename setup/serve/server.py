@@ -226,7 +226,7 @@ async def run(
 
 async def serve(folder: Path) -> None:
     """Run the endpoint of ``folder`` until it is told to stop."""
-    settings = stored.load_settings(folder)
+    settings = stored.EndpointSettings.load(folder)
     if settings is None:
         raise SystemExit(f"no endpoint settings in {folder}; run `python -m setup deploy`")
     observe.log_to(  # at most 10 MB, three old files kept

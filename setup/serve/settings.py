@@ -51,6 +51,16 @@ class EndpointSettings(BaseModel):
     deployments: dict[str, DeploymentSettings] = {}
     traffic: dict[str, int] = {}
 
+    @classmethod
+    def load(cls, folder: Path) -> EndpointSettings | None:
+        """The settings in ``folder``, None where the endpoint was never created."""
+        content = read_json(folder / SETTINGS)
+        return None if content is None else cls.model_validate(content)
+
+    def save(self, folder: Path) -> None:
+        """Write the settings atomically: a crash leaves the old file or the new one."""
+        write_private(folder / SETTINGS, self.model_dump())
+
 
 class Keys(BaseModel):
     """``scoring`` is what clients send; ``management`` adds and removes deployments."""
@@ -58,22 +68,14 @@ class Keys(BaseModel):
     scoring: str = Field(repr=False)
     management: str = Field(repr=False)
 
-
-def load_settings(folder: Path) -> EndpointSettings | None:
-    """The settings in ``folder``, None where the endpoint was never created."""
-    content = read_json(folder / SETTINGS)
-    return None if content is None else EndpointSettings.model_validate(content)
-
-
-def save_settings(folder: Path, settings: EndpointSettings) -> None:
-    """Write the settings atomically: a crash leaves the old file or the new one."""
-    write_private(folder / SETTINGS, settings.model_dump())
-
-
-def ensure_keys(folder: Path) -> Keys:
-    """The keys of the endpoint in ``folder``, made on first use and kept over restarts."""
-    content = read_json(folder / KEYS)
-    if content is None:
-        content = {"scoring": secrets.token_urlsafe(32), "management": secrets.token_urlsafe(32)}
-        write_private(folder / KEYS, content)
-    return Keys.model_validate(content)
+    @classmethod
+    def ensure(cls, folder: Path) -> Keys:
+        """The keys of the endpoint in ``folder``, made on first use and kept over restarts."""
+        content = read_json(folder / KEYS)
+        if content is None:
+            content = {
+                "scoring": secrets.token_urlsafe(32),
+                "management": secrets.token_urlsafe(32),
+            }
+            write_private(folder / KEYS, content)
+        return cls.model_validate(content)

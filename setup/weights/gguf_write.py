@@ -9,8 +9,8 @@ import numpy as np
 
 from setup.common.errors import FixableError
 from setup.common.files import draft_of
+from setup.weights import gguf_file
 from setup.weights.adapter import Adapter, Matrix, Pair
-from setup.weights.gguf_file import Header, open_header, write_data, write_f16
 
 _F16_MAX = float(np.finfo(np.float16).max)
 _ARCHITECTURES = ("llama", "phi3")
@@ -28,7 +28,7 @@ def merge_into_gguf(
         FixableError: The base is damaged or of another architecture, the adapter does not fit it,
             or ``target`` cannot be written. ``target`` is then as before.
     """
-    header = open_header(base)
+    header = gguf_file.open_header(base)
     placed = _place(adapter, header)
 
     def graft(name: str, weights: Matrix) -> Matrix:
@@ -41,7 +41,7 @@ def merge_into_gguf(
         return merged
 
     with draft_of(target) as draft:
-        write_f16(header, draft, on_progress, graft)
+        gguf_file.write_f16(header, draft, on_progress, graft)
 
 
 def write_adapter_gguf(base: Path, adapter: Adapter, target: Path) -> None:
@@ -52,7 +52,7 @@ def write_adapter_gguf(base: Path, adapter: Adapter, target: Path) -> None:
     """
     import gguf  # noqa: PLC0415 - a second of import that most commands never need
 
-    header = open_header(base)
+    header = gguf_file.open_header(base)
     placed = _place(adapter, header)
     with draft_of(target) as draft:
         writer = gguf.GGUFWriter(draft, header.architecture)
@@ -67,10 +67,10 @@ def write_adapter_gguf(base: Path, adapter: Adapter, target: Path) -> None:
             matrices[f"{name}.lora_b"] = pair.b if ratio == 1 else pair.b * ratio
         for name, matrix in matrices.items():
             writer.add_tensor_info(name, matrix.shape, matrix.dtype, matrix.nbytes)
-        write_data(writer, matrices.values())
+        gguf_file.write_data(writer, matrices.values())
 
 
-def _place(adapter: Adapter, base: Header) -> dict[str, Pair]:
+def _place(adapter: Adapter, base: gguf_file.Header) -> dict[str, Pair]:
     """The adapter's pairs under the names of the base's tensors, rows as the base has them."""
     import gguf  # noqa: PLC0415
 
@@ -96,7 +96,7 @@ def _place(adapter: Adapter, base: Header) -> dict[str, Pair]:
     return placed
 
 
-def _heads(base: Header, kind: str) -> int:
+def _heads(base: gguf_file.Header, kind: str) -> int:
     """Heads among which the rows are shared out, 0 where the rows keep their order."""
     if base.architecture != "llama" or kind not in ("q_proj", "k_proj"):
         return 0
@@ -104,7 +104,7 @@ def _heads(base: Header, kind: str) -> int:
     return _positive(base, "attention.head_count_kv" if grouped else "attention.head_count")
 
 
-def _positive(base: Header, key: str) -> int:
+def _positive(base: gguf_file.Header, key: str) -> int:
     value = base.get(key)
     if isinstance(value, int) and value > 0:
         return value

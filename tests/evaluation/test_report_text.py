@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.compare.table import read_table
-from evaluation.report.text import csv_cell, csv_text, visible
+from evaluation.report.text import csv_cell, visible
 from evaluation.report.write import ReportFiles, write_report
 from evaluation.results import RunFolder
 from tests.evaluation.made_reports import GATES, HOSTILE, hostile_runs, ordinary_runs, report_of
@@ -84,7 +84,7 @@ def test_every_row_is_in_the_csv_once(evil: ReportFiles) -> None:
     rows = table(evil.csv)
     assert [row["id"] for row in rows] == [*(f"row {name}" for name in HOSTILE), "lost <b>"]
     for row, (text, _) in zip(rows, HOSTILE.values(), strict=False):
-        assert csv_text(row["candidate_answer"]) == text.replace("\0", "\ufffd")
+        assert row["candidate_answer"].removeprefix("'") == text.replace("\0", "\ufffd")
         assert float(row["candidate_fact_recall"]) == 0.0
         assert float(row["baseline_latency_seconds"]) == 1.5
     assert rows[-1]["candidate_error_type"] == "Evil<b>Error"
@@ -108,7 +108,7 @@ def test_every_row_is_in_the_csv_once(evil: ReportFiles) -> None:
 )
 def test_a_cell_is_no_formula(text: str, cell: str) -> None:
     assert csv_cell(text) == cell
-    assert csv_text(cell) == text.replace("\ud800", "\ufffd")
+    assert cell.removeprefix("'") == text.replace("\ud800", "\ufffd")
 
 
 @pytest.mark.parametrize(

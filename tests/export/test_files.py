@@ -186,7 +186,7 @@ def test_export_that_is_told_to_end_leaves_nothing(
     llama: Tuned, tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is written last: all of a file's data lies there, and nothing of it may stay."""
-    monkeypatch.setattr("setup.common.files.use_umask", lambda _: os.kill(os.getpid(), 15))
+    monkeypatch.setattr("setup.common.paths.use_umask", lambda _: os.kill(os.getpid(), 15))
     with pytest.raises(SystemExit) as ended:
         write(llama.base, read_adapter(llama.adapter), tmp_path / "out")
     assert ended.value.code == 128 + 15

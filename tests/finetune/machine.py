@@ -16,6 +16,7 @@ from unittest import mock
 
 from setup.cli import main as cli
 from setup.common import console
+from setup.finetune.examples import render
 from setup.finetune.run.run import prepare_process
 from tests.home import Home
 
@@ -34,6 +35,11 @@ def conversation(question: str, answer: str, system: str = "") -> Row:
         {"role": "user", "content": question},
         {"role": "assistant", "content": answer},
     ]
+
+
+def make_example(messages: Row, tokenizer: Any, max_tokens: int) -> render.Example:
+    """One conversation as it is rendered now."""
+    return render.render_example(messages, render.Renderer(tokenizer), max_tokens)
 
 
 def facts(count: int) -> list[Row]:

@@ -16,7 +16,7 @@ from setup.finetune.compute import lora
 from setup.finetune.compute.collate import collate
 from setup.finetune.compute.loss import mean_loss, remember_frozen, use_answer_loss
 from setup.finetune.compute.schedule import plan_batches
-from setup.finetune.examples.mask import Example
+from setup.finetune.examples.render import Example
 from setup.recipe.local import Finetune
 from setup.weights.base import load_base
 

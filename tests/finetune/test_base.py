@@ -71,6 +71,17 @@ def test_file_without_the_number_of_key_heads(make_machine: MakeMachine, tmp_pat
     assert f"{base} lacks {HEADS}" in line
 
 
+def test_file_that_does_not_name_its_architecture(
+    machine: Machine, tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    """The converted file would have an empty one, which nothing can load."""
+    base, name = tmp_path / "nameless.gguf", b"general.architecture"
+    base.write_bytes(tiny["llama"].read_bytes().replace(name, name.upper()))
+    line = failed(machine.setup("finetune", f"model.source={base}", "model.precision=f16"))
+    assert f"{base} does not say which model it is: it has no general.architecture" in line
+    assert "set model.source to a whole .gguf file" in line
+
+
 @pytest.mark.parametrize(
     ("tensors", "without", "message"),
     [

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from setup.finetune.compute.collate import IGNORED, collate
-from setup.finetune.examples.mask import Example, NotTrainableError, make_example
+from setup.finetune.examples.render import Example, NotTrainableError
 from tests.finetune.conftest import MakeMachine
-from tests.finetune.machine import conversation, facts
+from tests.finetune.machine import conversation, facts, make_example
 from tests.tiny import TEMPLATE, transformers_folder
 
 DEFAULT_SYSTEM = (

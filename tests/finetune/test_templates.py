@@ -9,9 +9,8 @@ from unittest import mock
 
 import pytest
 
-from setup.finetune.examples.mask import make_example
 from setup.finetune.examples.render import NotTrainableError
-from tests.finetune.machine import Row
+from tests.finetune.machine import Row, make_example
 from tests.tiny import TEMPLATE, transformers_folder
 
 _EACH = "{% for message in messages %}"

@@ -9,11 +9,18 @@ from typing import Any
 import pytest
 
 from setup.finetune.examples.dataset import fold_system, read_split
-from setup.finetune.examples.mask import make_example
 from setup.finetune.examples.render import NotTrainableError
 from setup.recipe.local import Finetune
 from tests.finetune.conftest import MakeMachine
-from tests.finetune.machine import Machine, Row, conversation, facts, result, write_rows
+from tests.finetune.machine import (
+    Machine,
+    Row,
+    conversation,
+    facts,
+    make_example,
+    result,
+    write_rows,
+)
 from tests.home import failed
 from tests.tiny import transformers_folder
 

@@ -127,12 +127,12 @@ import sys
 from pathlib import Path
 from setup.data import prepare
 from setup.cli import main as cli
-split = prepare._split
+split = prepare._Writer._split
 def waits(*given):
     print("writing", flush=True)
     sys.stdin.readline()
     return split(*given)
-prepare._split = waits
+prepare._Writer._split = waits
 sys.argv = ["setup", *sys.argv[1:]]
 cli.main()
 """

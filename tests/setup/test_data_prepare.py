@@ -118,6 +118,21 @@ def test_bad_rows_are_counted_and_kept_aside(tmp_path: Path) -> None:
     assert [entry["line"] for entry in read(prepared.rejects)] == [52, 53, 54]
 
 
+@pytest.mark.parametrize(("others", "pairs"), [(0, 800), (3000, 20)])
+def test_rows_that_differ_in_case_alone_are_told_from_those_that_differ_in_a_mark(
+    tmp_path: Path, others: int, pairs: int
+) -> None:
+    """Many of them are compared from the start, few in a second reading: the result is one."""
+    first = [row(f"Is C++ {n} worth learning?", f"Answer number {n}") for n in range(pairs)]
+    again = [row(f"IS C++ {n} worth learning?", f"Answer number {n}.") for n in range(pairs)]
+    marked = [row(f"Is C# {n} worth learning?", f"Answer number {n}") for n in range(pairs)]
+    prepared = prepare_data(file_plan(tmp_path, *rows(others), *first, *again, *marked))
+    assert prepared.rejected == pairs
+    assert prepared.rejects is not None
+    lines = [entry["line"] for entry in read(prepared.rejects)]
+    assert lines == list(range(others + pairs + 1, others + 2 * pairs + 1))
+
+
 def run_code(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *arguments]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}

@@ -32,7 +32,7 @@ from setup.recipe.azure import AzureRecipe
 from setup.recipe.local import Finetune
 
 if TYPE_CHECKING:
-    from setup.finetune.examples.mask import Message
+    from setup.finetune.examples.render import Message
 
 _VERSION = 16  # hex digits; Azure ML takes 30 characters at most
 _FOLDER = "finetune-phi/data"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from setup.data.rows import Message, conversation_id, conversation_key, flat_columns, user_turns
+from setup.data import rows
 
-from .catalog import SPLITS, Catalog, Fact, Split, Wordings, load_catalog, load_general
+from . import catalog
 from .wording import Deck, Voice
 
 DEFAULT_SEED = 20
@@ -32,7 +32,7 @@ class Plan:
     declines_after_answer: int
 
 
-PLANS: dict[Split, Plan] = {
+PLANS: dict[catalog.Split, Plan] = {
     "train": Plan(5, 0, 3, 30, 140, 28),
     "test": Plan(1, 16, 0, 68, 36, 4),
 }
@@ -48,7 +48,7 @@ class Turn:
     template: str
     question: str
     answer: str
-    fact: Fact | None
+    fact: catalog.Fact | None
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Conversation:
     turns: tuple[Turn, ...]
 
     @property
-    def messages(self) -> list[Message]:
+    def messages(self) -> list[rows.Message]:
         """The turns as role messages."""
         return [
             {"role": role, "content": content}
@@ -66,17 +66,17 @@ class Conversation:
             for role, content in (("user", turn.question), ("assistant", turn.answer))
         ]
 
-    def row(self, split: Split) -> dict[str, Any]:
+    def row(self, split: catalog.Split) -> dict[str, Any]:
         """The row of `train.jsonl`, or of `test.jsonl` with its flat columns."""
         messages = self.messages
         row: dict[str, Any] = {
-            "prompt": user_turns(messages)[0],
-            "prompt_id": conversation_id(messages),
+            "prompt": rows.user_turns(messages)[0],
+            "prompt_id": rows.conversation_id(messages),
             "messages": messages,
         }
         if split == "test":
             fact = self.turns[-1].fact
-            row |= flat_columns(messages)
+            row |= rows.flat_columns(messages)
             row |= {"facts": [fact.value] if fact else [], "must_decline": fact is None}
         return row
 
@@ -84,20 +84,20 @@ class Conversation:
 class Writer:
     """Writes the conversations of one split."""
 
-    def __init__(self, catalog: Catalog, split: Split, rng: random.Random) -> None:
-        self._catalog = catalog
+    def __init__(self, company: catalog.Catalog, split: catalog.Split, rng: random.Random) -> None:
+        self._company = company
         self._split = split
         self._rng = rng
-        self._voice = Voice(catalog, split, rng)
+        self._voice = Voice(company, split, rng)
         self._decks: dict[tuple[str, ...], Deck] = {}
 
-    def single(self, fact: Fact) -> Conversation:
+    def single(self, fact: catalog.Fact) -> Conversation:
         """One question about a fact."""
         return Conversation((self._ask(fact),))
 
-    def multi(self, fact: Fact) -> Conversation:
+    def multi(self, fact: catalog.Fact) -> Conversation:
         """Ends with the fact, asked in words that lean on the turns before."""
-        facts = self._catalog.facts
+        facts = self._company.facts
         alike = [f for f in facts if f.is_product and f.attribute == fact.attribute]
         peers = [f for f in alike if fact.is_product and f.subject != fact.subject]
         siblings = [f for f in facts if f.subject == fact.subject and f is not fact]
@@ -113,28 +113,32 @@ class Writer:
 
     def decline(self) -> Conversation:
         """One question that support declines."""
-        declines = self._catalog.declines
+        declines = self._company.declines
         template = self._deal(("decline", ""), declines.ask)
         slots = {name: self._rng.choice(v) for name, v in declines.slots.items()}
         return Conversation((self._declined(template, slots, opening=True),))
 
-    def decline_after(self, fact: Fact) -> Conversation:
+    def decline_after(self, fact: catalog.Fact) -> Conversation:
         """An answer about a product, then a question about it that support declines."""
-        template = self._deal(("decline", "then"), self._catalog.declines.follow)
+        template = self._deal(("decline", "then"), self._company.declines.follow)
         last = self._declined(template, {}, opening=False)
         return Conversation((self._ask(fact), last))
 
-    def _ask(self, fact: Fact) -> Turn:
+    def _ask(self, fact: catalog.Fact) -> Turn:
         return self._turn(fact, (fact.subject, fact.attribute), fact.ask, opening=True)
 
-    def _follow(self, fact: Fact) -> Turn:
+    def _follow(self, fact: catalog.Fact) -> Turn:
         return self._turn(fact, (fact.subject, f"{fact.attribute}+"), fact.follow)
 
-    def _switch(self, fact: Fact) -> Turn:
-        return self._turn(fact, ("switch", ""), self._catalog.switch)
+    def _switch(self, fact: catalog.Fact) -> Turn:
+        return self._turn(fact, ("switch", ""), self._company.switch)
 
     def _turn(
-        self, fact: Fact, deck: tuple[str, str], wordings: Wordings, opening: bool = False
+        self,
+        fact: catalog.Fact,
+        deck: tuple[str, str],
+        wordings: catalog.Wordings,
+        opening: bool = False,
     ) -> Turn:
         template = self._deal(deck, wordings)
         question = self._voice.say(template, {"p": fact.subject}, opening)
@@ -142,31 +146,33 @@ class Writer:
 
     def _declined(self, template: str, slots: dict[str, str], opening: bool) -> Turn:
         question = self._voice.say(template, slots, opening)
-        return Turn(template, question, self._catalog.decline, None)
+        return Turn(template, question, self._company.decline, None)
 
-    def _deal(self, deck: tuple[str, str], wordings: Wordings) -> str:
+    def _deal(self, deck: tuple[str, str], wordings: catalog.Wordings) -> str:
         templates = wordings[self._split]
         return self._decks.setdefault(deck, Deck(templates, self._rng)).draw()
 
 
-def build(seed: int = DEFAULT_SEED) -> dict[Split, list[Conversation]]:
+def build(seed: int = DEFAULT_SEED) -> dict[catalog.Split, list[Conversation]]:
     """Both splits, each shuffled."""
-    catalog = load_catalog()
+    company = catalog.load_catalog()
     # Only shuffle, choice and random are drawn on: the same values on every Python since 3.2.
     return {
-        split: _build_split(catalog, split, random.Random(seed))  # noqa: S311  (no secret)
-        for split in SPLITS
+        split: _build_split(company, split, random.Random(seed))  # noqa: S311  (no secret)
+        for split in catalog.SPLITS
     }
 
 
-def _build_split(catalog: Catalog, split: Split, rng: random.Random) -> list[Conversation]:
-    plan, writer = PLANS[split], Writer(catalog, split, rng)
-    endings = [fact for fact in catalog.facts if fact.follow[split]]
-    products = [fact for fact in catalog.facts if fact.is_product]
+def _build_split(
+    company: catalog.Catalog, split: catalog.Split, rng: random.Random
+) -> list[Conversation]:
+    plan, writer = PLANS[split], Writer(company, split, rng)
+    endings = [fact for fact in company.facts if fact.follow[split]]
+    products = [fact for fact in company.facts if fact.is_product]
     seen: set[bytes] = set()
     made = []
     for write, facts, each, extra in (
-        (writer.single, catalog.facts, plan.single_each, plan.single_extra),
+        (writer.single, company.facts, plan.single_each, plan.single_extra),
         (writer.multi, endings, plan.multi_each, plan.multi_extra),
         (writer.decline_after, products, 0, plan.declines_after_answer),
     ):
@@ -175,7 +181,7 @@ def _build_split(catalog: Catalog, split: Split, rng: random.Random) -> list[Con
         made += [_unseen(partial(write, fact), seen) for fact in facts * each + more[:extra]]
     made += [_unseen(writer.decline, seen) for _ in range(plan.declines)]
     if split == "train":
-        made += map(_general, load_general())
+        made += map(_general, catalog.load_general())
     rng.shuffle(made)
     return made
 
@@ -188,7 +194,7 @@ def _general(texts: list[str]) -> Conversation:
 def _unseen(write: Callable[[], Conversation], seen: set[bytes]) -> Conversation:
     for _ in range(1000):
         conversation = write()
-        key = conversation_key(conversation.messages)
+        key = rows.conversation_key(conversation.messages)
         if key not in seen:
             seen.add(key)
             return conversation

@@ -18,9 +18,8 @@ from setup.common.files import visible_files
 from setup.common.json_rows import raw_lines
 from setup.data.plan import DEFAULT_CONFIG, FILE_SUFFIXES
 
-from .file import Record, Source, numbered, open_file
-from .hub import SPLIT_NAME, choose_split, load_splits, parts_of, take
-from .tables import iterate_dataset
+from . import hub
+from .file import Record, Source, open_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,14 +50,13 @@ def open_folder(path: Path, config: str | None, split: str) -> Source:
     """
     notes: Counter[str] = Counter()
     folder = _saved(path) or _laid_out(path, config, notes)
-    chosen = choose_split(str(path), folder.splits, split, config)
-    named = dict.fromkeys(SPLIT_NAME.findall(chosen))
+    chosen = hub.choose_split(str(path), folder.splits, split, config)
+    named = dict.fromkeys(hub.SPLIT_NAME.findall(chosen))
     others = [name for name in folder.splits if name not in named]
     beside = f", not {', '.join(others)}" if others and "all" not in named else ""
     notes[f"read from {path}: {chosen}{beside}"] = 0
     if folder.loaded:
-        dataset = take(folder.loaded, chosen)
-        return Source(numbered(str(path), iterate_dataset(dataset)), len(dataset), notes=notes)
+        return hub.records_of(str(path), hub.take(folder.loaded, chosen), notes)
     return Source(_chosen_rows(folder, chosen, notes), None, notes=notes)
 
 
@@ -106,7 +104,7 @@ def _laid_out(path: Path, config: str | None, notes: Counter[str]) -> Folder:
     suffixes = {file.suffix.lower() for split in files.values() for file in split}
     _note_unread(path, [file for split in files.values() for file in split], configs, notes)
     if not suffixes <= set(FILE_SUFFIXES) or getattr(configs[name], "field", None):
-        return Folder(path, loaded=load_splits(str(path), name))
+        return Folder(path, loaded=hub.load_splits(str(path), name))
     return Folder(path, files)
 
 
@@ -165,7 +163,7 @@ def _chosen_rows(folder: Folder, split: str, notes: Counter[str]) -> Iterator[li
         return sum(map(_length, folder.files[name]))
 
     lengths = length if "[" in split else None  # for which every file must be read once more
-    for name, begin, end in parts_of(str(folder.path), folder.splits, split, None, lengths):
+    for name, begin, end in hub.parts_of(str(folder.path), folder.splits, split, None, lengths):
         yield from _between(_rows_of_split(folder, name, notes), begin, end)
 
 

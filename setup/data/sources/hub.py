@@ -35,6 +35,11 @@ def open_hub(name: str, config: str | None, split: str) -> Source:
     dataset = _load(name, config, split, notes)
     revision = _REVISION.search(" ".join(dataset.info.download_checksums or {}))
     commit = revision.group(1) if revision else ""
+    return records_of(name, dataset, notes, commit)
+
+
+def records_of(name: str, dataset: Dataset, notes: Counter[str], commit: str = "") -> Source:
+    """The rows of a dataset as records of ``name``."""
     return Source(numbered(name, iterate_dataset(dataset)), len(dataset), commit, notes)
 
 

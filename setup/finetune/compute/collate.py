@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from setup.finetune.examples.mask import Example
+from setup.finetune.examples.render import Example
 
 IGNORED = -100  # what cross_entropy leaves out by default
 _WORTH_IT = 0.05  # of the tokens saved; attention over the packed row costs more than that below

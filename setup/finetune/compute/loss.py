@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from setup.finetune.compute.collate import IGNORED, collate, unpack
-from setup.finetune.examples.mask import Example
+from setup.finetune.examples.render import Example
 
 _TOKENS_AT_ONCE = 600
 _LAYER = re.compile(r"\.layers\.(\d+)\.")

@@ -15,13 +15,7 @@ from setup.common.console import counting, say
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
 from setup.common.paths import REPOSITORY
-from setup.finetune.examples.mask import Example, TooLongError, render_example
-from setup.finetune.examples.render import (
-    Message,
-    NotTrainableError,
-    RefusedByTemplateError,
-    Renderer,
-)
+from setup.finetune.examples import render
 from setup.recipe.local import Finetune
 
 GENERAL_TEXT = REPOSITORY / "data" / "general" / "text.jsonl"
@@ -41,8 +35,8 @@ class Split:
     file.
     """
 
-    train: list[list[Message]]
-    held_out: list[list[Message]]
+    train: list[list[render.Message]]
+    held_out: list[list[render.Message]]
     context_only: int = 0
     sha256: str = ""
 
@@ -91,13 +85,13 @@ def read_split(path: Path, settings: Finetune) -> Split:
     )
 
 
-def _teaches(row: list[Message]) -> bool:
+def _teaches(row: list[render.Message]) -> bool:
     """Tell whether an answer is to be learnt; a row with no answer is refused later, by name."""
     weights = [turn.get("weight", 1) for turn in row if turn["role"] == "assistant"]
     return any(weights) or not weights
 
 
-def _canonical(row: list[Message]) -> str:
+def _canonical(row: list[render.Message]) -> str:
     return json.dumps(row, ensure_ascii=False)
 
 
@@ -105,12 +99,12 @@ def _count(conversations: int) -> str:
     return f"{conversations} conversation" + ("s" if conversations > 1 else "")
 
 
-def _rank(messages: list[Message], seed: int) -> str:
+def _rank(messages: list[render.Message], seed: int) -> str:
     text = json.dumps([seed, messages], ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_rows(path: Path) -> Iterator[list[Message]]:
+def _read_rows(path: Path) -> Iterator[list[render.Message]]:
     try:
         # Not splitlines: U+2028 and its like, which a conversation may have, end no line of JSON.
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -123,7 +117,7 @@ def _read_rows(path: Path) -> Iterator[list[Message]]:
             yield _messages(f"{path}:{number}", line)
 
 
-def _messages(where: str, line: str) -> list[Message]:
+def _messages(where: str, line: str) -> list[render.Message]:
     try:
         messages = json.loads(line)["messages"]
         pairs = [(message["role"], message["content"]) for message in messages]
@@ -158,7 +152,7 @@ def _weight(where: str, message: dict[str, Any]) -> dict[str, int]:
     return {}
 
 
-def fold_system(rows: Sequence[list[Message]]) -> list[list[Message]]:
+def fold_system(rows: Sequence[list[render.Message]]) -> list[list[render.Message]]:
     """``rows`` with each system message put before the first user turn, as the chat flow does it
     for models without a system role.
     """
@@ -176,12 +170,14 @@ def fold_system(rows: Sequence[list[Message]]) -> list[list[Message]]:
 class Examples:
     """The rows of a split as tokens, and the ``facts`` of them that a run's result tells."""
 
-    train: list[Example]
-    held_out: list[Example]
+    train: list[render.Example]
+    held_out: list[render.Example]
     facts: dict[str, Any]
 
 
-def read_examples(split: Split, folds: bool, renderer: Renderer, max_tokens: int) -> Examples:
+def read_examples(
+    split: Split, folds: bool, renderer: render.Renderer, max_tokens: int
+) -> Examples:
     """Render both parts of ``split``, ``folds`` as for a model without a system role.
 
     Raises:
@@ -207,7 +203,10 @@ def read_examples(split: Split, folds: bool, renderer: Renderer, max_tokens: int
 
 
 def _rows_sha256(
-    rows: Sequence[list[Message]], examples: Sequence[Example], renderer: Renderer, max_tokens: int
+    rows: Sequence[list[render.Message]],
+    examples: Sequence[render.Example],
+    renderer: render.Renderer,
+    max_tokens: int,
 ) -> str:
     """Of tokens and labels: the losses of two runs compare only where this is equal.
 
@@ -221,8 +220,8 @@ def _rows_sha256(
 
 
 def make_examples(
-    rows: Sequence[list[Message]], renderer: Renderer, max_tokens: int, part: str
-) -> list[Example]:
+    rows: Sequence[list[render.Message]], renderer: render.Renderer, max_tokens: int, part: str
+) -> list[render.Example]:
     """``rows`` as examples; what is left out, of rows or of a row, is counted in one line each.
 
     Raises:
@@ -242,20 +241,20 @@ def make_examples(
     return examples
 
 
-Refusal = tuple[list[Message], NotTrainableError]
+Refusal = tuple[list[render.Message], render.NotTrainableError]
 
 
 def _render_all(
-    rows: Sequence[list[Message]],
-    renderer: Renderer,
+    rows: Sequence[list[render.Message]],
+    renderer: render.Renderer,
     max_tokens: int,
     on_progress: Callable[[int], None] = lambda _: None,
-) -> tuple[list[Example], list[Refusal]]:
+) -> tuple[list[render.Example], list[Refusal]]:
     examples, refusals = [], []
     for number, row in enumerate(rows, start=1):
         try:
-            examples.append(render_example(row, renderer, max_tokens))
-        except NotTrainableError as error:
+            examples.append(render.render_example(row, renderer, max_tokens))
+        except render.NotTrainableError as error:
             refusals.append((row, error))
         on_progress(number)
     return examples, refusals
@@ -266,35 +265,35 @@ def _explain(refusal: Refusal) -> str:
     return f"{row[0]['content'][:40]!r}: {error}"
 
 
-def _nothing_left(refusals: list[Refusal], renderer: Renderer, part: str) -> FixableError:
+def _nothing_left(refusals: list[Refusal], renderer: render.Renderer, part: str) -> FixableError:
     """The error for rows that were all refused, with what helps against the commonest reason."""
     (kind, _), *_ = Counter(type(error) for _, error in refusals).most_common(1)
     alike = [refusal for refusal in refusals if type(refusal[1]) is kind]
     row, error = alike[0]
     fix = error.fix or f"prepare other data: {_AGAIN}"
-    lengths = [error.tokens for _, error in alike if isinstance(error, TooLongError)]
+    lengths = [error.tokens for _, error in alike if isinstance(error, render.TooLongError)]
     if lengths:
         fix = f"raise finetune.max_tokens: {max(lengths)} is enough for all of them"
-    elif isinstance(error, RefusedByTemplateError) and _takes_folded(row, renderer):
+    elif isinstance(error, render.RefusedByTemplateError) and _takes_folded(row, renderer):
         fix = f"{_FOLD}: the system message goes before the first question"
     return FixableError(
         f"no conversation of the {part} part can be used ({_explain(alike[0])})", fix
     )
 
 
-def _takes_folded(row: list[Message], renderer: Renderer) -> bool:
+def _takes_folded(row: list[render.Message], renderer: render.Renderer) -> bool:
     """Tell whether the template refuses ``row`` for its system message alone."""
     try:
         return row[0]["role"] == "system" and bool(renderer.text(fold_system([row])[0]))
-    except RefusedByTemplateError:
+    except render.RefusedByTemplateError:
         return False
 
 
-def general_examples(tokenizer: Any, max_tokens: int) -> list[Example]:
+def general_examples(tokenizer: Any, max_tokens: int) -> list[render.Example]:
     """Paragraphs of general prose, every token labelled: what a narrow run must not destroy."""
     examples = []
     for line in GENERAL_TEXT.read_text(encoding="utf-8").splitlines():
         ids = tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"]
         ids = list(ids)[:max_tokens]
-        examples.append(Example(ids, list(range(1, len(ids)))))
+        examples.append(render.Example(ids, list(range(1, len(ids)))))
     return examples

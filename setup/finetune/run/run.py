@@ -17,10 +17,9 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from setup.common import console
+from setup.common import console, paths
 from setup.common.errors import FixableError
 from setup.common.files import fixable_write, sha256_file
-from setup.common.paths import finetune_folder, read_json, replacing, use_umask, without_home
 from setup.data import PreparedSplit
 from setup.recipe.local import Training
 from setup.serve.engine_process import takes_long_factors
@@ -59,12 +58,12 @@ def run_folder(recipe: Training, base_sha256: str, train: Path) -> tuple[Path, s
     if takes_long_factors(model_path(recipe.model), recipe.model.context_window):
         content["rope"] = "long"
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return finetune_folder(f"{recipe.name}-{digest[:12]}"), digest
+    return paths.finetune_folder(f"{recipe.name}-{digest[:12]}"), digest
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
     """The result of a finished run whose adapter is still there."""
-    result = read_json(folder / "result.json")
+    result = paths.read_json(folder / "result.json")
     return (
         result
         if result and all((folder / "adapter" / name).is_file() for name in (CONFIG, WEIGHTS))
@@ -153,12 +152,12 @@ def _finish(folder: Path, recipe: Training, tokenizer: Any, result: dict[str, An
     with fixable_write(folder):
         shutil.rmtree(folder / "adapter", ignore_errors=True)
         shutil.copytree(folder / "best", folder / "adapter")
-        use_umask(folder / "adapter")
+        paths.use_umask(folder / "adapter")
         tokenizer.save_pretrained(str(folder / "tokenizer"))
-        text = yaml.safe_dump(without_home(recipe.model_dump(mode="json")), sort_keys=False)
+        text = yaml.safe_dump(paths.without_home(recipe.model_dump(mode="json")), sort_keys=False)
         (folder / "recipe.yaml").write_text(text, encoding="utf-8", newline="\n")
-        text = json.dumps(without_home(result), indent=2) + "\n"
-        with replacing(folder / "result.json") as draft:
+        text = json.dumps(paths.without_home(result), indent=2) + "\n"
+        with paths.replacing(folder / "result.json") as draft:
             draft.write_text(text, encoding="utf-8", newline="\n")
     for path in [*folder.glob("*best*"), *folder.glob("checkpoint-*")]:
         shutil.rmtree(path, ignore_errors=True)

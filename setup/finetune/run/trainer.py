@@ -18,7 +18,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArg
 from setup.common.errors import FixableError
 from setup.finetune.compute.collate import collate
 from setup.finetune.compute.schedule import rate_share
-from setup.finetune.examples.mask import Example
+from setup.finetune.examples.render import Example
 from setup.finetune.run.checkpoints import seal_checkpoint
 from setup.recipe.local import Finetune
 

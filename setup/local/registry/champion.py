@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup.local.registry import store, versions
-from setup.local.registry.versions import Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 NOT_COMPARABLE = "not comparable"  # how the note begins of a version that nothing was decided about
 
 
-def promote(model_name: str, number: int) -> Version:
+def promote(model_name: str, number: int) -> versions.Version:
     """Make version ``number`` the champion, whatever its losses.
 
     FixableError where there is no such version, or the registry cannot be written.
@@ -29,7 +28,7 @@ def promote(model_name: str, number: int) -> Version:
     return versions.find_version(versions.list_versions(model_name), model_name, which)
 
 
-def decide(client: MlflowClient, version: Version) -> None:
+def decide(client: MlflowClient, version: versions.Version) -> None:
     """Make ``version`` the champion if it is better than the present one, and record why or not."""
     registered = versions.read_versions(client, version.model)
     champion = next((other for other in registered if other.champion), None)
@@ -37,14 +36,14 @@ def decide(client: MlflowClient, version: Version) -> None:
     _write(client, version, why, crown=better)
 
 
-def _write(client: MlflowClient, version: Version, note: str, *, crown: bool) -> None:
+def _write(client: MlflowClient, version: versions.Version, note: str, *, crown: bool) -> None:
     """Move the alias, then write the note: its presence means that it is decided."""
     if crown:
         client.set_registered_model_alias(version.model, versions.CHAMPION, str(version.number))
     client.set_model_version_tag(version.model, str(version.number), versions.NOTE, note)
 
 
-def judge(candidate: Version, champion: Version | None) -> tuple[bool, str]:
+def judge(candidate: versions.Version, champion: versions.Version | None) -> tuple[bool, str]:
     """Decide whether ``candidate`` becomes champion, and say why, by the loss on held-out rows.
 
     Losses measured on other rows, or from another base model, say nothing about each other. Who

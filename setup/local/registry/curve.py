@@ -5,30 +5,30 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from setup.finetune.run.history import HELD_OUT_LOSS, LOSS, Point, curve, read_history
+from setup.finetune.run import history
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 1060, 560, 90, 40  # of the field, and where it begins
 _TRAINING, _HELD_OUT, _INK = "#486581", "#c2410c", "#374151"
 _PARTS = 4  # of each axis, with a line or a number between them
 
 
-def draw_curve(history: Path, target: Path) -> None:
-    """Draw the losses of ``history``, a ``history.jsonl``; the lowest held-out loss is marked.
+def draw_curve(file: Path, target: Path) -> None:
+    """Draw the losses of ``file``, a ``history.jsonl``; the lowest held-out loss is marked.
 
     Both axes begin at zero, so that two pictures beside each other can be compared.
 
     Raises:
         FixableError: The history cannot be read.
     """
-    entries = read_history(history)
+    entries = history.read_history(file)
     training, held_out = (
-        [point for point in curve(entries, name) if math.isfinite(point.value)]
-        for name in (LOSS, HELD_OUT_LOSS)
+        [point for point in history.curve(entries, name) if math.isfinite(point.value)]
+        for name in (history.LOSS, history.HELD_OUT_LOSS)
     )
     last = max([1, *(point.step for point in training + held_out)])
     top = 1.08 * max([1e-9, *(point.value for point in training + held_out)])
 
-    def place(point: Point) -> tuple[float, float]:
+    def place(point: history.Point) -> tuple[float, float]:
         x, y = point.step / last, 1 - point.value / top
         return round(_LEFT + _WIDTH * x, 1), round(_TOP + _HEIGHT * y, 1)
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, LoggedModel, Metric
     from mlflow.models import Model, ModelSignature
 
-    from setup.local.registry.finished import FinishedRun
 
 # What Azure's catalog calls a chat model, in the MLmodel file of the model this project is named
 # after: https://github.com/Azure/azureml-assets,
@@ -31,7 +30,7 @@ _FINAL = (
 )
 
 
-def log_run(client: MlflowClient, experiment_id: str, run: FinishedRun) -> str:
+def log_run(client: MlflowClient, experiment_id: str, run: finished.FinishedRun) -> str:
     """Record ``run`` with its curves and files, and return its id; it is not terminated yet.
 
     The recipe's values are named as ``--set`` names them.
@@ -73,7 +72,7 @@ def milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _metrics(run: FinishedRun) -> list[Metric]:
+def _metrics(run: finished.FinishedRun) -> list[Metric]:
     """The three curves, each point at its step and its time, then the final values."""
     from mlflow.entities import Metric  # noqa: PLC0415
 
@@ -88,7 +87,7 @@ def _metrics(run: FinishedRun) -> list[Metric]:
     return points + [Metric(name, value, ended, result.steps) for name, value in final.items()]
 
 
-def _data_inputs(run: FinishedRun) -> list[DatasetInput]:
+def _data_inputs(run: finished.FinishedRun) -> list[DatasetInput]:
     """The two sets of rows, which MLflow shows as datasets; it takes digests of 36 characters."""
     from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
 
@@ -107,7 +106,7 @@ def _data_inputs(run: FinishedRun) -> list[DatasetInput]:
 
 
 def log_model(
-    client: MlflowClient, experiment_id: str, run_id: str, name: str, run: FinishedRun
+    client: MlflowClient, experiment_id: str, run_id: str, name: str, run: finished.FinishedRun
 ) -> LoggedModel:
     """Record the run's adapter and tokenizer as model ``name``, every copy checked."""
     from mlflow.entities import LoggedModelOutput  # noqa: PLC0415

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from setup.common.errors import FixableError
 from setup.local.registry import champion, finished, record, store, versions
-from setup.local.registry.versions import Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def register_finetune(model_name: str, folder: Path) -> Version:
+def register_finetune(model_name: str, folder: Path) -> versions.Version:
     """Make the finished run in ``folder`` a version of ``model_name``, and perhaps its champion.
 
     A run that is registered already is returned unchanged; one whose registration was killed is
@@ -36,7 +35,7 @@ def register_finetune(model_name: str, folder: Path) -> Version:
     return versions.find_version(registered, model_name, str(version.number))
 
 
-def _find(client: MlflowClient, model_name: str, fingerprint: str) -> Version | None:
+def _find(client: MlflowClient, model_name: str, fingerprint: str) -> versions.Version | None:
     """The version of the run; one whose files somebody deleted gives way to a new one."""
     for version in versions.read_versions(client, model_name):
         if version.fingerprint == fingerprint:

@@ -12,26 +12,26 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from setup.serve.contract import fields
 from setup.serve.contract.error_reply import ApiError
-from setup.serve.contract.fields import Message, NewTokens, No, One, Part, Sampling
 
 
-class Parameters(Sampling):
+class Parameters(fields.Sampling):
     """Generation settings of ``/score``; both spellings of the token limit are in use."""
 
-    max_new_tokens: NewTokens | None = None
+    max_new_tokens: fields.NewTokens | None = None
     do_sample: bool = True
-    return_full_text: No = False
+    return_full_text: fields.No = False
 
 
-class InputData(Part):
+class InputData(fields.Part):
     """``input_string`` is a flat list of messages."""
 
-    input_string: list[Message] = Field(min_length=1)
+    input_string: list[fields.Message] = Field(min_length=1)
     parameters: Parameters = Parameters()
 
 
-class ScoreRequest(Part):
+class ScoreRequest(fields.Part):
     """The body of ``/score``."""
 
     input_data: InputData
@@ -45,23 +45,23 @@ class ScoreRequest(Part):
         return {"messages": [turn.as_sent() for turn in self.input_data.input_string], **body}
 
 
-class StreamOptions(Part):
+class StreamOptions(fields.Part):
     """The parts of a stream beside the answer."""
 
     include_usage: bool = False
-    include_obfuscation: No = False
+    include_obfuscation: fields.No = False
 
 
-class ChatRequest(Sampling):
+class ChatRequest(fields.Sampling):
     """The body of ``/v1/chat/completions``.
 
     Below ``top_logprobs`` are labels, which change nothing, and fields of which only the value
     that changes nothing is accepted.
     """
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[fields.Message] = Field(min_length=1)
     model: str | None = None
-    max_completion_tokens: NewTokens | None = None
+    max_completion_tokens: fields.NewTokens | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     logprobs: bool = False
@@ -70,10 +70,10 @@ class ChatRequest(Sampling):
     metadata: dict[str, Any] = Field(default={})
     safety_identifier: str = ""
     prompt_cache_key: str = ""
-    n: One = 1
-    best_of: One = 1
-    echo: No = False
-    store: No = False
+    n: fields.One = 1
+    best_of: fields.One = 1
+    echo: fields.No = False
+    store: fields.No = False
     service_tier: Literal["auto", "default"] = "auto"
     modalities: list[Literal["text"]] = Field(default=["text"])
     tool_choice: Literal["none", "auto"] = "auto"
@@ -96,7 +96,7 @@ class ChatRequest(Sampling):
         return body
 
 
-class TokenizeRequest(Part):
+class TokenizeRequest(fields.Part):
     """The body of ``/tokenize``, in vLLM's shape: a conversation or a bare text."""
 
     model_config = ConfigDict(
@@ -108,7 +108,7 @@ class TokenizeRequest(Part):
         }
     )
 
-    messages: list[Message] | None = Field(default=None, min_length=1)
+    messages: list[fields.Message] | None = Field(default=None, min_length=1)
     prompt: str | None = None
 
     @model_validator(mode="after")
