@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup.azure.client.arm import STORAGE_RETRIES
 from setup.azure.client.explain import or_none
 from setup.azure.client.session import AzureSession
 
@@ -32,17 +31,9 @@ class Uploaded(NamedTuple):
 
 def container_of(session: AzureSession, datastore: str) -> ContainerClient:
     """The container behind ``datastore`` of the recipe's workspace."""
-    from azure.storage.blob import ContainerClient  # noqa: PLC0415 - azure is slow to import
-
     store: Any = session.ml(session.recipe.azure.workspace).datastores.get(datastore)
     url = f"{store.protocol}://{store.account_name}.blob.{store.endpoint}"
-    return ContainerClient(
-        url,
-        store.container_name,
-        credential=session.credential,
-        max_single_put_size=_BLOCK,
-        **STORAGE_RETRIES,
-    )
+    return session.blob_container(url, store.container_name, max_single_put_size=_BLOCK)
 
 
 def upload(

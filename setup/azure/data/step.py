@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.session import AzureSession
 from setup.common.console import TASK, err, progress_bar
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
@@ -161,7 +161,7 @@ def is_registered(session: AzureSession, asset: DataAsset) -> bool:
     """Tell whether the recipe's workspace has the asset; no workspace has none."""
     from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
 
-    with azure_errors(f"looking for data asset {asset}"):
+    with session.errors(f"looking for data asset {asset}"):
         try:
             session.ml(session.recipe.azure.workspace).data.get(asset.name, asset.version)
         except ResourceNotFoundError:
@@ -179,7 +179,7 @@ def _register(session: AzureSession, asset: DataAsset) -> bool:
 
     path = f"{_FOLDER}/{asset.version}/{asset.file.name}"
     with (
-        azure_errors(f"uploading data asset {asset}"),
+        session.errors(f"uploading data asset {asset}"),
         progress_bar(f"Uploading {asset.name}") as bar,
     ):
         done = upload(

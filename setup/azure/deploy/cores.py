@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from setup.azure.client.cluster import find_cluster
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
 from setup.azure.facts.quota import find_size, region_sizes
@@ -47,7 +46,7 @@ def _wait(session: AzureSession) -> bool:
 
 def _going_nodes(session: AzureSession) -> int:
     """Count the machines that only wait for their end; none while others of the cluster work."""
-    cluster = find_cluster(session) or {}
+    cluster = session.find_cluster() or {}
     inner = (cluster.get("properties") or {}).get("properties") or {}
     counts = inner.get("nodeStateCounts") or {}
     if any(counts.get(f"{state}NodeCount") for state in _BUSY):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from setup.azure.client.money import Billable, endpoint_costs, price_class
 from setup.azure.deploy.version import ModelVersion
-from setup.azure.facts.prices import Billable, endpoint_costs, price_class
 from setup.recipe.azure import AzureRecipe, Probe
 
 if TYPE_CHECKING:

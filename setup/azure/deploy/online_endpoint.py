@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from setup.azure.client.explain import code_and_message
-from setup.azure.client.ownership import tags_of
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import (
     PAUSE,
@@ -74,7 +73,7 @@ class ManagedEndpoint:
             self._put(self._new())
             return True
         self._refuse_unlike(endpoint)
-        tags = {**(endpoint.tags or {}), **tags_of(self._recipe)}
+        tags = {**(endpoint.tags or {}), **self._session.tags}
         if endpoint.provisioning_state == "Succeeded" and tags == (endpoint.tags or {}):
             return False
         endpoint.tags = tags
@@ -116,7 +115,7 @@ class ManagedEndpoint:
         return entities.ManagedOnlineEndpoint(
             name=self.name,
             auth_mode="key",
-            tags=tags_of(self._recipe),
+            tags=self._session.tags,
             identity=entities.IdentityConfiguration(
                 type="user_assigned", user_assigned_identities=mine
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from setup.azure.client.money import price_lines
 from setup.azure.client.session import AzureSession
 from setup.azure.deploy.container import NAME, context_version
 from setup.azure.deploy.deployment import price_of
@@ -12,7 +13,6 @@ from setup.azure.deploy.release import Rollout
 from setup.azure.deploy.smoke import NoAnswerError, ask_deployment
 from setup.azure.deploy.traffic import Slots
 from setup.azure.deploy.version import find_version, need_version
-from setup.azure.facts.prices import price_lines
 from setup.common.errors import FixableError
 from setup.common.step import Result
 from setup.recipe.azure import AzureRecipe

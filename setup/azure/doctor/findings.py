@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from setup.azure.client.explain import FORBIDDEN, status_of
+from setup.azure.client.money import base_costs, endpoint_costs, finetune_costs, price_lines
 from setup.azure.client.session import AzureSession
 from setup.azure.doctor.place import missing_rights, name_checks
 from setup.azure.facts.lifecycle import checked_on, registry_says, retirements
-from setup.azure.facts.prices import base_costs, endpoint_costs, finetune_costs, price_lines
 from setup.azure.facts.quota import Size, demands, find_size, region_sizes
 from setup.azure.provision.providers import missing_providers
 from setup.common.checks import Check, environment_checks
@@ -121,7 +120,7 @@ def _providers(session: AzureSession) -> Check:
     try:
         missing = missing_providers(session, _PROVIDERS)
     except FixableError as error:
-        if status_of(error) != FORBIDDEN:
+        if not session.is_forbidden(error):
             raise
         # It takes a right on the subscription; with one on the group alone provision works too.
         return Check("providers", "you may not list them, provision will find out")

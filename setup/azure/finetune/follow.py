@@ -9,7 +9,6 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from setup.azure.client.cluster import find_cluster
 from setup.azure.client.explain import UNAUTHORIZED, explain, is_signed_out, one_line
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
@@ -156,7 +155,7 @@ class Follower:
     def _why_no_machine(self) -> str:
         """Return what the cluster says against growing, empty where it can or has its nodes."""
         try:
-            properties = (find_cluster(self.session) or {}).get("properties") or {}
+            properties = (self.session.find_cluster() or {}).get("properties") or {}
         except FixableError:
             return ""  # the next look asks again
         cluster = properties.get("properties") or {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.money import finetune_costs
+from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset, data_assets, train_split
-from setup.azure.facts.prices import finetune_costs
 from setup.azure.finetune import submission
 from setup.azure.finetune.attempts import Attempt, job_name, last_attempt
 from setup.azure.finetune.follow import Follower
@@ -98,7 +98,7 @@ def _next(session: AzureSession, assets: dict[str, DataAsset], last: Attempt | N
 
 
 def _why_ended(session: AzureSession, last: Attempt) -> str:
-    with azure_errors(f"reading why job {last.job} ended"):
+    with session.errors(f"reading why job {last.job} ended"):
         history = History(session)
         run, steps = history.run(last.job), history.steps(last.job)
     return explain_failure(session, run, steps).what

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
-from setup.azure.client.cluster import find_cluster
-from setup.azure.client.money import confirm
-from setup.azure.client.session import AzureSession, azure_errors
+from setup.azure.client.money import confirm, finetune_costs
+from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset, is_registered, train_split
 from setup.azure.facts.lifecycle import refuse_objected
-from setup.azure.facts.prices import finetune_costs
 from setup.azure.finetune.attempts import job_name
 from setup.common import console
 from setup.common.errors import FixableError
@@ -45,7 +43,7 @@ def start(session: AzureSession, assets: dict[str, DataAsset], number: int) -> s
 def _refuse_other_cluster(session: AzureSession) -> None:
     """The cluster that is there decides the price and whether the job ever gets its machines."""
     azure, settings = session.recipe.azure, session.recipe.finetune.compute
-    if what := _wrong_with(find_cluster(session), settings):
+    if what := _wrong_with(session.find_cluster(), settings):
         raise FixableError(
             f"workspace {azure.workspace} has {what}",
             session.recipe.command("provision"),
@@ -112,7 +110,7 @@ def _submit(session: AzureSession, job: Job | Any, name: str, assets: dict[str, 
         **{f"data_{part}": str(asset) for part, asset in assets.items()},
     }
     try:
-        with azure_errors(f"submitting job {name}"), _kept_quiet():
+        with session.errors(f"submitting job {name}"), _kept_quiet():
             session.ml(recipe.azure.workspace).jobs.create_or_update(job)
     except KeyboardInterrupt:
         told = f"job {name} may run in Azure, and cost; the same command finds and follows it"

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from setup.azure.client.ownership import refuse_foreign, tags_of
+from setup.azure.client.money import price_class
+from setup.azure.client.ownership import refuse_foreign
 from setup.azure.client.session import AzureSession
-from setup.azure.facts.prices import price_class
 from setup.azure.provision.infra import NAMES, template
 from setup.common.errors import FixableError
 
@@ -122,7 +122,7 @@ def differences(
     refuse_foreign(resource.title, body, resource.setting)
     _refuse_elsewhere(session, resource, body)
     tags = (body.get("tags") or {}).items()
-    changes = [] if tags_of(session.recipe).items() <= tags else ["tags"]
+    changes = [] if session.tags.items() <= tags else ["tags"]
     if (sku := _sku_of(body)) and resource.sku and sku.lower() != resource.sku.lower():
         changes.append(f"SKU {sku}")
     return [*_failed(body), *changes]

@@ -7,11 +7,9 @@ Nothing is ever deleted here.
 
 from __future__ import annotations
 
-from setup.azure.client.money import confirm
-from setup.azure.client.ownership import tags_of
-from setup.azure.client.session import AzureSession, azure_errors, signed_in
+from setup.azure.client.money import base_costs, confirm, legend
+from setup.azure.client.session import AzureSession, signed_in
 from setup.azure.facts.lifecycle import refuse_objected, refuse_retired
-from setup.azure.facts.prices import base_costs, legend
 from setup.azure.provision import template as arm_deployment
 from setup.azure.provision.providers import register, unregistered
 from setup.azure.provision.roles import assign, wait_until_allowed
@@ -116,8 +114,8 @@ def _listed(survey: Survey, keys: set[str]) -> str:
 
 def _make_group(session: AzureSession) -> None:
     recipe = session.recipe
-    body = {"location": recipe.azure.location, "tags": tags_of(recipe)}
-    with azure_errors(f"making resource group {session.group}"):
+    body = {"location": recipe.azure.location, "tags": session.tags}
+    with session.errors(f"making resource group {session.group}"):
         session.arm.put(session.group_id, body)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from setup.azure.client.names import derive_names
-from setup.azure.client.ownership import find_group, refuse_group, tags_of
+from setup.azure.client.ownership import refuse_group
 from setup.azure.client.session import AzureSession
 from setup.azure.provision.infra import NAMES, template_parameters
 from setup.azure.provision.inventory import (
@@ -64,12 +63,12 @@ class Survey:
             FixableError: The group is somebody else's, or going; Azure cannot be asked.
         """
         resources = wanted_resources(session)
-        group = find_group(session)
+        group = session.find_group()
         if group is None:
             return cls(
                 False, resources, {}, {resource.key: ["missing"] for resource in resources}, [], []
             )
-        refuse_group(session, group)
+        refuse_group(session.group, group)
         bodies = find_all(session, resources)
         differs = {
             resource.key: differences(session, resource, bodies.get(resource.key))
@@ -86,11 +85,11 @@ class Survey:
     ) -> dict[str, dict[str, Any]]:
         """Write the parameters of the template."""
         recipe, cluster = session.recipe, session.recipe.finetune.compute
-        names = asdict(derive_names(recipe, session.subscription_id))
+        names = asdict(session.names)
         return template_parameters(
             names={key: name for key, name in names.items() if key in NAMES},
             location=recipe.azure.location,
-            tags=tags_of(recipe),
+            tags=session.tags,
             sku=cluster.sku,
             nodes=cluster.nodes,
             idle_seconds=cluster.idle_seconds,

@@ -68,7 +68,7 @@ def _find_deleted(session: AzureSession) -> Mapping[str, Any] | None:
     try:
         deleted = session.find("looking for a deleted key vault", _path(session))
     except FixableError as error:
-        if status_of(error) != FORBIDDEN:
+        if not session.is_forbidden(error):
             raise
         return None
     return dict(deleted["properties"]) if deleted else {}

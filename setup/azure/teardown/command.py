@@ -14,9 +14,8 @@ from functools import partial
 from typing import Any
 
 from setup.azure.client import waiting
-from setup.azure.client.explain import FORBIDDEN, NOT_FOUND, status_of
+from setup.azure.client.explain import NOT_FOUND, status_of
 from setup.azure.client.money import agree
-from setup.azure.client.ownership import find_group
 from setup.azure.client.session import AzureSession, signed_in
 from setup.azure.provision import roles, vault
 from setup.azure.teardown.items import (
@@ -87,7 +86,7 @@ def _conclusion(session: AzureSession, stage: Stage, others: str) -> str:
     group = f"group {session.group}"
     if others:
         return f"nothing billable of ours is left; {group} stays with what others made: {others}"
-    end = "it is not ours and stays" if find_group(session) else "the group is deleted too"
+    end = "it is not ours and stays" if session.find_group() else "the group is deleted too"
     return f"{group} is empty: nothing billable is left; {end}"
 
 
@@ -155,7 +154,7 @@ def _revoke(session: AzureSession, items: list[Item]) -> str:
                 if inside and role["principalId"] in principals:
                     session.arm.begin("DELETE", role["id"])
     except FixableError as error:
-        if status_of(error) != FORBIDDEN:
+        if not session.is_forbidden(error):
             raise
         return "; the roles of our identities stay: you may not take them"
     return ""

@@ -7,10 +7,10 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple
 
-from setup.azure.client.ownership import find_group, is_going, is_ours, refuse_foreign
+from setup.azure.client.money import hourly, legend
+from setup.azure.client.ownership import is_going, is_ours, refuse_foreign
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import PAUSE, wait_until
-from setup.azure.facts.prices import hourly, legend
 from setup.azure.provision import template as arm_deployment
 from setup.azure.provision.inventory import WORKSPACES, describe
 from setup.azure.provision.vault import deleted_line
@@ -55,10 +55,10 @@ class Item(NamedTuple):
 
 def settle(session: AzureSession) -> bool:
     """Wait for what is under way in the group; False where there is none, or none any more."""
-    group = find_group(session)
+    group = session.find_group()
     if group and is_going(group):
         what = f"deleting resource group {session.group}"
-        wait_until(lambda: not find_group(session), DELETED_FOR, PAUSE, what)
+        wait_until(lambda: not session.find_group(), DELETED_FOR, PAUSE, what)
         return False
     if group and arm_deployment.is_running(session):
         console.err.print("a deployment is under way: waiting for its end", markup=False)
@@ -80,7 +80,7 @@ def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[st
         items = [*_inside(session, workspace, stage)] if workspace else []
         ours = [item for item in items if item.path.endswith(f"/{getattr(session.names, stage)}")]
         return ours, [f"{item.title}: {item.cost}" for item in items if item not in ours]
-    group, items, others = find_group(session), [], []
+    group, items, others = session.find_group(), [], []
     with session.errors(f"listing what is in resource group {session.group}"):
         listed = session.arm.children(f"{session.group_id}/resources")
     for resource in listed:
