@@ -55,6 +55,11 @@ class DataAsset:
         return f"{self.name}:{self.version}"
 
 
+def train_file(recipe: AzureRecipe) -> Path:
+    """The file of the train split that ``recipe`` names, prepared or not."""
+    return data_plan(recipe).paths.train
+
+
 def train_split(recipe: AzureRecipe) -> PreparedSplit:
     """The train split that ``recipe`` names.
 
