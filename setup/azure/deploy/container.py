@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import nothing_printed
-from setup.azure.deploy.deployment import longest
 from setup.common.console import progress_bar
 from setup.common.paths import REPOSITORY
 
@@ -58,7 +57,7 @@ class Container:
             "CONTEXT_WINDOW": str(self._recipe.model.context_window),
             "SLOTS": str(settings.max_concurrent_requests),
             "REQUEST_TIMEOUT": f"{settings.request_timeout_ms / 1000:g}",
-            "START_TIMEOUT": str(longest(settings.readiness)),
+            "START_TIMEOUT": str(settings.readiness.longest),
         }
 
     def find(self) -> str:
