@@ -94,7 +94,7 @@ def test_new_version_is_asked_before_it_gets_traffic(azure: FakeAzure) -> None:
     detail = deploy.run(AzureSession(endpoint_with(recipe, canary=100))).detail
     assert traffic_of(azure) == {"tuned-green": 100}
     assert "tuned-blue (version 1) takes 0 %, is there for a rollback and is billed until" in detail
-    assert "deploy --recipe phi-azure --set endpoint.keep_previous=false" in detail
+    assert f"{recipe.command('deploy')} --set endpoint.keep_previous=false" in detail
     azure.clear()
     assert deploy.rollback(AzureSession(recipe)).changed
     assert traffic_of(azure) == {"tuned-blue": 100}
