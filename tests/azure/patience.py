@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from setup.azure import teardown
 from setup.azure.client import arm, waiting
 from setup.azure.deploy import smoke
-from setup.azure.teardown import command as teardown
 
 _STORAGE = {"initial_backoff": 0.01, "increment_base": 0, "random_jitter_range": 0}
 

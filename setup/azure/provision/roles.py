@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from setup.azure.client import waiting
 from setup.azure.client.names import role_assignment_name
 from setup.azure.client.session import AzureSession
-from setup.azure.client.waiting import NotYetError, wait_until
 from setup.azure.provision.infra import template
 from setup.common import console
 from setup.common.errors import FixableError
@@ -125,8 +125,8 @@ def wait_until_allowed(
     what = f"waiting until you may read storage account {name}"
     with console.err.status(what):
         try:
-            wait_until(is_allowed, PATIENCE, _PAUSE, what)
-        except NotYetError:
+            waiting.wait_until(is_allowed, PATIENCE, _PAUSE, what)
+        except waiting.NotYetError:
             raise FixableError(
                 f"after {minutes} you still may not read storage account {name}: "
                 f"{refusals[-1].what}",

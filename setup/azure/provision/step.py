@@ -7,13 +7,12 @@ Nothing is ever deleted here.
 
 from __future__ import annotations
 
-from setup.azure.client.money import base_costs, confirm, legend
+from setup.azure.client import money
 from setup.azure.client.session import AzureSession, signed_in
 from setup.azure.facts.lifecycle import refuse_objected, refuse_retired
+from setup.azure.provision import providers, roles
 from setup.azure.provision import template as arm_deployment
-from setup.azure.provision.providers import register, unregistered
-from setup.azure.provision.roles import assign, wait_until_allowed
-from setup.azure.provision.survey import Survey
+from setup.azure.provision.inventory import Survey
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
@@ -44,7 +43,7 @@ def run(session: AzureSession) -> Result:
 def _plan(session: AzureSession) -> list[str]:
     survey = Survey.read(session)
     azure = session.recipe.azure
-    lines = [f"register resource provider {name}" for name in unregistered(session)]
+    lines = [f"register resource provider {name}" for name in providers.unregistered(session)]
     exists = " (exists)" if survey.group else ""
     lines.append(f"resource group {session.group} in {azure.location}: nothing{exists}")
     recovers = survey.recovers(session)
@@ -54,7 +53,7 @@ def _plan(session: AzureSession) -> list[str]:
             state = " (deleted earlier: taken back)"
         lines.append(resource.line() + state)
     lines.append(f"{_roles_line(survey)}: nothing")
-    return [*lines, legend()]
+    return [*lines, money.legend()]
 
 
 def _roles_line(survey: Survey) -> str:
@@ -74,7 +73,7 @@ def _run(session: AzureSession) -> Result:
     if not survey.done:
         refuse_objected(session)
         survey = _make(session, survey)
-    wait_until_allowed(session, survey.bodies["storage"], survey.bodies["workspace"])
+    roles.wait_until_allowed(session, survey.bodies["storage"], survey.bodies["workspace"])
     return _result(session, survey, changed)
 
 
@@ -91,14 +90,14 @@ def _result(session: AzureSession, survey: Survey, changed: bool) -> Result:
 def _make(session: AzureSession, survey: Survey) -> Survey:
     recover = survey.recovers(session)
     if any(key not in survey.bodies for key in _BASE):
-        confirm([base_costs(session.recipe)])
-    register(session)
+        money.confirm([money.base_costs(session.recipe)])
+    providers.register(session)
     if not survey.group:
         _make_group(session)
     _deploy(session, survey, recover)
     survey = Survey.read(session)
     for role in survey.missing:
-        assign(session, role)
+        roles.assign(session, role)
     if left := {resource.key for resource in survey.resources} - survey.usable:
         raise FixableError(
             f"the deployment left {_listed(survey, left)}",

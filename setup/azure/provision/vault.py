@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from setup.azure.client import waiting
 from setup.azure.client.explain import FORBIDDEN, status_of
 from setup.azure.client.ownership import is_ours
 from setup.azure.client.session import AzureSession
-from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
 from setup.common import console
 from setup.common.errors import FixableError
 
@@ -49,8 +49,10 @@ def purge(session: AzureSession, was_there: bool) -> str:
     try:
         with session.errors(f"purging key vault {name}"):
             session.arm.post(f"{_path(session)}/purge")
-        wait_until(lambda: not _find_deleted(session), _PURGE_FOR, PAUSE, f"purging {name}")
-    except NotYetError:
+        waiting.wait_until(
+            lambda: not _find_deleted(session), _PURGE_FOR, waiting.PAUSE, f"purging {name}"
+        )
+    except waiting.NotYetError:
         return f"; key vault {name} is still being purged"
     except FixableError as error:
         if status_of(error) not in _NO_PURGE:
