@@ -164,15 +164,16 @@ class AzureSession:
 
         return ContainerClient(url, name, self.credential, **settings, **arm.STORAGE_RETRIES)
 
-    def ml(self, workspace: str | None = None) -> MLClient:
-        """Azure ML in the recipe's group: of a workspace, hub or project, None for none."""
-        return self._ml_client(resource_group_name=self.group, workspace_name=workspace)
+    def ml(self, workspace: str = "") -> MLClient:
+        """Azure ML of the recipe's workspace, or of a hub or project beside it."""
+        name = workspace or self.recipe.azure.workspace
+        return self._ml_client(resource_group_name=self.group, workspace_name=name)
 
     def ml_registry(self, registry: str) -> MLClient:
         """Azure ML of a registry that many subscriptions share, such as the model catalog's."""
         return self._ml_client(registry_name=registry)
 
-    def _ml_client(self, **place: str | None) -> MLClient:
+    def _ml_client(self, **place: str) -> MLClient:
         from azure.ai.ml import MLClient  # noqa: PLC0415 - takes seconds
 
         key = str(place)

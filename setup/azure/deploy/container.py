@@ -45,7 +45,7 @@ class Container:
 
     def __init__(self, session: AzureSession, deployment: str) -> None:
         self._session, self._recipe = session, session.recipe
-        self._ml = session.ml(session.recipe.azure.workspace)
+        self._ml = session.ml()
         self._deployment = deployment
 
     @property

@@ -42,7 +42,7 @@ class ManagedEndpoint:
         """Azure ML of the workspace that serves."""
         # azure-ai-ml sends an endpoint's identity with parts that only Azure sets, and is told so.
         logging.getLogger("msrest.serialization").setLevel(logging.ERROR)
-        return self._session.ml(self._names.workspace)
+        return self._session.ml()
 
     def find(self) -> OnlineEndpoint | None:
         """The endpoint, None where there is none; its ``traffic`` names every deployment."""

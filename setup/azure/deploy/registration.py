@@ -67,7 +67,7 @@ def _register(session: AzureSession, job: str, assets: finetune.Assets) -> Model
         },
     )
     with session.errors(f"registering the output of job {job}"):
-        made: Any = session.ml(recipe.azure.workspace).models.create_or_update(model)
+        made: Any = session.ml().models.create_or_update(model)
     return made  # type: ignore[no-any-return]
 
 
@@ -141,9 +141,8 @@ def list_versions(session: AzureSession, archived: bool = False) -> list[Model]:
     """The versions of the recipe's model, with those that were archived or without."""
     from azure.ai.ml.constants import ListViewType  # noqa: PLC0415 - slow
 
-    name, workspace = session.recipe.registry.model, session.recipe.azure.workspace
+    name, models = session.recipe.registry.model, session.ml().models
     view = ListViewType.ALL if archived else ListViewType.ACTIVE_ONLY
-    models = session.ml(workspace).models
     doing = f"listing the versions of model {name}"
     return session.look_for(doing, lambda: [*models.list(name, list_view_type=view)]) or []
 

@@ -17,11 +17,7 @@ from setup.common.step import Result
 
 
 def plan(session: AzureSession) -> list[str]:
-    """List what ``run`` would do, and what that costs by the hour.
-
-    Raises:
-        FixableError: The recipe asks for what cannot be done; Azure cannot be asked.
-    """
+    """List what ``run`` would do, and what that costs by the hour."""
     recipe, endpoint = session.recipe, ManagedEndpoint(session)
     version = find_version(session)
     there = endpoint.find()
@@ -64,9 +60,8 @@ def _plan_rollout(rollout: Rollout) -> list[str]:
     asked = "asked again afterwards" if verb == "change" else "asked before it gets traffic"
     lines = [f"{verb} {what}, {asked}", told]
     if rollout.container and not rollout.container.find():
-        lines.insert(
-            0, f"build the image of environment {container.NAME}:{container.context_version()}"
-        )
+        image = f"{container.NAME}:{container.context_version()}"
+        lines.insert(0, f"build the image of environment {image}")
     return lines + price_lines([price_of(recipe, endpoint.name, rollout.name), *others])
 
 
@@ -83,15 +78,9 @@ def run(session: AzureSession) -> Result:
     mended = rollout.endpoint.ensure()
     shifted = rollout.give_traffic(made)
     rollout.delete_superseded()
-    detail = _detail(rollout)
+    detail = f"{_detail(rollout)}. It is billed until you run: {recipe.command('teardown')}"
     changed = made or mended or shifted or bool(rollout.deleted)
-    next_ = recipe.command("connect")
-    return Result(
-        "deploy",
-        changed,
-        f"{detail}. It is billed until you run: {recipe.command('teardown')}",
-        next_,
-    )
+    return Result("deploy", changed, detail, recipe.command("connect"))
 
 
 def rollback(session: AzureSession) -> Result:

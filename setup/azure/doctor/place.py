@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from setup.azure.client import ownership
@@ -62,18 +61,13 @@ def name_checks(session: AzureSession) -> Iterator[Check]:
     except FixableError as error:
         yield Check("names", error.what, error.fix)
         return
-    yield _told("resource group", lambda: (_group(session, group), ""))
+    yield Check.of("resource group", lambda: _group(session, group))
     for field in _SHARED:
-        yield _told(_title(field), partial(_free_or_ours, session, field, there))
-    yield _told("workspaces and endpoint", lambda: (_inside(session, there), ""))
-
-
-def _told(title: str, look: Callable[[], tuple[str, str]]) -> Check:
-    """Make a finding of what ``look`` says, a detail and a fix, or of what it raises."""
-    try:
-        return Check(title, *look())
-    except FixableError as error:
-        return Check(title, error.what, error.fix)
+        try:
+            yield Check(_title(field), *_free_or_ours(session, field, there))
+        except FixableError as error:
+            yield Check(_title(field), error.what, error.fix)
+    yield Check.of("workspaces and endpoint", lambda: _inside(session, there))
 
 
 def _there(session: AzureSession) -> Resources:

@@ -183,8 +183,7 @@ class Follower:
 
     def _end(self) -> NoReturn:
         with self.session.errors(f"cancelling job {self.job}"):
-            workspace = self.session.ml(self.session.recipe.azure.workspace)
-            workspace.jobs.begin_cancel(self.job).wait()
+            self.session.ml().jobs.begin_cancel(self.job).wait()
         raise ran_too_long(self.job, self.limit)
 
 

@@ -138,7 +138,7 @@ def ensure_environment(session: AzureSession) -> str:
     files = [_IMAGE, *(REPOSITORY / name for name in _REQUIREMENTS)]
     content = b"".join(path.read_bytes() for path in files)
     name, version = "finetune-phi-trainer", hashlib.sha256(content).hexdigest()[:16]
-    environments = session.ml(session.recipe.azure.workspace).environments
+    environments = session.ml().environments
     if not session.look_for(
         f"looking for environment {name}:{version}", environments.get, name, version
     ):

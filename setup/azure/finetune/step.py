@@ -171,7 +171,7 @@ def _submit(session: AzureSession, job: Job | Any, name: str, assets: Assets) ->
     }
     try:
         with session.errors(f"submitting job {name}"), waiting.nothing_printed():
-            session.ml(recipe.azure.workspace).jobs.create_or_update(job)
+            session.ml().jobs.create_or_update(job)
     except KeyboardInterrupt:
         told = f"job {name} may run in Azure, and cost; the same command finds and follows it"
         console.err.print(told, markup=False)

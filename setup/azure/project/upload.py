@@ -13,11 +13,10 @@ from functools import partial
 from typing import Any
 
 from setup.azure.client.session import AzureSession
-from setup.azure.project.client import flow_errors, is_there, project_client, require_project
+from setup.azure.project import client as projects
 from setup.common import console
 from setup.common.flow_folder import CleanFlow, clean_flow, flow_names
 from setup.common.step import Result
-from setup.recipe.azure import AzureRecipe
 
 NAME_TAG, HASH_TAG = "finetune-phi-flow", "finetune-phi-sha256"
 _SHORT = 8  # characters of a hash in a display name
@@ -45,11 +44,11 @@ def plan(session: AzureSession) -> list[str]:
     recipe = session.recipe
     project = recipe.azure.project
     uploads = _Found()
-    if is_there(session):
-        with flow_errors(session, f"reading the flows of project {project}"):
-            uploads = _find_uploads(session, project_client(session))
+    if projects.is_there(session):
+        with projects.flow_errors(session, f"reading the flows of project {project}"):
+            uploads = _find_uploads(session, projects.project_client(session))
     lines = []
-    for flow in _flows(recipe):
+    for flow in _flows(session):
         done = " (unchanged)" if uploads.current(flow) else ""
         lines.append(f"{flow.kind} flow {_display_name(flow)} to project {project}{done}")
     return lines
@@ -65,16 +64,16 @@ def run(session: AzureSession) -> Result:
     recipe = session.recipe
     project = recipe.azure.project
     with console.progress_bar(f"Opening project {project}"):
-        require_project(session)
-        with flow_errors(session, f"reading the flows of project {project}"):
-            client = project_client(session)
+        projects.require_project(session)
+        with projects.flow_errors(session, f"reading the flows of project {project}"):
+            client = projects.project_client(session)
             uploads = _find_uploads(session, client)
     changed, older, link = False, list[str](), ""
-    flows = _flows(recipe)
+    flows = _flows(session)
     with console.progress_bar("Uploading the flows", len(flows)) as bar:
         for number, flow in enumerate(flows, start=1):
             id_ = uploads.current(flow)
-            with flow_errors(session, f"uploading flow {flow.name} to project {project}"):
+            with projects.flow_errors(session, f"uploading flow {flow.name} to project {project}"):
                 uploaded = client.flows.get(id_) if id_ else _upload(client, flow)
             changed |= not id_
             link = link or str(uploaded.flow_portal_url or "")
@@ -85,8 +84,8 @@ def run(session: AzureSession) -> Result:
     return Result("upload", changed, detail, recipe.command("run", of="evaluation"))
 
 
-def _flows(recipe: AzureRecipe) -> list[CleanFlow]:
-    return [clean_flow(name, recipe.connection) for name in flow_names()]
+def _flows(session: AzureSession) -> list[CleanFlow]:
+    return [clean_flow(name, session.recipe.connection) for name in flow_names()]
 
 
 def _display_name(flow: CleanFlow) -> str:

@@ -49,9 +49,8 @@ def purge(session: AzureSession, was_there: bool) -> str:
     try:
         with session.errors(f"purging key vault {name}"):
             session.arm.post(f"{_path(session)}/purge")
-        waiting.wait_until(
-            lambda: not _find_deleted(session), _PURGE_FOR, waiting.PAUSE, f"purging {name}"
-        )
+        gone, what = lambda: not _find_deleted(session), f"purging {name}"
+        waiting.wait_until(gone, _PURGE_FOR, waiting.PAUSE, what)
     except waiting.NotYetError:
         return f"; key vault {name} is still being purged"
     except FixableError as error:
