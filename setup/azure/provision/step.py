@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from setup.azure.client import money
 from setup.azure.client.session import AzureSession, signed_in
-from setup.azure.facts.lifecycle import refuse_objected
+from setup.azure.facts.lifecycle import refuse_objected, refuse_retired
 from setup.azure.provision import providers, roles
 from setup.azure.provision import template as arm_deployment
 from setup.azure.provision.inventory import Survey
@@ -22,11 +22,13 @@ _BASE = ("storage", "key_vault", "registry", "logs")  # what prices.base_costs i
 
 def plan(session: AzureSession) -> list[str]:
     """List every resource with its price class and whether it exists; only reads."""
+    refuse_retired(session.recipe)
     return signed_in(session, _plan)
 
 
 def run(session: AzureSession) -> Result:
     """Make what is missing, and wait until it can be used; found done if it was."""
+    refuse_retired(session.recipe)
     return signed_in(session, _run)
 
 
