@@ -58,11 +58,7 @@ def train_file(recipe: AzureRecipe) -> Path:
 
 
 def train_split(recipe: AzureRecipe) -> PreparedSplit:
-    """The train split that ``recipe`` names.
-
-    Raises:
-        FixableError: There is none, or it was made of another source.
-    """
+    """The train split that ``recipe`` names; an error if there is none, or of another source."""
     with recipe.naming():
         return prepared_split(data_plan(recipe), "train")
 

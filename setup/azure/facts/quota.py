@@ -105,6 +105,11 @@ def find_size(session: AzureSession, sizes: dict[str, Size], sku: str) -> Size:
     )
 
 
+def cluster_gpus(session: AzureSession) -> int:
+    """Look up how many GPUs each machine of the cluster has."""
+    return find_size(session, region_sizes(session), session.recipe.finetune.compute.sku).gpus
+
+
 def demands(session: AzureSession, sizes: dict[str, Size]) -> list[Demand]:
     """Return what fine-tuning and the endpoint need, one after the other."""
     with session.errors(f"listing the quota of {session.recipe.azure.location}"):

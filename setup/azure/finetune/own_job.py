@@ -20,7 +20,6 @@ import yaml
 
 from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset
-from setup.azure.facts.quota import find_size, region_sizes
 from setup.azure.finetune.attempts import OUTPUT
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
@@ -149,11 +148,6 @@ def ensure_environment(session: AzureSession) -> str:
             with session.errors(f"making environment {name}:{version}"):
                 environments.create_or_update(Environment(name=name, version=version, build=build))
     return f"azureml:{name}:{version}"
-
-
-def gpus_each(session: AzureSession) -> int:
-    """Look up how many GPUs each machine of the cluster has."""
-    return find_size(session, region_sizes(session), session.recipe.finetune.compute.sku).gpus
 
 
 def command_job(

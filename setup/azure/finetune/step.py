@@ -13,6 +13,7 @@ from setup.azure.client import money, waiting
 from setup.azure.client.session import AzureSession
 from setup.azure.data import step as data
 from setup.azure.facts.lifecycle import refuse_objected
+from setup.azure.facts.quota import cluster_gpus
 from setup.azure.finetune import catalog_pipeline, own_job
 from setup.azure.finetune.attempts import Attempt, job_name, last_attempt
 from setup.azure.finetune.follow import Follower, why_ended
@@ -75,11 +76,7 @@ def run(session: AzureSession) -> Result:
 
 
 def completed_job(session: AzureSession) -> tuple[str, Assets]:
-    """The name of the recipe's completed job, and what it was trained on.
-
-    Raises:
-        FixableError: There is none yet, or Azure cannot be asked.
-    """
+    """The name of the recipe's completed job, and what it was trained on; an error if none is."""
     with _assets(session) as assets:
         last = last_attempt(session, assets)
     if last and last.completed:
@@ -151,7 +148,7 @@ def _catalog_inputs(session: AzureSession, assets: Assets) -> tuple[Any, Any]:
 
 
 def _submit_own(session: AzureSession, name: str, assets: Assets) -> None:
-    recipe, gpus = session.recipe, own_job.gpus_each(session)
+    recipe, gpus = session.recipe, cluster_gpus(session)
     with own_job.code_snapshot(recipe, data.train_split(recipe)) as code:
         money.confirm([money.finetune_costs(recipe)])
         with waiting.nothing_printed():

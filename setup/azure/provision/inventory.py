@@ -203,17 +203,12 @@ class Survey:
 
     @classmethod
     def read(cls, session: AzureSession) -> Survey:
-        """Read what there is of the recipe's resources, and how it differs.
-
-        Raises:
-            FixableError: The group is somebody else's, or going; Azure cannot be asked.
-        """
+        """Read what there is; an error where the group is somebody else's, or going."""
         resources = wanted_resources(session)
         group = session.find_group()
         if group is None:
-            return cls(
-                False, resources, {}, {resource.key: ["missing"] for resource in resources}, [], []
-            )
+            absent = {resource.key: ["missing"] for resource in resources}
+            return cls(False, resources, {}, absent, [], [])
         ownership.refuse_group(session.group, group)
         bodies = find_all(session, resources)
         differs = {
