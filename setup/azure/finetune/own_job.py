@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from setup.azure.client import money, waiting
 from setup.azure.client.session import AzureSession
-from setup.azure.data.step import DataAsset
+from setup.azure.data.step import DataAsset, train_split
+from setup.azure.facts.quota import cluster_gpus
 from setup.azure.finetune.attempts import OUTPUT
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
@@ -148,6 +150,17 @@ def ensure_environment(session: AzureSession) -> str:
             with session.errors(f"making environment {name}:{version}"):
                 environments.create_or_update(Environment(name=name, version=version, build=build))
     return f"azureml:{name}:{version}"
+
+
+@contextmanager
+def prepared_job(session: AzureSession, train: DataAsset) -> Iterator[Command]:
+    """The job, to be submitted while the block runs, once the user agrees to its price."""
+    recipe, gpus = session.recipe, cluster_gpus(session)
+    with code_snapshot(recipe, train_split(recipe)) as code:
+        money.confirm([money.finetune_costs(recipe)])
+        with waiting.nothing_printed():
+            environment = ensure_environment(session)
+        yield command_job(recipe, code, environment, train, gpus)
 
 
 def command_job(

@@ -13,7 +13,6 @@ from setup.azure.client import money, waiting
 from setup.azure.client.session import AzureSession
 from setup.azure.data import step as data
 from setup.azure.facts.lifecycle import refuse_objected
-from setup.azure.facts.quota import cluster_gpus
 from setup.azure.finetune import catalog_pipeline, own_job
 from setup.azure.finetune.attempts import Attempt, job_name, last_attempt
 from setup.azure.finetune.follow import Follower, why_ended
@@ -116,7 +115,8 @@ def _next(session: AzureSession, assets: Assets, last: Attempt | None) -> str:
         money.confirm([money.finetune_costs(recipe)])
         _submit(session, job, name, assets)
     else:
-        _submit_own(session, name, assets)
+        with own_job.prepared_job(session, assets["train"]) as command_job:
+            _submit(session, command_job, name, assets)
     console.err.print(f"job {name} is submitted", markup=False)
     return name
 
@@ -145,16 +145,6 @@ def _catalog_inputs(session: AzureSession, assets: Assets) -> tuple[Any, Any]:
     """Look up the component, and what it takes of the assets and the recipe."""
     component = catalog_pipeline.find_component(session)
     return component, catalog_pipeline.component_inputs(session, component, assets)
-
-
-def _submit_own(session: AzureSession, name: str, assets: Assets) -> None:
-    recipe, gpus = session.recipe, cluster_gpus(session)
-    with own_job.code_snapshot(recipe, data.train_split(recipe)) as code:
-        money.confirm([money.finetune_costs(recipe)])
-        with waiting.nothing_printed():
-            environment = own_job.ensure_environment(session)
-        job = own_job.command_job(recipe, code, environment, assets["train"], gpus)
-        _submit(session, job, name, assets)
 
 
 def _submit(session: AzureSession, job: Job | Any, name: str, assets: Assets) -> None:
