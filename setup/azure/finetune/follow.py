@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 300.0  # seconds for which the cluster may be unable to grow
 _LOST = 600.0  # seconds without an answer: not more, for nobody else ends a pipeline in time
-_MAY_PASS = (
-    explain.UNAUTHORIZED,
-    404,
-    408,
-    409,
-    429,
-)  # 404: the history of a new job comes a little late
+_MAY_PASS = (401, 404, 408, 409, 429)  # 404: the history of a new job comes a little late
 _LINES = 200  # of a failed step's log that are read
 _SHOWN = 20  # of them that are shown and searched
 _SAYS_ERROR = re.compile(r"^[\w.]*(?:Error|Exception)\b|\berror\b", re.IGNORECASE)

@@ -66,10 +66,6 @@ def _run(session: AzureSession) -> Result:
         refuse_objected(session)
         survey = _make(session, survey)
     roles.wait_until_allowed(session, survey.bodies["storage"], survey.bodies["workspace"])
-    return _result(session, survey, changed)
-
-
-def _result(session: AzureSession, survey: Survey, changed: bool) -> Result:
     azure = session.recipe.azure
     detail = (
         f"{len(survey.resources)} resources and {len(survey.roles)} role assignments in resource "
@@ -85,29 +81,19 @@ def _make(session: AzureSession, survey: Survey) -> Survey:
         money.confirm([money.base_costs(session.recipe)])
     providers.register(session)
     if not survey.group:
-        _make_group(session)
+        body = {"location": session.recipe.azure.location, "tags": session.tags}
+        with session.errors(f"making resource group {session.group}"):
+            session.arm.put(session.group_id, body)
     _deploy(session, survey, recover)
     survey = Survey.read(session)
     for role in survey.missing:
         roles.assign(session, role)
-    if left := {resource.key for resource in survey.resources} - survey.usable:
-        raise FixableError(
-            f"the deployment left {_listed(survey, left)}",
-            session.recipe.command("provision"),
-        )
+    left = [resource for resource in survey.resources if resource.key not in survey.usable]
+    if left:
+        told = [f"{part.title}: {', '.join(survey.differs[part.key])}" for part in left]
+        fix = session.recipe.command("provision")
+        raise FixableError(f"the deployment left {'; '.join(told)}", fix)
     return survey
-
-
-def _listed(survey: Survey, keys: set[str]) -> str:
-    titles = {resource.key: resource.title for resource in survey.resources}
-    return "; ".join(f"{titles[key]}: {', '.join(survey.differs[key])}" for key in sorted(keys))
-
-
-def _make_group(session: AzureSession) -> None:
-    recipe = session.recipe
-    body = {"location": recipe.azure.location, "tags": session.tags}
-    with session.errors(f"making resource group {session.group}"):
-        session.arm.put(session.group_id, body)
 
 
 def _deploy(session: AzureSession, survey: Survey, recover: bool) -> None:
