@@ -17,7 +17,7 @@ from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
 
-_BASE = ("storage", "key_vault", "registry", "logs")  # what prices.base_costs is about
+_BASE = ("storage", "key_vault", "registry", "logs")  # what money.base_costs is about
 
 
 def plan(session: AzureSession) -> list[str]:
