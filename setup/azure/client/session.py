@@ -149,9 +149,12 @@ class AzureSession:
         return self.find(f"reading resource group {self.group}", self.group_id)
 
     def find_cluster(self) -> dict[str, Any] | None:
-        """Return the recipe's cluster as Azure describes it, None where there is none."""
+        """Return the properties of the recipe's cluster, None where there is none."""
         name = self.recipe.finetune.compute.name
-        return self.find(f"looking for cluster {name}", f"{self.workspace_path()}/computes/{name}")
+        path = f"{self.workspace_path()}/computes/{name}"
+        cluster = self.find(f"looking for cluster {name}", path)
+        properties = (cluster or {}).get("properties") or {}
+        return {**properties, **(properties.get("properties") or {})} if cluster else None
 
     @property
     def tags(self) -> dict[str, str]:

@@ -47,7 +47,10 @@ class Diagnosis:
 
     def cores_came_free(self, error: Any) -> bool:
         """Tell whether it wants cores that idle machines held, and that are free now."""
-        return _is_out_of_quota(error) and wait_for_idle_nodes(self._session)
+        try:
+            return _is_out_of_quota(error) and _wait_for_idle_nodes(self._session)
+        except FixableError:  # the refusal that is to be mended says more than this
+            return False
 
     def refused(self, error: HttpResponseError) -> Exception:
         """Explain that Azure took no deployment at all; ``error`` itself if no cause is known."""
@@ -167,19 +170,12 @@ def _read(endpoint: ManagedEndpoint, deployment: str, container: str) -> str:
         return ""
 
 
-def wait_for_idle_nodes(session: AzureSession) -> bool:
+def _wait_for_idle_nodes(session: AzureSession) -> bool:
     """Wait until idle machines are gone that hold cores of the endpoint's family.
 
     After a job they stay for ``idle_seconds``. Returns whether there were any, and now are none;
-    False at once while a job is at work, and where Azure cannot be asked.
+    False at once while a job is at work.
     """
-    try:
-        return _wait(session)
-    except FixableError:  # the refusal that is to be mended says more than this
-        return False
-
-
-def _wait(session: AzureSession) -> bool:
     recipe = session.recipe
     sizes, settings = quota.region_sizes(session), recipe.finetune.compute
     cluster, endpoint = (
@@ -198,9 +194,7 @@ def _wait(session: AzureSession) -> bool:
 
 def _going_nodes(session: AzureSession) -> int:
     """Count the machines that only wait for their end; none while others of the cluster work."""
-    cluster = session.find_cluster() or {}
-    inner = (cluster.get("properties") or {}).get("properties") or {}
-    counts = inner.get("nodeStateCounts") or {}
+    counts = (session.find_cluster() or {}).get("nodeStateCounts") or {}
     if any(counts.get(f"{state}NodeCount") for state in _BUSY):
         return 0
     return sum(counts.get(f"{state}NodeCount") or 0 for state in _GOING)

@@ -116,7 +116,7 @@ def demands(session: AzureSession, sizes: dict[str, Size]) -> list[Demand]:
         usage = Usage(session.arm.list(f"{_location(session)}/usages"))
     compute, endpoint = session.recipe.finetune.compute, session.recipe.endpoint
     size = find_size(session, sizes, compute.sku)
-    cluster = (session.find_cluster() or {}).get("properties", {}).get("properties") or {}
+    cluster = session.find_cluster() or {}
     held = _cores_of(cluster.get("vmSize"), sizes, size) * int(cluster.get("currentNodeCount") or 0)
     tuning = _demand("fine-tuning", size, compute.nodes * size.cores, held, usage)
     size = find_size(session, sizes, endpoint.sku)

@@ -164,13 +164,12 @@ class Follower:
     def _why_no_machine(self) -> str:
         """Return what the cluster says against growing, empty where it can or has its nodes."""
         try:
-            properties = (self.session.find_cluster() or {}).get("properties") or {}
+            cluster = self.session.find_cluster() or {}
         except FixableError:
             return ""  # the next look asks again
-        cluster = properties.get("properties") or {}
         if int(cluster.get("currentNodeCount") or 0) >= self.session.recipe.finetune.compute.nodes:
             return ""
-        for row in cluster.get("errors") or properties.get("provisioningErrors") or []:
+        for row in cluster.get("errors") or cluster.get("provisioningErrors") or []:
             error = row.get("error") or row
             return f"{error.get('code')}: {error.get('message')}"
         return ""

@@ -129,10 +129,9 @@ def _refuse_other_cluster(session: AzureSession) -> None:
 
 
 def _wrong_with(session: AzureSession) -> str:
-    settings, cluster = session.recipe.finetune.compute, session.find_cluster()
-    if cluster is None:
+    settings, there = session.recipe.finetune.compute, session.find_cluster()
+    if there is None:
         return f"no cluster {settings.name}"
-    there = cluster["properties"].get("properties") or {}
     if str(there.get("vmSize")).lower() != settings.sku.lower():
         return f"cluster {settings.name} of {there.get('vmSize')}, the recipe says {settings.sku}"
     nodes = (there.get("scaleSettings") or {}).get("maxNodeCount", settings.nodes)
