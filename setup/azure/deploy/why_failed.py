@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.azure.client import explain, waiting
-from setup.azure.client.explain import Cause
 from setup.azure.client.session import AzureSession
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.deploy.registration import ModelVersion
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 _LINES = 400  # of the container's log that are kept
 SHOWN = 15  # of them on the screen
 _CONTAINERS = ("inference-server", "storage-initializer")  # as the Azure CLI names them
-_UNKNOWN = Cause("no cause that is known here", "read the log and correct what it says")
+_UNKNOWN = explain.Cause("no cause that is known here", "read the log and correct what it says")
 _SCALE_DOWN = 900.0  # seconds that machines may take to go, beside their idle time
 _GOING, _BUSY = ("idle", "leaving"), ("running", "preparing")
 
@@ -70,7 +69,9 @@ class Diagnosis:
         log = fetch_log(self._endpoint, self._name)
         cause = self._cause([*log.lines, message])
         if cause is None:
-            cause = Cause("Azure refused it", explain.explain(error).fix) if code else _UNKNOWN
+            cause = (
+                explain.Cause("Azure refused it", explain.explain(error).fix) if code else _UNKNOWN
+            )
         said = f" ({': '.join(filter(None, (code, message)))})" if message else ""
         fix = f"{cause.fix}; the same command again replaces it"
         if self._endpoint.slots().is_idle(self._name):
@@ -98,7 +99,7 @@ class Diagnosis:
     def _billed(self) -> str:
         return f"It is billed until you run: {self._endpoint.az('delete', self._name)}"
 
-    def _cause(self, texts: list[str]) -> Cause | None:
+    def _cause(self, texts: list[str]) -> explain.Cause | None:
         return explain.likely_cause("deployment", texts, self._recipe.options)
 
     def _out_of_quota(self, message: str) -> FixableError:
