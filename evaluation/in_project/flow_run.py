@@ -12,10 +12,9 @@ from typing import Any
 
 from evaluation.ask.pf_run import FlowRun
 from setup.azure.client.explain import AGAIN, one_line
-from setup.azure.client.money import confirm
+from setup.azure.client.money import UNKNOWN, Billable, confirm
 from setup.azure.client.names import derive_names
-from setup.azure.client.session import AzureSession, azure_errors
-from setup.azure.facts.prices import UNKNOWN, Billable
+from setup.azure.client.session import AzureSession
 from setup.azure.project import client as projects
 from setup.common import console
 from setup.common.errors import FixableError
@@ -229,7 +228,7 @@ def _require_steps(session: AzureSession) -> dict[str, Any]:
         raise FixableError(what, recipe.command("connect"))
     name = derive_names(recipe, session.subscription_id).endpoint
     path = f"{session.workspace_path()}/onlineEndpoints/{name}"
-    with azure_errors(f"reading endpoint {name}"):
+    with session.errors(f"reading endpoint {name}"):
         endpoint = session.arm.find(path, _ENDPOINTS)
         traffic = (endpoint or {}).get("properties", {}).get("traffic") or {}
         deployments = session.arm.list(f"{path}/deployments", _ENDPOINTS) if endpoint else []

@@ -105,7 +105,7 @@ def teardown(  # noqa: PLR0913, PLR0917 - one for each option of the command lin
     as_json: options.AsJson = False,
 ) -> None:
     """In Azure: delete what costs, and prove that nothing billable is left."""
-    from setup.azure.teardown import command as down  # noqa: PLC0415 - azure is slow to import
+    from setup.azure import teardown as down  # noqa: PLC0415 - azure is slow to import
 
     with session_of(load_azure_recipe(recipe, sets or [])) as session:
         if dry_run:

@@ -134,6 +134,11 @@ class Probe(local.Section):
     failure_threshold: int = Field(ge=1)
     success_threshold: int = Field(default=1, ge=1)
 
+    @property
+    def longest(self) -> float:
+        """The seconds that it waits before it gives up."""
+        return self.initial_delay + self.period * self.failure_threshold
+
 
 class AzureEndpoint(local.Section):
     """The managed online endpoint; its name is unique in the region, empty derives one.

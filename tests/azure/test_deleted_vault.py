@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from setup.azure.client.session import AzureSession
-from setup.azure.teardown.command import plan_teardown, teardown
+from setup.azure.teardown import plan_teardown, teardown
 from tests.azure.fake import FakeAzure
 from tests.azure.provisioned import NAMES, build, recipe
 

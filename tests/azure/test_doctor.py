@@ -147,7 +147,7 @@ def test_too_few_cores(azure: FakeAzure) -> None:
     checks = _doctor()["quota"]
     assert [check.ok for check in checks] == [False, False]
     assert checks[0].fix == (
-        "python -m setup quota --recipe phi-azure --set azure.location=eastus2 "
+        f"python -m setup quota --recipe phi-azure --set {HUB} --set azure.location=eastus2 "
         f"--family '{A100}' --request 24"
     )
 

@@ -23,8 +23,7 @@ from azure.mgmt.core.exceptions import ARMErrorFormat
 from requests import Response
 
 from setup.azure.client.explain import azure_errors, explain
-from setup.azure.client.money import agree, answered, confirm
-from setup.azure.facts.prices import Billable
+from setup.azure.client.money import Billable, agree, answered, confirm
 from setup.common import console
 from setup.common.errors import FixableError
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from setup.azure.client.money import UNKNOWN, endpoint_costs, finetune_costs, legend, price_class
 from setup.azure.client.session import AzureSession
 from setup.azure.facts import lifecycle
-from setup.azure.facts.prices import UNKNOWN, endpoint_costs, finetune_costs, legend, price_class
 from setup.common.errors import FixableError
 from setup.recipe.load import load_azure_recipe
 from tests.azure.commands import run_setup

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from setup.azure.client.session import AzureSession
-from setup.azure.provision import roles, survey
+from setup.azure.provision import inventory, roles
 from setup.azure.provision import step as provision
-from setup.azure.provision.survey import Survey
+from setup.azure.provision.inventory import Survey
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.arm import remove
 from tests.azure.fake.ready import add_role
@@ -125,7 +125,7 @@ def test_what_a_policy_changes_is_no_failure(
 ) -> None:
     """It would never be as the template has it, however often that is deployed."""
     build(azure)
-    monkeypatch.setattr(survey, "differences", lambda *_: ["tags"])
+    monkeypatch.setattr(inventory, "differences", lambda *_: ["tags"])
     assert provide().changed
 
 

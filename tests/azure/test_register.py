@@ -10,7 +10,7 @@ import pytest
 from setup.azure.client.session import AzureSession
 from setup.azure.data import step as data
 from setup.azure.deploy import registration as register
-from setup.azure.deploy.version import find_version, need_version
+from setup.azure.deploy.registration import find_version, need_version
 from setup.azure.finetune import step as finetune
 from setup.common.errors import FixableError
 from tests.azure.fake.store import Resource

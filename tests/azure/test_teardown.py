@@ -8,8 +8,7 @@ import pytest
 
 from setup.azure.client import waiting
 from setup.azure.client.session import AzureSession
-from setup.azure.teardown.command import plan_teardown, teardown
-from setup.azure.teardown.items import Stage
+from setup.azure.teardown import Stage, plan_teardown, teardown
 from setup.common.errors import FixableError
 from setup.common.step import Result
 from tests.azure.fake import FakeAzure, faults
@@ -251,7 +250,7 @@ def test_lock_is_no_operation_to_wait_for(
 def test_what_stays_is_told(azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resource that Azure says is deleted, and that is there all the same."""
     build(azure)
-    monkeypatch.setattr("setup.azure.teardown.command.delete_all", lambda *_: None)
+    monkeypatch.setattr("setup.azure.teardown.delete_all", lambda *_: None)
     line = refusal()
     assert line.startswith("still there after it was deleted: cluster gpu-cluster, project")
     assert "python -m setup teardown" in line

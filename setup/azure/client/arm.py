@@ -67,6 +67,7 @@ class Arm:
     """
 
     registry_version = "2021-10-01-dataplanepreview"  # of a registry's own service
+    resources_version = RESOURCES_VERSION
 
     def __init__(self, credential: TokenCredential) -> None:
         self._client = _pipeline(credential)

@@ -239,6 +239,11 @@ def status_of(error: BaseException | None) -> int:
     return 0
 
 
+def is_forbidden(error: FixableError) -> bool:
+    """Tell whether it comes of a right that the login has not."""
+    return status_of(error) == FORBIDDEN
+
+
 Table = Literal["job", "deployment"]
 
 

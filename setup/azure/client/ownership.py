@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from setup.azure.client.session import AzureSession
 from setup.common.errors import FixableError
-from setup.recipe.azure import AzureRecipe
 
 TAG = "finetune-phi"
 MADE = "made"  # by us: a group, a resource
@@ -15,19 +13,9 @@ SHARED = "shared"  # a group of somebody who agrees that we put our resources be
 _AGREE = {MADE: "give it to us", SHARED: "share it"}
 
 
-def tags_of(recipe: AzureRecipe) -> dict[str, str]:
-    """Return the tags of everything we make: the recipe's and our mark."""
-    return {**recipe.azure.tags, TAG: MADE}
-
-
 def is_ours(body: Mapping[str, Any], mark: str = MADE) -> bool:
     """Tell whether a group or resource, as Azure describes it, carries our mark."""
     return (body.get("tags") or {}).get(TAG) == mark
-
-
-def find_group(session: AzureSession) -> dict[str, Any] | None:
-    """Return the recipe's resource group, None where there is none."""
-    return session.find(f"reading resource group {session.group}", session.group_id)
 
 
 def is_going(group: Mapping[str, Any]) -> bool:
@@ -36,9 +24,9 @@ def is_going(group: Mapping[str, Any]) -> bool:
     return state.lower() in ("deleting", "deprovisioning")
 
 
-def refuse_group(session: AzureSession, group: Mapping[str, Any]) -> None:
+def refuse_group(name: str, group: Mapping[str, Any]) -> None:
     """Raise FixableError if the group is being deleted, or is neither ours nor shared with us."""
-    title = f"resource group {session.group}"
+    title = f"resource group {name}"
     if is_going(group):
         fix = "run the same command again in a few minutes"
         raise FixableError(f"{title} is being deleted", fix)

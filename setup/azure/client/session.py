@@ -1,7 +1,7 @@
 """One login and every client of a run in Azure.
 
 ``AzureSession(recipe)`` signs in when it is first used and makes each client once. Wrap calls of
-the clients in ``azure_errors("what you were doing")``: every exception of the SDKs becomes one
+the clients in ``session.errors("what you were doing")``: every exception of the SDKs becomes one
 FixableError, so that every function of setup/azure raises it where Azure refuses or cannot be
 asked. Nothing here keeps a secret anywhere but in memory.
 """
@@ -16,8 +16,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from setup.azure.client.arm import RETRIES, SCOPE, Arm
-from setup.azure.client.explain import UNAUTHORIZED, azure_errors, explain, look_for, status_of
+from setup.azure.client import arm, explain, ownership
 from setup.azure.client.names import Names, derive_names
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
@@ -25,8 +24,7 @@ from setup.recipe.azure import AzureRecipe
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.core.credentials import TokenCredential
-
-__all__ = ["AzureSession", "Principal", "azure_errors", "explain"]
+    from azure.storage.blob import ContainerClient
 
 T = TypeVar("T")
 
@@ -41,8 +39,9 @@ class Principal(NamedTuple):
 class AzureSession:
     """The clients of one recipe's subscription."""
 
-    errors = staticmethod(azure_errors)
-    look_for = staticmethod(look_for)
+    errors = staticmethod(explain.azure_errors)
+    look_for = staticmethod(explain.look_for)
+    is_forbidden = staticmethod(explain.is_forbidden)
 
     def __init__(self, recipe: AzureRecipe) -> None:
         self.recipe = recipe
@@ -74,9 +73,9 @@ class AzureSession:
         )
 
     @cached_property
-    def arm(self) -> Arm:
+    def arm(self) -> arm.Arm:
         """Azure Resource Manager by path, for all but what azure-ai-ml does."""
-        return Arm(self.credential)
+        return arm.Arm(self.credential)
 
     @cached_property
     def subscription(self) -> dict[str, Any]:
@@ -85,7 +84,7 @@ class AzureSession:
         enabled one of the login.
         """
         id_ = self.recipe.azure.subscription or os.environ.get("AZURE_SUBSCRIPTION_ID", "")
-        with azure_errors("finding the subscription"):
+        with self.errors("finding the subscription"):
             if id_:
                 subscription = self.arm.get(f"/subscriptions/{id_}")
             else:
@@ -135,31 +134,55 @@ class AzureSession:
     @cached_property
     def principal(self) -> Principal:
         """Who is signed in, read from the token that Azure gave."""
-        with azure_errors("signing in"):
-            token = self.credential.get_token(SCOPE).token
+        with self.errors("signing in"):
+            token = self.credential.get_token(arm.SCOPE).token
         claims = _claims(token)
         kind = "ServicePrincipal" if claims.get("idtyp") == "app" else "User"
         return Principal(claims["oid"], kind)
 
     def find(self, doing: str, path: str, api_version: str = "") -> dict[str, Any] | None:
         """Return the resource at ``path``, None where there is none."""
-        return look_for(doing, self.arm.get, path, api_version)
+        return self.look_for(doing, self.arm.get, path, api_version)
 
-    def ml(self, workspace: str | None = None) -> MLClient:
-        """Azure ML in the recipe's group: of a workspace, hub or project, None for none."""
-        return self._ml_client(resource_group_name=self.group, workspace_name=workspace)
+    def find_group(self) -> dict[str, Any] | None:
+        """Return the recipe's resource group, None where there is none."""
+        return self.find(f"reading resource group {self.group}", self.group_id)
+
+    def find_cluster(self) -> dict[str, Any] | None:
+        """Return the properties of the recipe's cluster, None where there is none."""
+        name = self.recipe.finetune.compute.name
+        path = f"{self.workspace_path()}/computes/{name}"
+        cluster = self.find(f"looking for cluster {name}", path)
+        properties = (cluster or {}).get("properties") or {}
+        return {**properties, **(properties.get("properties") or {})} if cluster else None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of everything we make: the recipe's and our mark."""
+        return {**self.recipe.azure.tags, ownership.TAG: ownership.MADE}
+
+    def blob_container(self, url: str, name: str, **settings: Any) -> ContainerClient:
+        """A container of the storage account at ``url``, asked with the login's own token."""
+        from azure.storage.blob import ContainerClient  # noqa: PLC0415 - slow
+
+        return ContainerClient(url, name, self.credential, **settings, **arm.STORAGE_RETRIES)
+
+    def ml(self, workspace: str = "") -> MLClient:
+        """Azure ML of the recipe's workspace, or of a hub or project beside it."""
+        name = workspace or self.recipe.azure.workspace
+        return self._ml_client(resource_group_name=self.group, workspace_name=name)
 
     def ml_registry(self, registry: str) -> MLClient:
         """Azure ML of a registry that many subscriptions share, such as the model catalog's."""
         return self._ml_client(registry_name=registry)
 
-    def _ml_client(self, **place: str | None) -> MLClient:
+    def _ml_client(self, **place: str) -> MLClient:
         from azure.ai.ml import MLClient  # noqa: PLC0415 - takes seconds
 
         key = str(place)
         if key not in self._clients:
             _be_quiet()  # again: importing it sets up loggers of its own
-            settings = {"show_progress": False, "enable_telemetry": False, **place, **RETRIES}
+            settings = {"show_progress": False, "enable_telemetry": False, **place, **arm.RETRIES}
             self._clients[key] = MLClient(self.credential, self.subscription_id, **settings)
         return self._clients[key]
 
@@ -172,7 +195,7 @@ def signed_in(session: AzureSession, work: Callable[[AzureSession], T]) -> T:
     try:
         return work(session)
     except FixableError as error:
-        if status_of(error) != UNAUTHORIZED:
+        if explain.status_of(error) != explain.UNAUTHORIZED:
             raise
     session.renew()
     return work(session)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from setup.azure.client.arm import STORAGE_RETRIES
 from setup.azure.client.explain import or_none
 from setup.azure.client.session import AzureSession
 
@@ -23,32 +22,17 @@ _BLOCK = 4 << 20
 _END = 64 << 10  # bytes of a log that are looked at
 
 
-class Uploaded(NamedTuple):
-    """An uploaded file: its URI in the datastore, and whether anything had to be sent."""
-
-    uri: str
-    sent: bool
-
-
 def container_of(session: AzureSession, datastore: str) -> ContainerClient:
     """The container behind ``datastore`` of the recipe's workspace."""
-    from azure.storage.blob import ContainerClient  # noqa: PLC0415 - azure is slow to import
-
-    store: Any = session.ml(session.recipe.azure.workspace).datastores.get(datastore)
+    store: Any = session.ml().datastores.get(datastore)
     url = f"{store.protocol}://{store.account_name}.blob.{store.endpoint}"
-    return ContainerClient(
-        url,
-        store.container_name,
-        credential=session.credential,
-        max_single_put_size=_BLOCK,
-        **STORAGE_RETRIES,
-    )
+    return session.blob_container(url, store.container_name, max_single_put_size=_BLOCK)
 
 
-def upload(
-    session: AzureSession, source: Path, path: str, told: Callable[[int, int], None]
-) -> Uploaded:
+def upload(session: AzureSession, source: Path, path: str, told: Callable[[int, int], None]) -> str:
     """Put ``source`` at ``path`` of the workspace's blob store, if it does not lie there yet.
+
+    Returns its URI in the datastore.
 
     ``path`` must hold a digest of the content: a blob of that name and size is taken for this
     file. It appears whole, from blocks that outlive an interruption for a week: what was sent is
@@ -57,11 +41,9 @@ def upload(
     uri = f"azureml://datastores/{DATA_STORE}/paths/{path}"
     blob = container_of(session, DATA_STORE).get_blob_client(path)
     total = source.stat().st_size
-    if blob.exists() and blob.get_blob_properties().size == total:
-        return Uploaded(uri, False)
-    names = _send_blocks(blob, source, told, total)
-    blob.commit_block_list(names)
-    return Uploaded(uri, True)
+    if not blob.exists() or blob.get_blob_properties().size != total:
+        blob.commit_block_list(_send_blocks(blob, source, told, total))
+    return uri
 
 
 def _send_blocks(

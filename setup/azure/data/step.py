@@ -6,7 +6,7 @@ An asset's version is the start of its file's SHA-256: the same data is found, n
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +14,21 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from setup.azure.client.session import AzureSession, azure_errors
-from setup.common.console import TASK, err, progress_bar
+from setup.azure.client.session import AzureSession
+from setup.azure.data import blobs
+from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
 from setup.common.step import Result
-from setup.data import (
-    Prepared,
-    PreparedSplit,
-    describe_data,
-    prepare_data,
-    prepared_split,
-)
+from setup.data import PreparedSplit, describe_data, prepare_data, prepared_split
 from setup.data.plan import data_plan
 from setup.finetune.examples.dataset import Split, fold_system, read_split
 from setup.recipe.azure import AzureRecipe
 from setup.recipe.local import Finetune
 
 if TYPE_CHECKING:
+    from azure.ai.ml.entities import Data
+
     from setup.finetune.examples.render import Message
 
 _VERSION = 16  # hex digits; Azure ML takes 30 characters at most
@@ -55,12 +52,13 @@ class DataAsset:
         return f"{self.name}:{self.version}"
 
 
-def train_split(recipe: AzureRecipe) -> PreparedSplit:
-    """The train split that ``recipe`` names.
+def train_file(recipe: AzureRecipe) -> Path:
+    """The file of the train split that ``recipe`` names, prepared or not."""
+    return data_plan(recipe).paths.train
 
-    Raises:
-        FixableError: There is none, or it was made of another source.
-    """
+
+def train_split(recipe: AzureRecipe) -> PreparedSplit:
+    """The train split that ``recipe`` names; an error if there is none, or of another source."""
     with recipe.naming():
         return prepared_split(data_plan(recipe), "train")
 
@@ -125,7 +123,7 @@ def plan(session: AzureSession) -> list[str]:
     """Say what ``run`` would do; ask Azure only for assets whose file is here already."""
     recipe = session.recipe
     lines = describe_data(data_plan(recipe))
-    train = data_plan(recipe).paths.train
+    train = train_file(recipe)
     if not train.is_file():
         return [*lines, f"upload it as data assets {recipe.name}-… of {recipe.azure.workspace}"]
     with data_assets(recipe, train) as assets:
@@ -136,37 +134,24 @@ def plan(session: AzureSession) -> list[str]:
 
 
 def run(session: AzureSession) -> Result:
-    """Prepare the splits and see that Azure has them.
-
-    Raises:
-        FixableError: The data cannot be used, or Azure refuses.
-    """
+    """Prepare the splits and see that Azure has them."""
     recipe = session.recipe
     prepared = prepare_data(data_plan(recipe))
     for note in prepared.notes:
-        err.print(f"note: {note}", markup=False)
+        console.err.print(f"note: {note}", markup=False)
     with data_assets(recipe, prepared.train) as assets:
         sent = [asset for asset in assets.values() if _register(session, asset)]
         named = " and ".join(map(str, assets.values()))
-    detail = f"data assets {named} of {recipe.azure.workspace} ({_counts(prepared)})"
-    return Result("data", bool(sent), detail, recipe.command("finetune"))
-
-
-def _counts(prepared: Prepared) -> str:
     rejects = f"; rejected rows are in {prepared.rejects}" if prepared.rejects else ""
-    return prepared.counts + rejects
+    detail = f"data assets {named} of {recipe.azure.workspace} ({prepared.counts}{rejects})"
+    return Result("data", bool(sent), detail, recipe.command("finetune"))
 
 
 def is_registered(session: AzureSession, asset: DataAsset) -> bool:
     """Tell whether the recipe's workspace has the asset; no workspace has none."""
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415 - slow
-
-    with azure_errors(f"looking for data asset {asset}"):
-        try:
-            session.ml(session.recipe.azure.workspace).data.get(asset.name, asset.version)
-        except ResourceNotFoundError:
-            return False
-    return True
+    get: Callable[..., Data] = session.ml().data.get
+    doing = f"looking for data asset {asset}"
+    return session.look_for(doing, get, asset.name, asset.version) is not None
 
 
 def _register(session: AzureSession, asset: DataAsset) -> bool:
@@ -175,27 +160,18 @@ def _register(session: AzureSession, asset: DataAsset) -> bool:
         return False
     from azure.ai.ml.entities import Data  # noqa: PLC0415 - slow
 
-    from setup.azure.data.blobs import upload  # noqa: PLC0415
-
     path = f"{_FOLDER}/{asset.version}/{asset.file.name}"
     with (
-        azure_errors(f"uploading data asset {asset}"),
-        progress_bar(f"Uploading {asset.name}") as bar,
+        session.errors(f"uploading data asset {asset}"),
+        console.counting(f"Uploading {asset.name}") as told,
     ):
-        done = upload(
-            session,
-            asset.file,
-            path,
-            lambda sent, total: bar.update(TASK, completed=sent, total=total),
+        described = Data(
+            name=asset.name,
+            version=asset.version,
+            type="uri_file",
+            path=blobs.upload(session, asset.file, path, told),
+            description="conversations to fine-tune on: JSON lines with messages",
+            tags={"sha256": sha256_file(asset.file)},
         )
-        session.ml(session.recipe.azure.workspace).data.create_or_update(
-            Data(
-                name=asset.name,
-                version=asset.version,
-                type="uri_file",
-                path=done.uri,
-                description="conversations to fine-tune on: JSON lines with messages",
-                tags={"sha256": sha256_file(asset.file)},
-            )
-        )
+        session.ml().data.create_or_update(described)
     return True

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import nothing_printed
-from setup.azure.deploy.deployment import longest
 from setup.common.console import progress_bar
 from setup.common.paths import REPOSITORY
 
@@ -46,7 +45,7 @@ class Container:
 
     def __init__(self, session: AzureSession, deployment: str) -> None:
         self._session, self._recipe = session, session.recipe
-        self._ml = session.ml(session.recipe.azure.workspace)
+        self._ml = session.ml()
         self._deployment = deployment
 
     @property
@@ -58,7 +57,7 @@ class Container:
             "CONTEXT_WINDOW": str(self._recipe.model.context_window),
             "SLOTS": str(settings.max_concurrent_requests),
             "REQUEST_TIMEOUT": f"{settings.request_timeout_ms / 1000:g}",
-            "START_TIMEOUT": str(longest(settings.readiness)),
+            "START_TIMEOUT": str(settings.readiness.longest),
         }
 
     def find(self) -> str:

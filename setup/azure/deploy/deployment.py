@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from setup.azure.deploy.version import ModelVersion
-from setup.azure.facts.prices import Billable, endpoint_costs, price_class
-from setup.recipe.azure import AzureRecipe, Probe
+from setup.azure.client import money
+from setup.azure.deploy.registration import ModelVersion
+from setup.recipe.azure import AzureRecipe
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import ManagedOnlineDeployment
@@ -36,20 +36,15 @@ def _with_ending(recipe: AzureRecipe, ending: str) -> str:
 
 def price_of(
     recipe: AzureRecipe, endpoint: str, name: str, deployment: ManagedOnlineDeployment | None = None
-) -> Billable:
+) -> money.Billable:
     """Return what a deployment costs: as the recipe has it, or one that is there as it is."""
     price = replace(
-        endpoint_costs(recipe, endpoint), what=f"deployment {name} of endpoint {endpoint}"
+        money.endpoint_costs(recipe, endpoint), what=f"deployment {name} of endpoint {endpoint}"
     )
     if deployment is None:
         return price
     sku, count = str(deployment.instance_type), int(deployment.instance_count or 1)
-    return replace(price, sku=sku, count=count, price=price_class(sku))
-
-
-def longest(probe: Probe) -> float:
-    """Return for how many seconds a probe waits."""
-    return probe.initial_delay + probe.period * probe.failure_threshold
+    return replace(price, sku=sku, count=count, price=money.price_class(sku))
 
 
 def describe_deployment(

@@ -8,17 +8,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from setup.azure.client import waiting
 from setup.azure.client.explain import code_and_message
-from setup.azure.client.ownership import tags_of
 from setup.azure.client.session import AzureSession
-from setup.azure.client.waiting import (
-    PAUSE,
-    follow,
-    nothing_printed,
-    under_way,
-    wait_until,
-    when_free,
-)
 from setup.azure.deploy.traffic import Slots, live_traffic
 from setup.common.errors import FixableError
 
@@ -50,7 +42,7 @@ class ManagedEndpoint:
         """Azure ML of the workspace that serves."""
         # azure-ai-ml sends an endpoint's identity with parts that only Azure sets, and is told so.
         logging.getLogger("msrest.serialization").setLevel(logging.ERROR)
-        return self._session.ml(self._names.workspace)
+        return self._session.ml()
 
     def find(self) -> OnlineEndpoint | None:
         """The endpoint, None where there is none; its ``traffic`` names every deployment."""
@@ -74,7 +66,7 @@ class ManagedEndpoint:
             self._put(self._new())
             return True
         self._refuse_unlike(endpoint)
-        tags = {**(endpoint.tags or {}), **tags_of(self._recipe)}
+        tags = {**(endpoint.tags or {}), **self._session.tags}
         if endpoint.provisioning_state == "Succeeded" and tags == (endpoint.tags or {}):
             return False
         endpoint.tags = tags
@@ -84,8 +76,8 @@ class ManagedEndpoint:
     def _settled(self) -> OnlineEndpoint | None:
         """The endpoint when nothing is under way on it any more."""
         endpoint = self.find()
-        if endpoint and under_way(endpoint.provisioning_state):
-            follow(f"Endpoint {self.name}", None, self._state, _PATIENCE)
+        if endpoint and waiting.under_way(endpoint.provisioning_state):
+            waiting.follow(f"Endpoint {self.name}", None, self._state, _PATIENCE)
             endpoint = self.find()
         return endpoint
 
@@ -116,7 +108,7 @@ class ManagedEndpoint:
         return entities.ManagedOnlineEndpoint(
             name=self.name,
             auth_mode="key",
-            tags=tags_of(self._recipe),
+            tags=self._session.tags,
             identity=entities.IdentityConfiguration(
                 type="user_assigned", user_assigned_identities=mine
             ),
@@ -136,8 +128,8 @@ class ManagedEndpoint:
                 self._refuse_name(error)
                 raise
 
-        with self._session.errors(f"endpoint {self.name}"), nothing_printed():
-            state = follow(what, when_free(what, begin), self._state, _PATIENCE)
+        with self._session.errors(f"endpoint {self.name}"), waiting.nothing_printed():
+            state = waiting.follow(what, waiting.when_free(what, begin), self._state, _PATIENCE)
         if state != "Succeeded":
             raise FixableError(
                 f"endpoint {self.name} ended as {state}",
@@ -179,7 +171,7 @@ class ManagedEndpoint:
         self._put(endpoint)
         # Azure shows it a moment later: https://github.com/Azure/azure-dev/pull/3881
         what = f"endpoint {self.name} was told the traffic {traffic}, and shows another one"
-        wait_until(lambda: live_traffic(self.need()) == traffic, _SEEN, PAUSE, what)
+        waiting.wait_until(lambda: live_traffic(self.need()) == traffic, _SEEN, waiting.PAUSE, what)
 
     def key(self) -> str:
         """The primary key; for this process's memory and for connections only."""
@@ -208,7 +200,7 @@ class ManagedEndpoint:
             return self.ml.online_deployments.begin_delete(deployment, self.name)
 
         with self._session.errors(f"deleting deployment {deployment} of endpoint {self.name}"):
-            follow(what, when_free(what, begin), lambda: "gone", _PATIENCE)
+            waiting.follow(what, waiting.when_free(what, begin), lambda: "gone", _PATIENCE)
 
     def az(self, verb: str, deployment: str) -> str:
         """The Azure CLI's command for one deployment, such as ``delete`` or ``get-logs``."""

@@ -17,15 +17,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from setup.azure.client import waiting
 from setup.azure.client.money import confirm
 from setup.azure.client.session import AzureSession
-from setup.azure.client.waiting import follow, nothing_printed, under_way, when_free
 from setup.azure.deploy.container import Container
-from setup.azure.deploy.deployment import describe_deployment, is_as_described, longest, price_of
+from setup.azure.deploy.deployment import describe_deployment, is_as_described, price_of
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
+from setup.azure.deploy.registration import ModelVersion
 from setup.azure.deploy.smoke import NoAnswerError, ask_deployment
 from setup.azure.deploy.traffic import Slots, share_traffic
-from setup.azure.deploy.version import ModelVersion
 from setup.azure.deploy.why_failed import Diagnosis
 from setup.common import console
 from setup.common.errors import FixableError
@@ -80,7 +80,7 @@ class Rollout:
     def deploy(self) -> bool:
         """See that the deployment is there and healthy; False when it was."""
         deployment = self.find()
-        waited = deployment is not None and under_way(deployment.provisioning_state)
+        waited = deployment is not None and waiting.under_way(deployment.provisioning_state)
         if waited:
             deployment = self._settled()
         if self.is_right(deployment):
@@ -143,7 +143,7 @@ class Rollout:
     def _settled(self) -> ManagedOnlineDeployment | None:
         """Return the deployment when nothing is under way on it any more."""
         if self._state().lower() == _DELETING:
-            follow(f"Deleting deployment {self.name}", None, self._state, _IMAGE)
+            waiting.follow(f"Deleting deployment {self.name}", None, self._state, _IMAGE)
         else:
             self._finish(None)
         return self.find()
@@ -164,13 +164,13 @@ class Rollout:
 
         def begin() -> Any:
             state = self._state()
-            if under_way(state) and state.lower() != _DELETING:
+            if waiting.under_way(state) and state.lower() != _DELETING:
                 return None
             return self.endpoint.ml.online_deployments.begin_create_or_update(description)
 
-        with self.session.errors(self._fails.what), nothing_printed():
+        with self.session.errors(self._fails.what), waiting.nothing_printed():
             try:
-                poller = when_free(self._fails.what, begin)
+                poller = waiting.when_free(self._fails.what, begin)
             except HttpResponseError as error:
                 if not self._fails.cores_came_free(error):
                     raise self._fails.refused(error) from None
@@ -185,11 +185,11 @@ class Rollout:
         from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
 
         settings = self.recipe.endpoint
-        patience = _IMAGE + longest(settings.liveness) + longest(settings.readiness)
+        patience = _IMAGE + settings.liveness.longest + settings.readiness.longest
         what = f"Deployment {self.name} on {settings.sku}"
-        with self.session.errors(self._fails.what), nothing_printed():
+        with self.session.errors(self._fails.what), waiting.nothing_printed():
             try:
-                state = follow(what, poller, self._state, patience)
+                state = waiting.follow(what, poller, self._state, patience)
             except HttpResponseError as error:
                 if error.status_code in (401, 403, 429) or self._state() != "Failed":
                     raise

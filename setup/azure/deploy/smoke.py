@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from flows.chat.scoring_client import (
-    Endpoint,
-    EndpointError,
-    EngineError,
-    Generation,
-    NotFoundError,
-    ReplyError,
-    Settings,
-    ThrottledError,
-    TimedOutError,
-    UnavailableError,
-)
-from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
+from flows.chat import scoring_client as chat
+from setup.azure.client import waiting
 from setup.common.console import progress_bar
 from setup.recipe.azure import AzureRecipe
 
@@ -23,7 +12,7 @@ _TOKENS = 32
 _REPEATED = 4  # of the same letter are noise: what weights that are not numbers answer
 PATIENCE = 45.0  # seconds
 # One that has just come up may not be found for a moment, one with traffic may be busy.
-_FOR_A_MOMENT = (NotFoundError, ThrottledError, UnavailableError)
+_FOR_A_MOMENT = (chat.NotFoundError, chat.ThrottledError, chat.UnavailableError)
 
 
 class NoAnswerError(Exception):
@@ -34,11 +23,11 @@ class NoAnswerError(Exception):
         wrong: It is the model, or what serves it, that is at fault.
     """
 
-    def __init__(self, said: str, error: EndpointError | None = None) -> None:
+    def __init__(self, said: str, error: chat.EndpointError | None = None) -> None:
         """``error`` is what the client met, None for noise."""
         super().__init__(said)
-        self.busy = isinstance(error, ThrottledError | TimedOutError)
-        self.wrong = error is None or isinstance(error, EngineError | ReplyError)
+        self.busy = isinstance(error, chat.ThrottledError | chat.TimedOutError)
+        self.wrong = error is None or isinstance(error, chat.EngineError | chat.ReplyError)
 
 
 def ask_deployment(recipe: AzureRecipe, url: str, key: str, deployment: str) -> None:
@@ -52,7 +41,7 @@ def ask_deployment(recipe: AzureRecipe, url: str, key: str, deployment: str) -> 
         "deployment": deployment,
         "timeout": f"{recipe.endpoint.request_timeout_ms / 1000:g}",
     }
-    endpoint = Endpoint(Settings.from_values(values))
+    endpoint = chat.Endpoint(chat.Settings.from_values(values))
     for question in QUESTIONS:
         with progress_bar(f"Asking {deployment}: {question}"):
             answer = _ask(endpoint, question)
@@ -61,20 +50,20 @@ def ask_deployment(recipe: AzureRecipe, url: str, key: str, deployment: str) -> 
             raise NoAnswerError(f"answers {letters[:12]!r} to {question!r}")
 
 
-def _ask(endpoint: Endpoint, question: str) -> str:
+def _ask(endpoint: chat.Endpoint, question: str) -> str:
     messages = [{"role": "user", "content": question}]
-    misses: list[EndpointError] = []
+    misses: list[chat.EndpointError] = []
 
     def answer() -> tuple[str] | None:
         try:
-            return (endpoint.complete(messages, Generation(max_new_tokens=_TOKENS)).text,)
+            return (endpoint.complete(messages, chat.Generation(max_new_tokens=_TOKENS)).text,)
         except _FOR_A_MOMENT as error:
             misses.append(error)
             return None
 
     try:
-        return wait_until(answer, PATIENCE, PAUSE, "")[0]
-    except NotYetError:
+        return waiting.wait_until(answer, PATIENCE, waiting.PAUSE, "")[0]
+    except waiting.NotYetError:
         raise NoAnswerError(f"does not answer ({misses[-1].what})", misses[-1]) from None
-    except EndpointError as error:
+    except chat.EndpointError as error:
         raise NoAnswerError(f"does not answer ({error.what})", error) from None

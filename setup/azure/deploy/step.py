@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from setup.azure.client.money import price_lines
 from setup.azure.client.session import AzureSession
-from setup.azure.deploy.container import NAME, context_version
+from setup.azure.deploy import container, smoke
 from setup.azure.deploy.deployment import price_of
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
+from setup.azure.deploy.registration import find_version, need_version
 from setup.azure.deploy.release import Rollout
-from setup.azure.deploy.smoke import NoAnswerError, ask_deployment
 from setup.azure.deploy.traffic import Slots
-from setup.azure.deploy.version import find_version, need_version
-from setup.azure.facts.prices import price_lines
 from setup.common.errors import FixableError
 from setup.common.step import Result
-from setup.recipe.azure import AzureRecipe
 
 
 def plan(session: AzureSession) -> list[str]:
-    """List what ``run`` would do, and what that costs by the hour.
-
-    Raises:
-        FixableError: The recipe asks for what cannot be done; Azure cannot be asked.
-    """
+    """List what ``run`` would do, and what that costs by the hour."""
     recipe, endpoint = session.recipe, ManagedEndpoint(session)
     version = find_version(session)
     there = endpoint.find()
@@ -66,7 +60,8 @@ def _plan_rollout(rollout: Rollout) -> list[str]:
     asked = "asked again afterwards" if verb == "change" else "asked before it gets traffic"
     lines = [f"{verb} {what}, {asked}", told]
     if rollout.container and not rollout.container.find():
-        lines.insert(0, f"build the image of environment {NAME}:{context_version()}")
+        image = f"{container.NAME}:{container.context_version()}"
+        lines.insert(0, f"build the image of environment {image}")
     return lines + price_lines([price_of(recipe, endpoint.name, rollout.name), *others])
 
 
@@ -83,12 +78,9 @@ def run(session: AzureSession) -> Result:
     mended = rollout.endpoint.ensure()
     shifted = rollout.give_traffic(made)
     rollout.delete_superseded()
-    detail = _detail(rollout)
+    detail = f"{_detail(rollout)}. It is billed until you run: {recipe.command('teardown')}"
     changed = made or mended or shifted or bool(rollout.deleted)
-    next_ = recipe.command("connect")
-    return Result(
-        "deploy", changed, f"{detail}. It is billed until you run: {_teardown(recipe)}", next_
-    )
+    return Result("deploy", changed, detail, recipe.command("connect"))
 
 
 def rollback(session: AzureSession) -> Result:
@@ -112,8 +104,8 @@ def rollback(session: AzureSession) -> Result:
             "with",
         )
     try:
-        ask_deployment(recipe, uri, endpoint.key(), before)
-    except NoAnswerError as error:
+        smoke.ask_deployment(recipe, uri, endpoint.key(), before)
+    except smoke.NoAnswerError as error:
         if not (error.busy and before in slots.live):
             what = f"deployment {before} {error}; the traffic is as it was"
             raise FixableError(what, endpoint.az("get-logs", before)) from None
@@ -123,7 +115,7 @@ def rollback(session: AzureSession) -> Result:
         f"the traffic; {current}{_serving(slots, current)} takes none and "
         f"is billed until you run: {endpoint.az('delete', current)}"
     )
-    return Result("rollback", True, detail, _teardown(recipe))
+    return Result("rollback", True, detail, recipe.command("teardown"))
 
 
 def _detail(rollout: Rollout) -> str:
@@ -158,7 +150,3 @@ def _detail(rollout: Rollout) -> str:
 def _serving(slots: Slots, name: str) -> str:
     version = slots.version(name)
     return f" (version {version})" if version else ""
-
-
-def _teardown(recipe: AzureRecipe) -> str:
-    return recipe.command("teardown")

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from setup.azure.deploy.deployment import slot_names, versioned_name
-from setup.azure.deploy.version import age
+from setup.azure.deploy.registration import age
 from setup.recipe.azure import AzureRecipe
 
 if TYPE_CHECKING:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup.azure.client.explain import Cause, code_and_message, explain, likely_cause, one_line
+from setup.azure.client import explain, waiting
 from setup.azure.client.session import AzureSession
-from setup.azure.deploy.cores import wait_for_idle_nodes
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
+from setup.azure.deploy.registration import ModelVersion
 from setup.azure.deploy.smoke import NoAnswerError
-from setup.azure.deploy.version import ModelVersion
-from setup.azure.facts.quota import demands, endpoint_cores, region_sizes
+from setup.azure.facts import quota
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import endpoint_folder
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 _LINES = 400  # of the container's log that are kept
 SHOWN = 15  # of them on the screen
 _CONTAINERS = ("inference-server", "storage-initializer")  # as the Azure CLI names them
-_UNKNOWN = Cause("no cause that is known here", "read the log and correct what it says")
+_UNKNOWN = explain.Cause("no cause that is known here", "read the log and correct what it says")
+_SCALE_DOWN = 900.0  # seconds that machines may take to go, beside their idle time
+_GOING, _BUSY = ("idle", "leaving"), ("running", "preparing")
 
 
 def _is_out_of_quota(error: Any) -> bool:
-    return "quota" in " ".join(code_and_message(error)).lower()
+    return "quota" in " ".join(explain.code_and_message(error)).lower()
 
 
 class Diagnosis:
@@ -44,11 +46,14 @@ class Diagnosis:
 
     def cores_came_free(self, error: Any) -> bool:
         """Tell whether it wants cores that idle machines held, and that are free now."""
-        return _is_out_of_quota(error) and wait_for_idle_nodes(self._session)
+        try:
+            return _is_out_of_quota(error) and _wait_for_idle_nodes(self._session)
+        except FixableError:  # the refusal that is to be mended says more than this
+            return False
 
     def refused(self, error: HttpResponseError) -> Exception:
         """Explain that Azure took no deployment at all; ``error`` itself if no cause is known."""
-        _, message = code_and_message(error)
+        _, message = explain.code_and_message(error)
         if _is_out_of_quota(error):
             return self._out_of_quota(message)
         cause = self._cause([message]) if error.status_code in (400, 403) else None
@@ -58,13 +63,15 @@ class Diagnosis:
 
     def failed(self, error: Any) -> FixableError:
         """Explain that it did not come up; ``error`` is None where another command began it."""
-        code, message = code_and_message(error) if error else ("", "")
+        code, message = explain.code_and_message(error) if error else ("", "")
         if error and _is_out_of_quota(error):
             return self._out_of_quota(message)
         log = fetch_log(self._endpoint, self._name)
         cause = self._cause([*log.lines, message])
         if cause is None:
-            cause = Cause("Azure refused it", explain(error).fix) if code else _UNKNOWN
+            cause = (
+                explain.Cause("Azure refused it", explain.explain(error).fix) if code else _UNKNOWN
+            )
         said = f" ({': '.join(filter(None, (code, message)))})" if message else ""
         fix = f"{cause.fix}; the same command again replaces it"
         if self._endpoint.slots().is_idle(self._name):
@@ -92,14 +99,14 @@ class Diagnosis:
     def _billed(self) -> str:
         return f"It is billed until you run: {self._endpoint.az('delete', self._name)}"
 
-    def _cause(self, texts: list[str]) -> Cause | None:
-        return likely_cause("deployment", texts, self._recipe.options)
+    def _cause(self, texts: list[str]) -> explain.Cause | None:
+        return explain.likely_cause("deployment", texts, self._recipe.options)
 
     def _out_of_quota(self, message: str) -> FixableError:
         """Explain what is enough; what answers keeps its cores until this one does."""
         try:
-            sizes = region_sizes(self._session)
-            listed = demands(self._session, sizes)
+            sizes = quota.region_sizes(self._session)
+            listed = quota.demands(self._session, sizes)
         except FixableError:  # must not hide what Azure said
             return FixableError(
                 f"{self.what} was refused for want of quota ({message})",
@@ -110,7 +117,7 @@ class Diagnosis:
         there, limit = self._endpoint.deployment(self._name), needs.used + needs.needed
         if there and there.provisioning_state == "Succeeded":  # it grows
             cores = sizes[needs.sku.lower()].cores
-            limit -= endpoint_cores(needs.sku, cores, int(there.instance_count or 1))
+            limit -= quota.endpoint_cores(needs.sku, cores, int(there.instance_count or 1))
         slots = self._endpoint.slots()
         idle = [name for name in self._endpoint.deployments() if slots.is_idle(name)]
         free = [name for name in idle if name != self._name]
@@ -138,7 +145,7 @@ def fetch_log(endpoint: ManagedEndpoint, deployment: str) -> Log:
     Nothing that looks like a token or a key gets into either.
     """
     lines = [
-        one_line(line)
+        explain.one_line(line)
         for container in reversed(_CONTAINERS)
         for line in _read(endpoint, deployment, container).splitlines()
         if line.strip()
@@ -162,3 +169,33 @@ def _read(endpoint: ManagedEndpoint, deployment: str, container: str) -> str:
         )
     except AzureError:  # there is no container yet, or none any more
         return ""
+
+
+def _wait_for_idle_nodes(session: AzureSession) -> bool:
+    """Wait until idle machines are gone that hold cores of the endpoint's family.
+
+    After a job they stay for ``idle_seconds``. Returns whether there were any, and now are none;
+    False at once while a job is at work.
+    """
+    recipe = session.recipe
+    sizes, settings = quota.region_sizes(session), recipe.finetune.compute
+    cluster, endpoint = (
+        quota.find_size(session, sizes, sku) for sku in (settings.sku, recipe.endpoint.sku)
+    )
+    going = _going_nodes(session) if cluster.family == endpoint.family else 0
+    if not going:
+        return False
+    patience = settings.idle_seconds + _SCALE_DOWN
+    what = f"Waiting until {going} idle machines of cluster {settings.name} go"
+    console.err.print(f"{what}: up to {patience / 60:.0f} minutes", markup=False)
+    with console.progress_bar(what), suppress(waiting.NotYetError):
+        return waiting.wait_until(lambda: not _going_nodes(session), patience, waiting.PAUSE, what)
+    return False
+
+
+def _going_nodes(session: AzureSession) -> int:
+    """Count the machines that only wait for their end; none while others of the cluster work."""
+    counts = (session.find_cluster() or {}).get("nodeStateCounts") or {}
+    if any(counts.get(f"{state}NodeCount") for state in _BUSY):
+        return 0
+    return sum(counts.get(f"{state}NodeCount") or 0 for state in _GOING)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from setup.azure.client.explain import FORBIDDEN, status_of
+from setup.azure.client import money
 from setup.azure.client.session import AzureSession
 from setup.azure.doctor.place import missing_rights, name_checks
-from setup.azure.facts.lifecycle import checked_on, registry_says, retirements
-from setup.azure.facts.prices import base_costs, endpoint_costs, finetune_costs, price_lines
-from setup.azure.facts.quota import Size, demands, find_size, region_sizes
+from setup.azure.facts import lifecycle, quota
 from setup.azure.provision.providers import missing_providers
 from setup.common.checks import Check, environment_checks
 from setup.common.errors import FixableError
@@ -49,7 +47,7 @@ def run_azure_checks(session: AzureSession) -> Iterator[Check]:
     yield login
     if not login.ok:
         return
-    sizes: dict[str, Size] = {}
+    sizes: dict[str, quota.Size] = {}
     yield _guard("region", lambda: _region(session, sizes))
     yield _guard("subscription", lambda: _subscription(session, sizes))
     yield _guard("providers", lambda: _providers(session))
@@ -68,11 +66,11 @@ def _guard(name: str, check: Callable[[], Check]) -> Check:
 
 
 def _lifecycle(recipe: AzureRecipe) -> Iterator[Check]:
-    listed = retirements(recipe)
+    listed = lifecycle.retirements(recipe)
     for retirement in listed:
         yield Check("retirement", retirement.line(), retirement.fix if retirement.passed else "")
     if not listed:
-        known = f"nothing of the recipe is retired as of {checked_on()}"
+        known = f"nothing of the recipe is retired as of {lifecycle.checked_on()}"
         yield Check("retirement", f"{known} (setup/azure/facts/lifecycle.yaml)")
 
 
@@ -86,17 +84,17 @@ def _login(session: AzureSession) -> Check:
     return Check("login", detail)
 
 
-def _region(session: AzureSession, sizes: dict[str, Size]) -> Check:
+def _region(session: AzureSession, sizes: dict[str, quota.Size]) -> Check:
     """Also fills ``sizes``, which later checks read."""
-    sizes |= region_sizes(session)
+    sizes |= quota.region_sizes(session)
     recipe = session.recipe
     skus = dict.fromkeys([recipe.finetune.compute.sku, recipe.endpoint.sku])
-    offers = [find_size(session, sizes, sku) for sku in skus]
+    offers = [quota.find_size(session, sizes, sku) for sku in skus]
     offered = ", ".join(f"{size.name} ({size.cores} cores, {size.gpus} GPU)" for size in offers)
     return Check("region", f"{recipe.azure.location} offers {offered}")
 
 
-def _subscription(session: AzureSession, sizes: dict[str, Size]) -> Check:
+def _subscription(session: AzureSession, sizes: dict[str, quota.Size]) -> Check:
     subscription = session.subscription
     state = str(subscription.get("state"))
     if state != "Enabled":
@@ -112,7 +110,7 @@ def _subscription(session: AzureSession, sizes: dict[str, Size]) -> Check:
     return Check("subscription", detail)
 
 
-def _wants_gpu(recipe: AzureRecipe, sizes: dict[str, Size]) -> bool:
+def _wants_gpu(recipe: AzureRecipe, sizes: dict[str, quota.Size]) -> bool:
     skus = (recipe.finetune.compute.sku.lower(), recipe.endpoint.sku.lower())
     return any(sizes[sku].gpus for sku in skus if sku in sizes)
 
@@ -121,7 +119,7 @@ def _providers(session: AzureSession) -> Check:
     try:
         missing = missing_providers(session, _PROVIDERS)
     except FixableError as error:
-        if status_of(error) != FORBIDDEN:
+        if not session.is_forbidden(error):
             raise
         # It takes a right on the subscription; with one on the group alone provision works too.
         return Check("providers", "you may not list them, provision will find out")
@@ -142,9 +140,9 @@ def _rights(session: AzureSession) -> Check:
     return Check("rights", f"may not {', '.join(missing)} in {scope}", fix)
 
 
-def _quota(session: AzureSession, sizes: dict[str, Size]) -> Iterator[Check]:
+def _quota(session: AzureSession, sizes: dict[str, quota.Size]) -> Iterator[Check]:
     try:
-        listed = demands(session, sizes) if sizes else []
+        listed = quota.demands(session, sizes) if sizes else []
     except FixableError as error:
         yield Check("quota", error.what, error.fix)
         return
@@ -162,7 +160,7 @@ def _model(session: AzureSession) -> Check:
         return Check("model", f"{model.source}: no registry to ask")
     name = f"{model.asset.name} version {model.asset.version}"
     try:
-        said = registry_says(session)
+        said = lifecycle.registry_says(session)
     except FixableError as error:
         # Not being able to ask says nothing about the model: our own table was asked already.
         return Check("model", f"{name}: the registry could not be asked ({error.what})")
@@ -174,6 +172,6 @@ def _model(session: AzureSession) -> Check:
 
 def _price(session: AzureSession) -> Check:
     recipe = session.recipe
-    endpoint = session.names.endpoint
-    items = [base_costs(recipe), finetune_costs(recipe), endpoint_costs(recipe, endpoint)]
-    return Check("price", "; ".join(price_lines(items)))
+    endpoint = money.endpoint_costs(recipe, session.names.endpoint)
+    items = [money.base_costs(recipe), money.finetune_costs(recipe), endpoint]
+    return Check("price", "; ".join(money.price_lines(items)))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from setup.azure.client.explain import FORBIDDEN, status_of
-from setup.azure.client.ownership import find_group, refuse_foreign, refuse_group
+from setup.azure.client import ownership
 from setup.azure.client.session import AzureSession
 from setup.azure.provision.vault import is_recoverable
 from setup.common.checks import Check
@@ -33,7 +31,7 @@ Resources = Mapping[str, Mapping[str, Any]]
 
 def missing_rights(session: AzureSession) -> tuple[dict[str, str], str]:
     """Actions that the login lacks with the role that has them, and the scope that was asked."""
-    exists = find_group(session) is not None
+    exists = session.find_group() is not None
     scope = session.group_id if exists else f"/subscriptions/{session.subscription_id}"
     with session.errors("reading what the login may do"):
         granted = session.arm.list(f"{scope}/providers/Microsoft.Authorization/permissions")
@@ -58,23 +56,18 @@ def _matches(patterns: list[str], action: str) -> bool:
 def name_checks(session: AzureSession) -> Iterator[Check]:
     """Yield a finding for each kind of name; asks the services whether a name is free."""
     try:
-        group = find_group(session)
+        group = session.find_group()
         there = _there(session) if group else {}
     except FixableError as error:
         yield Check("names", error.what, error.fix)
         return
-    yield _told("resource group", lambda: (_group(session, group), ""))
+    yield Check.of("resource group", lambda: _group(session, group))
     for field in _SHARED:
-        yield _told(_title(field), partial(_free_or_ours, session, field, there))
-    yield _told("workspaces and endpoint", lambda: (_inside(session, there), ""))
-
-
-def _told(title: str, look: Callable[[], tuple[str, str]]) -> Check:
-    """Make a finding of what ``look`` says, a detail and a fix, or of what it raises."""
-    try:
-        return Check(title, *look())
-    except FixableError as error:
-        return Check(title, error.what, error.fix)
+        try:
+            yield Check(_title(field), *_free_or_ours(session, field, there))
+        except FixableError as error:
+            yield Check(_title(field), error.what, error.fix)
+    yield Check.of("workspaces and endpoint", lambda: _inside(session, there))
 
 
 def _there(session: AzureSession) -> Resources:
@@ -91,7 +84,7 @@ def _title(field: str) -> str:
 def _group(session: AzureSession, group: Mapping[str, Any] | None) -> str:
     if group is None:
         return f"{session.group} is free"
-    refuse_group(session, group)
+    ownership.refuse_group(session.group, group)
     location, region = str(group.get("location", "")), session.recipe.azure.location
     detail = f"{session.group} is there, in {location}"
     if location.replace(" ", "").lower() != region:
@@ -103,7 +96,7 @@ def _free_or_ours(session: AzureSession, field: str, there: Resources) -> tuple[
     """Say of the name what there is to say, and the fix if there is one to make."""
     kind, name = _SHARED[field], str(getattr(session.names, field))
     if resource := there.get(f"{kind}/{name}".lower()):
-        refuse_foreign(f"{_title(field)} {name}", resource, f"azure.{field}")
+        ownership.refuse_foreign(f"{_title(field)} {name}", resource, f"azure.{field}")
         return f"{name} is ours", ""
     if field == "key_vault" and is_recoverable(session):
         return f"{name} was deleted and not purged: provision takes it back", ""
@@ -113,7 +106,7 @@ def _free_or_ours(session: AzureSession, field: str, there: Resources) -> tuple[
             asked = {"name": name, "type": kind}
             answer = session.arm.post(f"{path}/checkNameAvailability", asked)
     except FixableError as error:
-        if status_of(error) != FORBIDDEN:
+        if not session.is_forbidden(error):
             raise
         # It takes a right on the subscription, where everything else takes one on the group.
         return f"{name}: you may not ask whether it is free, provision will find out", ""
@@ -130,7 +123,7 @@ def _inside(session: AzureSession, there: Resources) -> str:
         name = str(getattr(names, field))
         resource = there.get(f"{_SPACES}/{name}".lower())
         if resource:
-            refuse_foreign(f"{field} {name}", resource, f"azure.{field}")
+            ownership.refuse_foreign(f"{field} {name}", resource, f"azure.{field}")
         parts.append(f"{name} is {'ours' if resource else 'free'}")
     path = f"{session.workspace_path()}/onlineEndpoints/{names.endpoint}"
     endpoint = session.find(f"reading endpoint {names.endpoint}", path)

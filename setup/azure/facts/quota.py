@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from setup.azure.client.cluster import find_cluster
 from setup.azure.client.explain import code_and_message
 from setup.azure.client.session import AzureSession
 from setup.azure.facts import dated_table
@@ -106,13 +105,18 @@ def find_size(session: AzureSession, sizes: dict[str, Size], sku: str) -> Size:
     )
 
 
+def cluster_gpus(session: AzureSession) -> int:
+    """Look up how many GPUs each machine of the cluster has."""
+    return find_size(session, region_sizes(session), session.recipe.finetune.compute.sku).gpus
+
+
 def demands(session: AzureSession, sizes: dict[str, Size]) -> list[Demand]:
     """Return what fine-tuning and the endpoint need, one after the other."""
     with session.errors(f"listing the quota of {session.recipe.azure.location}"):
         usage = Usage(session.arm.list(f"{_location(session)}/usages"))
     compute, endpoint = session.recipe.finetune.compute, session.recipe.endpoint
     size = find_size(session, sizes, compute.sku)
-    cluster = (find_cluster(session) or {}).get("properties", {}).get("properties") or {}
+    cluster = session.find_cluster() or {}
     held = _cores_of(cluster.get("vmSize"), sizes, size) * int(cluster.get("currentNodeCount") or 0)
     tuning = _demand("fine-tuning", size, compute.nodes * size.cores, held, usage)
     size = find_size(session, sizes, endpoint.sku)

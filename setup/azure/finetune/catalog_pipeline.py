@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset
-from setup.azure.facts.quota import find_size, region_sizes
+from setup.azure.facts.quota import cluster_gpus
 from setup.azure.finetune.attempts import OUTPUT
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
@@ -56,7 +56,7 @@ def component_inputs(
     inputs = _machines(session, declared) | dict(recipe.finetune.component_inputs())
     _refuse_own(recipe, declared)
     checked, wrong = _check(declared, inputs)
-    references = _model(recipe) | _data(assets)
+    references = _references(recipe, assets)
     missing = [name for name in references if name not in declared]
     wrong += [f"{name}: the component has no such input" for name in missing]
     wrong += _unset(declared, {*checked, *references})
@@ -94,7 +94,7 @@ def _machines(session: AzureSession, declared: Mapping[str, Any]) -> dict[str, L
     if _NODES in declared:
         inputs[_NODES] = cluster.nodes
     if _GPUS in declared:
-        gpus = find_size(session, region_sizes(session), cluster.sku).gpus
+        gpus = cluster_gpus(session)
         if not gpus:
             raise FixableError(
                 f"{cluster.sku} has no GPU, which the component needs",
@@ -104,20 +104,14 @@ def _machines(session: AzureSession, declared: Mapping[str, Any]) -> dict[str, L
     return inputs
 
 
-def _model(recipe: AzureRecipe) -> dict[str, Any]:
+def _references(recipe: AzureRecipe, assets: Mapping[str, DataAsset]) -> dict[str, Any]:
+    """One model, and the data."""
     from azure.ai.ml import Input  # noqa: PLC0415 - slow
 
+    data = {name: Input(type="uri_file", path=assets[key].reference) for name, key in _DATA.items()}
     if recipe.model.asset:
-        return {"mlflow_model_path": Input(type=_MLFLOW, path=recipe.model.source)}
-    return {"huggingface_id": recipe.model.huggingface_id}
-
-
-def _data(assets: Mapping[str, DataAsset]) -> dict[str, Any]:
-    from azure.ai.ml import Input  # noqa: PLC0415
-
-    return {
-        name: Input(type="uri_file", path=assets[part].reference) for name, part in _DATA.items()
-    }
+        return {"mlflow_model_path": Input(type=_MLFLOW, path=recipe.model.source), **data}
+    return {"huggingface_id": recipe.model.huggingface_id, **data}
 
 
 def _check(

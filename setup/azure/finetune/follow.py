@@ -1,7 +1,11 @@
-"""Following a job until it ends; the job does not need it and goes on without."""
+"""Following a job until it ends, and the reason why it did not complete, in one line.
+
+The job does not need to be followed and goes on without.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -9,12 +13,10 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from setup.azure.client.cluster import find_cluster
-from setup.azure.client.explain import UNAUTHORIZED, explain, is_signed_out, one_line
+from setup.azure.client import explain, waiting
 from setup.azure.client.session import AzureSession
-from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
+from setup.azure.data.blobs import log_end
 from setup.azure.finetune.job_history import WAITING, History, Run
-from setup.azure.finetune.why_failed import explain_failure, ran_too_long, what_went_wrong
 from setup.common import console
 from setup.common.errors import FixableError
 
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
 
 _PATIENCE = 300.0  # seconds for which the cluster may be unable to grow
 _LOST = 600.0  # seconds without an answer: not more, for nobody else ends a pipeline in time
-_MAY_PASS = (UNAUTHORIZED, 404, 408, 409, 429)  # 404: the history of a new job comes a little late
+_MAY_PASS = (401, 404, 408, 409, 429)  # 404: the history of a new job comes a little late
+_LINES = 200  # of a failed step's log that are read
+_SHOWN = 20  # of them that are shown and searched
+_SAYS_ERROR = re.compile(r"^[\w.]*(?:Error|Exception)\b|\berror\b", re.IGNORECASE)
+# torchrun ends the log of whatever failed in it with a traceback of its own, which says only that.
+_LAUNCHER = re.compile(r"elastic/multiprocessing/api\.py.*\bfailed \(exitcode")
+_AGAIN = "read the lines above and change the recipe; the same command then starts a new attempt"
 
 
 class Follower:
@@ -48,7 +56,7 @@ class Follower:
         """
         try:
             with console.err.status(f"job {self.job}") as status:
-                wait_until(partial(self._is_completed, status), inf, PAUSE, "")
+                waiting.wait_until(partial(self._is_completed, status), inf, waiting.PAUSE, "")
         except KeyboardInterrupt:
             console.err.print(
                 f"job {self.job} goes on in Azure, and costs; the same command follows it, "
@@ -100,7 +108,7 @@ class Follower:
             except AzureError as error:
                 if not _passes(error):
                     raise self._lost(error) from None
-                if getattr(error, "status_code", None) == UNAUTHORIZED:
+                if getattr(error, "status_code", None) == explain.UNAUTHORIZED:
                     self.session.renew()
                     self._history = None
                 if failures:
@@ -109,12 +117,12 @@ class Follower:
                 return None
 
         try:
-            return wait_until(ask, _LOST, PAUSE, "")
-        except NotYetError:
+            return waiting.wait_until(ask, _LOST, waiting.PAUSE, "")
+        except waiting.NotYetError:
             raise self._lost(failures[-1]) from None
 
     def _lost(self, error: AzureError) -> FixableError:
-        lost = explain(error, f"following job {self.job}")
+        lost = explain.explain(error, f"following job {self.job}")
         going = f"the job goes on, and costs: {self.command} follows it, {self._cancel} ends it"
         return FixableError(lost.what, f"{lost.fix}; {going}")
 
@@ -149,34 +157,100 @@ class Follower:
             return
         _, fix = what_went_wrong(self.session, [reason], [])
         raise FixableError(
-            f"job {self.job} gets no machine: {one_line(reason)}",
+            f"job {self.job} gets no machine: {explain.one_line(reason)}",
             f"{fix}; the job waits for free, {self.command} follows it, {self._cancel} ends it",
         )
 
     def _why_no_machine(self) -> str:
         """Return what the cluster says against growing, empty where it can or has its nodes."""
         try:
-            properties = (find_cluster(self.session) or {}).get("properties") or {}
+            cluster = self.session.find_cluster() or {}
         except FixableError:
             return ""  # the next look asks again
-        cluster = properties.get("properties") or {}
         if int(cluster.get("currentNodeCount") or 0) >= self.session.recipe.finetune.compute.nodes:
             return ""
-        for row in cluster.get("errors") or properties.get("provisioningErrors") or []:
+        for row in cluster.get("errors") or cluster.get("provisioningErrors") or []:
             error = row.get("error") or row
             return f"{error.get('code')}: {error.get('message')}"
         return ""
 
     def _end(self) -> NoReturn:
         with self.session.errors(f"cancelling job {self.job}"):
-            workspace = self.session.ml(self.session.recipe.azure.workspace)
-            workspace.jobs.begin_cancel(self.job).wait()
+            self.session.ml().jobs.begin_cancel(self.job).wait()
         raise ran_too_long(self.job, self.limit)
 
 
 def _passes(error: Any) -> bool:
     """Tell whether another look may succeed: no connection, throttled, a token that is over."""
-    if is_signed_out(error):
+    if explain.is_signed_out(error):
         return False
     status = getattr(error, "status_code", None)
     return status is None or status in _MAY_PASS or status >= 500
+
+
+def why_ended(session: AzureSession, job: str) -> str:
+    """Read why a job that is over did not complete."""
+    with session.errors(f"reading why job {job} ended"):
+        history = History(session)
+        run, steps = history.run(job), history.steps(job)
+    return explain_failure(session, run, steps).what
+
+
+def explain_failure(session: AzureSession, run: Run, steps: Sequence[Run]) -> FixableError:
+    """Explain why an ended job did not complete; prints the end of the failing step's log."""
+    if run.status == "Canceled":
+        limit = session.recipe.finetune.max_hours
+        if run.hours >= limit:
+            return ran_too_long(run.name, limit)
+        return FixableError(
+            f"job {run.name} was cancelled", "the same command starts a new attempt"
+        )
+    step = next((part for part in steps if part.status == "Failed"), run)
+    log, launcher = _read_log(session, step)
+    cause, fix = what_went_wrong(session, [*launcher, step.error or run.error], log)
+    where = f" in step {step.title}" if step is not run else ""
+    return FixableError(f"job {run.name} failed{where}: {cause}", fix)
+
+
+def ran_too_long(job: str, limit: float) -> FixableError:
+    """The end of a job by ``finetune.max_hours``, whether Azure kept it or the follower."""
+    return FixableError(
+        f"job {job} ran longer than finetune.max_hours ({limit:g}) and was cancelled",
+        "raise finetune.max_hours, or train on less; the same command starts a new attempt",
+    )
+
+
+def what_went_wrong(
+    session: AzureSession, said: Sequence[str], log: Sequence[str]
+) -> tuple[str, str]:
+    """Say what probably went wrong, with the line that shows it, and what helps.
+
+    ``said`` is what others say of the job, the surest last; ``log`` what it printed itself.
+    """
+    if known := explain.likely_cause("job", [*said, *log], session.recipe.options):
+        return f"{known.cause} ({known.line})", known.fix
+    last = next((line for line in reversed(log) if _SAYS_ERROR.search(line.strip())), said[-1])
+    return explain.one_line(last) or "it gave no reason", _AGAIN
+
+
+def _read_log(session: AzureSession, step: Run) -> tuple[list[str], list[str]]:
+    """The end of what the step printed, which is shown too, and of what its launcher printed.
+
+    Both are empty where the log cannot be read.
+    """
+    from azure.core.exceptions import AzureError  # noqa: PLC0415 - slow
+
+    try:
+        name, lines = log_end(session, step.name, _LINES)
+    except AzureError as error:  # what Azure ML says of the job is still worth telling
+        console.err.print(
+            explain.explain(error, f"reading the log of job {step.name}").what, markup=False
+        )
+        return [], []
+    ends = next((n for n, line in enumerate(lines) if _LAUNCHER.search(line)), len(lines))
+    own = lines[:ends][-_SHOWN:]
+    if own:
+        console.err.print(f"the end of {name} of {step.title}:", markup=False)
+    for line in own:
+        console.err.print(f"  {explain.one_line(line)}", markup=False)
+    return own, lines[ends:]

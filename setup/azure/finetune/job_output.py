@@ -20,7 +20,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from setup.common import console
-from setup.common.console import TASK, progress_bar
 from setup.common.errors import FixableError
 from setup.common.paths import MAKE_ROOM
 from setup.data.plan import data_plan
@@ -43,12 +42,12 @@ def write_outputs(recipe: str, model: Path, adapter: Path) -> dict[str, Any]:
     if figures is None:
         raise FixableError(f"no finished run in {folder}", loaded.command("finetune"))
     try:
-        with tempfile.TemporaryDirectory() as room, progress_bar("Merging the adapter") as bar:
+        with tempfile.TemporaryDirectory() as room, console.counting("Merging the adapter") as told:
             merge_into_gguf(
                 base,
                 read_adapter(folder / "adapter"),
                 Path(room) / MODEL_FILE,
-                lambda done, total: bar.update(TASK, completed=done, total=total),
+                told,
             )
             _copy_files(Path(room), model)
         _copy_files(folder, adapter)

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from setup.azure.client import money, waiting
 from setup.azure.client.session import AzureSession
-from setup.azure.data.step import DataAsset
-from setup.azure.facts.quota import find_size, region_sizes
+from setup.azure.data.step import DataAsset, train_split
+from setup.azure.facts.quota import cluster_gpus
 from setup.azure.finetune.attempts import OUTPUT
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
@@ -138,7 +139,7 @@ def ensure_environment(session: AzureSession) -> str:
     files = [_IMAGE, *(REPOSITORY / name for name in _REQUIREMENTS)]
     content = b"".join(path.read_bytes() for path in files)
     name, version = "finetune-phi-trainer", hashlib.sha256(content).hexdigest()[:16]
-    environments = session.ml(session.recipe.azure.workspace).environments
+    environments = session.ml().environments
     if not session.look_for(
         f"looking for environment {name}:{version}", environments.get, name, version
     ):
@@ -151,9 +152,15 @@ def ensure_environment(session: AzureSession) -> str:
     return f"azureml:{name}:{version}"
 
 
-def gpus_each(session: AzureSession) -> int:
-    """Look up how many GPUs each machine of the cluster has."""
-    return find_size(session, region_sizes(session), session.recipe.finetune.compute.sku).gpus
+@contextmanager
+def prepared_job(session: AzureSession, train: DataAsset) -> Iterator[Command]:
+    """The job, to be submitted while the block runs, once the user agrees to its price."""
+    recipe, gpus = session.recipe, cluster_gpus(session)
+    with code_snapshot(recipe, train_split(recipe)) as code:
+        money.confirm([money.finetune_costs(recipe)])
+        with waiting.nothing_printed():
+            environment = ensure_environment(session)
+        yield command_job(recipe, code, environment, train, gpus)
 
 
 def command_job(

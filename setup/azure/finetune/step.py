@@ -1,22 +1,29 @@
-"""The step ``finetune`` in Azure: one job per data, model and settings, found again by its name."""
+"""The step ``finetune`` in Azure: one job per data, model and settings, found again by its name.
+
+A job is handed to Azure once everything that can be checked before is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from setup.azure.client.session import AzureSession, azure_errors
-from setup.azure.data.step import DataAsset, data_assets, train_split
-from setup.azure.facts.prices import finetune_costs
-from setup.azure.finetune import submission
+from setup.azure.client import money, waiting
+from setup.azure.client.session import AzureSession
+from setup.azure.data import step as data
+from setup.azure.facts.lifecycle import refuse_objected
+from setup.azure.finetune import catalog_pipeline, own_job
 from setup.azure.finetune.attempts import Attempt, job_name, last_attempt
-from setup.azure.finetune.follow import Follower
-from setup.azure.finetune.job_history import History
-from setup.azure.finetune.why_failed import explain_failure
+from setup.azure.finetune.follow import Follower, why_ended
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
-from setup.data.plan import data_plan
+
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import Job
+
+Assets = dict[str, data.DataAsset]
 
 
 def plan(session: AzureSession) -> list[str]:
@@ -28,23 +35,23 @@ def plan(session: AzureSession) -> list[str]:
         if finetune.route == "catalog"
         else f"fine-tune {recipe.model.file or recipe.model.name} with our own trainer"
     )
-    if not data_plan(recipe).paths.train.is_file():
-        return [what, finetune_costs(recipe).line()]
+    if not data.train_file(recipe).is_file():
+        return [what, money.finetune_costs(recipe).line()]
     try:
-        split = train_split(recipe)
+        split = data.train_split(recipe)
     except FixableError as error:
-        return [what, f"but first: {error}", finetune_costs(recipe).line()]
+        return [what, f"but first: {error}", money.finetune_costs(recipe).line()]
     what += f" on {split.source}"
-    with data_assets(recipe, split.file) as assets:
+    with data.data_assets(recipe, split.file) as assets:
         last = last_attempt(session, assets)
         if last and last.completed:
             return [f"{what}: job {last.job} is completed"]
         if last and not last.over:
             return [f"{what}: follow job {last.job}, {last.status}"]
         if finetune.route == "catalog":
-            submission.catalog_inputs(session, assets)
+            _catalog_inputs(session, assets)
         name = job_name(recipe, assets, last.number + 1 if last else 1)
-    return [f"{what}, as job {name}", finetune_costs(recipe).line()]
+    return [f"{what}, as job {name}", money.finetune_costs(recipe).line()]
 
 
 def run(session: AzureSession) -> Result:
@@ -67,12 +74,8 @@ def run(session: AzureSession) -> Result:
     return Result("finetune", True, f"job {job} is completed", following)
 
 
-def completed_job(session: AzureSession) -> tuple[str, dict[str, DataAsset]]:
-    """The name of the recipe's completed job, and what it was trained on.
-
-    Raises:
-        FixableError: There is none yet, or Azure cannot be asked.
-    """
+def completed_job(session: AzureSession) -> tuple[str, Assets]:
+    """The name of the recipe's completed job, and what it was trained on; an error if none is."""
     with _assets(session) as assets:
         last = last_attempt(session, assets)
     if last and last.completed:
@@ -82,23 +85,80 @@ def completed_job(session: AzureSession) -> tuple[str, dict[str, DataAsset]]:
 
 
 @contextmanager
-def _assets(session: AzureSession) -> Iterator[dict[str, DataAsset]]:
+def _assets(session: AzureSession) -> Iterator[Assets]:
     recipe = session.recipe
-    split = train_split(recipe)
+    split = data.train_split(recipe)
     console.err.print(f"trained on {split}", markup=False)
-    with data_assets(recipe, split.file) as assets:
+    with data.data_assets(recipe, split.file) as assets:
         yield assets
 
 
-def _next(session: AzureSession, assets: dict[str, DataAsset], last: Attempt | None) -> str:
-    """Submit the next attempt; its name."""
+def _next(session: AzureSession, assets: Assets, last: Attempt | None) -> str:
+    """Submit the next attempt, once everything that can be checked before is; its name."""
     if last:
-        console.err.print(f"the last attempt: {_why_ended(session, last)}", markup=False)
-    return submission.start(session, assets, last.number + 1 if last else 1)
+        console.err.print(f"the last attempt: {why_ended(session, last.job)}", markup=False)
+    recipe = session.recipe
+    for asset in assets.values():
+        if not data.is_registered(session, asset):
+            fix = recipe.command("data")
+            raise FixableError(f"{recipe.azure.workspace} has no data asset {asset}", fix)
+    _refuse_other_cluster(session)
+    refuse_objected(session)
+    name = job_name(recipe, assets, last.number + 1 if last else 1)
+    if recipe.finetune.route == "catalog":
+        job = catalog_pipeline.pipeline_job(*_catalog_inputs(session, assets))
+        told = (
+            "a pipeline has no time limit in Azure: the command that follows it ends it after "
+            f"{recipe.finetune.max_hours:g} hours, and nobody else does"
+        )
+        console.err.print(told, markup=False)
+        money.confirm([money.finetune_costs(recipe)])
+        _submit(session, job, name, assets)
+    else:
+        with own_job.prepared_job(session, assets["train"]) as command_job:
+            _submit(session, command_job, name, assets)
+    console.err.print(f"job {name} is submitted", markup=False)
+    return name
 
 
-def _why_ended(session: AzureSession, last: Attempt) -> str:
-    with azure_errors(f"reading why job {last.job} ended"):
-        history = History(session)
-        run, steps = history.run(last.job), history.steps(last.job)
-    return explain_failure(session, run, steps).what
+def _refuse_other_cluster(session: AzureSession) -> None:
+    """The cluster that is there decides the price and whether the job ever gets its machines."""
+    if what := _wrong_with(session):
+        workspace, fix = session.recipe.azure.workspace, session.recipe.command("provision")
+        raise FixableError(f"workspace {workspace} has {what}", fix)
+
+
+def _wrong_with(session: AzureSession) -> str:
+    settings, there = session.recipe.finetune.compute, session.find_cluster()
+    if there is None:
+        return f"no cluster {settings.name}"
+    if str(there.get("vmSize")).lower() != settings.sku.lower():
+        return f"cluster {settings.name} of {there.get('vmSize')}, the recipe says {settings.sku}"
+    nodes = (there.get("scaleSettings") or {}).get("maxNodeCount", settings.nodes)
+    if nodes < settings.nodes:
+        return f"cluster {settings.name} of at most {nodes} nodes, the recipe says {settings.nodes}"
+    return ""
+
+
+def _catalog_inputs(session: AzureSession, assets: Assets) -> tuple[Any, Any]:
+    """Look up the component, and what it takes of the assets and the recipe."""
+    component = catalog_pipeline.find_component(session)
+    return component, catalog_pipeline.component_inputs(session, component, assets)
+
+
+def _submit(session: AzureSession, job: Job | Any, name: str, assets: Assets) -> None:
+    recipe = session.recipe
+    job.name = job.display_name = name
+    job.experiment_name = recipe.name
+    job.tags = {
+        **recipe.azure.tags,
+        "model": recipe.model.source,
+        **{f"data_{part}": str(asset) for part, asset in assets.items()},
+    }
+    try:
+        with session.errors(f"submitting job {name}"), waiting.nothing_printed():
+            session.ml().jobs.create_or_update(job)
+    except KeyboardInterrupt:
+        told = f"job {name} may run in Azure, and cost; the same command finds and follows it"
+        console.err.print(told, markup=False)
+        raise

@@ -46,11 +46,7 @@ def plan(session: AzureSession) -> list[str]:
 
 
 def run(session: AzureSession) -> Result:
-    """Make or correct the connections, and read the project's back as Prompt flow reads it.
-
-    Raises:
-        FixableError: No endpoint or no project, Azure refuses, or the keyring keeps no secrets.
-    """
+    """Make or correct the connections, and read the project's back as Prompt flow reads it."""
     recipe = session.recipe
     endpoint = ManagedEndpoint(session)
     there = endpoint.need()

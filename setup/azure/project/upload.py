@@ -8,49 +8,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from setup.azure.client.session import AzureSession
-from setup.azure.project.client import flow_errors, is_there, project_client, require_project
+from setup.azure.project import client as projects
 from setup.common import console
 from setup.common.flow_folder import CleanFlow, clean_flow, flow_names
 from setup.common.step import Result
-from setup.recipe.azure import AzureRecipe
 
 NAME_TAG, HASH_TAG = "finetune-phi-flow", "finetune-phi-sha256"
 _SHORT = 8  # characters of a hash in a display name
 
-
-@dataclass(frozen=True)
-class _Found:
-    """The flows in the project that an upload of ours made: the flow's name to (hash, id) each."""
-
-    uploads: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
-
-    def current(self, flow: CleanFlow) -> str:
-        """The id of the upload with the very same files, empty if there is none."""
-        same = [id_ for digest, id_ in self.uploads.get(flow.name, ()) if digest == flow.sha256]
-        return same[-1] if same else ""
-
-    def older(self, flow: CleanFlow) -> list[str]:
-        """The ids of every other upload of that flow."""
-        current = self.current(flow)
-        return [id_ for _, id_ in self.uploads.get(flow.name, ()) if id_ != current]
+Uploads = Mapping[str, Sequence[tuple[str, str]]]  # by flow: SHA-256 and id of each, newest last
 
 
 def plan(session: AzureSession) -> list[str]:
     """List what ``run`` would upload; only reads."""
     recipe = session.recipe
     project = recipe.azure.project
-    uploads = _Found()
-    if is_there(session):
-        with flow_errors(session, f"reading the flows of project {project}"):
-            uploads = _find_uploads(session, project_client(session))
+    uploads: Uploads = {}
+    if projects.is_there(session):
+        with projects.flow_errors(session, f"reading the flows of project {project}"):
+            uploads = _find_uploads(session, projects.project_client(session))
     lines = []
-    for flow in _flows(recipe):
-        done = " (unchanged)" if uploads.current(flow) else ""
+    for flow in _flows(session):
+        done = " (unchanged)" if _ids(uploads, flow)[0] else ""
         lines.append(f"{flow.kind} flow {_display_name(flow)} to project {project}{done}")
     return lines
 
@@ -65,28 +48,35 @@ def run(session: AzureSession) -> Result:
     recipe = session.recipe
     project = recipe.azure.project
     with console.progress_bar(f"Opening project {project}"):
-        require_project(session)
-        with flow_errors(session, f"reading the flows of project {project}"):
-            client = project_client(session)
+        projects.require_project(session)
+        with projects.flow_errors(session, f"reading the flows of project {project}"):
+            client = projects.project_client(session)
             uploads = _find_uploads(session, client)
     changed, older, link = False, list[str](), ""
-    flows = _flows(recipe)
+    flows = _flows(session)
     with console.progress_bar("Uploading the flows", len(flows)) as bar:
         for number, flow in enumerate(flows, start=1):
-            id_ = uploads.current(flow)
-            with flow_errors(session, f"uploading flow {flow.name} to project {project}"):
+            id_, others = _ids(uploads, flow)
+            with projects.flow_errors(session, f"uploading flow {flow.name} to project {project}"):
                 uploaded = client.flows.get(id_) if id_ else _upload(client, flow)
             changed |= not id_
             link = link or str(uploaded.flow_portal_url or "")
-            older += [f"{flow.name} {before}" for before in uploads.older(flow)]
+            older += [f"{flow.name} {before}" for before in others]
             bar.update(console.TASK, completed=number)
     names = ", ".join(_display_name(flow) for flow in flows)
     detail = f"{names} are in project {project}; chat there: {link}{_about(older)}"
     return Result("upload", changed, detail, recipe.command("run", of="evaluation"))
 
 
-def _flows(recipe: AzureRecipe) -> list[CleanFlow]:
-    return [clean_flow(name, recipe.connection) for name in flow_names()]
+def _ids(uploads: Uploads, flow: CleanFlow) -> tuple[str, list[str]]:
+    """The id of the upload with the very same files, empty if there is none, and all others'."""
+    known = uploads.get(flow.name, ())
+    current = next((id_ for digest, id_ in reversed(known) if digest == flow.sha256), "")
+    return current, [id_ for _, id_ in known if id_ != current]
+
+
+def _flows(session: AzureSession) -> list[CleanFlow]:
+    return [clean_flow(name, session.recipe.connection) for name in flow_names()]
 
 
 def _display_name(flow: CleanFlow) -> str:
@@ -100,7 +90,7 @@ def _about(older: Sequence[str]) -> str:
     return f"; older uploads are there as well ({', '.join(older)}); {how}"
 
 
-def _find_uploads(session: AzureSession, client: Any) -> _Found:
+def _find_uploads(session: AzureSession, client: Any) -> Uploads:
     """Asks the flow service itself: ``flows.list`` asks an index, which lags behind an upload."""
     listed = client.flows._service_caller.list_flows(
         subscription_id=session.subscription_id,
@@ -114,7 +104,7 @@ def _find_uploads(session: AzureSession, client: Any) -> _Found:
         if NAME_TAG in tags:
             digest = str(tags.get(HASH_TAG, ""))
             uploads.setdefault(tags[NAME_TAG], []).append((digest, str(flow.flow_id)))
-    return _Found(uploads)
+    return uploads
 
 
 def _upload(client: Any, flow: CleanFlow) -> Any:

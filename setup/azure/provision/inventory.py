@@ -1,4 +1,4 @@
-"""Resources of the template by name, and those that there are: read from Azure every time."""
+"""Resources of the template by name, and a survey of those that there are: read every time."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from setup.azure.client.ownership import refuse_foreign, tags_of
+from setup.azure.client import ownership
+from setup.azure.client.money import price_class
 from setup.azure.client.session import AzureSession
-from setup.azure.facts.prices import price_class
-from setup.azure.provision.infra import NAMES, template
+from setup.azure.provision import infra
+from setup.azure.provision.roles import Role, missing_roles, wanted_roles
+from setup.azure.provision.vault import is_recoverable
 from setup.common.errors import FixableError
 
 WORKSPACES = "microsoft.machinelearningservices/workspaces"
 _PARAMETER = re.compile(r"parameters\('(\w+)'\)")
-_KEYS = {parameter: key for key, parameter in NAMES.items()}
+_KEYS = {parameter: key for key, parameter in infra.NAMES.items()}
 _TITLES = {
     "storage": "storage account",
     "key_vault": "key vault",
@@ -69,7 +71,7 @@ class Wanted:
 def wanted_resources(session: AzureSession) -> list[Wanted]:
     """List what the template makes for the session's recipe, in the template's order."""
     names = asdict(session.names)
-    entries = (entry for entry in template()["resources"] if _PARAMETER.search(entry["name"]))
+    entries = (entry for entry in infra.template()["resources"] if _PARAMETER.search(entry["name"]))
     return [_wanted(session, entry, names) for entry in entries]
 
 
@@ -88,7 +90,8 @@ def _wanted(session: AzureSession, entry: dict[str, Any], names: dict[str, str])
 def describe(resource: Mapping[str, Any]) -> tuple[str, str]:
     """Return the title of a resource as a group lists it, and what it costs unused."""
     kind, word = str(resource["type"]).lower(), str(resource.get("kind")).lower()
-    types = {entry["type"].lower(): entry["name"] for entry in reversed(template()["resources"])}
+    entries = reversed(infra.template()["resources"])
+    types = {entry["type"].lower(): entry["name"] for entry in entries}
     named = _PARAMETER.findall(types.get(kind, ""))
     key = word if kind == WORKSPACES and word in _TITLES else _KEYS[named[-1]] if named else ""
     title = _TITLES.get(key, kind.rpartition("/")[2])
@@ -119,10 +122,10 @@ def differences(
         return ["missing"]
     if resource.key == "compute":
         return [*_failed(body), *_cluster(session, resource, body)]
-    refuse_foreign(resource.title, body, resource.setting)
+    ownership.refuse_foreign(resource.title, body, resource.setting)
     _refuse_elsewhere(session, resource, body)
     tags = (body.get("tags") or {}).items()
-    changes = [] if tags_of(session.recipe).items() <= tags else ["tags"]
+    changes = [] if session.tags.items() <= tags else ["tags"]
     if (sku := _sku_of(body)) and resource.sku and sku.lower() != resource.sku.lower():
         changes.append(f"SKU {sku}")
     return [*_failed(body), *changes]
@@ -164,3 +167,75 @@ def _cluster(session: AzureSession, resource: Wanted, body: Mapping[str, Any]) -
     idle = _DURATION.validate_python(scale.get("nodeIdleTimeBeforeScaleDown") or "PT0S")
     if idle.total_seconds() != settings.idle_seconds:
         yield f"{idle.total_seconds():.0f} idle seconds"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The recipe's resources, those of them that there are, and ``differs`` in words by key."""
+
+    group: bool
+    resources: list[Wanted]
+    bodies: dict[str, dict[str, Any]]
+    differs: dict[str, list[str]]
+    roles: list[Role]
+    missing: list[Role]
+
+    @property
+    def usable(self) -> set[str]:
+        """Those that are there and whole; what else differs, somebody's policy may have changed."""
+        return {key for key in self.bodies if not has_failed(self.bodies[key])}
+
+    @property
+    def done(self) -> bool:
+        """Tell whether nothing is left to make or change."""
+        return self.group and not self.differs and not self.missing
+
+    def state(self, resource: Wanted) -> str:
+        """Say of a resource that it exists, and what of it is to be changed; empty where not."""
+        differs = self.differs.get(resource.key, [])
+        if resource.key not in self.bodies:
+            return ""
+        return f" (exists, to be changed: {', '.join(differs)})" if differs else " (exists)"
+
+    def recovers(self, session: AzureSession) -> bool:
+        """Tell whether a key vault is to be taken back, which was deleted and not purged."""
+        return "key_vault" not in self.bodies and is_recoverable(session)
+
+    @classmethod
+    def read(cls, session: AzureSession) -> Survey:
+        """Read what there is; an error where the group is somebody else's, or going."""
+        resources = wanted_resources(session)
+        group = session.find_group()
+        if group is None:
+            absent = {resource.key: ["missing"] for resource in resources}
+            return cls(False, resources, {}, absent, [], [])
+        ownership.refuse_group(session.group, group)
+        bodies = find_all(session, resources)
+        differs = {
+            resource.key: differences(session, resource, bodies.get(resource.key))
+            for resource in resources
+        }
+        wanted = wanted_roles(session, bodies)
+        missing = missing_roles(session, wanted)
+        differs = {key: words for key, words in differs.items() if words}
+        return cls(True, resources, bodies, differs, wanted, missing)
+
+    @staticmethod
+    def parameters(
+        session: AzureSession, principal: str, recover: bool
+    ) -> dict[str, dict[str, Any]]:
+        """Write the parameters of the template."""
+        recipe, cluster = session.recipe, session.recipe.finetune.compute
+        names = asdict(session.names)
+        return infra.template_parameters(
+            names={key: name for key, name in names.items() if key in infra.NAMES},
+            location=recipe.azure.location,
+            tags=session.tags,
+            computeSku=cluster.sku,
+            computeNodes=cluster.nodes,
+            computeIdleSeconds=cluster.idle_seconds,
+            identityRole=recipe.azure.roles,
+            principalId=principal,
+            principalType=session.principal.kind,
+            recoverKeyVault=recover,
+        )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from setup.azure.client.arm import RESOURCES_VERSION
-from setup.azure.client.explain import FORBIDDEN, status_of
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import wait_until
 from setup.azure.provision.infra import template
@@ -19,7 +17,7 @@ _PAUSE = 5.0
 def missing_providers(session: AzureSession, needed: Iterable[str]) -> list[str]:
     """List those of ``needed`` that are not registered; it takes a right on the subscription."""
     with session.errors("listing the resource providers"):
-        listed = session.arm.list(_path(session), RESOURCES_VERSION)
+        listed = session.arm.list(_path(session), session.arm.resources_version)
     states = {str(row["namespace"]).lower(): row.get("registrationState") for row in listed}
     return [name for name in needed if states.get(name.lower()) != "Registered"]
 
@@ -33,7 +31,7 @@ def unregistered(session: AzureSession) -> list[str]:
     try:
         return missing_providers(session, needed)
     except FixableError as error:
-        if status_of(error) != FORBIDDEN:
+        if not session.is_forbidden(error):
             raise
         return []
 
@@ -45,7 +43,7 @@ def register(session: AzureSession) -> None:
         console.err.print(f"registering resource provider {name}", markup=False)
         with session.errors(f"registering resource provider {name}"):
             path = f"{_path(session)}/{name}/register"
-            session.arm.post(path, api_version=RESOURCES_VERSION)
+            session.arm.post(path, api_version=session.arm.resources_version)
     if missing:
         what = f"registering {', '.join(missing)}"
         wait_until(lambda: not unregistered(session), REGISTER_FOR, _PAUSE, what)

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from setup.azure.client.arm import STORAGE_RETRIES
-from setup.azure.client.explain import FORBIDDEN, status_of
+from setup.azure.client import waiting
 from setup.azure.client.names import role_assignment_name
 from setup.azure.client.session import AzureSession
-from setup.azure.client.waiting import NotYetError, wait_until
 from setup.azure.provision.infra import template
 from setup.common import console
 from setup.common.errors import FixableError
@@ -115,7 +113,7 @@ def wait_until_allowed(
         try:
             session.look_for(f"reading storage account {name}", _read, session, storage, workspace)
         except FixableError as error:
-            if status_of(error) != FORBIDDEN:
+            if not session.is_forbidden(error):
                 raise
             if not refusals:
                 told = f"waiting for the new roles to work: up to {minutes}"
@@ -127,8 +125,8 @@ def wait_until_allowed(
     what = f"waiting until you may read storage account {name}"
     with console.err.status(what):
         try:
-            wait_until(is_allowed, PATIENCE, _PAUSE, what)
-        except NotYetError:
+            waiting.wait_until(is_allowed, PATIENCE, _PAUSE, what)
+        except waiting.NotYetError:
             raise FixableError(
                 f"after {minutes} you still may not read storage account {name}: "
                 f"{refusals[-1].what}",
@@ -138,12 +136,10 @@ def wait_until_allowed(
 
 
 def _read(session: AzureSession, storage: Mapping[str, Any], workspace: Mapping[str, Any]) -> None:
-    from azure.storage.blob import ContainerClient  # noqa: PLC0415
-
     url = storage["properties"]["primaryEndpoints"]["blob"].rstrip("/")
     container = _CONTAINER.format(id=workspace["properties"]["workspaceId"])
-    client = ContainerClient(url, container, session.credential, **STORAGE_RETRIES)
-    next(iter(client.list_blob_names(results_per_page=1)), None)
+    blobs = session.blob_container(url, container).list_blob_names(results_per_page=1)
+    next(iter(blobs), None)
 
 
 def _role_ids() -> dict[str, str]:

@@ -7,38 +7,27 @@ Nothing is ever deleted here.
 
 from __future__ import annotations
 
-from setup.azure.client.money import confirm
-from setup.azure.client.ownership import tags_of
-from setup.azure.client.session import AzureSession, azure_errors, signed_in
+from setup.azure.client import money
+from setup.azure.client.session import AzureSession, signed_in
 from setup.azure.facts.lifecycle import refuse_objected, refuse_retired
-from setup.azure.facts.prices import base_costs, legend
+from setup.azure.provision import providers, roles
 from setup.azure.provision import template as arm_deployment
-from setup.azure.provision.providers import register, unregistered
-from setup.azure.provision.roles import assign, wait_until_allowed
-from setup.azure.provision.survey import Survey
+from setup.azure.provision.inventory import Survey
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
 
-_BASE = ("storage", "key_vault", "registry", "logs")  # what prices.base_costs is about
+_BASE = ("storage", "key_vault", "registry", "logs")  # what money.base_costs is about
 
 
 def plan(session: AzureSession) -> list[str]:
-    """Every resource with its price class and whether it exists; only reads.
-
-    Raises:
-        FixableError: Something is retired, or not ours; Azure cannot be asked.
-    """
+    """List every resource with its price class and whether it exists; only reads."""
     refuse_retired(session.recipe)
     return signed_in(session, _plan)
 
 
 def run(session: AzureSession) -> Result:
-    """Make what is missing, and wait until it can be used; found done if it was.
-
-    Raises:
-        FixableError: Something is retired, not ours, refused by Azure or by the user.
-    """
+    """Make what is missing, and wait until it can be used; found done if it was."""
     refuse_retired(session.recipe)
     return signed_in(session, _run)
 
@@ -46,7 +35,7 @@ def run(session: AzureSession) -> Result:
 def _plan(session: AzureSession) -> list[str]:
     survey = Survey.read(session)
     azure = session.recipe.azure
-    lines = [f"register resource provider {name}" for name in unregistered(session)]
+    lines = [f"register resource provider {name}" for name in providers.unregistered(session)]
     exists = " (exists)" if survey.group else ""
     lines.append(f"resource group {session.group} in {azure.location}: nothing{exists}")
     recovers = survey.recovers(session)
@@ -56,7 +45,7 @@ def _plan(session: AzureSession) -> list[str]:
             state = " (deleted earlier: taken back)"
         lines.append(resource.line() + state)
     lines.append(f"{_roles_line(survey)}: nothing")
-    return [*lines, legend()]
+    return [*lines, money.legend()]
 
 
 def _roles_line(survey: Survey) -> str:
@@ -76,11 +65,7 @@ def _run(session: AzureSession) -> Result:
     if not survey.done:
         refuse_objected(session)
         survey = _make(session, survey)
-    wait_until_allowed(session, survey.bodies["storage"], survey.bodies["workspace"])
-    return _result(session, survey, changed)
-
-
-def _result(session: AzureSession, survey: Survey, changed: bool) -> Result:
+    roles.wait_until_allowed(session, survey.bodies["storage"], survey.bodies["workspace"])
     azure = session.recipe.azure
     detail = (
         f"{len(survey.resources)} resources and {len(survey.roles)} role assignments in resource "
@@ -93,32 +78,22 @@ def _result(session: AzureSession, survey: Survey, changed: bool) -> Result:
 def _make(session: AzureSession, survey: Survey) -> Survey:
     recover = survey.recovers(session)
     if any(key not in survey.bodies for key in _BASE):
-        confirm([base_costs(session.recipe)])
-    register(session)
+        money.confirm([money.base_costs(session.recipe)])
+    providers.register(session)
     if not survey.group:
-        _make_group(session)
+        body = {"location": session.recipe.azure.location, "tags": session.tags}
+        with session.errors(f"making resource group {session.group}"):
+            session.arm.put(session.group_id, body)
     _deploy(session, survey, recover)
     survey = Survey.read(session)
     for role in survey.missing:
-        assign(session, role)
-    if left := {resource.key for resource in survey.resources} - survey.usable:
-        raise FixableError(
-            f"the deployment left {_listed(survey, left)}",
-            session.recipe.command("provision"),
-        )
+        roles.assign(session, role)
+    left = [resource for resource in survey.resources if resource.key not in survey.usable]
+    if left:
+        told = [f"{part.title}: {', '.join(survey.differs[part.key])}" for part in left]
+        fix = session.recipe.command("provision")
+        raise FixableError(f"the deployment left {'; '.join(told)}", fix)
     return survey
-
-
-def _listed(survey: Survey, keys: set[str]) -> str:
-    titles = {resource.key: resource.title for resource in survey.resources}
-    return "; ".join(f"{titles[key]}: {', '.join(survey.differs[key])}" for key in sorted(keys))
-
-
-def _make_group(session: AzureSession) -> None:
-    recipe = session.recipe
-    body = {"location": recipe.azure.location, "tags": tags_of(recipe)}
-    with azure_errors(f"making resource group {session.group}"):
-        session.arm.put(session.group_id, body)
 
 
 def _deploy(session: AzureSession, survey: Survey, recover: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from setup.azure.client.explain import causes, one_line, refusal
+from setup.azure.client import explain
 from setup.azure.client.session import AzureSession
 from setup.azure.client.waiting import wait_until
 from setup.azure.provision.infra import template
@@ -124,11 +124,11 @@ def _failure(
         (code, message, row)
         for row in rows
         if row["provisioningState"] == "Failed"
-        for code, message in causes((row.get("statusMessage") or {}).get("error"))
+        for code, message in explain.causes((row.get("statusMessage") or {}).get("error"))
     ]
     if not failed:
         unknown = (state["provisioningState"], "Azure does not say why")
-        code, message = next(causes(state.get("error")), unknown)
+        code, message = next(explain.causes(state.get("error")), unknown)
         return DeploymentError(_explained(f"deployment {name}", code, message, 400), {code})
     code, message, row = next((cause for cause in failed if cause[0] != DUPLICATE), failed[0])
     resource = resources.get(_target(row))
@@ -142,7 +142,7 @@ def _failure(
 
 
 def _explained(doing: str, code: str, message: str, status: int) -> FixableError:
-    what, fix = refusal(status, code, one_line(message))
+    what, fix = explain.refusal(status, code, explain.one_line(message))
     return FixableError(f"{doing}: {what}", fix)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from setup.azure.client import waiting
 from setup.azure.client.explain import FORBIDDEN, status_of
 from setup.azure.client.ownership import is_ours
 from setup.azure.client.session import AzureSession
-from setup.azure.client.waiting import PAUSE, NotYetError, wait_until
 from setup.common import console
 from setup.common.errors import FixableError
 
@@ -21,7 +21,7 @@ def is_recoverable(session: AzureSession) -> bool:
 
     False for a login that may not look: making a vault of that name then says so.
     """
-    deleted, name = _find_deleted(session), _name(session)
+    name, deleted = session.names.key_vault, _find_deleted(session)
     if not deleted or _is_ours(session, deleted):
         return bool(deleted)
     raise FixableError(
@@ -33,7 +33,11 @@ def is_recoverable(session: AzureSession) -> bool:
 def deleted_line(session: AzureSession) -> str:
     """Describe our vault that was deleted and not purged, empty where there is none to be seen."""
     ours = _is_ours(session, _find_deleted(session))
-    return f"deleted key vault {_name(session)}, which keeps its name: nothing" if ours else ""
+    return (
+        f"deleted key vault {session.names.key_vault}, which keeps its name: nothing"
+        if ours
+        else ""
+    )
 
 
 def purge(session: AzureSession, was_there: bool) -> str:
@@ -41,7 +45,7 @@ def purge(session: AzureSession, was_there: bool) -> str:
 
     ``was_there`` when the vault was deleted just now, so that not seeing it means something.
     """
-    name, deleted = _name(session), _find_deleted(session)
+    name, deleted = session.names.key_vault, _find_deleted(session)
     if deleted is None and was_there:
         return f"; key vault {name} may keep its name for days: you may not look for deleted ones"
     if not _is_ours(session, deleted):
@@ -49,8 +53,9 @@ def purge(session: AzureSession, was_there: bool) -> str:
     try:
         with session.errors(f"purging key vault {name}"):
             session.arm.post(f"{_path(session)}/purge")
-        wait_until(lambda: not _find_deleted(session), _PURGE_FOR, PAUSE, f"purging {name}")
-    except NotYetError:
+        gone, what = lambda: not _find_deleted(session), f"purging {name}"
+        waiting.wait_until(gone, _PURGE_FOR, waiting.PAUSE, what)
+    except waiting.NotYetError:
         return f"; key vault {name} is still being purged"
     except FixableError as error:
         if status_of(error) not in _NO_PURGE:
@@ -68,7 +73,7 @@ def _find_deleted(session: AzureSession) -> Mapping[str, Any] | None:
     try:
         deleted = session.find("looking for a deleted key vault", _path(session))
     except FixableError as error:
-        if status_of(error) != FORBIDDEN:
+        if not session.is_forbidden(error):
             raise
         return None
     return dict(deleted["properties"]) if deleted else {}
@@ -82,10 +87,6 @@ def _is_ours(session: AzureSession, deleted: Mapping[str, Any] | None) -> bool:
     return inside and (deleted.get("tags") is None or is_ours(deleted))
 
 
-def _name(session: AzureSession) -> str:
-    return session.names.key_vault
-
-
 def _path(session: AzureSession) -> str:
     place = f"/subscriptions/{session.subscription_id}/providers/Microsoft.KeyVault/locations"
-    return f"{place}/{session.recipe.azure.location}/deletedVaults/{_name(session)}"
+    return f"{place}/{session.recipe.azure.location}/deletedVaults/{session.names.key_vault}"

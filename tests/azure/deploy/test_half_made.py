@@ -8,7 +8,7 @@ from setup.azure.client.session import AzureSession
 from setup.azure.deploy import step as deploy
 from setup.azure.deploy.deployment import describe_deployment
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
-from setup.azure.deploy.version import need_version
+from setup.azure.deploy.registration import need_version
 from setup.recipe.azure import AzureRecipe
 from setup.recipe.load import load_azure_recipe
 from tests.azure.fake import FakeAzure

@@ -11,9 +11,8 @@ from setup.azure.client.session import AzureSession
 from setup.azure.finetune import follow
 from setup.azure.finetune import step as finetune
 from setup.azure.finetune.attempts import job_name
-from setup.azure.finetune.follow import Follower
+from setup.azure.finetune.follow import Follower, explain_failure, what_went_wrong
 from setup.azure.finetune.job_history import ENDED, Run
-from setup.azure.finetune.why_failed import explain_failure, what_went_wrong
 from setup.common.errors import FixableError
 from tests.azure.trainable import PUT_JOB, Trainable, listen, only
 

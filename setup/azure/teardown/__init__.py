@@ -1,1 +1,0 @@
-"""The deletion of what costs, in stages, proved by reading."""
