@@ -25,7 +25,6 @@ from setup.common.errors import FixableError
 from setup.common.flow_folder import clean_flow
 from setup.data import prepared_split
 from setup.data.plan import data_plan
-from setup.recipe.azure import AzureRecipe
 
 _EVALUATOR = COMPUTED["answers"]
 _ASKED = {"question": "${data.question}", "chat_history": "${data.chat_history}"}
@@ -80,12 +79,11 @@ def run_in_project(
         FixableError: Something that a step before leaves is missing, the user does not agree to
             what it costs, Azure refuses, a run fails, or too many of its lines do.
     """
-    recipe = session.recipe
-    rows = read_data(data or _test_split(recipe), limit).rows
+    rows = read_data(data or _test_split(session), limit).rows
     lines = [{name: row[name] for name in _COLUMNS} for row in rows]
     runs = FlowRuns(session, max_error_rate)
-    asked = runs.carry_out(_asking(recipe, lines, runs.served))
-    scored = runs.carry_out(_scoring(recipe, lines, asked, _usage(runs, asked, len(lines))))
+    asked = runs.carry_out(_asking(session, lines, runs.served))
+    scored = runs.carry_out(_scoring(session, lines, asked, _usage(runs, asked, len(lines))))
     links = {"answers": asked.link, "scores": scored.link}
     return ProjectRun(
         asked.name,
@@ -99,35 +97,35 @@ def run_in_project(
     )
 
 
-def _test_split(recipe: AzureRecipe) -> Path:
-    split = prepared_split(data_plan(recipe), "test")
+def _test_split(session: AzureSession) -> Path:
+    split = prepared_split(data_plan(session.recipe), "test")
     console.err.print(f"asking {split}", markup=False)
     return split.file
 
 
-def _asking(recipe: AzureRecipe, lines: list[Row], served: dict[str, Any]) -> ProjectFlow:
-    flow = clean_flow("chat", recipe.connection)
+def _asking(session: AzureSession, lines: list[Row], served: dict[str, Any]) -> ProjectFlow:
+    flow = clean_flow("chat", session.recipe.connection)
     file = flow.folder.parent / "rows.jsonl"
     write_lines(file, lines)
     return ProjectFlow(
-        _name(recipe, "chat", [flow.sha256, lines, served, recipe.connection]),
+        _name(session, "chat", [flow.sha256, lines, served, session.recipe.connection]),
         flow.folder,
         file,
         _ASKED,
-        connections={"chat": recipe.connection},
+        connections={"chat": session.recipe.connection},
         rows=len(lines),
         expected=len(lines),
     )
 
 
 def _scoring(
-    recipe: AzureRecipe, lines: list[Row], asked: Done, usage: dict[int, Row]
+    session: AzureSession, lines: list[Row], asked: Done, usage: dict[int, Row]
 ) -> ProjectFlow:
-    flow = clean_flow(_EVALUATOR.flow.name, recipe.connection)
+    flow = clean_flow(_EVALUATOR.flow.name, session.recipe.connection)
     file = flow.folder.parent / "answered.jsonl"
     write_lines(file, [{**line, "usage": usage.get(n, {})} for n, line in enumerate(lines)])
     return ProjectFlow(
-        _name(recipe, "scores", [flow.sha256, asked.name, *([] if usage else ["no usage"])]),
+        _name(session, "scores", [flow.sha256, asked.name, *([] if usage else ["no usage"])]),
         flow.folder,
         file,
         dict(_EVALUATOR.columns),
@@ -154,6 +152,6 @@ def _usage(runs: FlowRuns, asked: Done, rows: int) -> dict[int, Row]:
     return usage
 
 
-def _name(recipe: AzureRecipe, part: str, decides: list[Any]) -> str:
+def _name(session: AzureSession, part: str, decides: list[Any]) -> str:
     content = json.dumps(decides, sort_keys=True).encode()
-    return f"{recipe.name}-{part}-{hashlib.sha256(content).hexdigest()[:_DIGEST]}"
+    return f"{session.recipe.name}-{part}-{hashlib.sha256(content).hexdigest()[:_DIGEST]}"
