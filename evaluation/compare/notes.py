@@ -47,6 +47,23 @@ def notes_of(*tables: Table) -> list[str]:
     ]
 
 
+def notes_on_general(left: Table, right: Table, pairs: int) -> list[str]:
+    """Sentences on general questions that were not asked, have no answer, or are in no pair."""
+    asked = [table.general for table in (left, right)]
+    if not any(asked):
+        return []
+    silent = [t.run.name for t in (left, right) if t.general is None]
+    notes = [f"{name} was not asked the general questions: nothing shows a loss" for name in silent]
+    for table in filter(None, asked):
+        failed = table.n - table.answered
+        if failed:
+            run = table.run.name
+            notes.append(f"{failed} of {table.n} general questions have no answer in {run}")
+    if not silent and any(table and table.n > pairs for table in asked):
+        notes.append(f"other general questions: the {pairs} that both were asked are compared")
+    return notes
+
+
 def why_undecided(*tables: Table) -> str:
     """Say why no metric of these runs, one or two, tells which answers are right."""
     if not all(table.answered for table in tables):
