@@ -32,6 +32,7 @@ def torch_meanwhile(log: Path) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     console.err.print(f"torch is installed meanwhile; its log is {log}", markup=False)
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         process = psutil.Popen(_COMMAND, cwd=REPOSITORY, stdout=file, stderr=subprocess.STDOUT)
     try:

@@ -29,7 +29,6 @@ def demo(
     loaded = load_recipe(recipe, sets or [])
     with session_of(loaded) as session:
         require_healthy(session, but="torch")
-        session.folder.mkdir(parents=True, exist_ok=True)
         with torch_meanwhile(session.folder / "install-torch.log") as wait_for_torch:
             answer_first(loaded)
             for step in steps.STEPS:
