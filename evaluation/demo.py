@@ -165,5 +165,6 @@ def ask_once(question: str, connection: str) -> str:
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stdout + done.stderr).strip().splitlines()
+    text = (done.stdout + done.stderr).strip()
+    lines = [line for line in text.splitlines() if "[WARNING]" not in line]
     return lines[-1] if lines else f"exit code {done.returncode}"

@@ -31,7 +31,7 @@ def home(tmp_path: Path) -> Home:
     (packages / "pip").mkdir()
     (packages / "pip" / "__init__.py").touch()
     (packages / "pip" / "__main__.py").write_text(PIP)
-    sets = [f"model.source={base}", "model.precision=keep", "model.context_window=256"]
+    sets = [f"model.source={base}", "model.precision=keep", "model.context_window=512"]
     env = {"PYTHONPATH": str(packages), "TORCH_INDEX": ""}
     return Home(tmp_path / "home", tmp_path / "models", sets=sets, extra_env=env)
 
