@@ -14,7 +14,7 @@ from setup.finetune.examples.mask import Message
 from setup.finetune.examples.render import RefusedByTemplateError, Renderer
 
 _MOST_TOKENS = 24
-_SHOWN = 36  # characters of the question
+_SHOWN, _SAID = 28, 38  # characters of question and answer: a line of a terminal
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,4 @@ class Question:
         text = renderer.decode(answer)
         # What an untrained model says may be anything, also what moves a terminal's cursor.
         safe = "".join(letter if letter.isprintable() else " " for letter in text)
-        return f"{self.text} > {shorten(safe)}"
+        return f"{self.text} > {shorten(safe, _SAID)}"
