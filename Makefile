@@ -21,7 +21,7 @@ OPTIONS := --recipe $(RECIPE) $(foreach value,$(SET),--set $(value))
 help:            ## list the targets; RECIPE=, SET="endpoint.port=8009 …" and PORT= (of the page) change them
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-demo: $(VENV)/.installed            ## set up, fine-tune, deploy beside the base model, compare on 80 test rows
+demo: $(VENV)/.packages             ## set up, answer,, fine-tune, deploy beside the base model, compare on 80 test rows
 	$(RUN) -m evaluation demo $(OPTIONS)
 
 finetune: $(VENV)/.installed        ## fine-tune and register a version; RECIPE=phi-gpu for a larger model
@@ -79,11 +79,14 @@ clean:           ## remove what is written in this folder (models, endpoint stat
 	rm -rf $(VENV) $(VENV)-agents $(VENV)-exit .pytest_cache .mypy_cache .ruff_cache data/prepared tests/artefacts flows/*/.promptflow flows/*/process_log
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.installed: requirements.txt requirements-torch.txt
+$(VENV)/.packages: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > $(VENV)/uv.txt
 	-@$(call PIP,$(VENV)) -r $(VENV)/uv.txt
 	$(call INSTALL,requirements.txt,$(VENV))
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.packages requirements-torch.txt
 	$(RUN) -m setup.install_torch
 	touch $@
 

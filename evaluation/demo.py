@@ -16,21 +16,43 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from evaluation import general
 from evaluation.ask.checks import plan_run
 from evaluation.ask.run import carry_out
 from evaluation.read_out import Finding
 from evaluation.results import Request, Row, RunFolder
+from setup.cli.options import show_result
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
+from setup.local import connect, deploy
 from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint
+from setup.local.rollout import rolled_out
 from setup.recipe.local import Recipe
 
 _FLOW = "flows/chat"
 _CONNECTION = re.compile(r"^(\s+connection: ).*$", re.MULTILINE)
 _SHOWN, _WIDEST = 8, 160
+_FIRST_QUESTION = "What is the capital of France?"
+
+
+def answer_first(recipe: Recipe) -> None:
+    """Serve the base model alone and let it answer one question, before anything is trained.
+
+    Where a version has been served before, there was a first answer, and it goes on taking traffic.
+    """
+    if rolled_out(LocalEndpoint(recipe)):
+        return
+    alone = recipe.endpoint.model_copy(update={"version": "none"})
+    endpoint = LocalEndpoint(recipe.model_copy(update={"endpoint": alone}))
+    for step in (deploy, connect):
+        show_result(step.run(endpoint), False)
+    console.out.print(f"question: {_FIRST_QUESTION}", markup=False)
+    connection = f"{recipe.connection}-{recipe.endpoint.deployment}"
+    answer = " ".join(ask_once(_FIRST_QUESTION, connection).split())
+    console.out.print(f"{connection}: {answer}", markup=False)
+    where = f"chat with it meanwhile, in another terminal: {recipe.command('chat')}"
+    console.err.print(where, markup=False)
 
 
 def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) -> None:
@@ -44,10 +66,9 @@ def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) 
     _ask_one(next((row for row in rows if not row["chat_history"]), rows[0]), connections)
     request.save(name)
     run = carry_out(plans)
-    kept = general.measure(recipe, names)
     finding = Finding.of(run.sides, run.folder)
     _show_answers(finding)
-    console.out.print(kept)
+    console.out.print(_losses(recipe))
     finding.print(as_json=False)
     _say_next(run.name)
     _refuse_missing(run.sides)
@@ -82,6 +103,17 @@ def _show_answers(finding: Finding) -> None:
         texts = (same[0]["inputs"]["question"], *answers, same[0]["ground_truth"])
         shown.add_row(str(number), *(Text(console.shorten(text, _WIDEST)) for text in texts))
     console.out.print(shown, soft_wrap=False)
+
+
+def _losses(recipe: Recipe) -> str:
+    """Word the losses that the registry has of the version served, before and after training."""
+    from setup.local.registry import get_version  # noqa: PLC0415
+
+    version = get_version(recipe.registry.model, rolled_out(LocalEndpoint(recipe)))
+    return (
+        f"held-out loss {version.held_out_before:.3f} -> {version.held_out_after:.3f}, "
+        f"on general text {version.general_before:.3f} -> {version.general_after:.3f}\n"
+    )
 
 
 def _say_next(name: str) -> None:
@@ -133,5 +165,6 @@ def ask_once(question: str, connection: str) -> str:
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stdout + done.stderr).strip().splitlines()
+    text = (done.stdout + done.stderr).strip()
+    lines = [line for line in text.splitlines() if "[WARNING]" not in line]
     return lines[-1] if lines else f"exit code {done.returncode}"

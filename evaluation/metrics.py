@@ -53,6 +53,14 @@ METRICS: dict[str, Metric] = {
         Metric("fact_recall", "fact recall", "higher", about="share of the row's facts it holds"),
         Metric("declined", "declined where it must", "higher", "rate"),
         Metric("over_declined", "declined where it must not", "lower", "rate"),
+        Metric(
+            "general",
+            "general questions",
+            "higher",
+            "rate",
+            about="still answered right, of what no row asks",
+            of_answers=False,
+        ),
         Metric("f1", "F1", "higher", about="shared words, promptflow-evals"),
         Metric("rouge_1", "ROUGE-1", "higher", about="shared words, promptflow-evals"),
         Metric("rouge_2", "ROUGE-2", "higher", about="shared word pairs, promptflow-evals"),
@@ -80,6 +88,25 @@ METRICS: dict[str, Metric] = {
         Metric("completion_tokens", "answer tokens", "neither", scale=None),
     )
 }
+
+
+GENERAL = "general"
+FIRST = (
+    "fact_recall",
+    GENERAL,
+    "declined",
+    "over_declined",
+    "defect",
+    "over_refusal",
+    "latency_seconds",
+    "completion_tokens",
+)
+"""Gains and what they cost: read first, and side by side."""
+
+
+def reading_order(name: str) -> tuple[int, int]:
+    """The key by which metrics are sorted for a reader: those of FIRST, then as in METRICS."""
+    return FIRST.index(name) if name in FIRST else len(FIRST), list(METRICS).index(name)
 
 
 def known_metric(name: str) -> Metric:

@@ -20,6 +20,7 @@ from setup.common.paths import read_json, runs_folder, write_private
 from setup.recipe.load import DEFAULT
 
 CONFIG, ROWS, SUMMARY, REQUEST = "config.json", "rows.jsonl", "summary.json", "run.json"
+GENERAL = "general.jsonl"
 NOT_EVALUATED = "not evaluated: "  # how the reason of a row begins that an evaluation failed on
 REPLIES, UNPARSED = "judge_replies", "judge_unparsed"  # of a row
 
@@ -35,7 +36,8 @@ class Request(BaseModel):
 
     ``connections`` are asked in this order, the first is the baseline of the comparison. ``judge``
     is a connection to a model that judges every answer ``judge_repeats`` times; ``workers`` is how
-    many questions are in flight, 0 what the endpoint takes.
+    many questions are in flight, 0 what the endpoint takes. ``general`` is whether the general
+    questions are asked as well: unless it is said, they are, but for a run of safety alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +56,12 @@ class Request(BaseModel):
     judge_model: str = ""
     judge_repeats: int = 1
     force_judge: bool = False
+    general: bool | None = None
+
+    @property
+    def asks_general(self) -> bool:
+        """True where the general questions are asked beside the data."""
+        return set(self.evaluators) != {"safety"} if self.general is None else self.general
 
     def save(self, name: str) -> None:
         """Keep it as run.json of the run ``name``."""
@@ -89,6 +97,11 @@ class RunFolder:
     def rows_path(self) -> Path:
         """One JSON object for each row of the data, in its order."""
         return self.path / ROWS
+
+    @property
+    def general_path(self) -> Path:
+        """The general questions as rows; no file where they were not asked."""
+        return self.path / GENERAL
 
 
 def new_name() -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from evaluation.compare.comparison import Comparison, MetricComparison
 from evaluation.compare.statistics import FEW, Estimate
-from evaluation.metrics import METRICS, Metric
+from evaluation.metrics import GENERAL, METRICS, Metric
 
 UNIT_SPACE = "\u00a0"
 _DIGITS = {1.0: 2, 5.0: 2, 100.0: 1}
@@ -266,4 +266,18 @@ def verdict_sentence(comparison: Comparison) -> str:
     if primary is None:
         return f"{names[1]} against {names[0]}: {comparison.undecided}"
     words = ComparedWords(primary, TERMINAL)
-    return f"{words.sentence(*names)}: {words.numbers(comparison.pairs)}"
+    sentence = f"{words.sentence(*names)}{price(comparison, TERMINAL)}"
+    return f"{sentence}: {words.numbers(comparison.pairs)}"
+
+
+def price(comparison: Comparison, notation: Notation = PAGE) -> str:
+    """The general questions as the end of the verdict's sentence; nothing where none are paired."""
+    general = comparison.metric(GENERAL)
+    if general is None or not general.difference.n or comparison.primary == GENERAL:
+        return ""
+    words = ComparedWords(general, notation)
+    n = f"n={count(general.difference.n, notation)}"
+    if words.verdict == _UNDECIDED:
+        return f", no loss on {words.metric.label} shown ({n})"
+    before, after = (cell.value for cell in words.cells)
+    return f", {words.verdict} on {words.metric.label} (from {before} to {after}, {n})"

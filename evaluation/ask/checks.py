@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from evaluation import results
 from evaluation.ask.connections import KnownConnection
 from evaluation.ask.evaluators import JUDGES, JudgeEvaluator, computed_evaluator
+from evaluation.ask.general import Questions
 from evaluation.ask.judge import JudgeConnection
 from evaluation.ask.plan import Plan
 from evaluation.ask.rows_in import read_for, say_split
@@ -37,12 +38,16 @@ def plan_run(name: str, request: results.Request, mode: results.Mode = "new") ->
     if judge and not request.force_judge:
         judge.refuse_own_answers(tested)
     _check_answers(tested, judge, judged)
-    plans = [Plan(name, each, data, evaluators, recipe, request) for each in tested]
+    general = Questions.read() if request.asks_general else None
+    plans = [Plan(name, each, data, evaluators, recipe, request, general) for each in tested]
     # After that: an endpoint that is down cannot say which model it serves.
     for plan in plans:
         if plan.is_begun:
             plan.begin("resume")
     say_split(recipe, data.path)
+    if general:
+        what = f"and {len(general.rows)} general questions (not with --no-general)"
+        console.err.print(what, markup=False)
     return plans
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from evaluation import results
 from evaluation.ask.connections import KnownConnection
 from evaluation.ask.evaluators import CHAT, Evaluator
+from evaluation.ask.general import Questions
 from evaluation.ask.rows_in import RunData
 from setup.common.errors import FixableError
 from setup.common.flow_folder import hash_flow
@@ -20,7 +21,7 @@ from setup.common.paths import REPOSITORY, read_json, runs_folder, write_private
 from setup.recipe.local import Recipe
 
 _DECIDES = ["connection", "configs", "data", "column_mapping", "flows", "variant", "evaluators"]
-_DECIDES += ["limit", "seed", "recipe", "model"]
+_DECIDES += ["limit", "seed", "recipe", "model", "general"]
 _PACKAGES = ("promptflow", "promptflow-tools", "promptflow-evals", "sacrebleu", "xllamacpp")
 
 
@@ -28,7 +29,7 @@ _PACKAGES = ("promptflow", "promptflow-tools", "promptflow-evals", "sacrebleu", 
 class Plan:
     """One run: one connection asked the rows of one data file, evaluated by some flows.
 
-    ``workers`` is how many questions are in flight at a time.
+    ``general`` are the general questions that are asked as well.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Plan:
     evaluators: tuple[Evaluator, ...]
     recipe: Recipe
     request: results.Request
+    general: Questions | None = None
 
     @property
     def workers(self) -> int:
@@ -60,6 +62,12 @@ class Plan:
                 "path": _portable(self.data.path),
                 "sha256": self.data.sha256,
                 "rows": len(self.data.rows),
+            },
+            "general": self.general
+            and {
+                "path": _portable(self.general.path),
+                "sha256": self.general.sha256,
+                "rows": len(self.general.rows),
             },
             "notes": list(self.data.notes),
             "column_mapping": dict(self.data.mapping),
@@ -90,7 +98,8 @@ class Plan:
         if before is None:
             fix = "leave --resume and --retry-errors out to start it"
             raise FixableError(f"no run in {self.folder} to go on with", fix)
-        before = {"column_mapping": {}} | before  # runs from before there was one
+        # Runs from before there was the one or the other.
+        before = {"column_mapping": {}, "general": config["general"]} | before
         changed = [key for key in _DECIDES if before.get(key) != config[key]]
         if changed:
             raise FixableError(

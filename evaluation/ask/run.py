@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from evaluation import results
-from evaluation.ask import pf_run
+from evaluation.ask import general, pf_run
 from evaluation.ask.evaluators import CHAT, FAILED, Evaluator, JudgeEvaluator
 from evaluation.ask.journal import Journal, Outcome, write_lines
 from evaluation.ask.plan import Plan
@@ -105,10 +105,12 @@ class _Side:
         outcomes = self.journal.read()
         self._refuse_nothing_answered(outcomes)
         evaluated = [self._evaluate(each, outcomes) for each in self.plan.evaluators]
+        kept = self._ask_general()
         rows = (_row(n, row, outcomes[n], evaluated) for n, row in enumerate(self.rows))
         write_lines(self.folder / results.ROWS, rows)
         summary = _summarise(outcomes, evaluated) | {"pf_runs": self.pf_runs}
         rate = round((len(self.rows) - len(known)) / seconds, 3) if seconds else None
+        summary |= {"general": kept} if kept else {}
         summary |= {"workers": self.plan.workers, "seconds": round(seconds, 3)}
         write_private(self.folder / results.SUMMARY, summary | {"lines_per_second": rate})
         return results.open_run(self.folder)
@@ -120,7 +122,34 @@ class _Side:
             return False
         if self.mode == "retry" and (summary["unscored"] or summary.get("no_verdict")):
             return False
+        if self.plan.general and not self._knows_general(summary):
+            return False
         return rows.read_bytes().count(b"\n") == len(self.rows)
+
+    def _knows_general(self, summary: Mapping[str, Any]) -> bool:
+        kept = summary.get("general")
+        again = self.mode == "retry" and kept and kept["error"]
+        return bool(kept) and not again and (self.folder / results.GENERAL).is_file()
+
+    def _ask_general(self) -> dict[str, Any] | None:
+        """Ask what is missing of the general questions and write their rows; what to count."""
+        questions, connection = self.plan.general, self.plan.connection.name
+        if questions is None:
+            return None
+        flow_run = pf_run.FlowRun(
+            self._name("general"),
+            CHAT,
+            self.folder / "data-general.jsonl",
+            _COLUMNS,
+            variant=general.VARIANT,
+            connections={"chat": connection},
+        )
+        journal = Journal(self.folder / "answers-general.jsonl")
+        view = (f"General questions, {connection}", self.plan.workers, AGAIN)
+        answered, _ = flow_run.judge_lines(questions.lines, journal, view, retry=False)
+        rows = list(questions.scored(journal.read() | answered))
+        write_lines(self.folder / results.GENERAL, rows)
+        return general.count(rows)
 
     def _ask(self, known: Mapping[int, Outcome]) -> float:
         """Run the chat flow over the lines that are not known; seconds it took."""

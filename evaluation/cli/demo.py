@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from evaluation.ask.watch import Interrupted
-from evaluation.demo import run_demo
+from evaluation.demo import answer_first, run_demo
+from evaluation.meanwhile import torch_meanwhile
 from setup.cli import options
 from setup.cli.targets import session_of
 from setup.common.console import Stopped
@@ -24,12 +25,16 @@ def demo(
     sets: options.Sets = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows of the test split to ask.")] = 80,
 ) -> None:
-    """Run the whole path, then evaluate base and tuned side by side, with a report."""
+    """Let the base model answer, run the whole path, then evaluate base and tuned side by side."""
     loaded = load_recipe(recipe, sets or [])
     with session_of(loaded) as session:
-        require_healthy(session)
-        for step in steps.STEPS:
-            options.perform(step, session)
+        require_healthy(session, but="torch")
+        with torch_meanwhile(session.folder / "install-torch.log") as wait_for_torch:
+            answer_first(loaded)
+            for step in steps.STEPS:
+                if step.name == "finetune":
+                    wait_for_torch()
+                options.perform(step, session)
         try:
             run_demo(loaded, recipe, sets or [], limit)
         except Interrupted:

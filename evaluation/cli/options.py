@@ -27,6 +27,13 @@ Evaluators = Annotated[
     list[str] | None,
     typer.Option("--evaluator", help="answers, safety, judge, evals-judge; may be repeated."),
 ]
+General = Annotated[
+    bool | None,
+    typer.Option(
+        help="Ask the general questions as well, which show what was forgotten; unless said, asked "
+        "but where --evaluator is safety alone."
+    ),
+]
 Workers = Annotated[
     int, typer.Option(min=0, max=256, help="Questions in flight; 0: what the endpoint takes.")
 ]

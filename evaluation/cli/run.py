@@ -48,6 +48,7 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Ask again: failed rows, and no verdicts.")
     ] = False,
+    general: options.General = None,
     judge: Annotated[str, typer.Option(help="The judge's connection.")] = "judge",
     judge_model: options.JudgeModel = "",
     judge_repeats: options.JudgeRepeats = 1,

@@ -47,6 +47,8 @@ def compare_runs(
     preferred = add_preferences(left, right)
     pairs = pair_rows(left, right)
     scores = {name: _paired(name, left, right, pairs) for name in names_in(left, right)}
+    general = _general(left, right)
+    scores |= {metrics.GENERAL: general[0]} if general else {}
     compared = _metrics(left, right, scores)
     answered = int((~left.failed[pairs.in_baseline] & ~right.failed[pairs.in_candidate]).sum())
     primary = _primary(compared, primary, answered)
@@ -68,10 +70,28 @@ def compare_runs(
         right.failed_ids(),
         seed,
         resamples,
-        [*notes.notes_on(baseline, candidate), *notes.notes_of(left, right), *preferred],
+        [
+            *notes.notes_on(baseline, candidate),
+            *notes.notes_of(left, right),
+            *notes.notes_on_general(left, right, len(general[1].ids) if general else 0),
+            *preferred,
+        ],
         "" if primary else notes.why_undecided(left, right),
+        _extremes(metrics.METRICS[metrics.GENERAL], *general)[1] if general else [],
         (left, right),
     )
+
+
+def _general(left: Table, right: Table) -> tuple[_Scores, Pairs] | None:
+    """The scores and pairs of the general questions, empty where one side was asked none."""
+    before, after = left.general, right.general
+    if before is None and after is None:
+        return None
+    if before is None or after is None:
+        none, nowhere = np.empty(0), np.empty(0, dtype=np.int64)
+        return _Scores(none, none, nowhere, True), Pairs([], nowhere, nowhere, [], [])
+    pairs = _pairs(before, after)
+    return _paired(metrics.GENERAL, before, after, pairs), pairs
 
 
 def _metrics(left: Table, right: Table, scores: Mapping[str, _Scores]) -> list[MetricComparison]:
@@ -233,21 +253,25 @@ def pair_rows(baseline: Table, candidate: Table) -> Pairs:
     """Pair the rows of two runs by id."""
     for table in (baseline, candidate):
         _refuse_twice(table)
+    pairs = _pairs(baseline, candidate)
+    if not pairs.ids:
+        names = f"{baseline.run.name} and {candidate.run.name}"
+        raise FixableError(f"{names} have no row in common", "compare runs of the same data file")
+    if not notes.same_data(baseline.run, candidate.run):
+        _refuse_other_rows(baseline.rows(pairs.in_baseline), candidate.rows(pairs.in_candidate))
+    return pairs
+
+
+def _pairs(baseline: Table, candidate: Table) -> Pairs:
     left, right = baseline.index, candidate.index
     ids = [row_id for row_id in left if row_id in right]
-    names = f"{baseline.run.name} and {candidate.run.name}"
-    if not ids:
-        raise FixableError(f"{names} have no row in common", "compare runs of the same data file")
-    pairs = Pairs(
+    return Pairs(
         ids,
         np.array([left[row_id] for row_id in ids], dtype=np.int64),
         np.array([right[row_id] for row_id in ids], dtype=np.int64),
         [row_id for row_id in left if row_id not in right],
         [row_id for row_id in right if row_id not in left],
     )
-    if not notes.same_data(baseline.run, candidate.run):
-        _refuse_other_rows(baseline.rows(pairs.in_baseline), candidate.rows(pairs.in_candidate))
-    return pairs
 
 
 def _refuse_twice(table: Table) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from evaluation.compare.statistics import FEWEST, Estimate
 from evaluation.compare.table import Table
+from evaluation.metrics import reading_order
 
 Verdict = Literal["better", "worse", "unclear", "no difference shown"]
 
@@ -71,6 +72,7 @@ class Comparison:
     the ids that both have answered. ``metrics`` are those that either run has, in the order of
     METRICS. ``notes`` are sentences about what else differs or is to be known: another data file,
     other flows, a judge that said nothing. ``undecided`` says why there is no ``primary``.
+    ``general_lost`` are general questions, at most 20, that the baseline alone answered.
     ``tables`` are what all of it was read from.
     """
 
@@ -89,6 +91,7 @@ class Comparison:
     resamples: int
     notes: list[str] = field(default_factory=list)
     undecided: str = ""
+    general_lost: list[str] = field(default_factory=list)
     tables: tuple[Table, ...] = field(default=(), repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,9 +102,9 @@ class Comparison:
 
     @property
     def scored(self) -> list[MetricComparison]:
-        """The metrics that a row of either run has, the primary first."""
+        """The metrics that a row of either run has, the primary first, then what it costs."""
         scored = [each for each in self.metrics if each.baseline.n or each.candidate.n]
-        return sorted(scored, key=lambda each: each.metric != self.primary)
+        return sorted(scored, key=lambda m: (m.metric != self.primary, reading_order(m.metric)))
 
     @property
     def not_scored(self) -> list[str]:

@@ -44,7 +44,27 @@ def notes_of(*tables: Table) -> list[str]:
     return [
         *dict.fromkeys(read),
         *(note for table in tables for note in (*_without_verdict(table), *_same_grades(table))),
+        *(note for table in tables for note in _general_without_answer(table)),
     ]
+
+
+def _general_without_answer(table: Table) -> list[str]:
+    asked, run = table.general, table.run.name
+    if asked is None or asked.answered == asked.n:
+        return []
+    return [f"{asked.n - asked.answered} of {asked.n} general questions have no answer in {run}"]
+
+
+def notes_on_general(left: Table, right: Table, pairs: int) -> list[str]:
+    """Sentences on general questions that were not asked of both."""
+    asked = [table.general for table in (left, right)]
+    if not any(asked):
+        return []
+    silent = [t.run.name for t in (left, right) if t.general is None]
+    notes = [f"{name} was not asked the general questions: nothing shows a loss" for name in silent]
+    if not silent and any(table and table.n > pairs for table in asked):
+        notes.append(f"other general questions: the {pairs} that both were asked are compared")
+    return notes
 
 
 def why_undecided(*tables: Table) -> str:

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -27,7 +28,8 @@ class Table:
     ``scores`` has the metrics that occur, as float64 of one value a row, NaN where a row has none;
     ``offsets`` are the rows' positions in rows.jsonl, in bytes. ``replies`` is how many replies of
     a judge each row has, ``unparsed`` how many of them are no verdict. ``seed`` and ``resamples``
-    are of the bootstrap.
+    are of the bootstrap. ``general`` are the general questions, rows of a file of their own; their
+    metric is among ``estimates``, of the other numbers they are no part.
     """
 
     run: RunFolder
@@ -39,6 +41,8 @@ class Table:
     unparsed: NDArray[np.int64]
     seed: int = 0
     resamples: int = 2000
+    path: Path | None = None
+    general: Table | None = None
 
     @cached_property
     def estimates(self) -> dict[str, Estimate]:
@@ -53,7 +57,8 @@ class Table:
             list(columns.values()), seed=self.seed, resamples=self.resamples
         )
         means = dict(zip(columns, drawn, strict=True))
-        return {name: self._estimate(name, means.get(name)) for name in names}
+        own = {name: self._estimate(name, means.get(name)) for name in names}
+        return own | (self.general.estimates if self.general else {})
 
     def _estimate(self, name: str, mean: Estimate | None) -> Estimate:
         if mean is None:
@@ -105,6 +110,8 @@ class Table:
 
     def values(self, metric: str) -> NDArray[np.float64]:
         """Return what rows scored on ``metric``, without those that have no number."""
+        if self.general and metric == metrics.GENERAL:
+            return self.general.values(metric)
         column = self.scores.get(metric)
         return np.empty(0) if column is None else column[np.isfinite(column)]
 
@@ -114,7 +121,7 @@ class Table:
 
     def rows(self, indices: Iterable[int] | None = None) -> Iterator[Row]:
         """The rows at ``indices``, in that order; all of them where none are named."""
-        with self.run.rows_path.open("rb") as file:
+        with (self.path or self.run.rows_path).open("rb") as file:
             for index in range(self.n) if indices is None else indices:
                 file.seek(int(self.offsets[index]))
                 row: Row = orjson.loads(file.readline())
@@ -129,11 +136,18 @@ class Table:
 
 def read_table(run: RunFolder, *, seed: int = 0, resamples: int = 2000) -> Table:
     """The numbers of ``run``, read row by row."""
+    table = _read(run, run.rows_path, seed, resamples)
+    if not run.general_path.is_file():
+        return table
+    return replace(table, general=_read(run, run.general_path, seed, resamples))
+
+
+def _read(run: RunFolder, path: Path, seed: int, resamples: int) -> Table:
     ids: list[str] = []
     failed, offsets, position = array("b"), array("q"), 0
     judged: dict[str, array[int]] = {REPLIES: array("q"), UNPARSED: array("q")}
     columns: dict[str, array[float]] = {}
-    for line, row in _lines(run):
+    for line, row in _lines(run, path):
         for name, value in row["scores"].items():
             column = columns.setdefault(name, array("d"))
             _fill(column, len(ids))
@@ -157,6 +171,7 @@ def read_table(run: RunFolder, *, seed: int = 0, resamples: int = 2000) -> Table
         np.asarray(judged[UNPARSED], np.int64),
         seed,
         resamples,
+        path,
     )
 
 
@@ -164,20 +179,20 @@ def _fill(column: array[float], length: int) -> None:
     column.extend([math.nan] * (length - len(column)))
 
 
-def _lines(run: RunFolder) -> Iterator[tuple[bytes, Row]]:
+def _lines(run: RunFolder, path: Path) -> Iterator[tuple[bytes, Row]]:
     fix = f"python -m evaluation run --resume --name {run.path.parent.name}"
     try:
-        with run.rows_path.open("rb") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
                     row = orjson.loads(line)
                 except orjson.JSONDecodeError:
                     row = None
                 if not isinstance(row, dict) or not {"id", "error", "scores"} <= row.keys():
-                    raise FixableError(f"{run.rows_path}:{number} is not a row of a run", fix)
+                    raise FixableError(f"{path}:{number} is not a row of a run", fix)
                 yield line, row
     except OSError as error:
-        raise FixableError(f"{run.rows_path}: {error.strerror}", fix) from None
+        raise FixableError(f"{path}: {error.strerror}", fix) from None
 
 
 def names_in(*tables: Table) -> list[str]:

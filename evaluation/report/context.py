@@ -12,7 +12,7 @@ from evaluation.compare import notes
 from evaluation.compare.comparison import Comparison
 from evaluation.compare.table import Table
 from evaluation.gate import GateResult
-from evaluation.metrics import METRICS
+from evaluation.metrics import FIRST, GENERAL, METRICS, reading_order
 from evaluation.report import examples as reading
 from evaluation.report import failures, plots, provenance
 from evaluation.report import figures as charts
@@ -50,12 +50,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Context:
-    """The report. ``sides`` are the baseline and the candidate, or the only run."""
+    """The report. ``sides`` are the baseline and the candidate, or the only run.
+
+    ``price`` are those of the ``metrics`` that are read first: the gain, and what it costs.
+    """
 
     title: str
     headline: Headline
     sides: list[Side]
     metrics: Sequence[wording.MetricWords]
+    price: Sequence[wording.MetricWords]
     plots: dict[str, Markup]
     figures: list[charts.Figure]
     latency: charts.Latency | None
@@ -87,14 +91,19 @@ def make_context(content: Comparison | Table, gates: Sequence[GateResult]) -> Co
     labels = [side.label for side in sides]
     lines: Sequence[wording.MetricWords]
     if isinstance(content, Table):
-        scored = {name: each for name, each in content.estimates.items() if each.n}
+        scored = {
+            name: content.estimates[name]
+            for name in sorted(content.estimates, key=reading_order)
+            if content.estimates[name].n
+        }
         lines = [wording.MetricWords(METRICS[name], each) for name, each in scored.items()]
         head, sections = _single_headline(sides[0]), _worst(sides[0])
         drawn, gaps, pairs, notices = {}, [], "", notes.notes_of(content)
         unscored = [name for name in content.estimates if name not in scored]
     else:
         lines = compared = [wording.ComparedWords(each) for each in content.scored]
-        head, sections = headline(content, *labels), _changes(content, sides)
+        head = headline(content, *labels)
+        sections = [*_changes(content, sides), *_forgotten(content, sides)]
         drawn, gaps = _plots(compared), failures.gaps(content, *labels)
         pairs, unscored, notices = wording.count(content.pairs), content.not_scored, content.notes
     return Context(
@@ -102,6 +111,7 @@ def make_context(content: Comparison | Table, gates: Sequence[GateResult]) -> Co
         headline=head,
         sides=sides,
         metrics=lines,
+        price=[each for n, each in enumerate(lines) if n == 0 or each.metric.name in FIRST],
         plots=drawn,
         figures=charts.figures(sides, {words.metric.name: words.digits for words in lines}),
         latency=charts.latency(sides),
@@ -138,6 +148,18 @@ def _changes(comparison: Comparison, sides: list[Side]) -> list[Section]:
     ]
 
 
+def _forgotten(comparison: Comparison, sides: list[Side]) -> list[Section]:
+    """The general questions that the baseline alone answered right."""
+    asked = [side._replace(table=side.table.general) for side in sides if side.table.general]
+    if not comparison.general_lost:
+        return []
+    metric = METRICS[GENERAL]
+    about = f"Which {sides[0].label} answers right and {sides[1].label} does not, at most "
+    rows = reading.examples(asked, comparison.general_lost, metric)
+    title, about = "General questions lost", f"{about}{reading.AT_MOST}"
+    return [Section("forgotten", title, about, metric.label, rows)]
+
+
 def _worst(side: Side) -> list[Section]:
     metric = METRICS.get(side.table.deciding)
     if metric is None:
@@ -166,10 +188,11 @@ def headline(comparison: Comparison, baseline: str, candidate: str) -> Headline:
     ends = [("a", f"{baseline} {word}"), ("b", f"{candidate} {word}")]
     left, right = reversed(ends) if metric.better == "lower" else ends
     size = (560, 44)
+    sentence = words.sentence(baseline, candidate) + wording.price(comparison)
     return Headline(
-        wording.upper(words.sentence(baseline, candidate))
+        wording.upper(sentence)
         if words.verdict in {"unclear", "no difference shown"}
-        else words.sentence(baseline, candidate),
+        else sentence,
         words.explained(comparison.pairs),
         plots.interval_plot(primary.difference, limit, words.tone, words.aloud, size),
         left,

@@ -13,7 +13,7 @@ from evaluation.wording import PAGE, duration, number
 
 _GROUPS = {
     "run": ["name", "started", "limit", "seed", "workers", "evaluators"],
-    "data": ["data"],
+    "data": ["data", "general"],
     "model": ["model"],
     "connection": ["connection", "configs"],
     "flows (SHA-256)": ["flows"],

@@ -10,7 +10,7 @@ from evaluation.compare import notes
 from evaluation.compare.comparison import Comparison, MetricComparison
 from evaluation.compare.statistics import FEW, FEWEST, Estimate
 from evaluation.compare.table import Table
-from evaluation.metrics import METRICS
+from evaluation.metrics import METRICS, reading_order
 from setup.common import console
 
 Cells = Sequence[str]
@@ -35,7 +35,7 @@ def run_text(table: Table) -> str:
     estimates = table.estimates
     rows = [
         [METRICS[name].label, wording.with_interval(estimate, METRICS[name]), _count(estimate)]
-        for name, estimate in estimates.items()
+        for name, estimate in sorted(estimates.items(), key=lambda pair: reading_order(pair[0]))
     ]
     sentence = notes.why_undecided(table) if not table.deciding else ""
     if table.deciding:
@@ -157,7 +157,9 @@ def _regressions(comparison: Comparison) -> list[str]:
         return []
     named = f": {_named(comparison.worst, primary.losses)}" if primary.losses else ""
     label = METRICS[primary.metric].label
-    return [f"{primary.losses} of {primary.difference.n} rows worse on {label}{named}"]
+    lines = [f"{primary.losses} of {primary.difference.n} rows worse on {label}{named}"]
+    lost = "; ".join(comparison.general_lost[:_NAMED])
+    return [*lines, *([f"general questions lost, among others: {lost}"] if lost else [])]
 
 
 def _named(ids: list[str], count: int = 0) -> str:

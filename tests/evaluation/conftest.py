@@ -31,9 +31,13 @@ isolated_home()
 
 @dataclass
 class Machine:
-    """``python -m evaluation`` with ``home`` as its home."""
+    """``python -m evaluation`` with ``home`` as its home.
+
+    Only with ``general`` are the general questions asked, which are many.
+    """
 
     home: Path
+    general: bool = False
 
     @property
     def env(self) -> dict[str, str]:
@@ -44,7 +48,7 @@ class Machine:
         """The command in this process, where promptflow is loaded once."""
         cli = importlib.import_module("evaluation.cli.main")
         out, err, code = console.out.capture(), console.err.capture(), 0
-        argv = ["evaluation", *arguments]
+        argv = ["evaluation", *self._arguments(arguments)]
         with mock.patch.dict(os.environ, self.env), mock.patch.object(sys, "argv", argv), out, err:
             try:
                 cli.main()
@@ -55,13 +59,17 @@ class Machine:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command as a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "evaluation", *arguments],
+            [sys.executable, "-m", "evaluation", *self._arguments(arguments)],
             cwd=ROOT,
             env=os.environ | self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
         )
+
+    def _arguments(self, arguments: tuple[str, ...]) -> list[str]:
+        left_out = arguments[:1] == ("run",) and not self.general
+        return [*arguments, *(["--no-general"] if left_out else [])]
 
     def rows(self, run: str) -> list[dict[str, Any]]:
         """rows.jsonl of a run."""

@@ -82,11 +82,19 @@ def _hostile_rows() -> Iterator[Row]:
 
 
 def ordinary_runs(folder: Path, rows: int = 60) -> tuple[RunFolder, RunFolder]:
-    """A baseline that is right one time in five, and a candidate that is four times in five."""
+    """A baseline that is right one time in five, and a candidate that is four times in five.
+
+    Of general questions the candidate has forgotten a third.
+    """
     base = [_ordinary(index, index % 5 == 0) for index in range(rows)]
     tuned = [_ordinary(index, index % 5 != 0) for index in range(rows)]
     tuned[3] = lost_row("row 3")
-    return made_run(folder, "first/phi-base", base), made_run(folder, "first/phi-tuned", tuned)
+    known = [float(number % 8 > 0) for number in range(150)]
+    kept = [float(number % 8 > 0 and number % 3 > 0) for number in range(150)]
+    return (
+        made_run(folder, "first/phi-base", base, general=known),
+        made_run(folder, "first/phi-tuned", tuned, general=kept),
+    )
 
 
 def _ordinary(index: int, right: bool) -> Row:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.results import CONFIG, ROWS, SUMMARY, Row, RunFolder, open_run
+from evaluation.results import CONFIG, GENERAL, ROWS, SUMMARY, Row, RunFolder, open_run
 
 LOST = {"type": "ThrottledError", "message": "429 from http://127.0.0.1:1: too many requests"}
 
@@ -49,12 +49,19 @@ def lost_row(row_id: str, **fields: Any) -> Row:
 
 
 def made_run(
-    folder: Path, name: str, rows: Iterable[Row], *, finished: bool = True, **config: Any
+    folder: Path,
+    name: str,
+    rows: Iterable[Row],
+    *,
+    finished: bool = True,
+    general: Iterable[float | None] = (),
+    **config: Any,
 ) -> RunFolder:
     """Write the run ``name`` (NAME/CONNECTION) below ``folder``; ``config`` replaces its fields.
 
     Rows are written one by one, numbered in their order. An unfinished run has no summary.json,
-    and is returned without one.
+    and is returned without one. ``general`` are what its answers to general questions are worth,
+    None for one without an answer.
     """
     path = folder / name
     path.mkdir(parents=True)
@@ -65,6 +72,7 @@ def made_run(
             file.write(json.dumps(row | {"line": count - 1}, ensure_ascii=False) + "\n")
             failed += row["error"] is not None
             _add(sums, row["scores"])
+    _write_general(path / GENERAL, general)
     given = _config(name, count) | config
     (path / CONFIG).write_text(json.dumps(given), encoding="utf-8")
     summary = _summary(count, failed, sums)
@@ -72,6 +80,18 @@ def made_run(
         return RunFolder(path, given, {})
     (path / SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
     return open_run(path)
+
+
+def _write_general(path: Path, worth: Iterable[float | None]) -> None:
+    rows = [
+        made_row(name, {"general": value}, question=name, ground_truth=str(number))
+        if value is not None
+        else lost_row(name, question=name)
+        for number, value in enumerate(worth)
+        for name in [f"What is {number} as a word?"]
+    ]
+    if rows:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _add(sums: dict[str, list[float]], scores: dict[str, float | None]) -> None:

@@ -183,7 +183,7 @@ def test_a_run_whose_every_row_failed_is_checked_to_the_end(check: Check) -> Non
 
 def sample_rows(recalled: int, declines: int) -> list[Row]:
     """The sample's 206 test rows, 40 of which must be declined."""
-    common = {"f1": 0.6, "latency_seconds": 2.0}
+    common = {"f1": 0.6, "latency_seconds": 2.0, "completion_tokens": 20.0}
     known = [
         {"fact_recall": float(index < recalled), "over_declined": float(index >= 160)} | common
         for index in range(166)
@@ -193,13 +193,15 @@ def sample_rows(recalled: int, declines: int) -> list[Row]:
 
 
 @pytest.mark.parametrize(
-    ("recalled", "declines", "failing"),
+    ("recalled", "declines", "knows", "failing"),
     [
-        (146, 32, []),
-        (142, 30, []),
+        (146, 32, 80, []),
+        (142, 30, 72, []),
+        (146, 32, 50, ["general not_worse_by 0.08"]),
         (
             100,
             20,
+            80,
             [
                 "fact_recall at_least 0.75, confident",
                 "declined at_least 0.6",
@@ -210,10 +212,17 @@ def sample_rows(recalled: int, declines: int) -> list[Row]:
     ],
 )
 def test_the_committed_gates_tell_the_tuned_model_from_a_worse_one(
-    tmp_path: Path, recalled: int, declines: int, failing: list[str]
+    tmp_path: Path, recalled: int, declines: int, knows: int, failing: list[str]
 ) -> None:
-    baseline = made_run(tmp_path, "committed/baseline", sample_rows(146, 32))
-    candidate = made_run(tmp_path, "next/phi-tuned", sample_rows(recalled, declines))
+    baseline = made_run(
+        tmp_path, "committed/baseline", sample_rows(146, 32), general=[1.0] * 80 + [0.0] * 40
+    )
+    candidate = made_run(
+        tmp_path,
+        "next/phi-tuned",
+        sample_rows(recalled, declines),
+        general=[1.0] * knows + [0.0] * (120 - knows),
+    )
     results = _compared(GATES, baseline, candidate)
     assert [result.name for result in results if not result.passed] == failing
     assert len(results) == len(load_gates())

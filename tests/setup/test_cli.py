@@ -171,7 +171,8 @@ def test_interrupted_demo_ends_in_one_way(
         raise Interrupted
 
     monkeypatch.setattr(demo_command, "run_demo", stop)
-    monkeypatch.setattr(demo_command, "require_healthy", lambda _: None)
+    monkeypatch.setattr(demo_command, "require_healthy", lambda *_, **__: None)
+    monkeypatch.setattr(demo_command, "answer_first", lambda _: None)
     monkeypatch.setattr(steps, "STEPS", [])
     assert _end_of_main(monkeypatch, "demo", main=evaluation_main) == 130
     assert capsys.readouterr().err.splitlines() == [

@@ -95,6 +95,10 @@ class Renderer:
         made = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         return Rendered(text, list(made["input_ids"]), list(made["offset_mapping"]))
 
+    def decode(self, ids: list[int]) -> str:
+        """The text of ``ids``."""
+        return str(self._tokenizer.decode(ids))
+
     def holds_special(self, text: str) -> bool:
         """Tell whether a special token of the model is written out in ``text``."""
         return not self.special.isdisjoint(self.encode(text).ids)

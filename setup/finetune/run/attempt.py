@@ -77,6 +77,7 @@ class Session(Loaded):
                 tokens=tokens,
                 epochs=epochs,
                 measure=self._measure,
+                answer=self._answer,
                 interruption=interruption,
                 trainer=self.trainer,
                 prepared=self.prepared,
@@ -114,6 +115,9 @@ class Session(Loaded):
         if step == 0:
             losses["general_loss"] = mean_loss(self.model, self.general)
         return losses
+
+    def _answer(self) -> str:
+        return self.question.answered(self.model, self.renderer) if self.is_first else ""
 
     def _load_best(self) -> None:
         self.trainer.accelerator.wait_for_everyone()

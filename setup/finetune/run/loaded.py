@@ -20,6 +20,7 @@ from setup.finetune.compute.schedule import plan_run
 from setup.finetune.examples import dataset
 from setup.finetune.examples.render import Renderer
 from setup.finetune.run.checkpoints import begin
+from setup.finetune.run.present_answer import Question
 from setup.recipe.local import Training
 from setup.weights.base import Base, load_base, transformers_copy
 
@@ -56,6 +57,7 @@ class Loaded:
         longest = self.settings.max_tokens
         made = dataset.read_examples(split, folds, self.renderer, longest)
         self.examples, self.held_out, self.data = made.train, made.held_out, made.facts
+        self.question = Question.first(split.held_out, folds, self.renderer)
         self.general = dataset.general_examples(self.tokenizer, longest)
         self.plan = plan_run(
             self.settings, list(map(len, self.examples)), len(split.held_out), self.world

@@ -69,19 +69,22 @@ class Progress:
         """Say that the held-out loss is measured."""
         self._bar.update(console.TASK, description="Measuring")
 
-    def evaluated(self, step: int, loss: float, rate: float) -> None:
-        """A held-out loss came out; ``rate`` in tokens a second."""
+    def evaluated(self, step: int, loss: float, rate: float, answer: str) -> None:
+        """A held-out loss came out, and an answer; ``rate`` in tokens a second."""
         self._held_out = f" · held-out {loss:.3f}"
-        if not console.err.is_terminal:
-            speed = f", {rate:.0f} tok/s" if step else ""
-            console.say(f"fine-tuning: step {step}/{self._total}, held-out loss {loss:.3f}{speed}")
+        if console.err.is_terminal:
+            console.say(f"step {step}: {answer}")
+            return
+        speed = f", {rate:.0f} tok/s" if step else ""
+        where = f"fine-tuning: step {step}/{self._total}"
+        console.say(f"{where}, held-out loss {loss:.3f}{speed}; {answer}")
 
 
 @dataclass
 class Watch(TrainerCallback):  # type: ignore[misc]
     """``tokens`` are those of each step, prompt and answer, ``epochs`` those seen after it.
 
-    ``measure`` gives a step's losses.
+    ``measure`` gives a step's losses, ``answer`` a question and what the model answers it now.
     """
 
     settings: Finetune
@@ -91,6 +94,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     tokens: list[int]
     epochs: list[float]
     measure: Callable[[int], dict[str, float]]
+    answer: Callable[[], str]
     interruption: Interruption
     trainer: AnswerTrainer
     prepared: float
@@ -158,7 +162,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 f"{lower}finetune.precision=fp32; then run it again",
             )
         self._add(step, **losses)
-        self.progress.evaluated(step, loss, self._rate(step))
+        self.progress.evaluated(step, loss, self._rate(step), self.answer())
         if step and self.history.best[0] == step and self._is_first:
             self._keep_best()
 
