@@ -10,7 +10,7 @@ import torch
 
 from setup.common.console import shorten
 from setup.finetune.examples.dataset import fold_system
-from setup.finetune.examples.mask import Message
+from setup.finetune.examples.render import Message
 from setup.finetune.examples.render import RefusedByTemplateError, Renderer
 
 _MOST_TOKENS = 24
