@@ -27,6 +27,10 @@ Evaluators = Annotated[
     list[str] | None,
     typer.Option("--evaluator", help="answers, safety, judge, evals-judge; may be repeated."),
 ]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", help="auto: promptflow where it is installed; promptflow, plain."),
+]
 Workers = Annotated[
     int, typer.Option(min=0, max=256, help="Questions in flight; 0: what the endpoint takes.")
 ]

@@ -126,12 +126,6 @@ class _StandIn(ModuleType):
         raise ImportError(f"no {name} in {self.__name__}", name=self.__name__)
 
 
-def is_promptflow_installed() -> bool:
-    """Tell whether promptflow itself can be imported."""
-    loaded = sys.modules.get("promptflow")
-    return not isinstance(loaded, _StandIn) and importlib.util.find_spec("promptflow") is not None
-
-
 def stand_in() -> None:
     """Take promptflow's place in this process.
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from setup.common.errors import FixableError
+
+
+def is_promptflow_installed() -> bool:
+    """Tell whether promptflow itself can be imported, which engine plain only stands in for."""
+    found = importlib.util.find_spec("promptflow")
+    return found is not None and found.origin is not None
 
 
 def keep_connections(connections: Mapping[str, dict[str, str]], secrets: dict[str, str]) -> bool:
