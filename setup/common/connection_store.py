@@ -16,9 +16,9 @@ from typing import Any
 
 from filelock import FileLock
 
+from setup.common import promptflow_store
 from setup.common.errors import FixableError
 from setup.common.paths import read_json, registry_folder, write_private
-from setup.common import promptflow_store
 
 FILE = "connections.json"
 _SERVICE = "finetune-phi"
@@ -95,10 +95,10 @@ def keep_in_both(
     if installed := promptflow_store.is_promptflow_installed():
         changed = promptflow_store.keep_connections(connections, {"key": key})
     secrets = {"key": place or key}
-    changed |= any([keep(name, configs, secrets) for name, configs in connections.items()])
+    new = [keep(name, configs, secrets) for name, configs in connections.items()]
     kept_by = promptflow_store.keyring_name() if installed or not place else str(place.path)
     alone = "" if installed else " (for engine plain alone: promptflow is not installed)"
-    return changed, f"kept by {kept_by}{alone}"
+    return changed or any(new), f"kept by {kept_by}{alone}"
 
 
 def drop_in_both(is_stale: Callable[[str, dict[str, str]], bool]) -> list[str]:

@@ -13,8 +13,8 @@ from setup.azure.client.explain import one_line
 from setup.azure.client.session import AzureSession
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.project.client import project_id
-from setup.common.errors import FixableError
 from setup.common.connection_store import drop_in_both, keep_in_both
+from setup.common.errors import FixableError
 from setup.common.promptflow_store import is_promptflow_installed
 from setup.common.step import Result
 from setup.recipe.azure import AzureRecipe
