@@ -158,6 +158,11 @@ def lend_evals(folder: Path) -> None:
     spec.submodule_search_locations = [str(folder)]
 
 
+def provides(module: str, name: str) -> bool:
+    """Tell whether the stand-in has ``name`` of promptflow's ``module``, "" for the module."""
+    return module in _MODULES and (not name or name in _MODULES[module])
+
+
 def explain_import(error: ImportError) -> FixableError | None:
     """A name of promptflow's that is missing, as the user's to fix; None for any other import."""
     if (error.name or "").partition(".")[0] != "promptflow":

@@ -121,6 +121,12 @@ def run(context: typer.Context) -> None:
     _hand_on("run", [*([] if chosen else default), *context.args])
 
 
+@app.command("exit", context_settings=_HANDED_ON, epilog="Example: python -m setup exit audit")
+def leave(context: typer.Context) -> None:
+    """Leave Prompt flow: hands audit, cutover on to python -m evaluation exit (see its --help)."""
+    _hand_on("exit", context.args)
+
+
 def _hand_on(command: str, arguments: list[str]) -> NoReturn:
     """End as ``python -m evaluation``, which builds on this package and is never imported by it."""
     console.err.print(f"python -m setup {command}: now python -m evaluation {command}")

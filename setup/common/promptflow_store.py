@@ -44,6 +44,13 @@ def keep_connections(connections: Mapping[str, dict[str, str]], secrets: dict[st
     return True
 
 
+def connection_names() -> list[str]:
+    """The names of all connections in the store."""
+    return sorted(
+        str(connection.name) for connection in _client().connections.list(all_results=True)
+    )
+
+
 def drop_connections(is_stale: Callable[[str, dict[str, str]], bool]) -> list[str]:
     """Delete the custom connections whose name and configs are stale; returns their names."""
     from promptflow.entities import CustomConnection  # noqa: PLC0415

@@ -19,7 +19,7 @@ from tests.home import ROOT
 def run(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """``parity`` with runs in a folder of the test's own."""
     return subprocess.run(
-        [sys.executable, "-m", "evaluation.cli.parity", "--json", *options],
+        [sys.executable, "-m", "evaluation", "parity", "--json", *options],
         cwd=ROOT,
         env=os.environ | {"FINETUNE_PHI_HOME": str(home)},
         capture_output=True,
@@ -80,6 +80,9 @@ def test_a_row_lost_an_error_renamed_and_a_score_moved_are_caught(
 
 
 def test_engines_that_there_are_not(tmp_path: Path) -> None:
-    done = run(tmp_path, "--engines", "plain,agent")
+    done = run(tmp_path, "--engines", "plain,other")
     assert done.returncode == 1
-    assert found(done)["fix"] == "name two of: promptflow, plain"
+    assert (
+        found(done)["fix"]
+        == "name two or more of: promptflow, plain, agent; agent not as the first"
+    )

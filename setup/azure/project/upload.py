@@ -85,6 +85,15 @@ def run(session: AzureSession) -> Result:
     return Result("upload", changed, detail, recipe.command("run", of="evaluation"))
 
 
+def uploaded_flows(session: AzureSession) -> dict[str, list[str]]:
+    """The ids of the flows in the project that uploads made, by the flow's name."""
+    if not is_there(session):
+        return {}
+    with flow_errors(session, f"reading the flows of project {session.recipe.azure.project}"):
+        uploads = _find_uploads(session, project_client(session)).uploads
+    return {name: [id_ for _, id_ in ids] for name, ids in uploads.items()}
+
+
 def _flows(recipe: AzureRecipe) -> list[CleanFlow]:
     return [clean_flow(name, recipe.connection) for name in flow_names()]
 
