@@ -129,7 +129,7 @@ def main() -> None:
     given = _parser().parse_args()
     rows = (json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines())
     # A row that comes again has no id of its own.
-    lines = [json.dumps({**row, "id": None}) + "\n" for row in rows]
+    lines = [json.dumps({**row, "id": None, "prompt_id": None}) + "\n" for row in rows]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "rows.jsonl"
         data.write_text("".join(itertools.islice(itertools.cycle(lines), given.rows)), "utf-8")
