@@ -9,7 +9,10 @@ from evaluation.engines import chat_api, names
 from evaluation.engines.flow_run import Engine, FlowRun
 from evaluation.engines.plain import Flow, map_columns
 from setup.common import connection_store
+from setup.common.errors import FixableError
 from setup.common.json_rows import read_objects
+
+_OF_PROMPTFLOW = "pf connection create --file"
 
 
 class Plain(Engine):
@@ -44,7 +47,10 @@ class Plain(Engine):
 
     def connection(self, name: str, fix: str) -> Any:
         """The connection ``name`` of our own store."""
-        del fix  # the store's own names the command
+        by_file = fix.startswith(_OF_PROMPTFLOW)
+        if by_file and name not in connection_store.names():
+            own = fix.replace(_OF_PROMPTFLOW, "python -m setup connection")
+            raise FixableError(f"no connection {name} for engine plain", own)
         stored = connection_store.read(name)
         return names.CONNECTIONS[stored.kind](name, stored.configs, stored.secrets)
 

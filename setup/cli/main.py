@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from setup.cli import azure_only, chat, local_only
+from setup.cli import azure_only, chat, connection, local_only
 from setup.cli.options import (
     AsJson,
     DryRun,
@@ -72,7 +72,7 @@ for _step in TARGETS["azure"].STEPS:  # the longer path, in its order
     else:
         _add(_step.name, f"In Azure: {_step.help}", DEFAULTS["azure"])
 _add("up", f"Run the whole path: {', '.join(_LOCAL)}; in Azure also the steps around it.", DEFAULT)
-for _group in (chat, local_only, azure_only):
+for _group in (chat, connection, local_only, azure_only):
     app.add_typer(_group.app)
 
 
