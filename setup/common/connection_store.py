@@ -96,9 +96,10 @@ def keep_in_both(
         changed = promptflow_store.keep_connections(connections, {"key": key})
     secrets = {"key": place or key}
     new = [keep(name, configs, secrets) for name, configs in connections.items()]
-    kept_by = promptflow_store.keyring_name() if installed or not place else str(place.path)
+    in_file = place if not installed else None
+    kept = f"in {in_file.path}" if in_file else f"by {promptflow_store.keyring_name()}"
     alone = "" if installed else " (for engine plain alone: promptflow is not installed)"
-    return changed or any(new), f"kept by {kept_by}{alone}"
+    return changed or any(new), f"kept {kept}{alone}"
 
 
 def drop_in_both(is_stale: Callable[[str, dict[str, str]], bool]) -> list[str]:

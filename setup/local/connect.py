@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from setup.common.connection_store import InFile, keep_in_both
+from setup.common.promptflow_store import is_promptflow_installed
 from setup.common.step import Result
 from setup.local.control import LocalEndpoint
 from setup.local.rollout import candidate_name
@@ -37,6 +38,8 @@ def run(endpoint: LocalEndpoint) -> Result:
     detail = f"connections {', '.join(others)} and {last} reach endpoint {endpoint.name}"
     question = "What is the capital of France?"
     command = f'pf flow test --flow flows/chat --inputs question="{question}"'
+    if not is_promptflow_installed():
+        command = endpoint.recipe.command("run", of="evaluation")
     return Result("connect", changed, f"{detail}, its key {kept}", command)
 
 
