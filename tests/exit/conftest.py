@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -27,6 +26,14 @@ PYTHON = ROOT / ".venv-exit" / "bin" / "python"
 BASELINE = ROOT / "evaluation" / "baseline"
 KEY = "k3y-of-the-exit-5d02"
 SIDES = ("phi-base", "phi-tuned")
+_CONNECT = """
+import sys
+from setup.common.promptflow_store import keep_connections
+
+endpoint, *names = sys.argv[1:]
+sides = {name: {"endpoint": endpoint, "deployment": name[4:]} for name in names}
+keep_connections(sides, {"key": sys.stdin.read()})
+"""
 Done = subprocess.CompletedProcess[str]
 
 # Before the first import of promptflow, which is why that happens inside the fixtures.
@@ -116,12 +123,9 @@ def without(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.fixture(scope="module")
 def with_promptflow(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """The environment of the tests, with the same connections in promptflow's store."""
-    client = importlib.import_module("promptflow.client").PFClient()
-    custom = importlib.import_module("promptflow.entities").CustomConnection
-    for name in SIDES:
-        configs = {"endpoint": endpoint, "deployment": name.removeprefix("phi-")}
-        connection = custom(name=name, configs=configs, secrets={"key": KEY})
-        client.connections.create_or_update(connection)
+    # In a process of its own: a keyring that this one has opened may be another test's.
+    command = [sys.executable, "-c", _CONNECT, endpoint, *SIDES]
+    subprocess.run(command, cwd=ROOT, input=KEY, text=True, check=True)
     return Place(tmp_path_factory.mktemp("with"), sys.executable)
 
 
