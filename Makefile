@@ -44,8 +44,8 @@ stop: $(VENV)/.installed            ## stop the endpoint
 
 agents: $(VENV)-agents/.installed   ## the environment of flows/chat_agent: Agent Framework, which promptflow excludes
 
-exit: $(VENV)-exit/.installed       ## an environment without Prompt flow: the same flows on the engine plain
-	$(VENV)-exit/bin/python -m evaluation run --help > /dev/null
+exit: $(VENV)-exit/.installed $(VENV)/.installed-dev  ## prove that nothing needs Prompt flow, in an environment without it
+	$(RUN) -m pytest -q tests/exit
 
 test: $(VENV)/.installed-dev        ## set up and pass the tests
 	$(RUN) -m tests.browser.chromium

@@ -6,7 +6,7 @@ second are those
 between the 10th and the 90th percent of the answers, by the endpoint's clock, so that nobody's
 start counts; seconds are those of the whole command. Exits 1 when a target is missed.
 
-Example: python -m benchmarks.batch --concurrency 16 24 32 64
+Example: python -m benchmarks.batch --engines plain --concurrency 32 64 --processes 2
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.batch_contenders import BARE, OURS, PF, Bench, Contender, Turn, bench
+from benchmarks.batch_contenders import BARE, OURS, PF, PLAIN, Bench, Contender, Turn, bench
 from setup.common.paths import REPOSITORY
 
 SAMPLE = REPOSITORY / "data" / "sample" / "test.jsonl"
 STEADY, WHOLE = 0.9, 3.0
 """Targets: of the bare client's rate, and how many times as fast as pf's default."""
 ONE_CORE = 32
-"""Questions in flight up to which STEADY is a target: with more, Python's one core is the limit."""
+"""Questions in flight up to which STEADY is a target for engine promptflow: one core limits it."""
 
 Turns = dict[Contender, list[Turn]]
 Ratio = tuple[str, list[float], float | None]
@@ -37,8 +37,12 @@ Ratio = tuple[str, list[float], float | None]
 
 def measure(given: argparse.Namespace, running: Bench) -> Turns:
     """The turns of every contender, in the order of the rounds."""
-    contenders = [Contender(kind, c) for c in given.concurrency for kind in (OURS, BARE)]
-    contenders += [Contender(PF, workers) for workers in (0, *given.workers)]
+    engines = [{"promptflow": OURS, "plain": PLAIN}[engine] for engine in given.engines]
+    contenders = [Contender(kind, c) for c in given.concurrency for kind in (*engines, BARE)]
+    if PLAIN in engines and given.processes > 1:
+        contenders += [Contender(PLAIN, c, given.processes) for c in given.concurrency]
+    if OURS in engines:
+        contenders += [Contender(PF, workers) for workers in (0, *given.workers)]
     turns: Turns = defaultdict(list)
     for number in range(given.rounds):
         print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
@@ -55,14 +59,15 @@ def measure(given: argparse.Namespace, running: Bench) -> Turns:
 
 def ratios(turns: Turns) -> list[Ratio]:
     """Ours against the bare client for each concurrency, and against pf's default and its best."""
-    ours = [contender for contender in turns if contender.kind == OURS]
+    ours = [contender for contender in turns if contender.kind in (OURS, PLAIN)]
     found: list[Ratio] = []
     for mine in ours:
         bare = Contender(BARE, mine.concurrency)
-        target = STEADY if mine.concurrency <= ONE_CORE else None
+        is_possible = mine.kind == PLAIN or mine.concurrency <= ONE_CORE
+        target = STEADY if is_possible else None
         found.append((f"lines/s, {mine.told} / {bare.told}", _by_round(turns, mine, bare), target))
     default, best = Contender(PF, 0), _best_pf(turns)
-    for mine in ours:
+    for mine in (contender for contender in ours if contender.kind == OURS):
         for theirs, target in ((default, WHOLE), (best, None)):
             if theirs:
                 told = f"seconds, {theirs.told} / {mine.told}"
@@ -124,7 +129,7 @@ def main() -> None:
     given = _parser().parse_args()
     rows = (json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines())
     # A row that comes again has no id of its own.
-    lines = [json.dumps({**row, "id": None}) + "\n" for row in rows]
+    lines = [json.dumps({**row, "id": None, "prompt_id": None}) + "\n" for row in rows]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "rows.jsonl"
         data.write_text("".join(itertools.islice(itertools.cycle(lines), given.rows)), "utf-8")
@@ -154,6 +159,14 @@ def _parser() -> argparse.ArgumentParser:
         default=[16, 32],
         help="questions in flight, ours and the bare client's, default: %(default)s",
     )
+    add(
+        "--engines",
+        nargs="+",
+        choices=("promptflow", "plain"),
+        default=["promptflow", "plain"],
+        help="ours, worked off by these; plain alone leaves pf out, default: %(default)s",
+    )
+    add("--processes", type=int, default=1, help="plain once more, in so many processes")
     add(
         "--workers",
         type=int,

@@ -22,7 +22,7 @@ from tests.home import free_port
 from tests.scripted.pf_home import isolated_home
 
 FLOWS = REPOSITORY / "flows"
-OURS, PF, BARE = "ours", "pf", "bare"
+OURS, PLAIN, PF, BARE = "ours", "plain", "pf", "bare"
 _SAMPLED_EVERY = 0.5  # seconds
 _ASKED = ("question=${data.question}", "chat_history=${data.chat_history}")
 _SCORED = [f"{name}=${{data.{name}}}" for name in ("ground_truth", "facts", "must_decline")]
@@ -31,10 +31,12 @@ _CONNECT = """
 import sys
 from promptflow.client import PFClient
 from promptflow.entities import CustomConnection
+from setup.common.connection_store import keep
 
 configs = {"endpoint": sys.argv[1]}
 connection = CustomConnection(name="phi", configs=configs, secrets={"key": "none"})
 PFClient().connections.create_or_update(connection)
+keep("phi", configs, {"key": "none"})
 """
 
 
@@ -44,12 +46,15 @@ class Contender:
 
     kind: str
     concurrency: int
+    processes: int = 1
 
     @property
     def told(self) -> str:
         """As in the tables."""
+        several = f" in {self.processes} processes" if self.processes > 1 else ""
         names = {
             OURS: f"ours, {self.concurrency} threads",
+            PLAIN: f"ours, engine plain, {self.concurrency} threads{several}",
             PF: f"`pf run create`, {self.concurrency or 'its default of 4'} processes",
             BARE: f"bare aiohttp client, {self.concurrency} at a time",
         }
@@ -60,9 +65,10 @@ class Contender:
         many = self.concurrency
         if self.kind == BARE:
             return [_module("benchmarks.batch_client", url, data, "--concurrency", many)]
-        if self.kind == OURS:
-            given = ("phi", "--data", data, "--workers", many, "--name", run)
-            return [_module("evaluation", "run", *given)]
+        if self.kind in (OURS, PLAIN):
+            engine = "plain" if self.kind == PLAIN else "promptflow"
+            given = ("phi", "--data", data, "--workers", many, "--name", run, "--engine", engine)
+            return [_module("evaluation", "run", *given, "--processes", self.processes)]
         scored = f"{run}-scored"
         create = ("promptflow._cli.pf", "run", "create", "--data", data, "--name")
         asking = ("--flow", FLOWS / "chat", "--column-mapping", *_ASKED)
@@ -77,6 +83,11 @@ class Contender:
         """Variables on top of those of :func:`isolated_home`."""
         workers = {"PF_WORKER_COUNT": str(self.concurrency)}
         return workers if self.kind == PF and self.concurrency else {}
+
+
+def _environment(data: Path) -> dict[str, str]:
+    """A home beside the data."""
+    return os.environ | {"FINETUNE_PHI_HOME": str(data.parent)}
 
 
 def _module(name: str, *arguments: object) -> list[str]:
@@ -113,7 +124,7 @@ class Bench:
             process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
-                env=os.environ | contender.env | {"FINETUNE_PHI_HOME": str(self.data.parent)},
+                env=_environment(self.data) | contender.env,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
             )
@@ -190,7 +201,7 @@ def bench(data: Path, rows: int, seconds: float) -> Iterator[Bench]:
     mock = subprocess.Popen(command, cwd=REPOSITORY)
     try:
         connecting = [sys.executable, "-c", _CONNECT, f"{url}/score"]
-        subprocess.run(connecting, cwd=REPOSITORY, check=True)
+        subprocess.run(connecting, cwd=REPOSITORY, check=True, env=_environment(data))
         yield Bench(url, data, rows)
     finally:
         mock.terminate()

@@ -18,12 +18,14 @@ from rich.text import Text
 
 from evaluation.ask.checks import plan_run
 from evaluation.ask.run import carry_out
+from evaluation.engines.plain import Flow
 from evaluation.read_out import Finding
 from evaluation.results import Request, Row, RunFolder
 from setup.cli.options import show_result
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
+from setup.common.promptflow_store import is_promptflow_installed
 from setup.local import connect, deploy
 from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint
@@ -60,7 +62,10 @@ def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) 
     names = _deployments(recipe)
     name = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     connections = tuple(f"{recipe.connection}-{deployment}" for deployment in names)
-    request = Request(connections=connections, recipe=recipe_name, sets=tuple(sets), limit=limit)
+    # Connecting has loaded promptflow where it is installed, beside which engine plain cannot run.
+    request = Request(
+        connections=connections, recipe=recipe_name, sets=tuple(sets), limit=limit, engine="auto"
+    )
     plans = plan_run(name, request)
     rows = plans[0].data.rows
     _ask_one(next((row for row in rows if not row["chat_history"]), rows[0]), connections)
@@ -137,11 +142,16 @@ def _refuse_missing(sides: Sequence[RunFolder]) -> None:
 
 
 def ask_once(question: str, connection: str) -> str:
-    """The answer of ``pf flow test`` through ``connection``.
+    """The answer of ``pf flow test`` through ``connection``; without promptflow, of engine plain.
 
     `pf flow test` knows no other connection than the one the flow names, so a copy of the flow
     that names this one is tested.
     """
+    if not is_promptflow_installed():
+        outcome = Flow(REPOSITORY / _FLOW, "", {"chat": connection}).line(0, {"question": question})
+        if outcome.error:
+            raise FixableError(str(outcome.error), outcome.error.fix or "python -m setup doctor")
+        return str((outcome.outputs or {})["answer"])
     with tempfile.TemporaryDirectory() as folder:
         flow = Path(shutil.copytree(REPOSITORY / _FLOW, Path(folder) / "chat"))
         graph = flow / "flow.dag.yaml"

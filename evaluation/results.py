@@ -36,8 +36,9 @@ class Request(BaseModel):
 
     ``connections`` are asked in this order, the first is the baseline of the comparison. ``judge``
     is a connection to a model that judges every answer ``judge_repeats`` times; ``workers`` is how
-    many questions are in flight, 0 what the endpoint takes. ``general`` is whether the general
-    questions are asked as well: unless it is said, they are, but for a run of safety alone.
+    many questions are in flight, 0 what the endpoint takes; ``engine`` runs the flows, the
+    recipe's where it is empty. ``general`` is whether the general questions are asked as well:
+    unless it is said, they are, but for a run of safety alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +53,8 @@ class Request(BaseModel):
     seed: int = 0
     variant: str = ""
     workers: int = 0
+    engine: str = ""
+    processes: int = 1
     judge: str = "judge"
     judge_model: str = ""
     judge_repeats: int = 1

@@ -11,6 +11,7 @@ from evaluation.ask.general import Questions
 from evaluation.ask.judge import JudgeConnection
 from evaluation.ask.plan import Plan
 from evaluation.ask.rows_in import read_for, say_split
+from evaluation.engines.choice import choose_engine
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import runs_folder
@@ -22,9 +23,10 @@ def plan_run(name: str, request: results.Request, mode: results.Mode = "new") ->
     """A plan for each connection, everything checked that can be before row 1."""
     results.check_name(name)
     recipe = load_recipe(request.recipe, list(request.sets))
+    engine = choose_engine(request.engine or recipe.evaluation.engine, request.processes)
     kinds = list(dict.fromkeys(request.evaluators))
     judged = [kind for kind in kinds if kind in JUDGES]
-    judge = JudgeConnection.read(request.judge, request.judge_model) if judged else None
+    judge = JudgeConnection.read(request.judge, request.judge_model, engine) if judged else None
     evaluators = tuple(
         JudgeEvaluator.make(kind, judge.name, judge.model, request.judge_repeats)
         if judge and kind in JUDGES
@@ -32,14 +34,16 @@ def plan_run(name: str, request: results.Request, mode: results.Mode = "new") ->
         for kind in kinds
     )
     data = read_for(request, recipe)
-    tested = [KnownConnection.read(connection) for connection in _connections(request, recipe)]
+    tested = [KnownConnection.read(name, engine) for name in _connections(request, recipe)]
     if mode == "new":
         _refuse_existing(name)
     if judge and not request.force_judge:
         judge.refuse_own_answers(tested)
     _check_answers(tested, judge, judged)
     general = Questions.read() if request.asks_general else None
-    plans = [Plan(name, each, data, evaluators, recipe, request, general) for each in tested]
+    plans = [
+        Plan(name, each, data, evaluators, recipe, request, engine, general) for each in tested
+    ]
     # After that: an endpoint that is down cannot say which model it serves.
     for plan in plans:
         if plan.is_begun:

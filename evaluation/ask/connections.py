@@ -1,4 +1,4 @@
-"""The connection of a run, as promptflow keeps it: read for the flow's client, never written."""
+"""The connection of a run, as its engine keeps it: read for the flow's client, never written."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from evaluation.engines.flow_run import Engine
 from flows.chat import scoring_client as client
 from flows.chat.scoring_client.settings import place
 from setup.common.errors import FixableError
@@ -27,10 +28,10 @@ class KnownConnection:
     settings: client.Settings
 
     @classmethod
-    def read(cls, name: str) -> KnownConnection:
-        """The connection ``name`` of promptflow's store."""
+    def read(cls, name: str, engine: Engine) -> KnownConnection:
+        """The connection ``name`` of the engine's store."""
         fix = "python -m setup connect, or name one of pf connection list"
-        connection = stored_connection(name, fix)
+        connection = engine.connection(name, fix)
         secrets = dict(getattr(connection, "secrets", {}) or {})
         configs = dict(getattr(connection, "configs", {}) or {})
         try:
@@ -75,22 +76,6 @@ class KnownConnection:
         model = {"deployment": named, "file": file, "source": recipe.model.source}
         registered = {"registered": recipe.registry.model, "version": version}
         return model | (registered if version else {})
-
-
-def stored_connection(name: str, fix: str) -> Any:
-    """The connection ``name`` of promptflow's store, of any kind, with its secrets."""
-    from promptflow.client import PFClient  # noqa: PLC0415 - two seconds
-    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
-
-    try:
-        return PFClient().connections.get(name, with_secrets=True)
-    except PromptflowException:
-        raise FixableError(f"no connection {name}", fix) from None
-    except Exception as error:
-        # promptflow has no class of its own for a keyring that lost the store's key.
-        if type(error) is not Exception:
-            raise
-        raise FixableError(f"connection {name}: {error}", fix) from None
 
 
 def _shown(settings: client.Settings) -> dict[str, str]:

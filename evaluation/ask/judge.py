@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from evaluation.ask.connections import KnownConnection, stored_connection
+from evaluation.ask.connections import KnownConnection
 from evaluation.ask.evaluators import FLOWS
+from evaluation.engines.flow_run import Engine
 from flows.evaluate_with_evals_judge.evals_judging.scores import as_outputs
 from flows.evaluate_with_judge.judging import rules
 from flows.evaluate_with_judge.judging.material import BASELINE_FIRST, Material
 from setup.common.console import shorten
 from setup.common.errors import FixableError
 
+Messages = Callable[..., Any]
 QUESTION = "What is the capital of France?"
 PAIRWISE = "pairwise"
 _CONNECT = "pf connection create --file connections/judge.yaml"
@@ -34,13 +36,14 @@ class JudgeConnection:
     model: str
     address: str
     client: Any = field(repr=False)
+    engine: Engine
 
     @classmethod
-    def read(cls, name: str, model: str) -> JudgeConnection:
-        """The judge's connection in promptflow's store."""
+    def read(cls, name: str, model: str, engine: Engine) -> JudgeConnection:
+        """The judge's connection in the engine's store."""
         from openai import OpenAIError  # noqa: PLC0415 - half a second
 
-        connection = stored_connection(name, _CONNECT)
+        connection = engine.connection(name, _CONNECT)
         if not model:
             fix = "--judge-model NAME (Azure: the deployment)"
             raise FixableError("the judge has no model", fix)
@@ -52,7 +55,7 @@ class JudgeConnection:
         address = str(next(filter(None, bases), "https://api.openai.com/v1"))
         try:
             _place(address)
-            return cls(name, model, address, _client(connection, kind))
+            return cls(name, model, address, _client(connection, kind), engine)
         except (OpenAIError, ValueError) as error:
             what = f"connection {name} is no use for a judge: {error}"
             raise FixableError(what, _CONNECT) from None
@@ -80,7 +83,7 @@ class JudgeConnection:
             ask, problem_of, rubric = _KINDS[kind]
             said, problem = "", ""
             for _ in range(_ATTEMPTS):
-                said = self._reply(ask())
+                said = self._reply(ask(self.engine.messages))
                 problem = problem_of(said)
                 if not problem:
                     break
@@ -125,28 +128,21 @@ def _place(url: str) -> tuple[str | None, int | None]:
     return host, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
-def _ask_rubric(mode: str, order: str) -> dict[str, Any]:
+def _ask_rubric(messages: Messages, mode: str, order: str) -> dict[str, Any]:
     template = (FLOWS / "evaluate_with_judge" / "judge.jinja2").read_text(encoding="utf-8")
     material = _MATERIAL.render(mode, order, "check")
-    return {"messages": _messages(template, mode=mode, material=material), "max_tokens": 512}
+    return {"messages": messages(template, mode=mode, material=material), "max_tokens": 512}
 
 
-def _ask_evals() -> dict[str, Any]:
+def _ask_evals(messages: Messages) -> dict[str, Any]:
     """The prompt of one of the judges of promptflow-evals, which asks for one digit."""
     package = importlib.util.find_spec("promptflow.evals")
     if package is None or not package.submodule_search_locations:
         raise FixableError("promptflow-evals is missing", "pip install promptflow-evals==0.3.5")
     folder = Path(package.submodule_search_locations[0]) / "evaluators" / "_fluency"
     _, _, prompt = (folder / "fluency.prompty").read_text(encoding="utf-8").split("---", 2)
-    messages = _messages(prompt, question=QUESTION, answer=_MATERIAL.answer)
-    return {"messages": messages, "max_tokens": 1}
-
-
-def _messages(template: str, **texts: str) -> Any:
-    """As promptflow's own node makes them."""
-    from promptflow.tools.common import build_messages  # noqa: PLC0415 - imports promptflow
-
-    return build_messages(prompt=template, **texts)
+    asked = messages(prompt, question=QUESTION, answer=_MATERIAL.answer)
+    return {"messages": asked, "max_tokens": 1}
 
 
 def _problem(reply: str, parse: Callable[[str], Any]) -> str:
@@ -162,14 +158,14 @@ def _problem_of_digit(reply: str) -> str:
 
 _RUBRIC = "flows/evaluate_with_judge/judge.jinja2"
 # How each kind is asked, what is wrong with a reply, and what the judge could not follow.
-_KINDS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[str], str], str]] = {
+_KINDS: dict[str, tuple[Callable[[Messages], dict[str, Any]], Callable[[str], str], str]] = {
     "judge": (
-        lambda: _ask_rubric("score", ""),
+        lambda messages: _ask_rubric(messages, "score", ""),
         lambda reply: _problem(reply, rules.parse_verdict),
         _RUBRIC,
     ),
     PAIRWISE: (
-        lambda: _ask_rubric("pairwise", BASELINE_FIRST),
+        lambda messages: _ask_rubric(messages, "pairwise", BASELINE_FIRST),
         lambda reply: _problem(reply, rules.parse_preference),
         _RUBRIC,
     ),

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.ask import evaluators, pf_run
+from evaluation.ask import evaluators
 from evaluation.ask.journal import Journal, Outcome
 from evaluation.ask.judge import JudgeConnection
 from evaluation.compare import preference
 from evaluation.compare.compare import pair_rows
 from evaluation.compare.table import Table
+from evaluation.engines.flow_run import FlowRun
 from flows.evaluate_with_judge.judging.material import BASELINE_FIRST, CANDIDATE_FIRST, ORDERS
 from flows.evaluate_with_judge.judging.outputs import Line, outcomes
 from setup.common.console import shorten
@@ -67,8 +68,9 @@ def prefer(
     lines = _lines(runs[0], runs[1], judge, repeats)
     folder = preference.record_folder(baseline, candidate)
     folder.mkdir(exist_ok=True)
-    flow_run = pf_run.FlowRun(
-        pf_run.free_name(f"{candidate.name.replace('/', '-')}-preferred"),
+    engine = judge.engine
+    flow_run = FlowRun(
+        engine.free_name(f"{candidate.name.replace('/', '-')}-preferred"),
         evaluators.FLOWS / "evaluate_with_judge",
         folder / "data.jsonl",
         {name: f"${{data.{name}}}" for name in _INPUTS},
@@ -77,8 +79,9 @@ def prefer(
     )
     view = ("Judging pairs", evaluators.JUDGE_WORKERS, _AGAIN)
     journal = Journal(folder / "verdicts.jsonl")
-    verdicts, metrics = flow_run.judge_lines(lines, journal, view, retry)
-    record = {"judge": judge.model, "pf_run": flow_run.name, "metrics": metrics}
+    verdicts, metrics = engine.judge_lines(flow_run, lines, journal, view, retry)
+    record: dict[str, Any] = {"judge": judge.model, "engine": engine.name, "metrics": metrics}
+    record |= {"pf_run": flow_run.name} if engine.keeps_runs else {}
     preferred = _preferences(lines, verdicts)
     unparsed = [outcome for outcome in verdicts.values() if evaluators.missing_verdicts(outcome)]
     said = str((unparsed[0].outputs or {}).get("judge_reason", "")) if unparsed else ""

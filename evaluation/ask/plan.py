@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -15,14 +16,16 @@ from evaluation.ask.connections import KnownConnection
 from evaluation.ask.evaluators import CHAT, Evaluator
 from evaluation.ask.general import Questions
 from evaluation.ask.rows_in import RunData
+from evaluation.engines.flow_run import Engine
 from setup.common.errors import FixableError
 from setup.common.flow_folder import hash_flow
 from setup.common.paths import REPOSITORY, read_json, runs_folder, write_private
 from setup.recipe.local import Recipe
 
 _DECIDES = ["connection", "configs", "data", "column_mapping", "flows", "variant", "evaluators"]
-_DECIDES += ["limit", "seed", "recipe", "model", "general"]
-_PACKAGES = ("promptflow", "promptflow-tools", "promptflow-evals", "sacrebleu", "xllamacpp")
+_DECIDES += ["limit", "seed", "recipe", "model", "engine", "general"]
+_PACKAGES = ["promptflow", "promptflow-tools", "promptflow-evals", "azure-ai-evaluation"]
+_PACKAGES += ["sacrebleu", "xllamacpp"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Plan:
     evaluators: tuple[Evaluator, ...]
     recipe: Recipe
     request: results.Request
+    engine: Engine
     general: Questions | None = None
 
     @property
@@ -53,7 +57,6 @@ class Plan:
     def config(self) -> dict[str, Any]:
         """The whole plan as config.json keeps it; no secret is in it."""
         flows = {CHAT.name: CHAT} | {flow.flow.name: flow.flow for flow in self.evaluators}
-        versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
         return {
             "name": f"{self.name}/{self.connection.name}",
             "connection": self.connection.name,
@@ -77,9 +80,10 @@ class Plan:
             "limit": self.request.limit,
             "seed": self.request.seed,
             "workers": self.workers,
-            "recipe": json.loads(self.recipe.model_dump_json()),
+            "engine": self.engine.name,
+            "recipe": json.loads(self.recipe.model_dump_json(exclude={"evaluation"})),
             "model": self.connection.served_model(self.recipe),
-            "versions": {"python": platform.python_version()} | versions,
+            "versions": {"python": platform.python_version(), **_versions()},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
@@ -98,15 +102,26 @@ class Plan:
         if before is None:
             fix = "leave --resume and --retry-errors out to start it"
             raise FixableError(f"no run in {self.folder} to go on with", fix)
-        # Runs from before there was the one or the other.
-        before = {"column_mapping": {}, "general": config["general"]} | before
+        # Runs from before there was such a value.
+        new = {"column_mapping": {}, "engine": "promptflow", "general": config["general"]}
+        before = new | before
         changed = [key for key in _DECIDES if before.get(key) != config[key]]
         if changed:
+            own = f"--engine {before['engine']}" if changed == ["engine"] else "restore them"
             raise FixableError(
                 f"run {config['name']} was started with other values of {', '.join(changed)} "
                 f"({_first_difference(before.get(changed[0]), config[changed[0]])})",
-                "restore them, or start a new run with another --name",
+                f"{own}, or start a new run with another --name",
             )
+
+
+def _versions() -> dict[str, str]:
+    """The packages that decide numbers, as far as they are installed."""
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _portable(path: Path) -> str:

@@ -13,11 +13,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from evaluation import results
-from evaluation.ask import general, pf_run
+from evaluation.ask import general
 from evaluation.ask.evaluators import CHAT, FAILED, Evaluator, JudgeEvaluator
 from evaluation.ask.journal import Journal, Outcome, write_lines
 from evaluation.ask.plan import Plan
 from evaluation.ask.watch import AGAIN, Watch
+from evaluation.engines.flow_run import FlowRun
 from evaluation.metrics import METRICS
 from setup.common.errors import FixableError
 from setup.common.paths import read_json, runs_folder, write_private
@@ -88,6 +89,7 @@ class _Side:
 
     def __init__(self, plan: Plan, mode: results.Mode) -> None:
         self.plan, self.mode, self.rows = plan, mode, plan.data.rows
+        self.engine = plan.engine
         self.folder, self.data = plan.folder, plan.folder / "data.jsonl"
         self.journal = Journal(plan.folder / "answers.jsonl")
         self.pf_runs: dict[str, str] = read_json(plan.folder / _STARTED) or {}
@@ -136,7 +138,7 @@ class _Side:
         questions, connection = self.plan.general, self.plan.connection.name
         if questions is None:
             return None
-        flow_run = pf_run.FlowRun(
+        flow_run = FlowRun(
             self._name("general"),
             CHAT,
             self.folder / "data-general.jsonl",
@@ -146,7 +148,7 @@ class _Side:
         )
         journal = Journal(self.folder / "answers-general.jsonl")
         view = (f"General questions, {connection}", self.plan.workers, AGAIN)
-        answered, _ = flow_run.judge_lines(questions.lines, journal, view, retry=False)
+        answered, _ = self.engine.judge_lines(flow_run, questions.lines, journal, view, retry=False)
         rows = list(questions.scored(journal.read() | answered))
         write_lines(self.folder / results.GENERAL, rows)
         return general.count(rows)
@@ -154,10 +156,10 @@ class _Side:
     def _ask(self, known: Mapping[int, Outcome]) -> float:
         """Run the chat flow over the lines that are not known; seconds it took."""
         missing = len(self.rows) - len(known)
-        if not missing and pf_run.is_completed(self.pf_runs.get("chat", "")):
+        if not missing and self.engine.is_completed(self.pf_runs.get("chat", "")):
             return 0.0
         connection, variant = self.plan.connection.name, self.plan.request.variant
-        flow_run = pf_run.FlowRun(
+        flow_run = FlowRun(
             self._name("chat"),
             CHAT,
             self.data,
@@ -168,7 +170,7 @@ class _Side:
         label, keep = f"Asking {connection}", self.journal.append
         started = time.monotonic()
         with self.journal.writing():
-            flow_run.carry_out(Watch(label, missing, self.plan.workers, known, keep))
+            self.engine.carry_out(flow_run, Watch(label, missing, self.plan.workers, known, keep))
         return time.monotonic() - started
 
     def _refuse_nothing_answered(self, outcomes: Mapping[int, Outcome]) -> None:
@@ -189,19 +191,20 @@ class _Side:
         """
         name, judges = evaluator.name, isinstance(evaluator, JudgeEvaluator)
         journal = Journal(self.folder / f"evaluated-{name}.jsonl")
-        flow_run = pf_run.FlowRun(
+        flow_run = FlowRun(
             self._name(name),
             evaluator.flow,
             self.folder / f"data-{name}.jsonl",
             dict(evaluator.columns),
-            run="" if judges else self.pf_runs["chat"],
+            run="" if judges else self.pf_runs.get("chat", ""),
+            answers=None if judges else {n: o.outputs for n, o in asked.items() if o.outputs},
             connections=dict(evaluator.connections),
         )
         label, workers = f"Evaluating {self.plan.connection.name}: {name}", evaluator.workers
         if isinstance(evaluator, JudgeEvaluator):
             lines = evaluator.lines(self.rows, asked)
             view, retry = (label, workers, AGAIN), self.mode == "retry"
-            outcomes, metrics = flow_run.judge_lines(lines, journal, view, retry)
+            outcomes, metrics = self.engine.judge_lines(flow_run, lines, journal, view, retry)
             return Evaluated(name, evaluator.collect(lines, outcomes), metrics)
         journal.path.unlink(missing_ok=True)
         usages = [{"usage": asked[number].usage or {}} for number in range(len(self.rows))]
@@ -209,14 +212,18 @@ class _Side:
         write_lines(flow_run.data, (row | usage for row, usage in rows))
         total = sum(outcome.error is None for outcome in asked.values())
         with journal.writing():
-            metrics = flow_run.carry_out(Watch(label, total, workers, {}, journal.append))
+            watch = Watch(label, total, workers, {}, journal.append)
+            metrics = self.engine.carry_out(flow_run, watch)
         return Evaluated(name, journal.read(), metrics)
 
     def _name(self, part: str) -> str:
-        """A name for a part of the run, on disk before promptflow has it."""
+        """A name for a part of the run, on disk before the engine has it, if it keeps runs."""
+        name = f"{self.plan.name}-{self.plan.connection.name}-{part}"
+        if not self.engine.keeps_runs:
+            return name
         if part in self.pf_runs:
-            pf_run.mark_ended(self.pf_runs[part])
-        name = pf_run.free_name(f"{self.plan.name}-{self.plan.connection.name}-{part}")
+            self.engine.mark_ended(self.pf_runs[part])
+        name = self.engine.free_name(name)
         self.pf_runs[part] = name
         write_private(self.folder / _STARTED, self.pf_runs)
         return name

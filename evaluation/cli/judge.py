@@ -14,6 +14,7 @@ from evaluation.ask.watch import Interrupted
 from evaluation.cli import options
 from evaluation.compare.preference import METRIC as PREFERRED
 from evaluation.compare.table import read_table
+from evaluation.engines.choice import choose_engine
 from evaluation.read_out import Finding
 from setup.cli import options as shared
 from setup.common import console
@@ -31,6 +32,7 @@ def judge(  # noqa: PLR0913, PLR0917
     judge_model: options.JudgeModel = "",
     judge_repeats: options.JudgeRepeats = 1,
     force_judge: options.ForceJudge = False,
+    engine: options.EngineName = "auto",
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Ask again where a reply was no verdict.")
     ] = False,
@@ -41,9 +43,9 @@ def judge(  # noqa: PLR0913, PLR0917
 ) -> None:
     """Let a model choose between the answers of BASELINE CANDIDATE, each pair in both orders."""
     sides = results.open_sides(runs or [], 2)
-    chosen = JudgeConnection.read(connection, judge_model)
+    chosen = JudgeConnection.read(connection, judge_model, choose_engine(engine))
     if not force_judge:
-        tested = [KnownConnection.read(side.config["connection"]) for side in sides]
+        tested = [KnownConnection.read(side.config["connection"], chosen.engine) for side in sides]
         chosen.refuse_own_answers(tested)
     with console.progress_bar(f"Checking judge {chosen.model}"):
         chosen.check([PAIRWISE])

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from evaluation import results
 from evaluation.ask.watch import Interrupted
-from evaluation.cli import demo, judge, options, run
+from evaluation.cli import demo, exit, judge, options, parity, run
 from evaluation.gate import GATES
 from evaluation.read_out import Finding, list_cells
 from setup.cli import options as shared
@@ -22,7 +22,8 @@ app = shared.make_app(
     "Know whether it is better: evaluate endpoints, compare, report, gate.",
     "python -m evaluation run phi-base phi-tuned --limit 80",
 )
-for _group in (run, judge, demo):  # above the commands of this module, as people come to need them
+# Above the commands of this module, as people come to need them.
+for _group in (run, judge, demo, parity, exit):
     app.registered_commands += _group.app.registered_commands
 
 

@@ -34,6 +34,10 @@ General = Annotated[
         "but where --evaluator is safety alone."
     ),
 ]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", help="auto: promptflow where it is installed; promptflow, plain."),
+]
 Workers = Annotated[
     int, typer.Option(min=0, max=256, help="Questions in flight; 0: what the endpoint takes.")
 ]

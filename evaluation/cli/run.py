@@ -44,6 +44,10 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     name: Annotated[str, typer.Option(help="The run's name; else the date and time.")] = "",
     variant: Annotated[str, typer.Option(help="Of the chat flow, as '${chat.varied}'.")] = "",
     workers: options.Workers = 0,
+    engine: options.EngineName = "",
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="Of engine plain, where one core is too few.")
+    ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Ask again: failed rows, and no verdicts.")

@@ -126,12 +126,6 @@ class _StandIn(ModuleType):
         raise ImportError(f"no {name} in {self.__name__}", name=self.__name__)
 
 
-def is_promptflow_installed() -> bool:
-    """Tell whether promptflow itself can be imported."""
-    loaded = sys.modules.get("promptflow")
-    return not isinstance(loaded, _StandIn) and importlib.util.find_spec("promptflow") is not None
-
-
 def stand_in() -> None:
     """Take promptflow's place in this process.
 
@@ -162,6 +156,11 @@ def lend_evals(folder: Path) -> None:
     module = sys.modules["promptflow.evals"] = _StandIn("promptflow.evals")
     module.__spec__ = spec = ModuleSpec("promptflow.evals", None)
     spec.submodule_search_locations = [str(folder)]
+
+
+def provides(module: str, name: str) -> bool:
+    """Tell whether the stand-in has ``name`` of promptflow's ``module``, "" for the module."""
+    return module in _MODULES and (not name or name in _MODULES[module])
 
 
 def explain_import(error: ImportError) -> FixableError | None:

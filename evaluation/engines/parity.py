@@ -28,7 +28,8 @@ _FLOWS = REPOSITORY / "flows"
 _STORED = REPOSITORY / "evaluation" / "baseline" / "rows.jsonl"
 _SAFETY = REPOSITORY / "data" / "safety" / "adversarial.jsonl"
 _JUDGED = 12  # rows: the judge's two variants are each an LLM node and no more
-WIRE, ERRORS = "requests on the wire", "errors"
+_AGENT_WORKERS = 16
+ERRORS = "errors"
 _REFUSAL = "I cannot help with that."
 
 
@@ -36,18 +37,13 @@ _REFUSAL = "I cannot help with that."
 class Parity:
     """The result: the lines of each case, and a text for each difference."""
 
-    engines: tuple[str, str]
+    engines: Sequence[str]
     cases: dict[str, int] = field(default_factory=dict)
     differences: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with what was compared: the commit, the flows and the locks."""
-        git = ["git", "rev-parse", "HEAD"]
-        done = subprocess.run(git, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        flows = [path for path in sorted(_FLOWS.rglob("*")) if path.suffix in (".py", ".yaml")]
-        locks = sorted(REPOSITORY.glob("requirements*.txt"))
-        hashes = {name: _hash(files) for name, files in {"flows": flows, "locks": locks}.items()}
-        return {"commit": done.stdout.strip(), "sha256": hashes, **vars(self)}
+        """For JSON, with what was compared."""
+        return {**compared_state(), **vars(self), "engines": list(self.engines)}
 
     def as_markdown(self) -> str:
         """The cases as a table, and the first difference of each."""
@@ -67,35 +63,62 @@ class Parity:
         (folder / "parity.md").write_text(self.as_markdown(), encoding="utf-8")
 
 
+def compared_state() -> dict[str, Any]:
+    """The commit, True for ``clean`` where nothing differs from it, and the flows and locks."""
+    commit, changes = (
+        subprocess.run(["git", *git], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        for git in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+    )
+    clean = commit.returncode == 0 and changes.returncode == 0 and not changes.stdout.strip()
+    flows = [path for path in sorted(_FLOWS.rglob("*")) if path.suffix in (".py", ".yaml")]
+    locks = [*sorted(REPOSITORY.glob("requirements*.txt")), *_FLOWS.glob("*/requirements.txt")]
+    hashes = {name: _hash(files) for name, files in {"flows": flows, "locks": locks}.items()}
+    return {"commit": commit.stdout.strip(), "clean": clean, "sha256": hashes}
+
+
 def _hash(files: Sequence[Path]) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def compare_engines(engines: tuple[str, str], data: Path, connection: str = "") -> Parity:
-    """Compare two engines on the questions of ``data``.
+def compare_engines(engines: Sequence[str], data: Path, connection: str = "") -> Parity:
+    """Compare the first engine with each of the others on the questions of ``data``.
 
-    Each is ``NAME``, or ``NAME@PYTHON`` with the interpreter of its environment. With a
-    ``connection`` its real endpoint is asked, too: by the first engine twice, and once by the
-    second, which may differ from the first in no more answers than the first from itself.
+    Each is ``NAME``, or ``NAME@PYTHON`` with the interpreter of its environment. Engine agent runs
+    the chat flow's twin alone, so of it requests and answers are compared. With a ``connection``
+    its real endpoint is asked, too: by the first engine twice, and once by each other, which may
+    differ from the first in no more answers than the first from itself.
 
     Raises:
         FixableError: An engine ended before its result.
     """
     parity, cases = Parity(engines), list(_cases(data))
+    jobs = [(engine, cases[:1] if _is_agent(engine) else cases) for engine in engines]
     with ThreadPoolExecutor(2) as pool:  # each with a stand-in of its own
-        first, second = pool.map(lambda engine: _run_on_stand_in(engine, cases), engines)
-    _compare_requests(parity, first[1], second[1])
-    for case in cases:
-        name = case["name"]
-        parity.cases[name] = len(case["lines"])
-        difference = _first_difference(first[0][name], second[0][name])
-        if not difference and name != ERRORS:
-            difference = _nothing_compared(first[0][name])
-        if difference:
-            parity.differences[name] = difference
+        first, *others = pool.map(lambda job: _run_on_stand_in(*job), jobs)
+    for (engine, compared), (results, asked) in zip(jobs[1:], others, strict=True):
+        of = f"{engine.partition('@')[0]}: " if len(others) > 1 else ""
+        expected = [r for r in first[1] if not _is_agent(engine) or _is_of_chat(r)]
+        _compare_requests(parity, of, engine, expected, asked)
+        for case in compared:
+            name = case["name"]
+            parity.cases[of + name] = len(case["lines"])
+            difference = _first_difference(first[0][name], results[name])
+            if not difference and name != ERRORS:
+                difference = _nothing_compared(first[0][name])
+            if difference:
+                parity.differences[of + name] = difference
     if connection:
         _compare_answers(parity, cases[0], connection)
     return parity
+
+
+def _is_agent(engine: str) -> bool:
+    return engine.partition("@")[0] == "agent"
+
+
+def _is_of_chat(request: Mapping[str, Any]) -> bool:
+    turns = _messages(request["body"])
+    return request["path"] == "/score" and turns[-1]["content"] not in MODES
 
 
 def _run_on_stand_in(
@@ -154,6 +177,8 @@ def _run(
 ) -> dict[str, Any]:
     write_private(home / connection_store.FILE, connections)
     name, _, python = engine.partition("@")
+    if _is_agent(engine):
+        return {case["name"]: _run_agent(python, case["lines"], home) for case in cases}
     job, result = home / "job.json", home / "result.json"
     job.write_text(json.dumps(cases), encoding="utf-8")
     environment = {**os.environ, "FINETUNE_PHI_HOME": str(home), "PF_DISABLE_TRACING": "true"}
@@ -172,24 +197,51 @@ def _run(
     return dict(json.loads(result.read_text(encoding="utf-8")))
 
 
-def _compare_requests(parity: Parity, first: Rows, second: Rows) -> None:
-    bodies = [
-        Counter(json.dumps(body, sort_keys=True) for body in rows) for rows in (first, second)
+def _run_agent(python: str, lines: Rows, home: Path) -> dict[str, Any]:
+    """The answers of the chat flow's twin, as a worker has those of the flow."""
+    own = REPOSITORY / ".venv-agents" / "bin" / "python"
+    if not python and not own.is_file():
+        raise FixableError("engine agent has no environment", "make agents")
+    done = subprocess.run(
+        [python or str(own), "-m", "flows.chat_agent", "ask", "--workers", str(_AGENT_WORKERS)],
+        cwd=REPOSITORY,
+        env={**os.environ, "FINETUNE_PHI_HOME": str(home)},
+        input="".join(json.dumps(line) + "\n" for line in lines),
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    told: dict[int, Any] = {}
+    for line in done.stdout.splitlines():
+        row = json.loads(line)
+        failed = ["error", row.get("error")]
+        told[row["line_number"]] = {"answer": row["answer"]} if "answer" in row else failed
+    if not told:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise FixableError(f"engine agent ended before its result: {last}", "make agents")
+    return {"lines": [told.get(number) for number in range(len(lines))], "metrics": {}}
+
+
+def _compare_requests(parity: Parity, of: str, engine: str, first: Rows, second: Rows) -> None:
+    counts = [
+        Counter(json.dumps(one, sort_keys=True) for one in asked) for asked in (first, second)
     ]
-    parity.cases[WIRE] = bodies[0].total()
-    missing, extra = sorted(bodies[0] - bodies[1]), sorted(bodies[1] - bodies[0])
-    if missing or extra:
-        left = missing[0] if missing else "{}"
-        likeness = difflib.SequenceMatcher(b=left)
+    case = f"{of}requests on the wire"
+    parity.cases[case] = counts[0].total()
+    missing, extra = sorted(counts[0] - counts[1]), sorted(counts[1] - counts[0])
+    if not missing and not extra:
+        return
+    left = missing[0] if missing else "{}"
+    likeness = difflib.SequenceMatcher(b=left)
 
-        def like(body: str) -> float:
-            likeness.set_seq1(body)
-            return likeness.quick_ratio()
+    def like(body: str) -> float:
+        likeness.set_seq1(body)
+        return likeness.quick_ratio()
 
-        pair = _one_message(left, max(extra, key=like, default="{}"))
-        names = parity.engines
-        told = f"{len(missing)} requests of {names[0]} alone, {len(extra)} of {names[1]}"
-        parity.differences[WIRE] = f"{told}\n{_diff(*pair)}"
+    pair = _one_message(left, max(extra, key=like, default="{}"))
+    told = f"{len(missing)} requests of {parity.engines[0]} alone, {len(extra)} of {engine}"
+    parity.differences[case] = f"{told}\n{_diff(*pair)}"
 
 
 def _one_message(first: str, second: str) -> tuple[Any, Any]:
@@ -228,17 +280,19 @@ def _compare_answers(parity: Parity, case: dict[str, Any], name: str) -> None:
     for engine in (parity.engines[0], *parity.engines):
         with tempfile.TemporaryDirectory() as home:
             runs.append(_run(engine, [case], Path(home), entries)[case["name"]])
-    first, again, second = runs
-    noise, differing = (
-        sum(a != b for a, b in zip(first["lines"], run["lines"], strict=True))
-        for run in (again, second)
-    )
-    parity.cases[f"answers of {name}"] = len(case["lines"])
-    if differing > noise:
-        told = (
-            f"{differing} answers differ, {noise} from one run of {parity.engines[0]} to the next"
-        )
-        parity.differences[f"answers of {name}"] = f"{told}\n{_first_difference(first, second)}"
+    first, again, *others = runs
+    noise = _count_differing(first, again)
+    for engine, other in zip(parity.engines[1:], others, strict=True):
+        of = f"{engine.partition('@')[0]}: " if len(others) > 1 else ""
+        parity.cases[f"{of}answers of {name}"] = len(case["lines"])
+        if (differing := _count_differing(first, other)) > noise:
+            once_more = f"{noise} from one run of {parity.engines[0]} to the next"
+            told = f"{differing} answers differ, {once_more}\n{_first_difference(first, other)}"
+            parity.differences[f"{of}answers of {name}"] = told
+
+
+def _count_differing(first: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    return sum(one != two for one, two in zip(first["lines"], other["lines"], strict=True))
 
 
 def _diff(first: Any, second: Any) -> str:

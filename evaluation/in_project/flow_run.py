@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from evaluation.ask.pf_run import FlowRun
+from evaluation.engines.flow_run import FlowRun
 from setup.azure.client.explain import AGAIN, one_line
 from setup.azure.client.money import UNKNOWN, Billable, confirm
 from setup.azure.client.names import derive_names

@@ -16,6 +16,7 @@ from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.flow_folder import FLOWS
 from setup.common.paths import page_folder
+from setup.common.promptflow_store import is_promptflow_installed
 from setup.local.control import port_holder
 
 app = typer.Typer()
@@ -40,6 +41,11 @@ def chat(
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Serve the chat page of flows/chat until Ctrl-C; after deploy and connect."""
+    if not is_promptflow_installed():
+        what = "the chat page is promptflow's, which is not installed"
+        raise FixableError(
+            what, "make agents, and .venv-agents/bin/python -m flows.chat_agent page"
+        )
     if holder := port_holder(port):
         raise FixableError(
             f"port {port} is held by {holder}", f"python -m setup chat --port {port + 1}"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from setup.cli import azure_only, chat, local_only, options
+from setup.cli import azure_only, chat, connection, local_only, options
 from setup.cli.targets import TARGETS, session_of
 from setup.common import console
 from setup.common.checks import Check
@@ -60,7 +60,7 @@ for _step in TARGETS["azure"].STEPS:  # the longer path, in its order
     else:
         _add(_step.name, f"In Azure: {_step.help}", DEFAULTS["azure"])
 _add("up", f"Run the whole path: {', '.join(_LOCAL)}; in Azure also the steps around it.", DEFAULT)
-for _group in (chat, local_only, azure_only):
+for _group in (chat, connection, local_only, azure_only):
     app.add_typer(_group.app)
 
 
@@ -107,6 +107,12 @@ def run(context: typer.Context) -> None:
     default = ["--recipe", DEFAULTS["azure"]]
     chosen = any(argument.partition("=")[0] == default[0] for argument in context.args)
     _hand_on("run", [*([] if chosen else default), *context.args])
+
+
+@app.command("exit", context_settings=_HANDED_ON, epilog="Example: python -m setup exit audit")
+def leave(context: typer.Context) -> None:
+    """Leave Prompt flow: hands audit, cutover on to python -m evaluation exit (see its --help)."""
+    _hand_on("exit", context.args)
 
 
 def _hand_on(command: str, arguments: list[str]) -> NoReturn:

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from setup.common.errors import FixableError, name_recipe
 from setup.common.paths import REPOSITORY
+from setup.common.promptflow_store import is_promptflow_installed
 
 _PYTHON = (3, 11), (3, 13)
 
@@ -70,10 +71,24 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
+    if not is_promptflow_installed():
+        return _without_promptflow()
     if wrong := unmet("requirements.in"):
         fix = f"{sys.executable} -m pip install --no-deps -r requirements.txt"
         return Check("packages", "; ".join(wrong), fix)
     return Check("packages", "as requirements.in names them")
+
+
+def _without_promptflow() -> Check:
+    """Engine plain runs the flows then; who wants promptflow is told how to get it."""
+    wrong = [
+        problem for problem in unmet("requirements.in") if not problem.startswith("promptflow")
+    ]
+    if wrong := [*wrong, *unmet("requirements-exit.in")]:
+        install = f"{sys.executable} -m pip install --no-deps -r"
+        fix = f"{install} requirements.txt, which brings promptflow; without it: make exit"
+        return Check("packages", "; ".join(wrong), fix)
+    return Check("packages", "all but promptflow, without which engine plain runs the flows")
 
 
 def unmet(file: str) -> list[str]:

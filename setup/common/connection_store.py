@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from setup.common import promptflow_store
 from setup.common.errors import FixableError
 from setup.common.paths import read_json, registry_folder, write_private
-from setup.common.promptflow_store import check_keyring
 
 FILE = "connections.json"
 _SERVICE = "finetune-phi"
@@ -75,6 +75,49 @@ def keep(
     return is_new
 
 
+def keep_in_both(
+    connections: Mapping[str, dict[str, str]], key: str, place: InFile | None = None
+) -> tuple[bool, str]:
+    """Create or update custom connections in promptflow's store, where it is installed, and here.
+
+    Args:
+        connections: The configs of each by its name; values are text.
+        key: The secret ``key`` of all of them.
+        place: The place where the key stays, if there is one.
+
+    Returns:
+        Whether something changed, and a phrase on where the key is kept.
+
+    Raises:
+        FixableError: The keyring cannot keep a secret.
+    """
+    changed = False
+    if installed := promptflow_store.is_promptflow_installed():
+        changed = promptflow_store.keep_connections(connections, {"key": key})
+    secrets = {"key": place or key}
+    new = [keep(name, configs, secrets) for name, configs in connections.items()]
+    in_file = place if not installed else None
+    kept = f"in {in_file.path}" if in_file else f"by {promptflow_store.keyring_name()}"
+    alone = "" if installed else " (for engine plain alone: promptflow is not installed)"
+    return changed or any(new), f"kept {kept}{alone}"
+
+
+def drop_in_both(is_stale: Callable[[str, dict[str, str]], bool]) -> list[str]:
+    """Delete the custom connections whose name and configs are stale; returns their names."""
+    path, stale = _file(), set[str]()
+    if promptflow_store.is_promptflow_installed():
+        stale |= set(promptflow_store.drop_connections(is_stale))
+    if not path.is_file():
+        return sorted(stale)
+    with FileLock(path.with_suffix(".lock")):
+        content = read_json(path) or {}
+        custom = {n: e["configs"] for n, e in content.items() if e["kind"] == "CustomConnection"}
+        gone = {name for name, configs in custom.items() if is_stale(name, configs)}
+        if gone:
+            write_private(path, {n: e for n, e in content.items() if n not in gone})
+    return sorted(stale | gone)
+
+
 def read(name: str) -> Stored:
     """The connection ``name`` with its secrets.
 
@@ -123,7 +166,7 @@ def _read_secret(name: str, key: str, place: Mapping[str, str]) -> str:
 def _keep_in_keyring(user: str, secret: str) -> bool:
     import keyring  # noqa: PLC0415 - asks the desktop's services, which takes a while
 
-    check_keyring()
+    promptflow_store.check_keyring()
     if keyring.get_password(_SERVICE, user) == secret:
         return False
     keyring.set_password(_SERVICE, user, secret)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from setup.common.errors import FixableError
+
+
+def is_promptflow_installed() -> bool:
+    """Tell whether promptflow itself can be imported, which engine plain only stands in for."""
+    found = importlib.util.find_spec("promptflow")
+    return found is not None and found.origin is not None
 
 
 def keep_connections(connections: Mapping[str, dict[str, str]], secrets: dict[str, str]) -> bool:
@@ -35,6 +42,13 @@ def keep_connections(connections: Mapping[str, dict[str, str]], secrets: dict[st
         connection = CustomConnection(name=name, configs=configs, secrets=secrets)
         client.connections.create_or_update(connection)
     return True
+
+
+def connection_names() -> list[str]:
+    """The names of all connections in the store."""
+    return sorted(
+        str(connection.name) for connection in _client().connections.list(all_results=True)
+    )
 
 
 def drop_connections(is_stale: Callable[[str, dict[str, str]], bool]) -> list[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from setup.common.promptflow_store import keep_connections, keyring_name
+from setup.common.connection_store import InFile, keep_in_both
+from setup.common.promptflow_store import is_promptflow_installed
 from setup.common.step import Result
 from setup.local.control import LocalEndpoint
 from setup.local.rollout import candidate_name
+from setup.serve.settings import KEYS
 
 
 def plan(endpoint: LocalEndpoint) -> list[str]:
@@ -30,12 +32,15 @@ def run(endpoint: LocalEndpoint) -> Result:
         FixableError: The endpoint does not run, or the keyring cannot keep a secret.
     """
     connections = _configs(endpoint)
-    changed = keep_connections(connections, {"key": endpoint.scoring_key})
+    place = InFile(endpoint.folder / KEYS, "scoring")
+    changed, kept = keep_in_both(connections, endpoint.scoring_key, place)
     *others, last = connections
     detail = f"connections {', '.join(others)} and {last} reach endpoint {endpoint.name}"
     question = "What is the capital of France?"
     command = f'pf flow test --flow flows/chat --inputs question="{question}"'
-    return Result("connect", changed, f"{detail}, its key kept by {keyring_name()}", command)
+    if not is_promptflow_installed():
+        command = endpoint.recipe.command("run", of="evaluation")
+    return Result("connect", changed, f"{detail}, its key {kept}", command)
 
 
 def _configs(endpoint: LocalEndpoint) -> dict[str, dict[str, str]]:

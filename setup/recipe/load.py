@@ -47,7 +47,7 @@ def load_any_recipe(name: str, overrides: Sequence[str], target: str = "") -> An
         FixableError: No such file, not YAML, a value that is not what was expected, or a recipe of
             another target than ``target``.
     """
-    path = _find(name)
+    path = find_recipe(name)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no date, endless digits
@@ -83,7 +83,8 @@ def _declared(content: dict[str, Any]) -> type[AnyRecipe]:
     return _TARGETS.get(str(content.get("target")), Recipe)
 
 
-def _find(name: str) -> Path:
+def find_recipe(name: str) -> Path:
+    """The file of recipe ``name``, one of setup/recipes or a path."""
     known = REPOSITORY / "setup" / "recipes" / f"{name}.yaml"
     path = known if known.is_file() else Path(name)
     if path.is_file():

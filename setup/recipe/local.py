@@ -110,6 +110,12 @@ class Registry(Section):
     model: Name
 
 
+class Evaluation(Section):
+    """How runs of evaluation are worked off; ``auto`` is promptflow where it is installed."""
+
+    engine: Literal["auto", "promptflow", "plain"] = "auto"
+
+
 class NamedRecipe(Section):
     """A recipe of any target, with its name and the options by which the user chose it."""
 
@@ -160,3 +166,4 @@ class Recipe(Training):
     registry: Registry
     endpoint: Endpoint
     connection: Name
+    evaluation: Evaluation = Evaluation()

@@ -18,6 +18,17 @@ CAPITAL = "What is the capital of France?"
 MAPPING = ["question=${data.question}", "chat_history=${data.chat_history}"]
 
 
+def test_connections_are_in_our_own_store_without_their_key(home: Home) -> None:
+    text = (home.path / "connections.json").read_text(encoding="utf-8")
+    kept = json.loads(text)
+    assert set(kept) == {"phi", "phi-base"}
+    assert kept["phi-base"]["configs"]["deployment"] == "base"
+    assert kept["phi"]["secrets"] == {
+        "key": {"file": str(home.folder / "keys.json"), "field": "scoring"}
+    }
+    assert home.key() not in text
+
+
 def test_flow_test_answers(home: Home, recorder: Recorder) -> None:
     done = home.pf("flow", "test", "--flow", "flows/chat", "--inputs", f"question={CAPITAL}")
     assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ from typing import Any
 from evaluation.engines import names
 from evaluation.engines.plain import Flow, map_columns
 from setup.common.errors import FixableError
+from setup.common.promptflow_store import is_promptflow_installed
 
 
 class Without(PathFinder):
@@ -54,7 +55,7 @@ def main() -> None:
     sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
     assert importlib.util.find_spec("promptflow") is None
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    assert not names.is_promptflow_installed()
+    assert not is_promptflow_installed()
     names.stand_in()
     if job.get("text_metrics"):
         lend_text_metrics()

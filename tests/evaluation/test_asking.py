@@ -127,7 +127,7 @@ def records() -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["line", "node", "empty", "aggregation"])
 def test_the_record_is_promptflows_byte_for_byte(tmp_path: Path, kind: str) -> None:
     local = importlib.import_module("promptflow._sdk.operations._local_storage_operations")
-    quick = importlib.import_module("evaluation.ask.threads")
+    quick = importlib.import_module("evaluation.engines.threads")
     storage = local.LocalStorageOperations.__new__(local.LocalStorageOperations)
     storage._run = SimpleNamespace(name="made-up")
     storage._run_infos_folder = tmp_path / "lines"

@@ -259,7 +259,8 @@ def test_a_key_that_is_not_accepted_stops_before_row_one(
 
 def test_every_option_has_help() -> None:
     commands: dict[str, Any] = vars(get_command(app))["commands"]
-    assert set(commands) == {"run", "compare", "judge", "report", "gate", "list", "demo"}
+    own = {"run", "compare", "judge", "report", "gate", "list", "demo"}
+    assert set(commands) == own | {"parity", "exit"}
     for command in commands.values():
         assert command.epilog.startswith("Example: python -m evaluation ")
         assert [option.name for option in command.params if not option.help] == []

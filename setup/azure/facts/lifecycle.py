@@ -78,6 +78,14 @@ def retirements(recipe: AzureRecipe) -> list[Retirement]:
     ]
 
 
+def services() -> list[Retirement]:
+    """List what the table says of Prompt flow and the services around it."""
+    return [
+        Retirement("", row["name"], _as_date(row["retired"]), row["replaced_by"], "", row["source"])
+        for row in dated_table("lifecycle")["services"]
+    ]
+
+
 def refuse_retired(recipe: AzureRecipe) -> None:
     """Raise FixableError, naming the replacements, if the table has something as retired.
 

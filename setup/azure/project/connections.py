@@ -13,8 +13,9 @@ from setup.azure.client.explain import one_line
 from setup.azure.client.session import AzureSession
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.project.client import project_id
+from setup.common.connection_store import drop_in_both, keep_in_both
 from setup.common.errors import FixableError
-from setup.common.promptflow_store import drop_connections, keep_connections, keyring_name
+from setup.common.promptflow_store import is_promptflow_installed
 from setup.common.step import Result
 from setup.recipe.azure import AzureRecipe
 
@@ -51,21 +52,25 @@ def run(session: AzureSession) -> Result:
     endpoint = ManagedEndpoint(session)
     there = endpoint.need()
     key, configs = endpoint.key(), connection_configs(recipe, there)
-    changed = connect_project(session, configs, key)
+    in_project = is_promptflow_installed()  # which alone can tell that the project's is readable
+    changed = in_project and connect_project(session, configs, key)
     here = {recipe.connection: configs}
     for deployment in sorted({*there.traffic, *there.mirror_traffic}):
         here[f"{recipe.connection}-{deployment}"] = {**configs, "deployment": deployment}
-    changed = keep_connections(here, {"key": key}) or changed
+    new, kept = keep_in_both(here, key)
     gone = _forget_deleted(recipe, configs["endpoint"], {*endpoint.deployments(), *there.traffic})
+    there_too = f"connection {recipe.connection} of project {recipe.azure.project}"
     detail = (
-        f"connection {recipe.connection} of project {recipe.azure.project} reaches endpoint "
-        f"{endpoint.name}, and so do {', '.join(here)} on this machine, the key kept by "
-        f"{keyring_name()}"
+        f"{there_too} reaches endpoint {endpoint.name}, and so do {', '.join(here)} on this machine"
+        if in_project
+        else f"connections {', '.join(here)} on this machine reach endpoint {endpoint.name}, "
+        f"{there_too} is left as it is"
     )
+    detail += f", the key {kept}"
     if gone:
         detail += f"; removed {', '.join(gone)} from this machine, of a deployment that is gone"
     following = recipe.command("upload")
-    return Result("connect", changed or bool(gone), detail, following)
+    return Result("connect", changed or new or bool(gone), detail, following)
 
 
 def connection_configs(recipe: AzureRecipe, endpoint: OnlineEndpoint) -> dict[str, str]:
@@ -116,7 +121,7 @@ def _forget_deleted(recipe: AzureRecipe, uri: str, there: set[str]) -> list[str]
         ours = deployment and name == f"{recipe.connection}-{deployment}"
         return bool(ours) and configs.get("endpoint") == uri and deployment not in there
 
-    return drop_connections(is_stale)
+    return drop_in_both(is_stale)
 
 
 def _path(session: AzureSession) -> str:

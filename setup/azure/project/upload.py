@@ -75,6 +75,17 @@ def _ids(uploads: Uploads, flow: CleanFlow) -> tuple[str, list[str]]:
     return current, [id_ for _, id_ in known if id_ != current]
 
 
+def uploaded_flows(session: AzureSession) -> dict[str, list[str]]:
+    """The ids of the flows in the project that uploads made, by the flow's name."""
+    if not projects.is_there(session):
+        return {}
+    with projects.flow_errors(
+        session, f"reading the flows of project {session.recipe.azure.project}"
+    ):
+        uploads = _find_uploads(session, projects.project_client(session))
+    return {name: [id_ for _, id_ in ids] for name, ids in uploads.items()}
+
+
 def _flows(session: AzureSession) -> list[CleanFlow]:
     return [clean_flow(name, session.recipe.connection) for name in flow_names()]
 
