@@ -2,59 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
 from evaluation.ask.checks import plan_run
 from evaluation.ask.run import carry_out
-from evaluation.engines.plain import Flow
+from evaluation.first_answer import ask_once
 from evaluation.read_out import Finding
 from evaluation.results import Request, Row, RunFolder
-from setup.cli.options import show_result
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.common.paths import REPOSITORY
-from setup.common.promptflow_store import is_promptflow_installed
-from setup.local import connect, deploy
 from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint
 from setup.local.rollout import rolled_out
 from setup.recipe.local import Recipe
 
-_FLOW = "flows/chat"
-_CONNECTION = re.compile(r"^(\s+connection: ).*$", re.MULTILINE)
 _SHOWN, _WIDEST = 8, 160
-_FIRST_QUESTION = "What is the capital of France?"
-
-
-def answer_first(recipe: Recipe) -> None:
-    """Serve the base model alone and let it answer one question, before anything is trained.
-
-    Where a version has been served before, there was a first answer, and it goes on taking traffic.
-    """
-    if rolled_out(LocalEndpoint(recipe)):
-        return
-    alone = recipe.endpoint.model_copy(update={"version": "none"})
-    endpoint = LocalEndpoint(recipe.model_copy(update={"endpoint": alone}))
-    for step in (deploy, connect):
-        show_result(step.run(endpoint), False)
-    console.out.print(f"question: {_FIRST_QUESTION}", markup=False)
-    connection = f"{recipe.connection}-{recipe.endpoint.deployment}"
-    answer = " ".join(ask_once(_FIRST_QUESTION, connection).split())
-    console.out.print(f"{connection}: {answer}", markup=False)
-    where = f"chat with it meanwhile, in another terminal: {recipe.command('chat')}"
-    console.err.print(where, markup=False)
 
 
 def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) -> None:
@@ -139,42 +106,3 @@ def _refuse_missing(sides: Sequence[RunFolder]) -> None:
                 f"{failed} of {side.summary['n']} rows of run {side.name} have no answer",
                 f"python -m evaluation run --retry-errors --name {side.path.parent.name}",
             )
-
-
-def ask_once(question: str, connection: str) -> str:
-    """The answer of ``pf flow test`` through ``connection``; without promptflow, of engine plain.
-
-    `pf flow test` knows no other connection than the one the flow names, so a copy of the flow
-    that names this one is tested.
-    """
-    if not is_promptflow_installed():
-        outcome = Flow(REPOSITORY / _FLOW, "", {"chat": connection}).line(0, {"question": question})
-        if outcome.error:
-            raise FixableError(str(outcome.error), outcome.error.fix or "python -m setup doctor")
-        return str((outcome.outputs or {})["answer"])
-    with tempfile.TemporaryDirectory() as folder:
-        flow = Path(shutil.copytree(REPOSITORY / _FLOW, Path(folder) / "chat"))
-        graph = flow / "flow.dag.yaml"
-        text = graph.read_text(encoding="utf-8")
-        graph.write_text(_CONNECTION.sub(rf"\g<1>{connection}", text), encoding="utf-8")
-        with console.progress_bar(f"pf flow test, connection {connection}"):
-            # pf of the Python that runs this, whether or not its folder is on PATH.
-            pf = [sys.executable, "-m", "promptflow._cli.pf", "flow", "test"]
-            done = subprocess.run(
-                [*pf, "--flow", str(flow), "--inputs", f"question={question}"],
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                cwd=REPOSITORY,
-                check=False,
-            )
-    answer = re.search(r'"answer": (".*")', done.stdout)
-    if done.returncode != 0 or not answer:
-        raise FixableError(f"pf flow test failed: {_last_line(done)}", "python -m setup doctor")
-    return str(json.loads(answer[1]))
-
-
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    text = (done.stdout + done.stderr).strip()
-    lines = [line for line in text.splitlines() if "[WARNING]" not in line]
-    return lines[-1] if lines else f"exit code {done.returncode}"

@@ -119,6 +119,16 @@ def check_name(name: str, what: str = "--name") -> None:
         raise FixableError(f"{what} {name!r} is no name for a folder", fix)
 
 
+def refuse_existing(name: str) -> None:
+    """Refuse to begin a run under the name of another."""
+    folder = runs_folder() / name
+    if (folder / REQUEST).is_file():
+        raise FixableError(
+            f"run {name} is in {folder} already",
+            "give another --name, or go on with it: --resume or --retry-errors",
+        )
+
+
 def latest_name() -> str:
     """The run that was started last."""
     paths = [path for path in runs_folder().glob(f"*/{REQUEST}") if path.is_file()]

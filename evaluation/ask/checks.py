@@ -14,7 +14,6 @@ from evaluation.ask.rows_in import read_for, say_split
 from evaluation.engines.choice import choose_engine
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.common.paths import runs_folder
 from setup.recipe.load import load_recipe
 from setup.recipe.local import Recipe
 
@@ -36,7 +35,7 @@ def plan_run(name: str, request: results.Request, mode: results.Mode = "new") ->
     data = read_for(request, recipe)
     tested = [KnownConnection.read(name, engine) for name in _connections(request, recipe)]
     if mode == "new":
-        _refuse_existing(name)
+        results.refuse_existing(name)
     if judge and not request.force_judge:
         judge.refuse_own_answers(tested)
     _check_answers(tested, judge, judged)
@@ -63,15 +62,6 @@ def _connections(request: results.Request, recipe: Recipe) -> list[str]:
     if len(set(names)) < len(names):
         raise FixableError(f"a connection is named twice: {' '.join(names)}", "name each one once")
     return names
-
-
-def _refuse_existing(name: str) -> None:
-    folder = runs_folder() / name
-    if (folder / results.REQUEST).is_file():
-        raise FixableError(
-            f"run {name} is in {folder} already",
-            "give another --name, or go on with it: --resume or --retry-errors",
-        )
 
 
 def _check_answers(

@@ -43,6 +43,11 @@ class Preferences:
     decided: int
 
     @property
+    def primary(self) -> str:
+        """The metric that a comparison is decided by; "" where no row has a verdict."""
+        return preference.METRIC if self.decided else ""
+
+    @property
     def unparsed_share(self) -> float:
         """Of the replies."""
         return self.unparsed / self.replies if self.replies else 0.0

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from evaluation.ask.watch import Interrupted
-from evaluation.demo import answer_first, run_demo
-from evaluation.meanwhile import torch_meanwhile
+from evaluation.demo import run_demo
+from evaluation.first_answer import answer_first, torch_meanwhile
 from setup.cli import options
 from setup.cli.targets import session_of
 from setup.common.console import Stopped

@@ -12,7 +12,6 @@ from evaluation.ask.judge import PAIRWISE, JudgeConnection
 from evaluation.ask.pairwise import prefer
 from evaluation.ask.watch import Interrupted
 from evaluation.cli import options
-from evaluation.compare.preference import METRIC as PREFERRED
 from evaluation.compare.table import read_table
 from evaluation.engines.choice import choose_engine
 from evaluation.read_out import Finding
@@ -60,6 +59,6 @@ def judge(  # noqa: PLR0913, PLR0917
         again = "python -m evaluation judge --retry-errors, with the same options"
         what = f"{preferences}, more than --max-error-rate {max_error_rate:.1%}"
         problem = FixableError(what, again)
-    primary = PREFERRED if preferences.decided else ""
+    primary = preferences.primary
     finding = Finding.of(sides, sides[1].path.parent, primary=primary)
     finding.print(as_json, problem=problem)

@@ -9,21 +9,20 @@ import typer
 from rich.table import Column, Table
 
 from evaluation import results
-from evaluation.ask.watch import Interrupted
-from evaluation.cli import demo, exit, judge, options, parity, run
+from evaluation.cli import demo, engines, judge, options, run
 from evaluation.gate import GATES
 from evaluation.read_out import Finding, list_cells
 from setup.cli import options as shared
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.common.paths import MAKE_ROOM, runs_folder
+from setup.common.paths import runs_folder
 
 app = shared.make_app(
     "Know whether it is better: evaluate endpoints, compare, report, gate.",
     "python -m evaluation run phi-base phi-tuned --limit 80",
 )
 # Above the commands of this module, as people come to need them.
-for _group in (run, judge, demo, parity, exit):
+for _group in (run, judge, demo, engines):
     app.registered_commands += _group.app.registered_commands
 
 
@@ -81,16 +80,3 @@ def list_runs(as_json: shared.AsJson = False) -> None:
         shared.show({"runs": sides}, "", as_json)
     else:
         console.out.print(table)
-
-
-def main() -> None:
-    """Run the command; a full disk is one line as well, and Ctrl-C says how a run goes on."""
-    try:
-        shared.run_app(app)
-    except OSError as error:
-        where = error.filename or "the runs folder"
-        shared.show_error(FixableError(f"{where}: {error.strerror or error}", MAKE_ROOM))
-        raise SystemExit(1) from None
-    except Interrupted:
-        console.err.print("interrupted; go on with: python -m evaluation run --resume")
-        raise SystemExit(console.INTERRUPTED) from None

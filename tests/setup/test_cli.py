@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from evaluation.__main__ import main as evaluation_main
 from evaluation.ask.watch import Interrupted
 from evaluation.cli import demo as demo_command
-from evaluation.cli.main import main as evaluation_main
 from setup.azure import path as azure_steps
 from setup.azure.client.session import AzureSession
 from setup.cli import main as cli

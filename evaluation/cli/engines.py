@@ -1,19 +1,49 @@
-"""Command ``exit``: what leaving Prompt flow takes, and the change of the default engine."""
+"""Commands ``parity`` and ``exit``: which engine runs the flows, and how to leave Prompt flow."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from evaluation.engines.parity import compare_engines
 from evaluation.exit import cut_over, make_audit
 from setup.cli import options
 from setup.cli.targets import session_of
+from setup.common.errors import FixableError
+from setup.common.paths import REPOSITORY, runs_folder
 from setup.recipe.load import DEFAULT, find_recipe, load_any_recipe
 
+_DATA = REPOSITORY / "data" / "sample" / "test.jsonl"
+_ENGINES = ("promptflow", "plain", "agent")
+_FAILED = 3  # the exit code where engines differ, or only promptflow runs a node
 app = typer.Typer()
-_HOLE = 3  # the exit code
+
+
+@app.command(epilog="Example: python -m evaluation parity --connection phi-tuned --name first")
+def parity(
+    engines: Annotated[
+        str, typer.Option(help="A,B[,C]; each NAME, or NAME@PYTHON of its environment.")
+    ] = "promptflow,plain",
+    data: Annotated[Path, typer.Option(exists=True, help="The questions, as JSONL.")] = _DATA,
+    connection: Annotated[str, typer.Option(help="Ask this endpoint, too: A twice, B once.")] = "",
+    name: Annotated[str, typer.Option(help="The result is runs/parity-NAME/.")] = "latest",
+    as_json: options.AsJson = False,
+) -> None:
+    """Run the flows on several engines; exit 3 unless requests, answers, scores, errors agree."""
+    specs = engines.split(",")
+    known = [spec.partition("@")[0] in _ENGINES for spec in specs]
+    if len(specs) < 2 or not all(known) or specs[0].startswith("agent"):
+        fix = f"name two or more of: {', '.join(_ENGINES)}; agent not as the first"
+        raise FixableError(f"--engines {engines}", fix)
+    result = compare_engines(specs, data, connection)
+    folder = runs_folder() / f"parity-{name}"
+    result.write(folder)
+    options.show(result.as_dict(), f"{result.as_markdown()}\n{folder}", as_json)
+    if result.differences:
+        raise typer.Exit(_FAILED)
 
 
 class Step(StrEnum):
@@ -52,4 +82,4 @@ def leave(
     audit = make_audit(uploads)
     options.show(audit.as_dict(), audit.text(), as_json)
     if audit.holes:
-        raise typer.Exit(_HOLE)
+        raise typer.Exit(_FAILED)
