@@ -86,15 +86,15 @@ def measure(folder: Path, rows: int, epochs: float, threads: int) -> str:
 
 def test_loss(max_tokens: int, run: Path, base: Path) -> float:
     """Loss of the run's adapter on the answers of the test split, in nats per token."""
-    import torch  # noqa: PLC0415 - after finetune has set what torch reads when it loads
-    from peft import set_peft_model_state_dict  # noqa: PLC0415
-    from safetensors.torch import load_file  # noqa: PLC0415
+    import torch
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
 
-    from setup.finetune.compute.lora import attach_lora  # noqa: PLC0415
-    from setup.finetune.compute.loss import mean_loss, use_answer_loss  # noqa: PLC0415
-    from setup.finetune.examples.dataset import make_examples  # noqa: PLC0415
-    from setup.finetune.examples.render import Renderer  # noqa: PLC0415
-    from setup.weights.base import load_base, transformers_copy  # noqa: PLC0415
+    from setup.finetune.compute.lora import attach_lora
+    from setup.finetune.compute.loss import mean_loss, use_answer_loss
+    from setup.finetune.examples.dataset import make_examples
+    from setup.finetune.examples.render import Renderer
+    from setup.weights.base import load_base, transformers_copy
 
     model, tokenizer = load_base(transformers_copy(base, model_sha256(base)), torch.float32)
     adapted = attach_lora(model, load_recipe("laptop", []).finetune)

@@ -79,7 +79,7 @@ def _show_answers(finding: Finding) -> None:
 
 def _losses(recipe: Recipe) -> str:
     """Word the losses that the registry has of the version served, before and after training."""
-    from setup.local.registry import get_version  # noqa: PLC0415
+    from setup.local.registry import get_version
 
     version = get_version(recipe.registry.model, rolled_out(LocalEndpoint(recipe)))
     return (

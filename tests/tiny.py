@@ -45,8 +45,8 @@ def make_tiny_llama(folder: Path, **shape: Any) -> Path:
 
     ``shape`` replaces values of the configuration.
     """
-    import torch  # noqa: PLC0415 - seconds of import that most tests never need
-    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**{**_SHAPE, "tie_word_embeddings": True, **shape}))
@@ -55,8 +55,8 @@ def make_tiny_llama(folder: Path, **shape: Any) -> Path:
 
 def make_tiny_phi3(folder: Path, **shape: Any) -> Path:
     """Write ``phi.gguf`` and the folder ``phi``: fused projections, an output matrix of its own."""
-    import torch  # noqa: PLC0415
-    from transformers import Phi3Config, Phi3ForCausalLM  # noqa: PLC0415
+    import torch
+    from transformers import Phi3Config, Phi3ForCausalLM
 
     torch.manual_seed(1)
     model = Phi3ForCausalLM(Phi3Config(**{**_SHAPE, "tie_word_embeddings": False, **shape}))
@@ -79,7 +79,7 @@ def alter_gguf(
 
     ``without`` names whole keys and tensors that are left out.
     """
-    import gguf  # noqa: PLC0415
+    import gguf
 
     reader = gguf.GGUFReader(source)
     architecture = reader.fields["general.architecture"].contents()
@@ -119,8 +119,8 @@ def _write(model: Any, target: Path) -> Path:
 
 def _tokenizer() -> Any:
     """A byte-level BPE of the sample's own words."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -144,7 +144,7 @@ def _tokenizer() -> Any:
 
 
 def _write_gguf(model: Any, tokenizer: Any, target: Path) -> None:
-    import gguf  # noqa: PLC0415
+    import gguf
 
     kind = model.config.model_type
     writer = gguf.GGUFWriter(target, kind)
@@ -184,7 +184,7 @@ def _interleave(name: str, rows: np.ndarray, config: Any) -> np.ndarray:
 
 
 def _add_shape(writer: Any, config: Any) -> None:
-    import gguf  # noqa: PLC0415
+    import gguf
 
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_block_count(config.num_hidden_layers)
@@ -203,7 +203,7 @@ def _add_shape(writer: Any, config: Any) -> None:
 
 
 def _add_tokenizer(writer: Any, tokenizer: Any) -> None:
-    import gguf  # noqa: PLC0415
+    import gguf
 
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)

@@ -41,7 +41,7 @@ class JudgeConnection:
     @classmethod
     def read(cls, name: str, model: str, engine: Engine) -> JudgeConnection:
         """The judge's connection in the engine's store."""
-        from openai import OpenAIError  # noqa: PLC0415 - half a second
+        from openai import OpenAIError
 
         connection = engine.connection(name, _CONNECT)
         if not model:
@@ -96,7 +96,7 @@ class JudgeConnection:
                 )
 
     def _reply(self, asked: dict[str, Any]) -> str:
-        from openai import OpenAIError  # noqa: PLC0415 - half a second
+        from openai import OpenAIError
 
         key = self.client.api_key or "\0"
         try:
@@ -112,7 +112,7 @@ class JudgeConnection:
 
 
 def _client(connection: Any, kind: str) -> Any:
-    from openai import AzureOpenAI, OpenAI  # noqa: PLC0415 - half a second
+    from openai import AzureOpenAI, OpenAI
 
     if kind == "OpenAIConnection":
         organization = connection.organization or None

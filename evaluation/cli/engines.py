@@ -75,7 +75,7 @@ def leave(
         return
     uploads = None
     if loaded.target == "azure":
-        from setup.azure.project.upload import uploaded_flows  # noqa: PLC0415 - azure is slow
+        from setup.azure.project.upload import uploaded_flows
 
         with session_of(loaded) as session:
             uploads = uploaded_flows(session)

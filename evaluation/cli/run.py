@@ -99,7 +99,7 @@ def _run_here(
 
 
 def _run_in_project(context: typer.Context, recipe: Any) -> None:
-    from evaluation.in_project.run import run_in_project  # noqa: PLC0415 - azure is slow to import
+    from evaluation.in_project.run import run_in_project
 
     given = context.params
     for name in given:  # options of a run on this machine decide nothing in the project

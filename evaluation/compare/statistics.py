@@ -91,7 +91,7 @@ def rate_estimate(values: Values) -> Estimate:
     JASA 22. For any numbers between 0 and 1 it would be too wide, never too narrow: none with the
     same mean vary more than zeros and ones.
     """
-    from scipy.stats import binomtest  # noqa: PLC0415 - loads for a second
+    from scipy.stats import binomtest
 
     kept = values[~np.isnan(values)]
     n = len(kept)
@@ -131,7 +131,7 @@ def exact_test(wins: int, losses: int) -> float:
     sampling error of the difference between correlated proportions", Psychometrika 12), on other
     pairs the sign test.
     """
-    from scipy.stats import binomtest  # noqa: PLC0415 - loads for a second
+    from scipy.stats import binomtest
 
     return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
@@ -142,7 +142,7 @@ def detectable_mean(differences: Values) -> float | None:
     (t(0.975) + t(0.8)) * s / sqrt(n), with n - 1 degrees of freedom. None where nothing varies:
     then the pairs say nothing about how much it would.
     """
-    from scipy.special import stdtrit  # noqa: PLC0415 - only commands that compare need it
+    from scipy.special import stdtrit
 
     n = len(differences)
     spread = float(differences.std(ddof=1)) if n > 1 else 0.0
@@ -160,7 +160,7 @@ def detectable_rate(discordant: int, n: int) -> float | None:
     the share of ``discordant`` pairs. At least what makes six pairs differ, all one way, with that
     probability: the exact test shows nothing on fewer. None for fewer than six pairs.
     """
-    from scipy.special import bdtri  # noqa: PLC0415 - only commands that compare need it
+    from scipy.special import bdtri
 
     if n < FEWEST:
         return None
@@ -187,7 +187,7 @@ def _same_size(columns: Values, seed: int, resamples: int) -> list[Estimate]:
 
 
 def _student(columns: Values) -> tuple[Values, Values]:
-    from scipy.special import stdtrit  # noqa: PLC0415 - only commands that compare need it
+    from scipy.special import stdtrit
 
     n = len(columns)
     half = stdtrit(n - 1, 1 - TAIL) * columns.std(axis=0, ddof=1) / math.sqrt(n)
@@ -218,6 +218,6 @@ def bootstrap(columns: Values, seed: int, resamples: int) -> tuple[Values, Value
 
 def _expanded_tail(n: int) -> float:
     """The tail at which a normal interval with s of n is as wide as Student's with s of n - 1."""
-    from scipy.special import ndtr, stdtrit  # noqa: PLC0415 - only commands that compare need it
+    from scipy.special import ndtr, stdtrit
 
     return float(ndtr(stdtrit(n - 1, TAIL) * math.sqrt(n / (n - 1))))

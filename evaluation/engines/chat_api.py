@@ -93,7 +93,7 @@ def as_promptflow_tells(**_: Any) -> Callable[[Callable[..., Any]], Callable[...
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            import openai  # noqa: PLC0415 - half a second
+            import openai
 
             try:
                 return function(*args, **kwargs)
@@ -117,7 +117,7 @@ class OpenAI:
     extra: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, connection: Any) -> None:
-        import openai  # noqa: PLC0415 - half a second
+        import openai
 
         places = {"api_key": "api_key", **self.places}
         values = {name: getattr(connection, place) or None for name, place in places.items()}

@@ -31,9 +31,9 @@ class Promptflow(Engine):
 
     def carry_out(self, run: FlowRun, watch: Watch) -> dict[str, float]:
         """Run it as ``pf run create`` does; the metrics are those of ``pf run show-metrics``."""
-        from promptflow.exceptions import PromptflowException  # noqa: PLC0415 - two seconds
+        from promptflow.exceptions import PromptflowException
 
-        from evaluation.engines.threads import on_threads  # noqa: PLC0415
+        from evaluation.engines.threads import on_threads
 
         client = _client()
         with watch.watching(run.name):
@@ -48,8 +48,8 @@ class Promptflow(Engine):
 
     def connection(self, name: str, fix: str) -> Any:
         """The connection ``name`` of promptflow's store."""
-        from promptflow.client import PFClient  # noqa: PLC0415 - two seconds
-        from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+        from promptflow.client import PFClient
+        from promptflow.exceptions import PromptflowException
 
         try:
             return PFClient().connections.get(name, with_secrets=True)
@@ -63,7 +63,7 @@ class Promptflow(Engine):
 
     def messages(self, template: str, **texts: str) -> Any:
         """The conversation as promptflow's own node makes it."""
-        from promptflow.tools.common import build_messages  # noqa: PLC0415 - imports promptflow
+        from promptflow.tools.common import build_messages
 
         return build_messages(prompt=template, **texts)
 
@@ -101,7 +101,7 @@ def _read_exactly() -> Iterator[None]:
 
     It reads them through pandas, which makes a number of the text "007".
     """
-    from promptflow.batch import _batch_inputs_processor as reader  # noqa: PLC0415 - two seconds
+    from promptflow.batch import _batch_inputs_processor as reader
 
     by_pandas = reader.load_data
 
@@ -117,7 +117,7 @@ def _read_exactly() -> Iterator[None]:
 
 def _client() -> Any:
     os.environ.setdefault("PF_TRACING_SKIP_LOCAL_SETUP", "true")
-    from promptflow.client import PFClient  # noqa: PLC0415
+    from promptflow.client import PFClient
 
     client = PFClient()
     quieten_promptflow()
@@ -126,7 +126,7 @@ def _client() -> Any:
 
 def _recorded(name: str, client: Any = None) -> Any:
     """promptflow's record of the run ``name``, None where it has none."""
-    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+    from promptflow.exceptions import PromptflowException
 
     try:
         return (client or _client()).runs.get(name) if name else None

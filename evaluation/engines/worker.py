@@ -60,7 +60,7 @@ def tell(outcome: Mapping[str, Any]) -> Any:
 
 def run_promptflow(flow: Path, variant: str, lines: Lines, draft: Path) -> Result:
     """As :func:`run_plain`, by promptflow's executor; ``draft`` is where its YAML may stand."""
-    from promptflow.executor import FlowExecutor  # noqa: PLC0415 - two seconds
+    from promptflow.executor import FlowExecutor
 
     dag = yaml.safe_load((flow / "flow.dag.yaml").read_text(encoding="utf-8"))
     if variant:

@@ -110,7 +110,7 @@ class FlowRuns:
         return outputs
 
     def _find(self, name: str) -> Any:
-        from promptflow._sdk._errors import RunNotFoundError  # noqa: PLC0415 - slow
+        from promptflow._sdk._errors import RunNotFoundError
 
         for attempt in count(1):  # the client asks the run history once, and waits for nothing
             try:
@@ -129,8 +129,8 @@ class FlowRuns:
         return projects.flow_errors(self._session, doing)
 
     def _submit(self, flow_run: ProjectFlow, name: str, resumed: str) -> None:
-        from promptflow._sdk._errors import RunNotFoundError  # noqa: PLC0415 - slow
-        from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+        from promptflow._sdk._errors import RunNotFoundError
+        from promptflow.exceptions import PromptflowException
 
         self._agree()
         with self._errors(f"submitting run {name}"):

@@ -91,7 +91,7 @@ async def _answer_rows(agent: Agent, workers: int) -> int:
 
 
 def _serve(agent: Agent, options: argparse.Namespace) -> None:
-    from agent_framework_foundry_hosting import ResponsesHostServer  # noqa: PLC0415 - for it alone
+    from agent_framework_foundry_hosting import ResponsesHostServer
 
     with tempfile.TemporaryDirectory() as state:
         # Unless Foundry keeps them, conversations are gone with the server, and in no log.
@@ -111,7 +111,7 @@ def _all_fields(request: Any, chosen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _page(agent: Agent, options: argparse.Namespace) -> None:
-    from agent_framework.devui import serve  # noqa: PLC0415 - for the page alone
+    from agent_framework.devui import serve
 
     browser = not options.no_browser
     serve([agent], port=options.port, host="127.0.0.1", auto_open=browser, auth_enabled=False)

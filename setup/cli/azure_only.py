@@ -30,8 +30,8 @@ def quota(  # noqa: PLR0913, PLR0917 - one for each option of the command line
     as_json: options.AsJson = False,
 ) -> None:
     """In Azure: show the cores that the recipe needs, and ask for more; exit 1 if too few."""
-    from setup.azure.client.money import agree  # noqa: PLC0415
-    from setup.azure.facts import quota as cores  # noqa: PLC0415 - azure is slow to import
+    from setup.azure.client.money import agree
+    from setup.azure.facts import quota as cores
 
     loaded = load_azure_recipe(recipe, sets or [])
     with session_of(loaded) as session:
@@ -86,7 +86,7 @@ def rollback(
     as_json: options.AsJson = False,
 ) -> None:
     """In Azure: give the traffic back to the version before, after it has answered."""
-    from setup.azure.deploy import step as deploy  # noqa: PLC0415 - azure is slow to import
+    from setup.azure.deploy import step as deploy
 
     with session_of(load_azure_recipe(recipe, sets or [])) as session:
         options.say_next(options.show_result(deploy.rollback(session), as_json), as_json)
@@ -105,7 +105,7 @@ def teardown(  # noqa: PLR0913, PLR0917 - one for each option of the command lin
     as_json: options.AsJson = False,
 ) -> None:
     """In Azure: delete what costs, and prove that nothing billable is left."""
-    from setup.azure import teardown as down  # noqa: PLC0415 - azure is slow to import
+    from setup.azure import teardown as down
 
     with session_of(load_azure_recipe(recipe, sets or [])) as session:
         if dry_run:

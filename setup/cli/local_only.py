@@ -120,7 +120,7 @@ def models(
     recipe: options.RecipeName = DEFAULT, sets: options.Sets = None, as_json: options.AsJson = False
 ) -> None:
     """List the registered versions of the recipe's model."""
-    from setup.local.registry import list_versions  # noqa: PLC0415 - what only this needs
+    from setup.local.registry import list_versions
 
     loaded = load_recipe(recipe, sets or [])
     model = loaded.registry.model
@@ -155,7 +155,7 @@ def promote(
     sets: options.Sets = None,
 ) -> None:
     """Make a version the champion, whatever its held-out loss."""
-    from setup.local import registry  # noqa: PLC0415
+    from setup.local import registry
 
     loaded = load_recipe(recipe, sets or [])
     with loaded.naming():
@@ -175,7 +175,7 @@ def export(
     sets: options.Sets = None,
 ) -> None:
     """Write a registered version in a form that other servers load."""
-    from setup.local.export import export_version  # noqa: PLC0415
+    from setup.local.export import export_version
 
     loaded = load_recipe(recipe, sets or [])
     with loaded.naming():

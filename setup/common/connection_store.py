@@ -153,7 +153,7 @@ def _read_secret(name: str, key: str, place: Mapping[str, str]) -> str:
     if not secret and "file" in place:
         secret = (read_json(Path(place["file"])) or {}).get(place["field"])
     elif not secret:
-        import keyring  # noqa: PLC0415 - asks the desktop's services, which takes a while
+        import keyring
 
         secret = keyring.get_password(_SERVICE, place["keyring"])
     if not isinstance(secret, str) or not secret:
@@ -164,7 +164,7 @@ def _read_secret(name: str, key: str, place: Mapping[str, str]) -> str:
 
 
 def _keep_in_keyring(user: str, secret: str) -> bool:
-    import keyring  # noqa: PLC0415 - asks the desktop's services, which takes a while
+    import keyring
 
     promptflow_store.check_keyring()
     if keyring.get_password(_SERVICE, user) == secret:

@@ -36,7 +36,7 @@ def keep_connections(connections: Mapping[str, dict[str, str]], secrets: dict[st
     if not missing:
         return False
     check_keyring()
-    from promptflow.entities import CustomConnection  # noqa: PLC0415 - three seconds of import
+    from promptflow.entities import CustomConnection
 
     for name, configs in missing.items():
         connection = CustomConnection(name=name, configs=configs, secrets=secrets)
@@ -53,7 +53,7 @@ def connection_names() -> list[str]:
 
 def drop_connections(is_stale: Callable[[str, dict[str, str]], bool]) -> list[str]:
     """Delete the custom connections whose name and configs are stale; returns their names."""
-    from promptflow.entities import CustomConnection  # noqa: PLC0415
+    from promptflow.entities import CustomConnection
 
     client = _client()
     custom = [
@@ -72,14 +72,14 @@ def drop_connections(is_stale: Callable[[str, dict[str, str]], bool]) -> list[st
 
 
 def _client() -> Any:
-    from promptflow.client import PFClient  # noqa: PLC0415
+    from promptflow.client import PFClient
 
     logging.getLogger("promptflow").setLevel(logging.ERROR)
     return PFClient()
 
 
 def _same(client: Any, name: str, configs: dict[str, str], secrets: dict[str, str]) -> bool:
-    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+    from promptflow.exceptions import PromptflowException
 
     try:
         stored = client.connections.get(name, with_secrets=True)
@@ -90,7 +90,7 @@ def _same(client: Any, name: str, configs: dict[str, str], secrets: dict[str, st
 
 def quieten_promptflow() -> None:
     """Keep promptflow's loggers from the terminal; a run's own log keeps every word."""
-    from promptflow._utils.logger_utils import LoggerFactory  # noqa: PLC0415 - two seconds
+    from promptflow._utils.logger_utils import LoggerFactory
 
     for logger in LoggerFactory._existing_loggers:
         for handler in logger.handlers:
@@ -103,7 +103,7 @@ _SERVICE = "finetune-phi"
 
 def keyring_name() -> str:
     """The backend in use, as ``module.Class``."""
-    import keyring  # noqa: PLC0415 - asks the desktop's services, which takes a while
+    import keyring
 
     backend = type(keyring.get_keyring())
     return f"{backend.__module__}.{backend.__name__}"
@@ -118,8 +118,8 @@ def check_keyring() -> str:
     Raises:
         FixableError: The backend cannot keep a secret, or does not give it back.
     """
-    import keyring  # noqa: PLC0415
-    from keyring.errors import KeyringError  # noqa: PLC0415
+    import keyring
+    from keyring.errors import KeyringError
 
     fix = "pip install keyrings.alt, and unset PYTHON_KEYRING_BACKEND"
     user = f"probe-{os.getpid()}"

@@ -49,7 +49,7 @@ class SeenKeys:
 
     def add(self, keys: Sequence[int]) -> list[bool]:
         """Adds a batch; says for each key whether it was there, in this batch or before."""
-        import numpy as np  # noqa: PLC0415  (the package must import quickly)
+        import numpy as np
 
         batch = np.fromiter(keys, np.uint64, len(keys))
         unique, first = np.unique(batch, return_index=True)
@@ -62,7 +62,7 @@ class SeenKeys:
         return [bool(was) for was in seen]
 
     def _contains(self, keys: Keys, mask: int) -> NDArray[np.bool_]:
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         known = np.zeros(len(keys), dtype=bool)
         for run in self._runs:
@@ -71,7 +71,7 @@ class SeenKeys:
         return known
 
     def _push(self, run: Keys) -> None:
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         if not len(run):
             return

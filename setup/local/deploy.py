@@ -55,7 +55,7 @@ def _trained_on(recipe: Recipe, number: str) -> str:
 
     Versions of before do not say theirs.
     """
-    from setup.local.registry import list_versions  # noqa: PLC0415 - mlflow, where it must be read
+    from setup.local.registry import list_versions
 
     versions = list_versions(recipe.registry.model)
     source = next((v.data_source for v in versions if str(v.number) == number), "")

@@ -29,11 +29,11 @@ def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
         FixableError: No such version, another base, or no room.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports it: there is a bar here
-    from setup.local.registry import get_version  # noqa: PLC0415
-    from setup.local.tuned_model import refuse_other_base  # noqa: PLC0415
-    from setup.weights.adapter import read_adapter  # noqa: PLC0415 - what only this needs
-    from setup.weights.gguf_write import merge_into_gguf, write_adapter_gguf  # noqa: PLC0415
-    from setup.weights.transformers_write import write_merged_safetensors  # noqa: PLC0415
+    from setup.local.registry import get_version
+    from setup.local.tuned_model import refuse_other_base
+    from setup.weights.adapter import read_adapter
+    from setup.weights.gguf_write import merge_into_gguf, write_adapter_gguf
+    from setup.weights.transformers_write import write_merged_safetensors
 
     version = get_version(recipe.registry.model, which)
     _refuse_folder(form, out)

@@ -23,7 +23,7 @@ def run(endpoint: LocalEndpoint) -> Result:
     Raises:
         FixableError: It is not finished, or the registry cannot be used.
     """
-    from setup.local.registry import NOT_COMPARABLE, list_versions, register_finetune  # noqa: PLC0415
+    from setup.local.registry import NOT_COMPARABLE, list_versions, register_finetune
 
     recipe = endpoint.recipe
     split = prepared_split(data_plan(recipe), "train", then=f", then {recipe.command('finetune')}")

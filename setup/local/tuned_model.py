@@ -28,7 +28,7 @@ def find_version(recipe: Recipe) -> Version | None:
     which, model = recipe.endpoint.version, recipe.registry.model
     if which == "none":
         return None
-    from setup.local.registry import get_version, list_versions  # noqa: PLC0415 - may not be needed
+    from setup.local.registry import get_version, list_versions
 
     if which == "champion" and not any(version.champion for version in list_versions(model)):
         return None
@@ -69,7 +69,7 @@ def _refuse_other_rope(recipe: Recipe, version: Version, base: Path) -> None:
 
     Hardly a file has two sets of them, of which the longest conversation decides.
     """
-    from setup.local.registry.versions import trained_window  # noqa: PLC0415 - may not be needed
+    from setup.local.registry.versions import trained_window
 
     window = recipe.model.context_window
     long = takes_long_factors(base, window)
@@ -98,8 +98,8 @@ def _digest(version: Version, what: str) -> str:
 
 
 def _merge(version: Version, what: str, base: Path, draft: Path) -> None:
-    from setup.weights.adapter import read_adapter  # noqa: PLC0415 - seconds of import,
-    from setup.weights.gguf_write import merge_into_gguf  # noqa: PLC0415 - mostly not needed
+    from setup.weights.adapter import read_adapter
+    from setup.weights.gguf_write import merge_into_gguf
 
     with counting(f"Merging {what} into {base.name}") as tell:
         merge_into_gguf(base, read_adapter(version.adapter), draft, tell)

@@ -29,7 +29,7 @@ def start_engine(order: dict[str, Any]) -> Any:
     """
     # OpenMP threads that spin for long starve whatever else runs on the machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    import xllamacpp  # noqa: PLC0415 - reads GOMP_SPINCOUNT when it loads
+    import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = order["model_path"]

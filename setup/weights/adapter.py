@@ -159,8 +159,8 @@ def _setting(folder: Path, config: dict[str, Any], module: str, name: str, patte
 
 
 def _read_weights(path: Path) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError  # noqa: PLC0415 - only export needs it
-    from safetensors.numpy import load_file  # noqa: PLC0415
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
 
     try:
         return dict(load_file(path))

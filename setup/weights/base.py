@@ -58,8 +58,8 @@ def transformers_copy(path: Path, sha256: str) -> str:
 
 
 def _copy(path: Path, draft: Path) -> None:
-    import torch  # noqa: PLC0415
-    from safetensors import SafetensorError  # noqa: PLC0415
+    import torch
+    from safetensors import SafetensorError
 
     model, tokenizer = load_base(str(path), torch.float16)
     try:
@@ -85,8 +85,8 @@ def load_base(
             model than the one served.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # the caller has a bar of its own
-    import transformers  # noqa: PLC0415 - seconds of import that most commands never need
-    from huggingface_hub.errors import StrictDataclassError  # noqa: PLC0415
+    import transformers
+    from huggingface_hub.errors import StrictDataclassError
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -118,7 +118,7 @@ def load_base(
 
 def _configuration(where: str, header: Header | None, context_window: int, **options: str) -> Any:
     """Return the config to build the model in ``where`` from, but for what llama.cpp leaves out."""
-    import transformers  # noqa: PLC0415
+    import transformers
 
     config: Any = gguf_config.read_config(header) if header else None
     if header and config:

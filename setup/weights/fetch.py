@@ -185,8 +185,8 @@ def _fetch_from_hub(model: Model) -> Path:
     repository, _, revision = model.source.removeprefix(_HUB).partition("@")
     if not model.file:
         raise FixableError(f"{model.source} is not a file", "--set model.file=NAME.gguf")
-    import huggingface_hub as hub  # noqa: PLC0415 - only a download should pay for it
-    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
+    import huggingface_hub as hub
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if not err.is_terminal:

@@ -55,7 +55,7 @@ def read_config(header: Header) -> PretrainedConfig | None:
     Raises:
         FixableError: A value that transformers has no place for.
     """
-    import transformers  # noqa: PLC0415 - seconds of import
+    import transformers
 
     if header.architecture not in _CONFIGURATIONS:
         return None
@@ -116,7 +116,7 @@ def _unknown_keys(header: Header) -> list[str]:
 
 def refuse_other_tensors(header: Header, model: Any, fix: str = OTHER_BASE_FIX) -> None:
     """Raise FixableError unless file and ``model`` consist of tensors of the same names."""
-    import gguf  # noqa: PLC0415
+    import gguf
 
     architecture = gguf.MODEL_ARCH[header.architecture.upper()]
     names = gguf.get_tensor_name_map(architecture, model.config.num_hidden_layers)

@@ -105,7 +105,7 @@ def open_gguf(path: Path) -> Any:
     Raises:
         FixableError: There is no file, it is not a GGUF file, or it is damaged or cut off.
     """
-    import gguf  # noqa: PLC0415 - a second of import that most commands never need
+    import gguf
 
     if not path.is_file():
         raise FixableError(f"no model file at {path}", _FIX)
@@ -135,7 +135,7 @@ def write_f16(
             that cannot be undone here.
         OSError: ``target`` cannot be written.
     """
-    import gguf  # noqa: PLC0415
+    import gguf
 
     if not source.architecture:
         what = f"{source.path} does not say which model it is: it has no general.architecture"

@@ -50,7 +50,7 @@ def write_adapter_gguf(base: Path, adapter: Adapter, target: Path) -> None:
     Format: ``llama_adapter_lora_init_impl`` in llama.cpp's src/llama-adapter.cpp. Raises
     FixableError as ``merge_into_gguf`` does.
     """
-    import gguf  # noqa: PLC0415 - a second of import that most commands never need
+    import gguf
 
     header = gguf_file.open_header(base)
     placed = _place(adapter, header)
@@ -72,7 +72,7 @@ def write_adapter_gguf(base: Path, adapter: Adapter, target: Path) -> None:
 
 def _place(adapter: Adapter, base: gguf_file.Header) -> dict[str, Pair]:
     """The adapter's pairs under the names of the base's tensors, rows as the base has them."""
-    import gguf  # noqa: PLC0415
+    import gguf
 
     if base.architecture not in _ARCHITECTURES:
         known = f"adapters can be exported for {' or '.join(_ARCHITECTURES)}"

@@ -25,8 +25,8 @@ def write_merged_safetensors(
         FixableError: The base cannot be loaded, the adapter does not fit it, or ``target`` cannot
             be written. ``target`` is then as before.
     """
-    import torch  # noqa: PLC0415 - seconds of import that most commands never need
-    from safetensors import SafetensorError  # noqa: PLC0415
+    import torch
+    from safetensors import SafetensorError
 
     model, tokenizer = load_base(str(base), torch.float32, served, context_window)
     parameters = dict(model.named_parameters())

@@ -99,7 +99,7 @@ def _write(azure: FakeAzure, id_: str, body: dict[str, Any]) -> None:
 
 def _forget_clients() -> None:
     """promptflow keeps one client for each workspace id as long as the process lives."""
-    from promptflow.azure._restclient.service_caller_factory import (  # noqa: PLC0415
+    from promptflow.azure._restclient.service_caller_factory import (
         _FlowServiceCallerFactory,
     )
 

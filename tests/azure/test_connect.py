@@ -49,15 +49,15 @@ def recipe(azure: FakeAzure) -> Iterator[AzureRecipe]:
 
 def local_client() -> Any:
     """Prompt flow on this machine."""
-    from promptflow.client import PFClient  # noqa: PLC0415 - after isolated_home()
+    from promptflow.client import PFClient
 
     return PFClient()
 
 
 def read_in_project(recipe: AzureRecipe) -> Any:
     """The connection, as Prompt flow gives it to a flow in the project."""
-    from azure.identity import DefaultAzureCredential  # noqa: PLC0415
-    from promptflow.core._connection_provider._workspace_connection_provider import (  # noqa: PLC0415
+    from azure.identity import DefaultAzureCredential
+    from promptflow.core._connection_provider._workspace_connection_provider import (
         WorkspaceConnectionProvider,
     )
 

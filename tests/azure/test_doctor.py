@@ -191,7 +191,7 @@ def test_cpu_recipe_needs_no_gpu(azure: FakeAzure) -> None:
 
 
 def test_free_trial_gets_no_gpu(azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.azure.fake import subscription  # noqa: PLC0415 - its reply is made fuller here
+    from tests.azure.fake import subscription
 
     known = subscription._described
     offer = {"subscriptionPolicies": {"quotaId": "FreeTrial_2014-09-01"}}

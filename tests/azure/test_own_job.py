@@ -133,7 +133,7 @@ def _finished(recipe: Training, base: Path, train: Path) -> Path:
 
 def _model_file(path: Path) -> Path:
     """The least that a model file must have for an adapter to be merged into it."""
-    import gguf  # noqa: PLC0415 - a second that most tests never need
+    import gguf
 
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(1)

@@ -121,7 +121,7 @@ def test_repeats_are_averaged_and_never_judged_twice(
 def test_a_failing_judge_leaves_rows_unscored(
     machine: Machine, chat: ChatServer, judge: Judge
 ) -> None:
-    from tests.scripted.steps import reply  # noqa: PLC0415
+    from tests.scripted.steps import reply
 
     def step(handler: Handler) -> None:
         if material(handler.received)["question"] == QUESTION:
@@ -174,7 +174,7 @@ def test_a_judge_that_cannot_judge_stops_before_row_one(
 def test_a_judge_without_an_answer_stops_before_row_one(
     machine: Machine, chat: ChatServer, judge: Judge
 ) -> None:
-    from tests.scripted.steps import echo_key  # noqa: PLC0415
+    from tests.scripted.steps import echo_key
 
     judge.server.play(echo_key(401))
     data = str(machine.data([question_row(0)]))

@@ -59,7 +59,7 @@ def test_run_shows_in_pf(machine: Machine, chat: ChatServer, tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     names = json.loads(done.stdout)["runs"][0]["summary"]["pf_runs"]
-    from promptflow.client import PFClient  # noqa: PLC0415 - after isolated_home
+    from promptflow.client import PFClient
 
     client = PFClient()
     assert {run.name for run in client.runs.list()} >= set(names.values())
@@ -249,7 +249,7 @@ def test_a_dead_endpoint_stops_before_row_one(machine: Machine, chat: ChatServer
 def test_a_key_that_is_not_accepted_stops_before_row_one(
     machine: Machine, chat: ChatServer
 ) -> None:
-    from tests.scripted.steps import echo_key  # noqa: PLC0415
+    from tests.scripted.steps import echo_key
 
     chat.server.play(echo_key(401))
     line = failed(machine.run("run", "one", "--data", str(machine.data(ROWS))))

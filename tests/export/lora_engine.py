@@ -12,7 +12,7 @@ import sys
 
 def main() -> None:
     """Serve ``model_path`` with the adapter ``lora_path``."""
-    import xllamacpp  # noqa: PLC0415 - this module is also imported by the type checker
+    import xllamacpp
 
     order = json.loads(sys.stdin.readline())
     params = xllamacpp.CommonParams()

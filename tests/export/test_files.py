@@ -29,7 +29,7 @@ from tests.tiny import TEMPLATE, transformers_folder
 
 def _merged(tuned: Tuned) -> dict[str, torch.Tensor]:
     """peft's own merge, in a model of its own."""
-    from peft import PeftModel  # noqa: PLC0415 - after torch, seconds of import
+    from peft import PeftModel
 
     base, _ = load_base(str(tuned.base), torch.float32)
     return dict(PeftModel.from_pretrained(base, tuned.adapter).merge_and_unload().state_dict())
@@ -127,7 +127,7 @@ Write = Callable[[Path, Adapter, Path], None]
 @contextmanager
 def _no_room_beyond(size: int) -> Iterator[None]:
     """The system refuses to let any file grow beyond ``size`` bytes."""
-    import resource  # noqa: PLC0415 - not on Windows
+    import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

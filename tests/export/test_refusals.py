@@ -105,8 +105,8 @@ def test_configuration(folder: Path, changes: dict[str, Any], message: str) -> N
 @pytest.mark.parametrize("beginning", ["pissa", "olora"])
 def test_adapter_that_takes_its_base_apart(llama: Tuned, tmp_path: Path, beginning: str) -> None:
     """The fix works to the letter: converted with peft, it merges to what peft merges."""
-    import torch  # noqa: PLC0415 - seconds of import
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+    import torch
+    from transformers import AutoModelForCausalLM
 
     tuned = make_tuned(
         llama.base, tmp_path / "adapter", 0.2, init_lora_weights=beginning, convertible=True
@@ -141,8 +141,8 @@ def test_weights(folder: Path, change: Callable[[Weights], Any], message: str) -
 
 
 def test_weights_that_numpy_has_no_type_for(folder: Path) -> None:
-    import torch  # noqa: PLC0415 - only this test needs it
-    from safetensors.torch import save_file as save_torch  # noqa: PLC0415
+    import torch
+    from safetensors.torch import save_file as save_torch
 
     save_torch({Q.format("A"): torch.ones(4, 64, dtype=torch.bfloat16)}, folder / WEIGHTS)
     with pytest.raises(FixableError, match=r"bfloat16.*Fix: save the adapter in float32"):

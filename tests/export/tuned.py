@@ -41,7 +41,7 @@ class Tuned:
 
     def logprobs(self, tokens: list[int]) -> NDArray[np.float64]:
         """After each of ``tokens`` the log-probabilities of the next one: (tokens, vocabulary)."""
-        import torch  # noqa: PLC0415 - seconds of import
+        import torch
 
         with torch.no_grad():
             logits = self.model(torch.tensor([tokens])).logits[0]
@@ -61,8 +61,8 @@ def make_tuned(
     ``spread`` is the standard deviation of B's weights, which training would start at zero.
     ``convertible`` keeps the beginning beside ``folder``, which peft needs for its conversion.
     """
-    import torch  # noqa: PLC0415
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415
+    import torch
+    from peft import LoraConfig, get_peft_model
 
     model, tokenizer = load_base(str(base), torch.float32, None, context_window)
     torch.manual_seed(7)

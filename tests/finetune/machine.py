@@ -73,7 +73,7 @@ def _main(env: dict[str, str], argv: list[str], log: Path, largest_file: int) ->
     with log.open("wb") as file:
         os.dup2(file.fileno(), 2)
     if largest_file:
-        import resource  # noqa: PLC0415 - not on Windows
+        import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     cli.main()
@@ -158,7 +158,7 @@ def result(run: Path) -> dict[str, Any]:
 
 def difference(run: Path, other: Path) -> float:
     """The largest difference between two adapters, all of them weights of the same names."""
-    from safetensors.torch import load_file  # noqa: PLC0415 - torch
+    from safetensors.torch import load_file
 
     left, right = (load_file(path / "adapter/adapter_model.safetensors") for path in (run, other))
     assert left.keys() == right.keys()

@@ -176,9 +176,9 @@ def test_base_with_biases_trains_the_file_with_biases(
 def test_sliding_window_that_llama_cpp_does_not_apply_is_not_trained_with(
     make_machine: MakeMachine, tmp_path: Path
 ) -> None:
-    import torch  # noqa: PLC0415 - seconds of import
+    import torch
 
-    from setup.weights.base import load_base  # noqa: PLC0415
+    from setup.weights.base import load_base
 
     base = make_tiny_phi3(tmp_path)
     folder = transformers_folder(base)

@@ -133,7 +133,7 @@ def test_other_templates_have_no_date(make_machine: MakeMachine) -> None:
 
 
 def test_clock_of_others_is_left_alone(tiny: dict[str, Path]) -> None:
-    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds of import
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(transformers_folder(tiny["llama"]))
     tokenizer.chat_template = "{{ strftime_now('%Y') }}"

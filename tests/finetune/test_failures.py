@@ -136,7 +136,7 @@ def test_model_without_chat_template(make_machine: MakeMachine, tmp_path: Path) 
 
 
 def test_other_architecture(machine: Machine, tiny: dict[str, Path], tmp_path: Path) -> None:
-    from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415 - seconds of import
+    from transformers import Qwen2Config, Qwen2ForCausalLM
 
     base = Path(shutil.copytree(transformers_folder(tiny["llama"]), tmp_path / "qwen"))
     config = Qwen2Config(

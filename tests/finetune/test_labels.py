@@ -42,7 +42,7 @@ def chatml(tiny: dict[str, Path]) -> Any:
 @pytest.fixture(scope="module")
 def phi(tiny: dict[str, Path]) -> Any:
     """Phi-3's way: a turn ends with one token, the text with another, roles swallow the newline."""
-    from transformers import AddedToken  # noqa: PLC0415 - seconds of import
+    from transformers import AddedToken
 
     tokenizer = _load(tiny)
     names = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
@@ -53,7 +53,7 @@ def phi(tiny: dict[str, Path]) -> Any:
 
 
 def _load(tiny: dict[str, Path]) -> Any:
-    from transformers import AutoTokenizer  # noqa: PLC0415
+    from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(transformers_folder(tiny["llama"]))
 
@@ -146,10 +146,10 @@ def test_template_that_marks_no_end_is_refused(tiny: dict[str, Path]) -> None:
 def test_tuned_model_gives_the_answer_and_stops(
     make_machine: MakeMachine, tiny: dict[str, Path], base: str
 ) -> None:
-    import torch  # noqa: PLC0415 - loaded by the training anyway
-    from peft import PeftModel  # noqa: PLC0415
+    import torch
+    from peft import PeftModel
 
-    from setup.weights.base import load_base  # noqa: PLC0415
+    from setup.weights.base import load_base
 
     rows = facts(3)
     machine = make_machine(rows * 4, base=tiny[base])

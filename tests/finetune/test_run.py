@@ -150,7 +150,7 @@ def test_other_values_are_another_run(trained: tuple[Machine, Path]) -> None:
 
 
 def test_version_is_registered_and_exported(trained: tuple[Machine, Path], tmp_path: Path) -> None:
-    import torch  # noqa: PLC0415 - the package's fixtures load it anyway, collection should not
+    import torch
 
     machine, run = trained
     registered = machine.setup("register")
@@ -203,7 +203,7 @@ def _weights(model: Any) -> list[Any]:
 
 
 def _check_adapter_gguf(path: Path, run: Path) -> None:
-    import gguf  # noqa: PLC0415
+    import gguf
 
     config = json.loads((run / "adapter/adapter_config.json").read_text())
     reader = gguf.GGUFReader(path)

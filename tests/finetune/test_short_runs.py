@@ -98,7 +98,7 @@ def test_what_is_cut_is_said_and_recorded(short: Machine, name: str) -> None:
 
 
 def test_registry_holds_what_was_used(short: Machine) -> None:
-    from mlflow import MlflowClient  # noqa: PLC0415 - seconds of import
+    from mlflow import MlflowClient
 
     short.finetune(*KEPT, "finetune.warmup_steps=100")
     registered = short.setup("register", *KEPT, "finetune.warmup_steps=100")

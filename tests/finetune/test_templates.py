@@ -117,7 +117,7 @@ PIECES = [
 @pytest.fixture(scope="module")
 def tokenizer(tiny: dict[str, Path]) -> Any:
     """The tiny models' tokenizer with the special tokens of other families."""
-    from transformers import AddedToken, AutoTokenizer  # noqa: PLC0415 - seconds of import
+    from transformers import AddedToken, AutoTokenizer
 
     made = AutoTokenizer.from_pretrained(transformers_folder(tiny["llama"]))
     names = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]

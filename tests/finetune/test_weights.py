@@ -44,7 +44,7 @@ def _split(path: Path, rows: list[Row]) -> tuple[list[Any], list[Any], int]:
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny: dict[str, Path]) -> Any:
-    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds of import
+    from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(transformers_folder(tiny["llama"]))
 

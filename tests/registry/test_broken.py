@@ -69,11 +69,11 @@ def test_database_of_an_older_mlflow_is_upgraded_as_told(home: Path, tmp_path: P
 
 def _make_older_database(path: Path) -> None:
     """An MLflow database as it was before the newest change of its schema."""
-    import sqlalchemy  # noqa: PLC0415 - seconds of import
-    from alembic import command  # noqa: PLC0415
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
-    from mlflow.store.db.utils import _get_alembic_config  # noqa: PLC0415
-    from mlflow.store.tracking.dbmodels.initial_models import Base  # noqa: PLC0415
+    import sqlalchemy
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
 
     url = f"sqlite:///{path.as_posix()}"
     config = _get_alembic_config(url)  # type: ignore[no-untyped-call]
@@ -137,7 +137,7 @@ def test_disk_full_in_the_artifacts(home: Path, tmp_path: Path) -> None:
 def test_copy_that_differs_is_not_registered(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mlflow  # noqa: PLC0415
+    import mlflow
 
     run = make_run(tmp_path / "laptop-1")
     with monkeypatch.context() as patch:

@@ -217,7 +217,7 @@ def test_killed_registration_leaves_nothing_half(
 
 
 def _kill_after(patch: pytest.MonkeyPatch, step: str) -> None:
-    import mlflow  # noqa: PLC0415 - its environment is the product's to set
+    import mlflow
 
     whole = getattr(mlflow.MlflowClient, step)
 

@@ -125,7 +125,7 @@ def longest_common_subsequence(first: list[str], second: list[str]) -> int:
 
 
 def _sacrebleu(kind: str, said: Any, truth: list[Any]) -> float:
-    import sacrebleu  # noqa: PLC0415 - a second of import, only for lines with a ground truth
+    import sacrebleu
 
     # An exact answer has a BLEU of 100.00000000000004.
     return min(float(getattr(sacrebleu, kind)(said, truth).score), 100.0)

@@ -107,8 +107,8 @@ class Arm:
         self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None
     ) -> LROPoller[None]:
         """Begin to put or delete what is at ``path``; the poller follows that to its end."""
-        from azure.core.polling import LROPoller  # noqa: PLC0415 - slow
-        from azure.mgmt.core.polling.arm_polling import ARMPolling  # noqa: PLC0415
+        from azure.core.polling import LROPoller
+        from azure.mgmt.core.polling.arm_polling import ARMPolling
 
         begun = self._run(
             method, HOST + path, {"api-version": version_of(path), **(query or {})}, body
@@ -129,7 +129,7 @@ class Arm:
         return content if isinstance(content, dict) else {"value": content}
 
     def _run(self, method: str, url: str, query: dict[str, str], body: Any = None) -> Any:
-        from azure.core.rest import HttpRequest  # noqa: PLC0415 - slow
+        from azure.core.rest import HttpRequest
 
         request = HttpRequest(method, url, params=query, json=body)
         done: Any = self._client.send_request(request, _return_pipeline_response=True)
@@ -145,8 +145,8 @@ def _path_of(link: str) -> str:
 
 
 def _raise(response: Any) -> None:
-    from azure.core import exceptions as core  # noqa: PLC0415 - slow
-    from azure.mgmt.core.exceptions import ARMErrorFormat  # noqa: PLC0415
+    from azure.core import exceptions as core
+    from azure.mgmt.core.exceptions import ARMErrorFormat
 
     kinds = {
         401: core.ClientAuthenticationError,
@@ -158,9 +158,9 @@ def _raise(response: Any) -> None:
 
 
 def _pipeline(credential: TokenCredential) -> ARMPipelineClient[Any, Any]:
-    from azure.core.pipeline import policies  # noqa: PLC0415
-    from azure.mgmt.core import ARMPipelineClient  # noqa: PLC0415
-    from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy  # noqa: PLC0415
+    from azure.core.pipeline import policies
+    from azure.mgmt.core import ARMPipelineClient
+    from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 
     chain = [
         policies.RequestIdPolicy(),

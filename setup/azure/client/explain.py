@@ -81,7 +81,7 @@ _ROLES = [
 @contextmanager
 def azure_errors(doing: str = "") -> Iterator[None]:
     """Turn what the Azure SDKs raise in the block into FixableError; ``doing`` starts its line."""
-    from azure.core.exceptions import AzureError  # noqa: PLC0415 - azure-core is slow to import
+    from azure.core.exceptions import AzureError
 
     try:
         yield
@@ -94,7 +94,7 @@ def explain(error: AzureError, doing: str = "") -> FixableError:
 
     Never carries a token, a key or a signature, even where the service's message does.
     """
-    from azure.core import exceptions as core  # noqa: PLC0415
+    from azure.core import exceptions as core
 
     if _is_login(error):
         what, fix = _not_signed_in(error)
@@ -121,7 +121,7 @@ def look_for(doing: str, look: Callable[..., T], *arguments: Any) -> T | None:
 
 def or_none(look: Callable[..., T], *arguments: Any) -> T | None:
     """Return what ``look_for`` does; raises AzureError."""
-    from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
+    from azure.core.exceptions import ResourceNotFoundError
 
     try:
         return look(*arguments)
@@ -192,7 +192,7 @@ def _ask_for_role(message: str) -> str:
 
 def _is_login(error: AzureError) -> bool:
     """Tell whether it is the sign-in that failed, and not a service that refused its token."""
-    from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415
+    from azure.core.exceptions import ClientAuthenticationError
 
     signing_in = "AADSTS" in error.message or not getattr(error, "status_code", None)
     return isinstance(error, ClientAuthenticationError) and signing_in

@@ -60,7 +60,7 @@ class AzureSession:
 
         Nothing that opens a browser, and no tool that stays signed in behind the user's back.
         """
-        from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - azure is slow
+        from azure.identity import DefaultAzureCredential
 
         _be_quiet()
         return DefaultAzureCredential(
@@ -163,7 +163,7 @@ class AzureSession:
 
     def blob_container(self, url: str, name: str, **settings: Any) -> ContainerClient:
         """A container of the storage account at ``url``, asked with the login's own token."""
-        from azure.storage.blob import ContainerClient  # noqa: PLC0415 - slow
+        from azure.storage.blob import ContainerClient
 
         return ContainerClient(url, name, self.credential, **settings, **arm.STORAGE_RETRIES)
 
@@ -177,7 +177,7 @@ class AzureSession:
         return self._ml_client(registry_name=registry)
 
     def _ml_client(self, **place: str) -> MLClient:
-        from azure.ai.ml import MLClient  # noqa: PLC0415 - takes seconds
+        from azure.ai.ml import MLClient
 
         key = str(place)
         if key not in self._clients:

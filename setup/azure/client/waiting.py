@@ -72,7 +72,7 @@ def when_free(what: str, begin: Callable[[], T]) -> T:
     ``begin`` looks anew each time: its own request may be the one that is running, when the
     answer to it was lost. A lock is no operation, which would end by itself.
     """
-    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - azure is slow
+    from azure.core.exceptions import HttpResponseError
 
     def attempt() -> tuple[T] | None:
         try:

@@ -49,7 +49,7 @@ def upload(session: AzureSession, source: Path, path: str, told: Callable[[int, 
 def _send_blocks(
     blob: BlobClient, source: Path, told: Callable[[int, int], None], total: int
 ) -> list[Any]:
-    from azure.storage.blob import BlobBlock  # noqa: PLC0415
+    from azure.storage.blob import BlobBlock
 
     there, done = _waiting_blocks(blob), 0
     names: list[BlobBlock] = []

@@ -158,7 +158,7 @@ def _register(session: AzureSession, asset: DataAsset) -> bool:
     """Make the asset unless it is there; returns whether it was made."""
     if is_registered(session, asset):
         return False
-    from azure.ai.ml.entities import Data  # noqa: PLC0415 - slow
+    from azure.ai.ml.entities import Data
 
     path = f"{_FOLDER}/{asset.version}/{asset.file.name}"
     with (

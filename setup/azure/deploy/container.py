@@ -111,7 +111,7 @@ def _files() -> dict[str, Path]:
 
 
 def _described(context: Path) -> Environment:
-    from azure.ai.ml.entities import BuildContext, Environment  # noqa: PLC0415 - takes seconds
+    from azure.ai.ml.entities import BuildContext, Environment
 
     # Azure ML takes no "/" for a route.
     routes = {"liveness": "/live", "readiness": "/health", "scoring": "/score"}

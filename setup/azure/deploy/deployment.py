@@ -51,7 +51,7 @@ def describe_deployment(
     recipe: AzureRecipe, name: str, endpoint: str, version: ModelVersion
 ) -> ManagedOnlineDeployment:
     """Return the deployment of a model that brings its own environment, as the recipe has it."""
-    from azure.ai.ml import entities  # noqa: PLC0415 - takes seconds
+    from azure.ai.ml import entities
 
     settings = recipe.endpoint
     return entities.ManagedOnlineDeployment(

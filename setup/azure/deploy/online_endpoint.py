@@ -102,7 +102,7 @@ class ManagedEndpoint:
         return f"{self._session.group_id}/providers/{kind}/{self._names.identity}"
 
     def _new(self) -> OnlineEndpoint:
-        from azure.ai.ml import entities  # noqa: PLC0415 - takes seconds
+        from azure.ai.ml import entities
 
         mine = [entities.ManagedIdentityConfiguration(resource_id=self._identity)]
         return entities.ManagedOnlineEndpoint(
@@ -116,7 +116,7 @@ class ManagedEndpoint:
         )
 
     def _put(self, endpoint: OnlineEndpoint) -> None:
-        from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
+        from azure.core.exceptions import HttpResponseError
 
         what = f"Endpoint {self.name}"
 

@@ -48,7 +48,7 @@ def run(session: AzureSession) -> Result:
 
 def _register(session: AzureSession, job: str, assets: finetune.Assets) -> Model:
     """A version by the next whole number, tagged with what made it."""
-    from azure.ai.ml.entities import Model  # noqa: PLC0415 - slow
+    from azure.ai.ml.entities import Model
 
     recipe = session.recipe
     numbers = [age(str(version.version))[0] for version in list_versions(session, archived=True)]
@@ -84,7 +84,7 @@ def _losses(session: AzureSession, job: str) -> dict[str, float]:
 
 def _unless_refused(ask: Callable[[str], T], name: str) -> T | None:
     """Return what ``ask`` does: that it cannot be read is no reason not to register."""
-    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
+    from azure.core.exceptions import HttpResponseError
 
     try:
         return ask(name)
@@ -139,7 +139,7 @@ def need_version(session: AzureSession) -> ModelVersion:
 
 def list_versions(session: AzureSession, archived: bool = False) -> list[Model]:
     """The versions of the recipe's model, with those that were archived or without."""
-    from azure.ai.ml.constants import ListViewType  # noqa: PLC0415 - slow
+    from azure.ai.ml.constants import ListViewType
 
     name, models = session.recipe.registry.model, session.ml().models
     view = ListViewType.ALL if archived else ListViewType.ACTIVE_ONLY

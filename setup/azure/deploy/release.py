@@ -160,7 +160,7 @@ class Rollout:
         return description
 
     def _put(self, description: ManagedOnlineDeployment) -> None:
-        from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
+        from azure.core.exceptions import HttpResponseError
 
         def begin() -> Any:
             state = self._state()
@@ -182,7 +182,7 @@ class Rollout:
 
     def _finish(self, poller: Any) -> bool:
         """Wait for its end; False where it failed for want of cores that are free now."""
-        from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
+        from azure.core.exceptions import HttpResponseError
 
         settings = self.recipe.endpoint
         patience = _IMAGE + settings.liveness.longest + settings.readiness.longest

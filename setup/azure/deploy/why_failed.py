@@ -159,7 +159,7 @@ def fetch_log(endpoint: ManagedEndpoint, deployment: str) -> Log:
 
 
 def _read(endpoint: ManagedEndpoint, deployment: str, container: str) -> str:
-    from azure.core.exceptions import AzureError  # noqa: PLC0415 - azure is slow
+    from azure.core.exceptions import AzureError
 
     try:
         return str(

@@ -113,7 +113,7 @@ def _read_entry(session: AzureSession, asset: RegistryAsset) -> dict[str, Any]:
     azure-ai-ml drops the parts that say whether a model is archived or retired. The paths are its
     own: ``_utils/_registry_utils``, ``_restclient/v2021_10_01_dataplanepreview``.
     """
-    from azure.core.exceptions import DecodeError  # noqa: PLC0415 - slow
+    from azure.core.exceptions import DecodeError
 
     try:
         place = session.arm.ask(_DISCOVERY.format(asset.registry)).json()

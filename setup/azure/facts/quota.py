@@ -152,7 +152,7 @@ def _cores_of(sku: str | None, sizes: dict[str, Size], size: Size) -> int:
 
 def request_quota(session: AzureSession, family: str, limit: int) -> str:
     """Ask for ``limit`` cores of ``family`` in the recipe's region; what came of it, as a line."""
-    from azure.core.exceptions import HttpResponseError  # noqa: PLC0415 - slow
+    from azure.core.exceptions import HttpResponseError
 
     what = f"{limit} cores of {family} in {session.recipe.azure.location}"
     properties = {

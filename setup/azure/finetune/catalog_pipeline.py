@@ -106,7 +106,7 @@ def _machines(session: AzureSession, declared: Mapping[str, Any]) -> dict[str, L
 
 def _references(recipe: AzureRecipe, assets: Mapping[str, DataAsset]) -> dict[str, Any]:
     """One model, and the data."""
-    from azure.ai.ml import Input  # noqa: PLC0415 - slow
+    from azure.ai.ml import Input
 
     data = {name: Input(type="uri_file", path=assets[key].reference) for name, key in _DATA.items()}
     if recipe.model.asset:
@@ -171,7 +171,7 @@ def _unset(declared: Mapping[str, Any], names: set[str]) -> list[str]:
 
 def pipeline_job(component: Component, inputs: Mapping[str, Any]) -> PipelineJob:
     """A pipeline of that one component, with its MLflow model as the output OUTPUT."""
-    from azure.ai.ml import dsl  # noqa: PLC0415 - slow
+    from azure.ai.ml import dsl
 
     models = [name for name, output in component.outputs.items() if output.type == _MLFLOW]
     if not models:

@@ -97,7 +97,7 @@ class Follower:
 
     def _look(self) -> tuple[Run, list[Run]]:
         """Return the job and its steps, through lost connections, throttling, expired tokens."""
-        from azure.core.exceptions import AzureError  # noqa: PLC0415 - slow
+        from azure.core.exceptions import AzureError
 
         failures: list[AzureError] = []
 
@@ -238,7 +238,7 @@ def _read_log(session: AzureSession, step: Run) -> tuple[list[str], list[str]]:
 
     Both are empty where the log cannot be read.
     """
-    from azure.core.exceptions import AzureError  # noqa: PLC0415 - slow
+    from azure.core.exceptions import AzureError
 
     try:
         name, lines = log_end(session, step.name, _LINES)

@@ -72,7 +72,7 @@ def log_metrics(figures: Mapping[str, Any], environment: Mapping[str, str]) -> s
     Azure ML gives each job an MLflow server with its own token:
     https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-configure-tracking
     """
-    import requests  # noqa: PLC0415 - only a job has somewhere to send them
+    import requests
 
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_RUN_ID")
     uri, token, run = (environment.get(name, "") for name in names)

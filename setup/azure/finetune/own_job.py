@@ -134,7 +134,7 @@ def ensure_environment(session: AzureSession) -> str:
 
     Its reference, ``azureml:NAME:VERSION``; Azure builds the image when the first job needs it.
     """
-    from azure.ai.ml.entities import BuildContext, Environment  # noqa: PLC0415 - slow
+    from azure.ai.ml.entities import BuildContext, Environment
 
     files = [_IMAGE, *(REPOSITORY / name for name in _REQUIREMENTS)]
     content = b"".join(path.read_bytes() for path in files)
@@ -167,8 +167,8 @@ def command_job(
     recipe: AzureRecipe, code: Path, environment: str, train: DataAsset, gpus: int
 ) -> Command:
     """The job, not submitted; ``code`` is a snapshot, ``gpus`` are those of each machine."""
-    from azure.ai.ml import Input, Output, PyTorchDistribution, command  # noqa: PLC0415 - slow
-    from azure.ai.ml.entities import CommandJobLimits  # noqa: PLC0415
+    from azure.ai.ml import Input, Output, PyTorchDistribution, command
+    from azure.ai.ml.entities import CommandJobLimits
 
     finetune = recipe.finetune
     nodes = finetune.compute.nodes

@@ -43,7 +43,7 @@ def require_project(session: AzureSession) -> None:
 
 def project_client(session: AzureSession) -> Any:
     """promptflow.azure's PFClient for the project; call it in ``flow_errors``."""
-    from promptflow.azure import PFClient  # noqa: PLC0415 - two seconds
+    from promptflow.azure import PFClient
 
     client = PFClient(ml_client=session.ml(session.recipe.azure.project))
     quieten_promptflow()
@@ -56,10 +56,10 @@ def flow_errors(session: AzureSession, doing: str) -> Iterator[None]:
 
     It prints JSON for every flow and a bar for every folder; ours is the one line of the result.
     """
-    import requests  # noqa: PLC0415 - only the steps in Azure need them
-    from azure.core.exceptions import AzureError  # noqa: PLC0415
-    from promptflow.azure.operations._run_operations import RunRequestException  # noqa: PLC0415
-    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+    import requests
+    from azure.core.exceptions import AzureError
+    from promptflow.azure.operations._run_operations import RunRequestException
+    from promptflow.exceptions import PromptflowException
 
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -77,7 +77,7 @@ def flow_errors(session: AzureSession, doing: str) -> Iterator[None]:
 
 def azure_cause(error: BaseException) -> Any:
     """The exception of the Azure SDKs that ``error`` wraps, or None."""
-    from azure.core.exceptions import AzureError  # noqa: PLC0415 - slow to import
+    from azure.core.exceptions import AzureError
 
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, AzureError):

@@ -134,11 +134,11 @@ def _find(session: AzureSession) -> dict[str, Any] | None:
 
 def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:
     """The settings that a flow in the project gets, None where it could not use them."""
-    from promptflow.core._connection_provider import (  # noqa: PLC0415 - seconds of import
+    from promptflow.core._connection_provider import (
         _workspace_connection_provider as reader,
     )
-    from promptflow.core._errors import BuildConnectionError  # noqa: PLC0415
-    from promptflow.exceptions import PromptflowException  # noqa: PLC0415
+    from promptflow.core._errors import BuildConnectionError
+    from promptflow.exceptions import PromptflowException
 
     recipe = session.recipe
     place = (session.subscription_id, session.group, recipe.azure.project)

@@ -119,7 +119,7 @@ def _find_uploads(session: AzureSession, client: Any) -> Uploads:
 
 
 def _upload(client: Any, flow: CleanFlow) -> Any:
-    from promptflow._sdk._errors import FlowOperationError  # noqa: PLC0415 - slow
+    from promptflow._sdk._errors import FlowOperationError
 
     create = partial(
         client.flows.create_or_update,

@@ -82,7 +82,7 @@ def assignments(session: AzureSession, condition: str = "") -> list[dict[str, An
 
 def assign(session: AzureSession, role: Role) -> None:
     """Make one assignment; one of the same by another name counts as made."""
-    from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415 - azure is slow
+    from azure.core.exceptions import ResourceExistsError
 
     name = role_assignment_name(role.scope, role.principal, role.role)
     definition = f"/subscriptions/{session.subscription_id}/{_OF}/roleDefinitions/{role.role}"

@@ -66,7 +66,7 @@ def is_running(session: AzureSession) -> bool:
 
 def begin(session: AzureSession, parameters: Mapping[str, Any]) -> None:
     """Begin the deployment, without waiting; one that is under way is left alone."""
-    from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415 - azure is slow
+    from azure.core.exceptions import ResourceExistsError
 
     path = _path(session)
     properties = {"mode": "Incremental", "template": template(), "parameters": dict(parameters)}

@@ -64,7 +64,7 @@ def _saved(path: Path) -> Folder | None:
     """Load a folder of ``Dataset.save_to_disk`` or ``DatasetDict``'s; None for any other folder."""
     if not any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
         return None
-    import datasets  # noqa: PLC0415
+    import datasets
 
     try:
         loaded = datasets.load_from_disk(str(path))
@@ -78,8 +78,8 @@ def _saved(path: Path) -> Folder | None:
 
 
 def _laid_out(path: Path, config: str | None, notes: Counter[str]) -> Folder:
-    import yaml  # noqa: PLC0415
-    from datasets.load import LocalDatasetModuleFactory  # noqa: PLC0415
+    import yaml
+    from datasets.load import LocalDatasetModuleFactory
 
     try:
         module = LocalDatasetModuleFactory(str(path)).get_module()
@@ -110,7 +110,7 @@ def _laid_out(path: Path, config: str | None, notes: Counter[str]) -> Folder:
 
 def _files(path: Path, config: Any) -> dict[str, list[Path]]:
     """The files of a configuration, by split; the README has patterns for them."""
-    import datasets  # noqa: PLC0415
+    import datasets
 
     patterns = config.data_files or {}
     if hasattr(patterns, "resolve"):

@@ -69,7 +69,7 @@ def parts_of(
     Raises:
         FixableError: the slice cannot be understood.
     """
-    import datasets  # noqa: PLC0415 - two seconds that only a data set should cost
+    import datasets
 
     if split.strip() == "all":
         return [(part, 0, None) for part in splits]
@@ -95,7 +95,7 @@ def _no_slice(
 
 def take(splits: dict[str, Dataset], split: str) -> Dataset:
     """A slice of data sets that are there already."""
-    import datasets  # noqa: PLC0415
+    import datasets
 
     parts = parts_of("", splits, split, lengths=lambda name: len(splits[name]))
     return datasets.concatenate_datasets(
@@ -133,9 +133,9 @@ def _load(name: str, config: str | None, split: str, notes: Counter[str]) -> Dat
 
 def _loaded(name: str, config: str | None, **options: Any) -> Any:
     """Load by `datasets`; its ValueError passes, any other failure becomes one line."""
-    import datasets  # noqa: PLC0415
+    import datasets
 
-    from setup.common.console import err  # noqa: PLC0415
+    from setup.common.console import err
 
     if not err.is_terminal:
         datasets.disable_progress_bars()

@@ -26,8 +26,8 @@ def open_parquet(path: Path) -> tuple[int, Iterator[list[Any]]]:
     Raises:
         FixableError: It is none.
     """
-    import pyarrow as pa  # noqa: PLC0415
-    from pyarrow import parquet  # noqa: PLC0415
+    import pyarrow as pa
+    from pyarrow import parquet
 
     try:
         # A buffer, else a whole row group is read at once, and that may be the whole file.
@@ -48,7 +48,7 @@ def _rows_of(tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[list[Any]]
     A column of values of different types is kept so (`datasets.Json`), and read as it is every text
     in it would be a text in quotes.
     """
-    import pyarrow as pa  # noqa: PLC0415 - the package must import quickly
+    import pyarrow as pa
 
     try:
         for table in tables:
@@ -64,7 +64,7 @@ def _rows_of(tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[list[Any]]
 
 def _decoder(kind: pa.DataType) -> Decode | None:
     """Return a function that decodes the JSON text in an Arrow type's values; None without any."""
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     if isinstance(kind, pa.BaseExtensionType):
         return _decode_text if kind.extension_name == "arrow.json" else _decoder(kind.storage_type)

@@ -110,7 +110,7 @@ class Renderer:
     @contextmanager
     def _stopped_clock(self) -> Iterator[None]:
         """Let templates read ``now``: transformers offers no way to pass them a function."""
-        from transformers.utils import chat_template_utils  # noqa: PLC0415 - seconds of import
+        from transformers.utils import chat_template_utils
 
         real = chat_template_utils.datetime
         chat_template_utils.datetime = _Clock(self)

@@ -87,8 +87,8 @@ def finetune(recipe: Training, base: Base, split: PreparedSplit) -> Finetuned:
         if done:
             return Finetuned(folder, False, done)
         prepare_process()
-        from setup.finetune.compute.precision import enough_memory  # noqa: PLC0415 - seconds of import
-        from setup.finetune.run.attempt import Session  # noqa: PLC0415
+        from setup.finetune.compute.precision import enough_memory
+        from setup.finetune.run.attempt import Session
 
         with enough_memory():
             session = Session(recipe, base, split.file, folder)

@@ -35,7 +35,7 @@ def log_run(client: MlflowClient, experiment_id: str, run: finished.FinishedRun)
 
     The recipe's values are named as ``--set`` names them.
     """
-    from mlflow.entities import Param  # noqa: PLC0415 - seconds of import
+    from mlflow.entities import Param
 
     result = run.result
     tags = {
@@ -74,7 +74,7 @@ def milliseconds(seconds: float) -> int:
 
 def _metrics(run: finished.FinishedRun) -> list[Metric]:
     """The three curves, each point at its step and its time, then the final values."""
-    from mlflow.entities import Metric  # noqa: PLC0415
+    from mlflow.entities import Metric
 
     points = [
         Metric(name, point.value, milliseconds(run.started + point.seconds), point.step)
@@ -89,7 +89,7 @@ def _metrics(run: finished.FinishedRun) -> list[Metric]:
 
 def _data_inputs(run: finished.FinishedRun) -> list[DatasetInput]:
     """The two sets of rows, which MLflow shows as datasets; it takes digests of 36 characters."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
+    from mlflow.entities import Dataset, DatasetInput, InputTag
 
     data = run.result.data
     source = json.dumps({"uri": str(dict(run.recipe.get("data") or {}).get("source", ""))})
@@ -109,7 +109,7 @@ def log_model(
     client: MlflowClient, experiment_id: str, run_id: str, name: str, run: finished.FinishedRun
 ) -> LoggedModel:
     """Record the run's adapter and tokenizer as model ``name``, every copy checked."""
-    from mlflow.entities import LoggedModelOutput  # noqa: PLC0415
+    from mlflow.entities import LoggedModelOutput
 
     model = client.create_logged_model(
         experiment_id,
@@ -137,7 +137,7 @@ def _describe(result: finished.Result, run_id: str, model_id: str) -> Model:
     cannot load it alone. ``peft`` names the base they belong to, by source and SHA-256; of a path
     of this machine it says the name of the file alone.
     """
-    from mlflow.models import Model  # noqa: PLC0415 - seconds of import
+    from mlflow.models import Model
 
     base = portable_name(result.base.source)
     adapter = {
@@ -162,9 +162,9 @@ def _describe(result: finished.Result, run_id: str, model_id: str) -> Model:
 
 def _signature() -> ModelSignature:
     """Messages in, a text out, and the parameters of the endpoint's ``/score`` contract."""
-    from mlflow.models import ModelSignature  # noqa: PLC0415
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema  # noqa: PLC0415
-    from mlflow.types.schema import Array, Object, Property  # noqa: PLC0415
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, Object, Property
 
     text, double = DataType.string, DataType.double
     message = Object([Property("role", text), Property("content", text)])

@@ -120,8 +120,8 @@ def _mlflow() -> Iterator[None]:
     }
     _replace_settings(own)
     try:
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds of import
-        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
         try:
             yield
@@ -145,10 +145,10 @@ def _replace_settings(settings: dict[str, str]) -> None:
 
 def _check_schema() -> None:
     """Refuse the database of another MLflow, which this one may change without a way back."""
-    from alembic.script import ScriptDirectory  # noqa: PLC0415 - seconds of import
-    from alembic.util import CommandError  # noqa: PLC0415
-    from mlflow import __version__  # noqa: PLC0415
-    from mlflow.store.db.utils import _get_alembic_config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+    from mlflow import __version__
+    from mlflow.store.db.utils import _get_alembic_config
 
     folder, url = registry_folder(), _uri(database_path())
     revision = _ask_sqlite("SELECT version_num FROM alembic_version") or "unknown"
@@ -173,14 +173,14 @@ def _uri(path: Path) -> str:
 
 
 def _client() -> MlflowClient:
-    from mlflow import MlflowClient  # noqa: PLC0415
+    from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=_uri(database_path()), registry_uri=_uri(database_path()))
 
 
 def _make_database() -> None:
     """Make it whole under another name first: nobody sees, or inherits, a half-made one."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     draft = database_path().with_suffix(".draft")
     for leftover in (draft, draft.with_name(f"{draft.name}-journal")):

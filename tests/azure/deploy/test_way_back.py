@@ -160,7 +160,7 @@ def test_rollback_that_was_remembered_by_name(azure: FakeAzure, recipe: AzureRec
 
 
 def test_way_back(recipe: AzureRecipe) -> None:
-    from azure.ai.ml import entities  # noqa: PLC0415 - takes seconds
+    from azure.ai.ml import entities
 
     def serving(name: str, version: str, model: str = "phi-azure") -> Any:
         path = f"/x/models/{model}/versions/{version}"
@@ -194,7 +194,7 @@ def test_way_back(recipe: AzureRecipe) -> None:
 
 
 def test_what_the_tags_remember(recipe: AzureRecipe) -> None:
-    from azure.ai.ml import entities  # noqa: PLC0415 - takes seconds
+    from azure.ai.ml import entities
 
     endpoint = entities.ManagedOnlineEndpoint(name="it", traffic={}, tags={"team": "ours"})
     there: dict[str, Any] = {}

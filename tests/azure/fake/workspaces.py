@@ -130,7 +130,7 @@ def _list_members(azure: FakeAzure, hub: Resource) -> None:
 @routes.on("DELETE", ARM, WS)
 def delete_workspace(azure: FakeAzure, request: Request, **_: str) -> Reply:
     """Without ``forceToPurge`` the workspace is only soft-deleted, and its name stays taken."""
-    from tests.azure.fake import arm  # noqa: PLC0415 - arm's routes come last
+    from tests.azure.fake import arm
 
     workspace = azure.store.get(request.path)
     reply = arm.delete(azure, request, "")
