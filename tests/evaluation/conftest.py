@@ -46,7 +46,7 @@ class Machine:
 
     def run(self, *arguments: str) -> Done:
         """The command in this process, where promptflow is loaded once."""
-        cli = importlib.import_module("evaluation.cli.main")
+        cli = importlib.import_module("evaluation.__main__")
         out, err, code = console.out.capture(), console.err.capture(), 0
         argv = ["evaluation", *self._arguments(arguments)]
         with mock.patch.dict(os.environ, self.env), mock.patch.object(sys, "argv", argv), out, err:
