@@ -19,7 +19,7 @@ _LONGEST = (
     *("setup/test_cli.py", "azure/test_path.py", "rollout/test_rollout.py", "chat/test_pf.py"),
     *("flows/test_failures.py", "finetune/test_resume.py", "setup/test_doctor.py"),
     *("evaluation/test_run.py", "flows/test_command.py"),
-    *("export/test_agreement.py", "evaluation/test_judging.py", "evaluation/test_batch_command.py"),
+    *("export/test_agreement.py", "evaluation/test_judging.py", "chat_agent/test_chat_agent.py"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Run folders written by hand, by the contract of evaluation/results/folder.py."""
+"""Run folders written by hand, by the contract of evaluation/results.py."""
 
 from __future__ import annotations
 
