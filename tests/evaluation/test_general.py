@@ -23,7 +23,7 @@ from tests.home import ROOT
 _LINES = (ROOT / "data/general/questions.jsonl").read_text(encoding="utf-8").splitlines()
 EXPECTED = {row["question"]: row["expected"][0] for row in map(json.loads, _LINES)}
 ROWS = [question_row(number) for number in range(12)]
-FORGOTTEN = list(EXPECTED)[:12]
+FORGOTTEN = list(EXPECTED)[::8]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def knowing(facts: bool, without: list[str]) -> Callable[[str], str]:
 
 @pytest.fixture
 def forgetful(asking: Machine, chat: ChatServer) -> Machine:
-    """A run whose second side gained all of the data and forgot twelve other things."""
+    """A run whose second side gained all of the data and forgot every eighth other thing."""
     chat.answer = knowing(False, [])
     with chatting() as tuned:
         connect("tuned", tuned)
