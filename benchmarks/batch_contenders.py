@@ -68,7 +68,9 @@ class Contender:
         if self.kind in (OURS, PLAIN):
             engine = "plain" if self.kind == PLAIN else "promptflow"
             given = ("phi", "--data", data, "--workers", many, "--name", run, "--engine", engine)
-            return [_module("evaluation", "run", *given, "--processes", self.processes)]
+            return [
+                _module("evaluation", "run", *given, "--no-general", "--processes", self.processes)
+            ]
         scored = f"{run}-scored"
         create = ("promptflow._cli.pf", "run", "create", "--data", data, "--name")
         asking = ("--flow", FLOWS / "chat", "--column-mapping", *_ASKED)
