@@ -63,7 +63,7 @@ class Audit:
 
     @property
     def holes(self) -> list[str]:
-        """What stands in the way, a line each."""
+        """The obstacles, a line each."""
         nodes = [f"{n.flow}, node {n.node}: {n.plain}" for n in self.nodes if n.is_hole]
         return nodes + [f"{path} imports promptflow, and is no skin" for path in self.strays]
 
@@ -157,7 +157,7 @@ def _nodes(flow: Path, installed: bool) -> Iterator[NodeAudit]:
 
 
 def _missing(source: Path) -> str:
-    """What a node's file takes of promptflow that engine plain does not have."""
+    """The names a node's file takes of promptflow that engine plain does not have."""
     used = promptflow_names(source) if source.suffix == ".py" else ()
     lacking = [f"{name} of {module}" for module, name in used if not names.provides(module, name)]
     return f"does not have {', '.join(lacking)}" if lacking else ""

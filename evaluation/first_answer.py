@@ -50,8 +50,7 @@ def answer_first(recipe: Recipe) -> None:
     connection = f"{recipe.connection}-{recipe.endpoint.deployment}"
     answer = " ".join(ask_once(_FIRST_QUESTION, connection).split())
     console.out.print(f"{connection}: {answer}", markup=False)
-    where = f"chat with it meanwhile, in another terminal: {recipe.command('chat')}"
-    console.err.print(where, markup=False)
+    console.err.print("chat with it meanwhile, in another terminal: python -m setup chat")
 
 
 def ask_once(question: str, connection: str) -> str:

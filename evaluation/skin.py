@@ -54,7 +54,7 @@ def importing_files() -> set[str]:
 
 
 def promptflow_names(path: Path) -> Iterator[tuple[str, str]]:
-    """What a file imports of promptflow: modules, and of each the name, "" for all of it."""
+    """The imports of promptflow in a file: modules, and of each the name, "" for all of it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         pairs: list[tuple[str, str]] = []
         if isinstance(node, ast.Import):

@@ -35,7 +35,7 @@ class Questions:
 
     @property
     def lines(self) -> list[Row]:
-        """What the chat flow is asked."""
+        """The lines that the chat flow is asked."""
         return [{"question": row["question"], "chat_history": []} for row in self.rows]
 
     def scored(self, outcomes: Mapping[int, Outcome]) -> Iterator[Row]:
@@ -57,6 +57,6 @@ class Questions:
 
 
 def count(rows: Sequence[Row]) -> dict[str, Any]:
-    """How many were asked, answered right, and not answered at all, for summary.json."""
+    """The numbers asked, answered right, and not answered at all, for summary.json."""
     right = sum(int(row["scores"].get(GENERAL, 0)) for row in rows)
     return {"n": len(rows), "right": right, "error": sum(bool(row["error"]) for row in rows)}

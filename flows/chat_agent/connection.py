@@ -34,6 +34,10 @@ def connection_values(name: str) -> dict[str, str]:
         if "file" in place
     }
     values: dict[str, str] = {**entry["configs"], **kept, **told}
+    elsewhere = [key for key in entry["secrets"] if not values.get(key)]
+    if values and elsewhere:
+        what = f"the {elsewhere[0]} of connection {name} is where this environment cannot read it"
+        raise ConfigurationError(what, str(file), f"set {prefix}{elsewhere[0].upper()}")
     if not values:
         fix = f"python -m setup connect, or set {prefix}ENDPOINT and {prefix}KEY"
         raise ConfigurationError(f"there is no connection {name}", str(file), fix)

@@ -111,7 +111,7 @@ class Registry(Section):
 
 
 class Evaluation(Section):
-    """How runs of evaluation are worked off; ``auto`` is promptflow where it is installed."""
+    """The engine of evaluation's runs; ``auto`` is promptflow where it is installed."""
 
     engine: Literal["auto", "promptflow", "plain"] = "auto"
 

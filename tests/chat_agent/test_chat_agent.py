@@ -127,6 +127,12 @@ def test_connection_is_read_as_setup_keeps_it(scripted: Server, tmp_path: Path) 
     done = _agent("ask", "What is it?", "--connection", "phi-tuned", env=env)
     assert done.stdout == "The capital of France is Paris.\n"
     assert scripted.received[0].headers["authorization"] == "Bearer agent-key"
+    hidden = {**entry, "secrets": {"key": {"keyring": "phi.key"}}}
+    (tmp_path / "connections.json").write_text(json.dumps({"phi": hidden}))
+    unread = _agent("ask", "What is it?", env=env)
+    assert unread.returncode == 1
+    assert unread.stderr.endswith("Fix: set PHI_KEY\n")
+    assert _agent("ask", "What is it?", env=env | {"PHI_KEY": "agent-key"}).returncode == 0
     missing = _agent("ask", "What is it?", "--connection", "phi-none", env=env)
     assert missing.returncode == 1
     assert "there is no connection phi-none" in missing.stderr
