@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 
 from setup.common.console import TASK, progress_bar, shorten
 from setup.common.errors import FixableError
@@ -13,12 +10,16 @@ from setup.common.files import fixable_read, fixable_write, replace_together
 
 from . import lint, manifest, rows
 from .plan import DataPlan, Prepared
-from .sources.file import Record, Source, open_file
-from .sources.folder import open_folder
-from .sources.hub import open_hub
+from .sides import Sides
+from .sources.record import Record
 from .split import Splitter
+from .stream import Stream, open_streams, total_rows
 
 _CUT = "test rows end with answers of weight 0, and ask for the last one before"
+_NOTHING_TO_TEST = (
+    "the test file has no rows, so that nothing can be evaluated on it: give data.test, or add "
+    "conversations without tools"
+)
 _LONGEST_OPENING = 40
 _UNREAD_NAMED = 8
 _MOST_ALIKE = 1 << 16  # that are remembered; where there are more, all are looked at closely
@@ -38,14 +39,14 @@ def prepare_data(plan: DataPlan) -> Prepared:
         FixableError: the source cannot be had or read, no row of it is usable, one side of the
             split would be empty, or files that `data` did not write would be overwritten.
     """
-    if plan.kind == "sample":
+    if plan.is_sample:
         return _check_sample(plan)
-    with fixable_read(plan.source):
+    with fixable_read(plan.name):
         done = manifest.read_manifest(plan)
         if done:
             return done
         manifest.refuse_overwriting(plan)
-        source = _open(plan)
+        streams = open_streams(plan)
         # Before it is read: a change meanwhile must not pass for what was read.
         source_sha256 = manifest.source_sha256(plan)
     with (
@@ -53,8 +54,11 @@ def prepare_data(plan: DataPlan) -> Prepared:
         manifest.sole_writer(plan),
     ):
         manifest.refuse_overwriting(plan)
-        counts, notes, digests = _write(plan, source)
-        facts = {"source_sha256": source_sha256, "revision": source.revision, "counts": counts}
+        counts, notes, digests, streams = _write(plan, streams)
+        revision = ", ".join(filter(None, (stream.source.revision for stream in streams)))
+        facts: manifest.Note = {"source_sha256": source_sha256, "revision": revision}
+        facts |= {"counts": counts}
+        facts["sources"] = [stream.facts() for stream in streams]
         manifest.write_note(plan, facts | {"notes": list(notes), "sha256": digests})
     return manifest.result(plan, counts, notes)
 
@@ -73,75 +77,67 @@ def _check_sample(plan: DataPlan) -> Prepared:
     return manifest.result(plan, counts, already_there=True)
 
 
-def _open(plan: DataPlan) -> Source:
-    if plan.kind == "hub":
-        return open_hub(plan.source, plan.config, plan.split)
-    if plan.kind == "folder":
-        return open_folder(Path(plan.source), plan.config, plan.split)
-    source = open_file(Path(plan.source))
-    unused = [
-        f"data.{name}"
-        for name in ("split", "config")
-        if getattr(plan, name) != getattr(DataPlan, name)
-    ]
-    if unused:
-        note = f"{' and '.join(unused)} not used: {plan.source} is one file, and is read whole"
-        source.notes[note] = 0
-    return source
-
-
 class _OnceMoreError(Exception):
-    """Begin again: look past ``openings``, and closely at those ``alike`` (None: at all rows)."""
+    """Begin again: look past ``openings``, and closely at those ``alike`` (None: at all rows); to
+    train go the rows that open as ``with_tools`` do.
+    """
 
-    def __init__(self, openings: dict[bytes, str], alike: set[int] | None) -> None:
+    def __init__(
+        self,
+        openings: dict[bytes, str],
+        alike: set[int] | None,
+        with_tools: frozenset[bytes] = frozenset(),
+    ) -> None:
         super().__init__()
-        self.openings, self.alike = openings, alike
+        self.openings, self.alike, self.with_tools = openings, alike, with_tools
 
 
-_Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str]]
+_Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str], list[Stream]]
 
 
-def _write(plan: DataPlan, source: Source) -> _Outcome:
+def _write(plan: DataPlan, streams: list[Stream]) -> _Outcome:
     """The files' counts, notes and digests; done again where rows turned out to be much alike."""
     past: dict[bytes, str] = {}
     closely: set[int] | None = set()
+    with_tools: frozenset[bytes] = frozenset()
     while True:
-        writer = _Writer(plan, past, closely)
+        writer = _Writer(plan, past, closely, with_tools)
         try:
-            writer.write(source)
+            writer.write(streams)
         except _OnceMoreError as error:
             past |= error.openings
+            with_tools |= error.with_tools
             closely = None if closely is None or error.alike is None else closely | error.alike
-            source = _open(plan)
+            streams = open_streams(plan)
             continue
         told = [
             f"many conversations open with {shorten(opening, _LONGEST_OPENING)!r}: split by what "
             "comes after it"
             for opening in past.values()
         ]
+        read = [line for stream in streams for line in stream.source.said()]
         kept = [f"{count} {note}" if count else note for note, count in writer.notes.items()]
-        return writer.counts, (*source.said(), *told, *kept), writer.digests
-
-
-def _first(source: Source, limit: int) -> Iterator[list[Record]]:
-    for batch in source.batches:
-        yield batch[:limit]
-        limit -= len(batch)
-        if limit <= 0:
-            return
+        return writer.counts, (*read, *told, *kept), writer.digests, streams
 
 
 class _Writer:
     """Writes the three files of a plan."""
 
-    def __init__(self, plan: DataPlan, past: dict[bytes, str], closely: set[int] | None) -> None:
+    def __init__(
+        self,
+        plan: DataPlan,
+        past: dict[bytes, str],
+        closely: set[int] | None,
+        with_tools: frozenset[bytes],
+    ) -> None:
         self._plan, self._closely = plan, closely
+        self._sides = Sides(with_tools)
         self._splitter = Splitter(plan.test_ratio, plan.seed, past)
         self.notes: Counter[str] = Counter()
         self.counts: dict[str, int] = {}
         self.digests: dict[str, str] = {}
 
-    def write(self, source: Source) -> None:
+    def write(self, streams: list[Stream]) -> None:
         """Write them, the reasons of the rejected rows also when no row is left to train on.
 
         Raises:
@@ -153,7 +149,7 @@ class _Writer:
             rejects = manifest.Draft(paths.rejects, file)
             linter = lint.Linter(rejects.write, self._closely)
             try:
-                self._write_sides(linter, source, rejects)
+                self._write_sides(linter, streams, rejects)
             except FixableError as error:
                 failure = error
                 self._claim(rejects)
@@ -163,20 +159,23 @@ class _Writer:
         if failure:
             raise failure
 
-    def _write_sides(self, linter: lint.Linter, source: Source, rejects: manifest.Draft) -> None:
+    def _write_sides(
+        self, linter: lint.Linter, streams: list[Stream], rejects: manifest.Draft
+    ) -> None:
         plan, report = self._plan, linter.report
-        limited = replace(source, batches=_first(source, plan.limit)) if plan.limit else source
         with (
             replace_together(plan.paths.train, plan.paths.test) as files,
-            progress_bar("preparing", plan.limit or source.total) as bar,
+            progress_bar("preparing", total_rows(streams)) as bar,
         ):
             train = manifest.Draft(plan.paths.train, files[0])
             test = manifest.Draft(plan.paths.test, files[1])
-            for clean in linter.clean(limited):
-                self._split(clean, train, test)
-                bar.update(TASK, completed=report.rows)
-                self._refuse_to_look_quickly(linter)
+            for stream in streams:
+                for clean in linter.clean_stream(stream):
+                    self._split(clean, stream, train, test)
+                    bar.update(TASK, completed=report.rows)
+                    self._refuse_to_look_quickly(linter)
             self._ask_once_more(linter)
+            self.notes.update(dict.fromkeys(self._sides.notes(report.in_test), 0))
             sides = {"train_rows": train.rows, "test_rows": test.rows}
             self._check_sides(report, sides)
             for what, count in linter.unread.most_common(_UNREAD_NAMED):
@@ -198,6 +197,8 @@ class _Writer:
             raise _OnceMoreError({}, alike)
         if common := self._splitter.common():
             raise _OnceMoreError(common, set())
+        if moved := self._sides.moved_late():
+            raise _OnceMoreError({}, set(), moved)
 
     def _claim(self, *drafts: manifest.Draft) -> None:
         """Note the drafts as ours; what stands in their places and is not, keeps another name."""
@@ -207,16 +208,21 @@ class _Writer:
         for note in manifest.claim(self._plan.paths, drafts):
             self.notes[note] = 0
 
-    def _split(self, records: list[Record], train: manifest.Draft, test: manifest.Draft) -> None:
-        """Write each record to its side."""
+    def _split(
+        self, records: list[Record], stream: Stream, train: manifest.Draft, test: manifest.Draft
+    ) -> None:
+        """Write each record to its side, to train as often as its weight says."""
         sides: tuple[list[bytes], list[bytes]] = [], []
         for record in records:
             row, messages = record.row, record.row["messages"]
             if not (row.get("prompt") and row.get("prompt_id")):
                 row["prompt"] = row.get("prompt") or rows.user_turns(messages)[0]
                 row["prompt_id"] = row.get("prompt_id") or rows.conversation_id(messages)
-            is_test = self._splitter.is_test(messages)
-            sides[is_test].append(rows.encode_row(self._test_row(row) if is_test else row))
+            is_test = self._sides.is_test(row, stream, self._splitter)
+            copies = self._sides.copies(messages, stream, is_test, self._plan.seed)
+            if copies and is_test is not None:
+                line = rows.encode_row(self._test_row(row) if is_test else row)
+                sides[is_test].extend([line] * copies)
         for draft, lines in zip((train, test), sides, strict=True):
             draft.rows += len(lines)
             draft.write(b"".join(lines))
@@ -234,8 +240,11 @@ class _Writer:
 
     def _check_sides(self, report: lint.LintReport, sides: dict[str, int]) -> None:
         if not report.kept:
-            raise report.no_rows_left(self._plan.source)
+            raise report.no_rows_left(self._plan.name, report.rows)
         if all(sides.values()):
+            return
+        if sides["train_rows"] and self._sides.with_tools:
+            self.notes[_NOTHING_TO_TEST] = 0
             return
         rejected = f" ({report.rejected} of {report.rows} were rejected: {report.why})"
         what = (
@@ -250,5 +259,5 @@ class _Writer:
         elif report.duplicates:
             others = "add other conversations: these are one, again and again"
         if report.first is not None:
-            others += f"; the rejected ones: {report.advice(self._plan.source).fix}"
+            others += f"; the rejected ones: {report.advice(self._plan.name).fix}"
         raise FixableError(what, others)
