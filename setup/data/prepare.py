@@ -220,9 +220,12 @@ class _Writer:
                 row["prompt_id"] = row.get("prompt_id") or rows.conversation_id(messages)
             is_test = self._sides.is_test(row, stream, self._splitter)
             copies = self._sides.copies(messages, stream, is_test, self._plan.seed)
-            if copies and is_test is not None:
-                line = rows.encode_row(self._test_row(row) if is_test else row)
-                sides[is_test].extend([line] * copies)
+            if copies:
+                sides[bool(is_test)].append(
+                    rows.encode_row(self._test_row(row) if is_test else row)
+                )
+            for time in range(2, copies + 1):
+                sides[0].append(rows.encode_row(row | {rows.COPY: time}))
         for draft, lines in zip((train, test), sides, strict=True):
             draft.rows += len(lines)
             draft.write(b"".join(lines))

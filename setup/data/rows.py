@@ -19,6 +19,7 @@ from setup.common.errors import FixableError
 
 Message = dict[str, Any]
 Row = dict[str, Any]
+COPY = "copy_for_weight"  # the column of a row of train that is there once more: which time
 
 # Sentence punctuation, which ends or opens a word without being part of it. All else is part of it:
 # C++, C#, x != 5, -5, $5, 50 %, emoji, vowel signs.
