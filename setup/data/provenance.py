@@ -13,7 +13,7 @@ from setup.common.errors import FixableError
 from setup.common.files import fixable_read, sha256_file
 
 from . import manifest
-from .origin import AUTO, SAMPLE
+from .formats.origin import AUTO, SAMPLE
 from .plan import DataPlan
 
 AGAIN = "python -m setup data --recipe NAME"

@@ -61,12 +61,6 @@ class SeenKeys:
         self._push(new)
         return [bool(was) for was in seen]
 
-    def snapshot(self) -> SeenKeys:
-        """A set of the keys that are in it now."""
-        taken = SeenKeys()
-        taken._runs = list(self._runs)
-        return taken
-
     def know(self, keys: Sequence[int]) -> list[bool]:
         """Says for each key of a batch whether it was there before; adds none."""
         import numpy as np

@@ -25,6 +25,8 @@ Names = dict[str, tuple[str, ...]]  # what a column holds, and the names that sa
 _SYSTEM: Names = {"system": ("system", "system_prompt")}
 _TOOLS: Names = {"tools": ("tools", "functions")}
 _CHATS = ("conversations", "conversation", "dialogue", "dialog", "chat", "turns", "messages")
+# What beside the turns changes what other trainers learn from a row.
+BESIDE_TURNS = ("weight", "label", "system", "system_prompt", "chosen", "rejected")
 _PREFERENCES = {"chosen", "rejected"}
 _MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from setup.common.errors import FixableError
-from setup.data.origin import AUTO, Origin
-from setup.data.sources.record import Record, Source
 
-from .adapters import BY_NAME, FORMATS, Format, Row, is_nothing, to_row
+from .adapters import BESIDE_TURNS, BY_NAME, FORMATS, Format, Row, is_nothing, to_row
+from .origin import AUTO, Origin
+from .record import Record, Source
 from .turns import UnusableError
 
 _NAMED = 8
@@ -56,7 +56,8 @@ class Reader:
             columns = ", ".join(list(map(str, self._seen))[:_NAMED]) or "none"
             raise FixableError(
                 f"{self._origin.source} has no column {missing[0]}; its columns are {columns}",
-                "correct data.columns",
+                "correct data.columns, or give this source its own: "
+                f"{{source: {self._origin.source}, columns: {{…}}}}",
             )
         if said := self._said():
             source.notes[said] = 0
@@ -138,7 +139,7 @@ class Reader:
         if form is None or (form.name == "openai" and not self._origin.columns):
             return ""
         taken = [name if name == what else f"{name} as {what}" for what, name in self.taken.items()]
-        left = [name for name in self._left if name]
+        left = [name for name in self._left if name and name not in BESIDE_TURNS]
         beside = f"; not read: {', '.join(sorted(left)[:_NAMED])}" if left else ""
         more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         return f"{self._origin.source} is read as {form.name}: {', '.join(taken)}{beside}{more}"
