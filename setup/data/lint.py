@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class Linter:
         for batch in source.batches:
             reasons = [r.problem or find_problem(r.row, self.required) for r in batch]
             keys = [
-                quick_key(record.row["messages"], self._closely)
+                self._key(record.row)
                 for record, reason in zip(batch, reasons, strict=True)
                 if not reason
             ]
@@ -155,6 +156,14 @@ class Linter:
         stream.rows, stream.kept = self.report.rows - rows, self.report.kept - kept
         if not stream.kept:
             raise self.report.no_rows_left(stream.origin.source, stream.rows)
+
+    def _key(self, row: dict[str, Any]) -> int:
+        """The key of a conversation, and of the tools that it offers: with others it is another."""
+        key = quick_key(row["messages"], self._closely)
+        if tools := row.get("tools"):
+            offered = orjson.dumps(tools, default=str, option=orjson.OPT_SORT_KEYS)
+            key ^= int.from_bytes(blake2b(offered, digest_size=8).digest(), "little")
+        return key
 
     def _find_in_test(self, talks: list[list[dict[str, Any]]]) -> list[bool]:
         """Tell of conversations to train on if they stand in data.test, whatever the system says.

@@ -68,10 +68,7 @@ class Format:
             return False
         if not columns and any(not is_nothing(row.get(name)) for name in self.not_beside):
             return False
-        return all(
-            any(self.accepts("" if what in columns else name, row[name]) for name in names)
-            for what, names in self.needed(row, columns).items()
-        )
+        return all(self.needed(row, columns).values())
 
     def clash(self, row: Row, columns: Mapping[str, str]) -> tuple[str, list[str]] | None:
         """What is needed and stands in several columns of ``row``, and these; None if nothing."""
@@ -79,11 +76,13 @@ class Format:
         return next(((what, names) for what, names in filled if len(names) > 1), None)
 
     def needed(self, row: Row, columns: Mapping[str, str]) -> dict[str, list[str]]:
-        """The columns of a row for each thing that is needed."""
-        return {
-            what: [name for name in self._names(what, columns) if not is_nothing(row.get(name))]
-            for what in self.needs
-        }
+        """The columns of a row that can be each thing that is needed."""
+        return {what: self._able(what, row, columns) for what in self.needs}
+
+    def _able(self, what: str, row: Row, columns: Mapping[str, str]) -> list[str]:
+        names = [name for name in self._names(what, columns) if not is_nothing(row.get(name))]
+        is_named = what in columns
+        return [name for name in names if self.accepts("" if is_named else name, row[name])]
 
     def take(self, row: Row, columns: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
         """The values of a row, and the columns that they are of.
@@ -95,6 +94,8 @@ class Format:
         for what in self.known:
             present = [name for name in self._names(what, columns) if name in row]
             filled = [name for name in present if not is_nothing(row[name])]
+            if what in self.needs:
+                filled = self._able(what, row, columns) or filled
             if len(filled) > 1:
                 raise UnusableError(f"columns {' and '.join(filled)} both hold the {what}")
             if what in self.needs and all(row[name] is None for name in present):

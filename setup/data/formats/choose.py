@@ -79,7 +79,7 @@ class Reader:
             return
         record.given = given
         self.taken |= taken
-        if form.name != "openai":
+        if form.name != "openai" or self._origin.columns:
             self._left |= dict.fromkeys(row.keys() - taken.values())
             _note_answers(row, taken, record.row["messages"], notes)
 
