@@ -9,6 +9,7 @@ from typing import Any
 from .turns import (
     Turn,
     UnusableError,
+    are_plain,
     as_list,
     is_turns,
     openai_turns,
@@ -29,6 +30,8 @@ _CHATS = ("conversations", "conversation", "dialogue", "dialog", "chat", "turns"
 BESIDE_TURNS = ("weight", "label", "system", "system_prompt", "chosen", "rejected")
 _PREFERENCES = {"chosen", "rejected"}
 _MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+
+_CONVERTED = frozenset({*_MEDIA, "tools", "functions"})
 
 
 def is_nothing(value: Any) -> bool:
@@ -106,6 +109,15 @@ class Format:
 
     def _names(self, what: str, columns: Mapping[str, str]) -> tuple[str, ...]:
         return (columns[what],) if what in columns else self.known[what]
+
+
+def is_ready(row: Row) -> bool:
+    """Tell whether a row is what an adapter would make of it."""
+    return (
+        _CONVERTED.isdisjoint(row)
+        and not isinstance(parsed(row.get("prompt")), list)
+        and are_plain(row.get("messages"))
+    )
 
 
 def to_row(row: Row, form: Format, columns: Mapping[str, str]) -> tuple[Row, dict[str, str]]:

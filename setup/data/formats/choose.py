@@ -9,7 +9,7 @@ from typing import Any
 
 from setup.common.errors import FixableError
 
-from .adapters import BESIDE_TURNS, BY_NAME, FORMATS, Format, Row, is_nothing, to_row
+from .adapters import BESIDE_TURNS, BY_NAME, FORMATS, Format, Row, is_nothing, is_ready, to_row
 from .origin import AUTO, Origin
 from .record import Record, Source
 from .turns import UnusableError
@@ -39,6 +39,7 @@ class Reader:
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
         self.form: Format | None = None if origin.format == AUTO else BY_NAME[origin.format]
+        self._is_openai = False  # without a column of another name
         self.taken: dict[str, str] = {}
         self._left: dict[str, None] = {}
         self._seen: dict[str, None] = {}
@@ -64,9 +65,12 @@ class Reader:
 
     def _convert(self, record: Record, notes: Counter[str]) -> None:
         row = record.row
+        if self._is_openai and is_ready(row):
+            return
         if self._origin.columns:
             self._seen |= dict.fromkeys(row)
         form = self.form = self.form or self._choose(row)
+        self._is_openai = form is BY_NAME["openai"] and not self._origin.columns
         if form is None:
             columns = ", ".join(list(map(str, row))[:_NAMED]) or "none"
             record.problem = f"it fits no format: its columns are {columns}"

@@ -14,6 +14,7 @@ ROLES = ("system", "user", "assistant", "tool")
 _READ_OF_TURN = {"role", "content", "weight", "tool_calls"}
 _READ_OF_TOOL = {*_READ_OF_TURN, "tool_call_id", "name"}
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
+_PLAIN = 2  # a turn of nothing but role and content
 _FOLLOWERS = {"user": ("assistant",), "assistant": ("user",), "tool": ("tool", "assistant")}
 
 
@@ -39,9 +40,11 @@ def _known(turn: dict[str, Any]) -> set[str]:
 
 def uses_tools(row: dict[str, Any]) -> bool:
     """Tell whether a clean row offers, calls or answers for tools."""
-    return bool(row.get("tools")) or any(
-        (len(turn) > 2 and turn.get("tool_calls")) or turn["role"] == "tool"
-        for turn in row["messages"]
+    if row.get("tools"):
+        return True
+    turns = row["messages"]
+    return any(len(turn) > _PLAIN for turn in turns) and any(
+        turn.get("tool_calls") or turn["role"] == "tool" for turn in turns
     )
 
 
