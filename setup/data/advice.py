@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from setup.common.json_rows import NOT_UTF8, recoding_fix
 
 from .formats.origin import as_yaml
+from .formats.turns import is_turns
 
 if TYPE_CHECKING:
     from .formats.record import Record
@@ -115,6 +116,8 @@ def _about_columns(row: dict[str, Any]) -> Advice:
             ", the format of preference pairs, which are not compared",
             f"{sets} learns what was chosen",
         )
+    if chats := [str(name) for name, value in row.items() if is_turns(value)]:
+        return Advice("", f"say which column has the turns: --set {_column('messages', chats[0])}")
     texts = [str(name) for name, value in row.items() if isinstance(value, str)]
     if texts == ["text"]:
         form = ": this is plain text without turns, which is not trained on"
