@@ -76,6 +76,8 @@ def open_streams(plan: DataPlan) -> list[Stream]:
     """
     side: Literal["", "train"] = "train" if plan.test else ""
     tests = [_open(origin, "test", plan) for origin in plan.test_origins]
+    if tests and plan.test_ratio != DataPlan.test_ratio:
+        tests[0].source.notes["data.test_ratio not used: data.test has the rows to test"] = 0
     return tests + [_open(origin, side, plan) for origin in plan.origins]
 
 

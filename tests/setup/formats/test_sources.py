@@ -135,9 +135,7 @@ def test_manifest_says_all_and_later_steps_go_by_it(
     assert [len(part["sha256"]) for part in note["sources"]] == [64] * 3
     assert "(unchanged)" in run("data", *given).out
     planned = run(*following, "--dry-run").out
-    assert f"on [{{source: {mine}, weight: 2}}, {general}]: 134 rows of " in planned.replace(
-        "2.0", "2"
-    )
+    assert f"on [{{source: {mine}, weight: 2}}, {general}]: 134 rows of " in planned
 
 
 CHANGES: dict[str, Any] = {
