@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,8 @@ _CONVERTED = frozenset({*_MEDIA, "tools", "functions"})
 
 def is_nothing(value: Any) -> bool:
     """Tell whether a table has it for a value that is not there."""
-    return value is None or (isinstance(value, str | list | dict) and not value)
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return value is None or is_nan or (isinstance(value, str | list | dict) and not value)
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def to_row(row: Row, form: Format, columns: Mapping[str, str]) -> tuple[Row, dic
 
 def _text(values: Values, what: str) -> str:
     value = values.get(what)
-    if value is None:
+    if is_nothing(value):
         return ""
     if not isinstance(value, str):
         raise UnusableError(f"its {what} is no text: {str(value)[:40]!r}")
