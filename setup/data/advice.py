@@ -62,6 +62,11 @@ _PYTHON_LITERALS = (
     " for line in open(sys.argv[1],encoding='utf-8') if line.strip())"
 )
 
+_UNWRAP = (
+    "import json,sys; rows=json.load(open(sys.argv[1],encoding='utf-8'))['%s'];"
+    " json.dump(rows,open(sys.argv[2],'w'))"
+)
+
 
 class Advice(NamedTuple):
     """The format a row is in, as the end of a sentence or "", and the fix."""
@@ -75,8 +80,11 @@ def advise(record: Record, reason: str, source: str) -> Advice:
     if record.line is not None and record.row is None:
         return _about_line(record.line, reason, source)
     if isinstance(record.row, dict):
+        if ", is " in reason and "fits no format" in reason:
+            fix = "write each row as an object of texts (data/README.md shows one of each format)"
+            return _python_literal(record.row) or Advice("", fix)
         if "fits no format" in reason:
-            advice = _about_columns(record.row)
+            advice = _wrapped(record.row, source) or _about_columns(record.row)
             unnamed = "; the first line must name the columns" if record.given else ""
             return Advice(advice.form or unnamed, advice.fix)
         literal = _python_literal(record.row) if "not a list of turns" in reason else None
@@ -129,6 +137,23 @@ def _about_columns(row: dict[str, Any]) -> Advice:
     asked, answered = texts if len(texts) == 2 else ("COLUMN", "COLUMN")
     sets = f"--set {_column('question', asked)} --set {_column('answer', answered)}"
     return Advice("", f"say which column is which: {sets}; or {_OTHER_ROWS}")
+
+
+def _wrapped(row: dict[str, Any], source: str) -> Advice | None:
+    """The advice on a file whose one object holds the rows."""
+    name = next(
+        (name for name, value in row.items() if isinstance(value, list) and not is_turns(value)), ""
+    )
+    rows = row.get(name)
+    if not rows or not isinstance(rows[0], dict) or not source.lower().endswith(".json"):
+        return None
+    new = Path(source).with_name(f"{Path(source).stem}-rows.json")
+    paths = f"{shlex.quote(source)} {shlex.quote(str(new))}"
+    command = f"python -c {shlex.quote(_UNWRAP % name)} {paths}"
+    return Advice(
+        f": the rows lie in its {name}",
+        f"{command}, then --set data.source={shlex.quote(str(new))}",
+    )
 
 
 def _python_literal(row: dict[str, Any]) -> Advice | None:

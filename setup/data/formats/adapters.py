@@ -84,8 +84,12 @@ class Format:
         """The columns of a row that can be each thing that is needed."""
         return {what: self._able(what, row, columns) for what in self.needs}
 
+    def filled(self, what: str, row: Row, columns: Mapping[str, str]) -> list[str]:
+        """The columns of a row that are named as what holds it, and hold something."""
+        return [name for name in self._names(what, columns) if not is_nothing(row.get(name))]
+
     def _able(self, what: str, row: Row, columns: Mapping[str, str]) -> list[str]:
-        names = [name for name in self._names(what, columns) if not is_nothing(row.get(name))]
+        names = self.filled(what, row, columns)
         is_named = what in columns
         return [name for name in names if self.accepts("" if is_named else name, row[name])]
 
