@@ -200,7 +200,10 @@ def test_output_is_never_written_over_a_source_of_several(tmp_path: Path, genera
     assert "would be overwritten" in line
 
 
-def test_output_is_never_what_a_pattern_would_read(tmp_path: Path) -> None:
+def test_output_is_never_what_a_pattern_would_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     write(tmp_path / "chats" / "a.jsonl", *MINE)
     given = options(source=tmp_path / "chats" / "*.jsonl", out=tmp_path / "chats")
     line = run("data", *given).error
