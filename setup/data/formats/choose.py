@@ -16,6 +16,7 @@ from .rules import kind_of
 from .turns import UnusableError
 
 _NAMED = 8
+_READ_LATER = ("facts", "must_decline", "prompt_id", "id", "")  # by an evaluation, or by nobody
 
 
 def as_messages(source: Source, origin: Origin) -> Source:
@@ -143,7 +144,7 @@ class Reader:
         if form is None or (form.name == "openai" and not self._origin.columns):
             return ""
         taken = [name if name == what else f"{name} as {what}" for what, name in self.taken.items()]
-        left = [name for name in self._left if name and name not in BESIDE_TURNS]
+        left = [name for name in self._left if name not in (*BESIDE_TURNS, *_READ_LATER)]
         beside = f"; not read: {', '.join(sorted(left)[:_NAMED])}" if left else ""
         more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         return f"{self._origin.source} is read as {form.name}: {', '.join(taken)}{beside}{more}"
