@@ -156,6 +156,11 @@ def test_answers(language: str) -> None:
         assert [answer for answer in ANSWERED[language] if is_found(answer) is not False] == []
 
 
+@pytest.mark.parametrize("answer", ["", "42 km", "Leonardo da Vinci", "F e n n e l r o o k", "OK"])
+def test_names_and_numbers_are_of_every_language(answer: str) -> None:
+    assert is_refusal(answer) is False
+
+
 def test_other_languages_are_not_judged() -> None:
     for is_found in (is_refusal, is_unsafe_refusal):
         assert [answer for answer in UNKNOWN if is_found(answer) is not None] == []

@@ -125,6 +125,7 @@ _FOREIGN_WORDS = [
         "ei ole ja on mutta voi se tama etta eika",
     )
 ]
+_FEWEST = 2  # one may be of a name: Leonardo da Vinci
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile(r"[a-zæøðþł\u0131]+")
 
@@ -144,8 +145,9 @@ def is_foreign(text: str) -> bool:
     latin = [word for word in words if _LATIN.fullmatch(word)]
     if len(latin) * 2 < len(words):
         return True
+    latin = [word for word in latin if len(word) > 1]  # a letter may be of a spelt name
     known, strange = (
         max(sum(word in common for word in latin) for common in languages)
         for languages in (_KNOWN_WORDS, _FOREIGN_WORDS)
     )
-    return strange > known
+    return strange > known and strange >= _FEWEST
