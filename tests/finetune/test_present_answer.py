@@ -1,4 +1,4 @@
-"""What a person sees while it trains: a curve, and an answer again and again that changes nothing."""
+"""What a person sees while it trains: a curve, and an answer now and then."""
 
 from __future__ import annotations
 
