@@ -123,7 +123,7 @@ class Linter:
             repeated, clean = iter(self.seen.add(keys)), []
             for record, reason in zip(batch, reasons, strict=True):
                 if reason or next(repeated):
-                    self._reject(record, reason or _DUPLICATE)
+                    self.reject(record, reason or _DUPLICATE)
                 else:
                     clean.append(record)
                     if unread := _unread(record.row):
@@ -131,7 +131,8 @@ class Linter:
             self.report.rows += len(batch)
             yield clean
 
-    def _reject(self, record: Record, reason: str) -> None:
+    def reject(self, record: Record, reason: str) -> None:
+        """Count a record as rejected for ``reason``, and write it to the side file."""
         report, problem = self.report, Problem(record.file, record.number, reason)
         report.rejected += 1
         if reason == _DUPLICATE:

@@ -136,7 +136,8 @@ def _owned(note: Note | None) -> set[str]:
 
 def _options(plan: DataPlan) -> dict[str, Any]:
     """The options that decide, beside the source, which row goes where."""
-    names = ["test_ratio", "seed", "limit"] + (["config", "split"] if plan.kind != "file" else [])
+    names = ["test_ratio", "seed", "limit", "near_duplicates", "personal"]
+    names += ["config", "split"] if plan.kind != "file" else []
     return {name: getattr(plan, name) for name in names}
 
 

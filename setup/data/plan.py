@@ -33,6 +33,8 @@ class DataPlan:
         seed: Which prompts those are.
         out: The folder of train_data.jsonl and test_data.jsonl; not written for the sample.
         limit: Read at most so many rows.
+        near_duplicates: `keep` both on one side, `drop` the later one, or end with an `error`.
+        personal: `keep` what looks like personal data and secrets, `mask` it, or `reject` the row.
 
     Raises:
         FixableError: no source, the ratio is not between 0 and 1, the limit not positive, the seed
@@ -46,6 +48,8 @@ class DataPlan:
     seed: int = 0
     out: Path = Path("data/prepared")
     limit: int | None = None
+    near_duplicates: Literal["keep", "drop", "error"] = "keep"
+    personal: Literal["keep", "mask", "reject"] = "keep"
 
     def __post_init__(self) -> None:
         if not 0 < self.test_ratio < 1:

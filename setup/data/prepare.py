@@ -13,6 +13,7 @@ from setup.common.files import fixable_read, fixable_write, replace_together
 
 from . import lint, manifest, rows
 from .plan import DataPlan, Prepared
+from .screen import NearFound, Screen
 from .sources.file import Record, Source, open_file
 from .sources.folder import open_folder
 from .sources.hub import open_hub
@@ -91,11 +92,16 @@ def _open(plan: DataPlan) -> Source:
 
 
 class _OnceMoreError(Exception):
-    """Begin again: look past ``openings``, and closely at those ``alike`` (None: at all rows)."""
+    """Begin again: look past ``openings``, and closely at those ``alike`` (None: at all rows).
 
-    def __init__(self, openings: dict[bytes, str], alike: set[int] | None) -> None:
+    With ``near``, the near-duplicates of the split as it is now.
+    """
+
+    def __init__(
+        self, openings: dict[bytes, str], alike: set[int] | None, near: NearFound | None = None
+    ) -> None:
         super().__init__()
-        self.openings, self.alike = openings, alike
+        self.openings, self.alike, self.near = openings, alike, near
 
 
 _Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str]]
@@ -105,12 +111,14 @@ def _write(plan: DataPlan, source: Source) -> _Outcome:
     """The files' counts, notes and digests; done again where rows turned out to be much alike."""
     past: dict[bytes, str] = {}
     closely: set[int] | None = set()
+    near: NearFound | None = None
     while True:
-        writer = _Writer(plan, past, closely)
+        writer = _Writer(plan, past, closely, near)
         try:
             writer.write(source)
         except _OnceMoreError as error:
             past |= error.openings
+            near = error.near
             closely = None if closely is None or error.alike is None else closely | error.alike
             source = _open(plan)
             continue
@@ -120,7 +128,8 @@ def _write(plan: DataPlan, source: Source) -> _Outcome:
             for opening in past.values()
         ]
         kept = [f"{count} {note}" if count else note for note, count in writer.notes.items()]
-        return writer.counts, (*source.said(), *told, *kept), writer.digests
+        screened = writer.screen.notes()
+        return writer.counts, (*source.said(), *told, *kept, *screened), writer.digests
 
 
 def _first(source: Source, limit: int) -> Iterator[list[Record]]:
@@ -134,9 +143,18 @@ def _first(source: Source, limit: int) -> Iterator[list[Record]]:
 class _Writer:
     """Writes the three files of a plan."""
 
-    def __init__(self, plan: DataPlan, past: dict[bytes, str], closely: set[int] | None) -> None:
+    def __init__(
+        self,
+        plan: DataPlan,
+        past: dict[bytes, str],
+        closely: set[int] | None,
+        near: NearFound | None,
+    ) -> None:
         self._plan, self._closely = plan, closely
-        self._splitter = Splitter(plan.test_ratio, plan.seed, past)
+        self._splitter = Splitter(
+            plan.test_ratio, plan.seed, past, near.followers if near else None
+        )
+        self.screen = Screen(plan, near)
         self.notes: Counter[str] = Counter()
         self.counts: dict[str, int] = {}
         self.digests: dict[str, str] = {}
@@ -173,7 +191,7 @@ class _Writer:
             train = manifest.Draft(plan.paths.train, files[0])
             test = manifest.Draft(plan.paths.test, files[1])
             for clean in linter.clean(limited):
-                self._split(clean, train, test)
+                self._split(self.screen.admit(clean, linter.reject), train, test)
                 bar.update(TASK, completed=report.rows)
                 self._refuse_to_look_quickly(linter)
             self._ask_once_more(linter)
@@ -198,6 +216,8 @@ class _Writer:
             raise _OnceMoreError({}, alike)
         if common := self._splitter.common():
             raise _OnceMoreError(common, set())
+        if near := self.screen.settle(self._splitter.is_test):
+            raise _OnceMoreError({}, set(), near)
 
     def _claim(self, *drafts: manifest.Draft) -> None:
         """Note the drafts as ours; what stands in their places and is not, keeps another name."""
@@ -215,7 +235,9 @@ class _Writer:
             if not (row.get("prompt") and row.get("prompt_id")):
                 row["prompt"] = row.get("prompt") or rows.user_turns(messages)[0]
                 row["prompt_id"] = row.get("prompt_id") or rows.conversation_id(messages)
-            is_test = self._splitter.is_test(messages)
+            opening = self._splitter.opening(messages)
+            self.screen.take(record, opening)
+            is_test = self._splitter.is_test(opening)
             sides[is_test].append(rows.encode_row(self._test_row(row) if is_test else row))
         for draft, lines in zip((train, test), sides, strict=True):
             draft.rows += len(lines)
