@@ -11,9 +11,8 @@ from setup.common.console import TASK, progress_bar, shorten
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read, fixable_write, replace_together
 
-from . import lint, manifest, rows
+from . import lint, manifest, rows, screen
 from .plan import DataPlan, Prepared
-from .screen import NearFound, Screen
 from .sources.file import Record, Source, open_file
 from .sources.folder import open_folder
 from .sources.hub import open_hub
@@ -54,10 +53,11 @@ def prepare_data(plan: DataPlan) -> Prepared:
         manifest.sole_writer(plan),
     ):
         manifest.refuse_overwriting(plan)
-        counts, notes, digests = _write(plan, source)
+        counts, notes, digests, summary = _write(plan, source)
         facts = {"source_sha256": source_sha256, "revision": source.revision, "counts": counts}
-        manifest.write_note(plan, facts | {"notes": list(notes), "sha256": digests})
-    return manifest.result(plan, counts, notes)
+        told = {"notes": list(notes), "summary": summary}
+        manifest.write_note(plan, facts | told | {"sha256": digests})
+    return manifest.result(plan, counts, notes, summary=summary)
 
 
 def _check_sample(plan: DataPlan) -> Prepared:
@@ -71,7 +71,8 @@ def _check_sample(plan: DataPlan) -> Prepared:
     counts = {"rows": report.rows, "kept": report.kept, "rejected": 0}
     counts["train_rows"] = lint.lint_files(files[:1]).rows
     counts["test_rows"] = report.rows - counts["train_rows"]
-    return manifest.result(plan, counts, already_there=True)
+    summary = screen.summarise(plan, files)
+    return manifest.result(plan, counts, already_there=True, summary=summary)
 
 
 def _open(plan: DataPlan) -> Source:
@@ -98,20 +99,24 @@ class _OnceMoreError(Exception):
     """
 
     def __init__(
-        self, openings: dict[bytes, str], alike: set[int] | None, near: NearFound | None = None
+        self,
+        openings: dict[bytes, str],
+        alike: set[int] | None,
+        near: screen.NearFound | None = None,
     ) -> None:
         super().__init__()
         self.openings, self.alike, self.near = openings, alike, near
 
 
-_Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str]]
+# Counts, notes, digests of the files, figures of the rows.
+_Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str], dict[str, int]]
 
 
 def _write(plan: DataPlan, source: Source) -> _Outcome:
-    """The files' counts, notes and digests; done again where rows turned out to be much alike."""
+    """Write all files, again where rows turn out to be much alike."""
     past: dict[bytes, str] = {}
     closely: set[int] | None = set()
-    near: NearFound | None = None
+    near: screen.NearFound | None = None
     while True:
         writer = _Writer(plan, past, closely, near)
         try:
@@ -128,8 +133,8 @@ def _write(plan: DataPlan, source: Source) -> _Outcome:
             for opening in past.values()
         ]
         kept = [f"{count} {note}" if count else note for note, count in writer.notes.items()]
-        screened = writer.screen.notes()
-        return writer.counts, (*source.said(), *told, *kept, *screened), writer.digests
+        notes = (*source.said(), *told, *kept, *writer.screen.notes())
+        return writer.counts, notes, writer.digests, writer.screen.facts()
 
 
 def _first(source: Source, limit: int) -> Iterator[list[Record]]:
@@ -148,13 +153,13 @@ class _Writer:
         plan: DataPlan,
         past: dict[bytes, str],
         closely: set[int] | None,
-        near: NearFound | None,
+        near: screen.NearFound | None,
     ) -> None:
         self._plan, self._closely = plan, closely
         self._splitter = Splitter(
             plan.test_ratio, plan.seed, past, near.followers if near else None
         )
-        self.screen = Screen(plan, near)
+        self.screen = screen.Screen(plan, near)
         self.notes: Counter[str] = Counter()
         self.counts: dict[str, int] = {}
         self.digests: dict[str, str] = {}

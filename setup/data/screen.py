@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from setup.common.console import shorten
 from setup.common.errors import FixableError
@@ -14,11 +15,12 @@ from .near import Grouped, NearDuplicates, droppable, group, sketch
 from .personal import findings, hide, mask_row
 from .plan import DataPlan
 from .rows import Message, conversation_id, user_turns
-from .sources.file import Record
-from .split import KEY_BYTES
+from .sources.file import Record, open_file
+from .split import KEY_BYTES, Splitter
 
 _DONE = {"mask": "masked", "reject": "rejected"}
-_SHOW = "python -m setup inspect shows them"
+INSPECT = "python -m setup inspect"
+_SHOW = f"{INSPECT} shows them"
 _LONGEST_TEXT = 60
 
 
@@ -159,7 +161,9 @@ class Screen:
         lines = []
         if self._kinds:
             what = f"what looks like {_listed(self._kinds, counts=True)}"
-            done = _DONE.get(self._plan.personal, f"kept; {_SHOW}, --set data.personal=mask")
+            done = _DONE.get(self._plan.personal, f"kept; {_SHOW}, --set data.personal=mask masks")
+            if self._plan.personal == "reject":
+                done += f"; {self._plan.paths.rejects.name} still holds them"
             hold = "rows hold" if self._personal_rows > 1 else "row holds"
             lines.append(f"{self._personal_rows} {hold} {what}: {done}")
         if self._near is None:
@@ -183,6 +187,29 @@ class Screen:
         near = self._near.grouped.pairs if self._near else []
         more = {"near_duplicates": len({pair.second for pair in near})}
         return {**self.summary, **more, "personal_rows": self._personal_rows}
+
+
+def summarise(plan: DataPlan, files: Sequence[Path]) -> dict[str, int]:
+    """The figures of prepared ``files``, of which nothing is changed."""
+    screen, split = Screen(plan), Splitter(plan.test_ratio, plan.seed)
+    for path in files:
+        for batch in open_file(path).batches:
+            for record in screen.admit(batch, lambda *_: None):
+                screen.take(record, split.opening(record.row["messages"]))
+    screen.settle(lambda _: False)
+    return screen.facts()
+
+
+def describe_summary(figures: Mapping[str, int]) -> str:
+    """The figures of a preparation as a sentence; "" where there are none."""
+    if not figures:
+        return ""
+    near, personal = figures.get("near_duplicates", 0), figures.get("personal_rows", 0)
+    return (
+        f"{figures.get('exchanges', 0):,} answers, at most {figures.get('most_exchanges', 0)} in "
+        f"one conversation; {figures.get('with_system', 0):,} system messages; {near:,} "
+        f"near-duplicates; what looks like personal data in {personal:,} rows"
+    )
 
 
 def _rows(count: int) -> str:
