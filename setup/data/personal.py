@@ -197,6 +197,12 @@ def _is_valid(module: str, number: str) -> bool:
     return bool(_VALID[module](number))
 
 
+def count_kind(number: int, kind: str) -> str:
+    """So many findings of a kind, in words."""
+    ending = "" if number == 1 else "es" if kind.endswith("s") else "s"
+    return f"{number:,} {kind}{ending}"
+
+
 def mask(text: str) -> str:
     """``text`` with a name of its kind in the place of each finding."""
     for finding in reversed(findings(text)):

@@ -196,7 +196,7 @@ class _Writer:
             train = manifest.Draft(plan.paths.train, files[0])
             test = manifest.Draft(plan.paths.test, files[1])
             for clean in linter.clean(limited):
-                self._split(self.screen.admit(clean, linter.reject), train, test)
+                self._split(self.screen.admit(clean, linter.leave_out), train, test)
                 bar.update(TASK, completed=report.rows)
                 self._refuse_to_look_quickly(linter)
             self._ask_once_more(linter)
@@ -274,7 +274,7 @@ class _Writer:
         others = "add conversations that open in other words"
         if seed is not None:
             others = f"add rows, or --set data.seed={seed}, which leaves rows on both sides"
-        elif report.duplicates:
+        elif report.duplicates or report.unwanted:
             others = "add other conversations: these are one, again and again"
         if report.first is not None:
             others += f"; the rejected ones: {report.advice(self._plan.source).fix}"

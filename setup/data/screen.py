@@ -12,7 +12,7 @@ from setup.common.console import shorten
 from setup.common.errors import FixableError
 
 from .near import Grouped, NearDuplicates, droppable, group, sketch
-from .personal import findings, hide, mask_row
+from .personal import count_kind, findings, hide, mask_row
 from .plan import DataPlan
 from .rows import Message, conversation_id, user_turns
 from .sources.file import Record, open_file
@@ -226,6 +226,6 @@ def _listed(kinds: Counter[str], counts: bool = False) -> str:
     said = []
     for kind, count in sorted(kinds.items()):
         article = "an" if kind[0] in "aeiI" else "a"
-        said.append(f"{count} {kind}{'s' if count > 1 else ''}" if counts else f"{article} {kind}")
+        said.append(count_kind(count, kind) if counts else f"{article} {kind}")
     *most, last = said
     return f"{', '.join(most)} and {last}" if most else last

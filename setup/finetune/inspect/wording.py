@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from setup.data.personal import count_kind
 from setup.finetune.inspect.languages import BY, UNSURE
 from setup.finetune.inspect.survey import Place, Survey
 from setup.finetune.inspect.tokens import Bin, Rendering, Tokens, histogram
@@ -135,7 +136,7 @@ def _personal(made: Survey) -> Part:
     if not made.personal_rows:
         line = "nothing that looks like it (names and addresses are not looked for)"
         return Part("personal data", [line], [])
-    kinds = ", ".join(count(number, kind) for kind, number in made.personal.most_common())
+    kinds = ", ".join(count_kind(number, kind) for kind, number in made.personal.most_common())
     line = f"{count(made.personal_rows, 'row')} with what looks like it: {kinds}"
     fix = "--set data.personal=mask writes the kind instead, reject leaves the row out"
     found = [
