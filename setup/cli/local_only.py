@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from setup.cli import options
+from setup.cli import inspect_data, options
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
@@ -18,6 +18,7 @@ from setup.local.control import LocalEndpoint
 from setup.recipe.load import DEFAULT, load_recipe
 
 app = typer.Typer()
+app.add_typer(inspect_data.app)
 
 
 def _endpoint(recipe: str, sets: list[str] | None) -> LocalEndpoint:

@@ -50,12 +50,14 @@ class Problem:
 class LintReport:
     """The linter's count; `problems` holds the first 20, the side file all of them.
 
-    `duplicates` are among the rejected; `first` is the first of the others, with its problem.
+    `duplicates` are among the rejected, and so are those `unwanted` by data.near_duplicates and
+    data.personal; `first` is the first of the others, with its problem.
     """
 
     rows: int = 0
     rejected: int = 0
     duplicates: int = 0
+    unwanted: int = 0
     problems: list[Problem] = field(default_factory=list)
     first: tuple[Record, Problem] | None = None
 
@@ -71,21 +73,23 @@ class LintReport:
     def why(self) -> str:
         """The reason why rows were rejected, in a few words; "" where none was."""
         said = f"{self.duplicates} of them occur before" if self.duplicates else ""
+        unwanted = f"{self.unwanted} by data.near_duplicates or data.personal"
         first = f"the first: {self.first[1]}" if self.first else ""
-        return ", ".join(filter(None, (said, first)))
+        return ", ".join(filter(None, (said, unwanted if self.unwanted else "", first)))
 
     def no_rows_left(self, source: Path | str) -> FixableError:
         """The error of a source of which nothing can be used."""
         if not self.rows:
             return FixableError(f"{source} is empty", "give rows with messages (data/README.md)")
         form, fix = self.advice(source)
-        first = f"; the first: {self.first[1]}" if self.first else ""
-        return FixableError(f"no usable row in {source} ({self}{first}){form}", fix)
+        why = f"; {self.why}" if self.why else ""
+        return FixableError(f"no usable row in {source} ({self}{why}){form}", fix)
 
     def advice(self, source: Path | str) -> Advice:
         """The advice on the first rejected row, where there is one that is no duplicate."""
         if self.first is None:
-            return Advice("", "give other rows")
+            keep = ", or --set data.personal=mask" if self.unwanted else ""
+            return Advice("", f"give other rows{keep}")
         record, problem = self.first
         return advise(record, problem.reason, str(source))
 
@@ -131,12 +135,17 @@ class Linter:
             self.report.rows += len(batch)
             yield clean
 
-    def _reject(self, record: Record, reason: str) -> None:
+    def leave_out(self, record: Record, reason: str) -> None:
+        """Reject a record that nothing is wrong with."""
+        self.report.unwanted += 1
+        self._reject(record, reason, is_faulty=False)
+
+    def _reject(self, record: Record, reason: str, is_faulty: bool = True) -> None:
         report, problem = self.report, Problem(record.file, record.number, reason)
         report.rejected += 1
         if reason == _DUPLICATE:
             report.duplicates += 1
-        elif report.first is None:
+        elif is_faulty and report.first is None:
             report.first = record, problem
         if len(report.problems) < _SHOWN:
             report.problems.append(problem)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,8 @@ class DataPlan:
         seed: Which prompts those are.
         out: The folder of train_data.jsonl and test_data.jsonl; not written for the sample.
         limit: Read at most so many rows.
+        near_duplicates: `keep` both on one side, `drop` the later one, or end with an `error`.
+        personal: `keep` what looks like personal data and secrets, `mask` it, or `reject` the row.
 
     Raises:
         FixableError: no source, the ratio is not between 0 and 1, the limit not positive, the seed
@@ -46,6 +49,8 @@ class DataPlan:
     seed: int = 0
     out: Path = Path("data/prepared")
     limit: int | None = None
+    near_duplicates: Literal["keep", "drop", "error"] = "keep"
+    personal: Literal["keep", "mask", "reject"] = "keep"
 
     def __post_init__(self) -> None:
         if not 0 < self.test_ratio < 1:
@@ -123,6 +128,7 @@ class Prepared:
         rows: Rows read; `kept` + `rejected`.
         already_there: Whether an earlier run had done the work.
         notes: What was chosen, changed or left out on the way, a line each.
+        summary: Figures of the rows that were kept, as the manifest keeps them; may be empty.
     """
 
     train: Path
@@ -135,6 +141,7 @@ class Prepared:
     test_rows: int
     already_there: bool = False
     notes: tuple[str, ...] = ()
+    summary: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def counts(self) -> str:
@@ -156,9 +163,24 @@ def describe_data(plan: DataPlan) -> list[str]:
         f"{verb} {plan.source}{part}",
         *([f"stop after {plan.limit} rows"] if plan.limit else []),
         f"lint every row; rejected rows go to {paths.rejects}",
+        *_describe_screen(plan),
         f"split by how they open, seed {plan.seed}, about {plan.test_ratio:.0%} to the test file",
         f"write {paths.train} and {paths.test}",
     ]
+
+
+def _describe_screen(plan: DataPlan) -> list[str]:
+    near = {
+        "keep": "keep near-duplicates on one side",
+        "drop": "drop the later of two near-duplicates",
+        "error": "end with an error where there are near-duplicates",
+    }
+    personal = {
+        "keep": "count what looks like personal data",
+        "mask": "mask what looks like personal data",
+        "reject": "reject rows with what looks like personal data",
+    }
+    return [personal[plan.personal], near[plan.near_duplicates]]
 
 
 def data_plan(recipe: Training | AzureRecipe) -> DataPlan:

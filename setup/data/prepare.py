@@ -11,7 +11,7 @@ from setup.common.console import TASK, progress_bar, shorten
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read, fixable_write, replace_together
 
-from . import lint, manifest, rows
+from . import lint, manifest, rows, screen
 from .plan import DataPlan, Prepared
 from .sources.file import Record, Source, open_file
 from .sources.folder import open_folder
@@ -53,10 +53,11 @@ def prepare_data(plan: DataPlan) -> Prepared:
         manifest.sole_writer(plan),
     ):
         manifest.refuse_overwriting(plan)
-        counts, notes, digests = _write(plan, source)
+        counts, notes, digests, summary = _write(plan, source)
         facts = {"source_sha256": source_sha256, "revision": source.revision, "counts": counts}
-        manifest.write_note(plan, facts | {"notes": list(notes), "sha256": digests})
-    return manifest.result(plan, counts, notes)
+        told = {"notes": list(notes), "summary": summary}
+        manifest.write_note(plan, facts | told | {"sha256": digests})
+    return manifest.result(plan, counts, notes, summary=summary)
 
 
 def _check_sample(plan: DataPlan) -> Prepared:
@@ -70,7 +71,8 @@ def _check_sample(plan: DataPlan) -> Prepared:
     counts = {"rows": report.rows, "kept": report.kept, "rejected": 0}
     counts["train_rows"] = lint.lint_files(files[:1]).rows
     counts["test_rows"] = report.rows - counts["train_rows"]
-    return manifest.result(plan, counts, already_there=True)
+    summary = screen.summarise(plan, files)
+    return manifest.result(plan, counts, already_there=True, summary=summary)
 
 
 def _open(plan: DataPlan) -> Source:
@@ -91,26 +93,37 @@ def _open(plan: DataPlan) -> Source:
 
 
 class _OnceMoreError(Exception):
-    """Begin again: look past ``openings``, and closely at those ``alike`` (None: at all rows)."""
+    """Begin again: look past ``openings``, and closely at those ``alike`` (None: at all rows).
 
-    def __init__(self, openings: dict[bytes, str], alike: set[int] | None) -> None:
+    With ``near``, the near-duplicates of the split as it is now.
+    """
+
+    def __init__(
+        self,
+        openings: dict[bytes, str],
+        alike: set[int] | None,
+        near: screen.NearFound | None = None,
+    ) -> None:
         super().__init__()
-        self.openings, self.alike = openings, alike
+        self.openings, self.alike, self.near = openings, alike, near
 
 
-_Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str]]
+# Counts, notes, digests of the files, figures of the rows.
+_Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str], dict[str, int]]
 
 
 def _write(plan: DataPlan, source: Source) -> _Outcome:
-    """The files' counts, notes and digests; done again where rows turned out to be much alike."""
+    """Write all files, again where rows turn out to be much alike."""
     past: dict[bytes, str] = {}
     closely: set[int] | None = set()
+    near: screen.NearFound | None = None
     while True:
-        writer = _Writer(plan, past, closely)
+        writer = _Writer(plan, past, closely, near)
         try:
             writer.write(source)
         except _OnceMoreError as error:
             past |= error.openings
+            near = error.near
             closely = None if closely is None or error.alike is None else closely | error.alike
             source = _open(plan)
             continue
@@ -120,7 +133,8 @@ def _write(plan: DataPlan, source: Source) -> _Outcome:
             for opening in past.values()
         ]
         kept = [f"{count} {note}" if count else note for note, count in writer.notes.items()]
-        return writer.counts, (*source.said(), *told, *kept), writer.digests
+        notes = (*source.said(), *told, *kept, *writer.screen.notes())
+        return writer.counts, notes, writer.digests, writer.screen.facts()
 
 
 def _first(source: Source, limit: int) -> Iterator[list[Record]]:
@@ -134,9 +148,18 @@ def _first(source: Source, limit: int) -> Iterator[list[Record]]:
 class _Writer:
     """Writes the three files of a plan."""
 
-    def __init__(self, plan: DataPlan, past: dict[bytes, str], closely: set[int] | None) -> None:
+    def __init__(
+        self,
+        plan: DataPlan,
+        past: dict[bytes, str],
+        closely: set[int] | None,
+        near: screen.NearFound | None,
+    ) -> None:
         self._plan, self._closely = plan, closely
-        self._splitter = Splitter(plan.test_ratio, plan.seed, past)
+        self._splitter = Splitter(
+            plan.test_ratio, plan.seed, past, near.followers if near else None
+        )
+        self.screen = screen.Screen(plan, near)
         self.notes: Counter[str] = Counter()
         self.counts: dict[str, int] = {}
         self.digests: dict[str, str] = {}
@@ -173,7 +196,7 @@ class _Writer:
             train = manifest.Draft(plan.paths.train, files[0])
             test = manifest.Draft(plan.paths.test, files[1])
             for clean in linter.clean(limited):
-                self._split(clean, train, test)
+                self._split(self.screen.admit(clean, linter.leave_out), train, test)
                 bar.update(TASK, completed=report.rows)
                 self._refuse_to_look_quickly(linter)
             self._ask_once_more(linter)
@@ -198,6 +221,8 @@ class _Writer:
             raise _OnceMoreError({}, alike)
         if common := self._splitter.common():
             raise _OnceMoreError(common, set())
+        if near := self.screen.settle(self._splitter.is_test):
+            raise _OnceMoreError({}, set(), near)
 
     def _claim(self, *drafts: manifest.Draft) -> None:
         """Note the drafts as ours; what stands in their places and is not, keeps another name."""
@@ -215,7 +240,9 @@ class _Writer:
             if not (row.get("prompt") and row.get("prompt_id")):
                 row["prompt"] = row.get("prompt") or rows.user_turns(messages)[0]
                 row["prompt_id"] = row.get("prompt_id") or rows.conversation_id(messages)
-            is_test = self._splitter.is_test(messages)
+            opening = self._splitter.opening(messages)
+            self.screen.take(record, opening)
+            is_test = self._splitter.is_test(opening)
             sides[is_test].append(rows.encode_row(self._test_row(row) if is_test else row))
         for draft, lines in zip((train, test), sides, strict=True):
             draft.rows += len(lines)
@@ -247,7 +274,7 @@ class _Writer:
         others = "add conversations that open in other words"
         if seed is not None:
             others = f"add rows, or --set data.seed={seed}, which leaves rows on both sides"
-        elif report.duplicates:
+        elif report.duplicates or report.unwanted:
             others = "add other conversations: these are one, again and again"
         if report.first is not None:
             others += f"; the rejected ones: {report.advice(self._plan.source).fix}"

@@ -107,6 +107,8 @@ def _difference(note: manifest.Note, plan: DataPlan) -> str:
         return f"the data of {source}, the recipe says {plan.source}"
     recorded = note.get("options")
     made: dict[str, Any] = recorded if isinstance(recorded, dict) else {}
+    if {"near_duplicates", "personal"} - made.keys():
+        return "data that an earlier version prepared"
     now = {name: getattr(plan, name) for name in made if hasattr(plan, name)}
     other = [name for name in now if now[name] != made[name]]
     if not other:

@@ -38,6 +38,8 @@ class Data(Section):
     seed: int = Field(default=0, ge=-(2**63), lt=2**63)
     out: Path = Path("data/prepared")
     limit: int | None = Field(default=None, ge=1)
+    near_duplicates: Literal["keep", "drop", "error"] = "keep"
+    personal: Literal["keep", "mask", "reject"] = "keep"
 
 
 class Model(Section):

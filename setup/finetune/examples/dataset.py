@@ -64,7 +64,7 @@ def read_split(path: Path, settings: Finetune) -> Split:
         FixableError: No file, a row that is no conversation, a weight other than 0 and 1, or fewer
             than two different rows with something to learn.
     """
-    everything = list(_read_rows(path))
+    everything = list(read_rows(path))
     rows = [row for row in everything if _teaches(row)]
     if len(rows) < 2:
         dropped = len(everything) - len(rows)
@@ -104,7 +104,12 @@ def _rank(messages: list[render.Message], seed: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_rows(path: Path) -> Iterator[list[render.Message]]:
+def read_rows(path: Path) -> Iterator[list[render.Message]]:
+    """The conversations of a prepared file, turns reduced to role, content and a weight of 0.
+
+    Raises:
+        FixableError: No file, a row that is no conversation, or a weight other than 0 and 1.
+    """
     try:
         # Not splitlines: U+2028 and its like, which a conversation may have, end no line of JSON.
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -198,6 +203,7 @@ def read_examples(
         "left_out_rows": len(rows) + len(held_out_rows) - len(train) - len(held_out),
         "context_only_rows": split.context_only,
         "shortened_rows": sum(example.shortened for example in train + held_out),
+        "dropped_turns": sum(example.dropped for example in train + held_out),
     }
     return Examples(train, held_out, facts)
 
@@ -235,7 +241,9 @@ def make_examples(
     if refusals:
         say(f"{len(refusals)} {of_part} left out; the first, {_explain(refusals[0])}")
     if shortened := sum(example.shortened for example in examples):
-        say(f"{shortened} {of_part} lost their oldest turns: finetune.max_tokens={max_tokens}")
+        turns = f"{sum(example.dropped for example in examples)} in all"
+        limit = f"finetune.max_tokens={max_tokens}"
+        say(f"{shortened} {of_part} lost their oldest turns, {turns}: {limit}")
     if unheard := sum(example.without_system for example in examples):
         say(f"{unheard} {of_part} lost their system message: the template drops it; {_FOLD}")
     return examples

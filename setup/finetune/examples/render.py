@@ -135,26 +135,38 @@ class _Clock:
 class Example:
     """One conversation: ``ids`` of shape (tokens,), ``labelled`` the positions of answer tokens.
 
-    ``shortened`` says that its oldest turns were dropped, ``without_system`` that the template left
-    its system message out. ``hidden`` is what the frozen layers make of it, (tokens, width), where
-    that is remembered.
+    ``dropped`` counts the oldest turns, which were left out for it to fit, ``without_system`` says
+    that the template left its system message out. ``hidden`` is what the frozen layers make of it,
+    (tokens, width), where that is remembered.
     """
 
     ids: list[int]
     labelled: list[int]
-    shortened: bool = field(default=False, compare=False)
+    dropped: int = field(default=0, compare=False)
     without_system: bool = field(default=False, compare=False)
     hidden: torch.Tensor | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def shortened(self) -> bool:
+        """Tell whether its oldest turns were left out."""
+        return self.dropped > 0
+
 
 def render_example(messages: Sequence[Message], renderer: Renderer, max_tokens: int) -> Example:
+    """``messages`` as an example; NotTrainableError as for :func:`render_visibly`."""
+    return render_visibly(messages, renderer, max_tokens)[0]
+
+
+def render_visibly(
+    messages: Sequence[Message], renderer: Renderer, max_tokens: int
+) -> tuple[Example, Rendered]:
     """``messages`` in the model's own chat template, at most ``max_tokens`` long.
 
     The oldest turns are dropped until the rest fits, as the chat flow does it with a history.
-    Answers of weight 0 are not labelled.
+    Answers of weight 0 are not labelled. Returns also the text, of which the example has the ids.
 
     Raises:
         NotTrainableError: The last exchange alone is too long, no answer of it is to be learnt or
@@ -168,7 +180,7 @@ def render_example(messages: Sequence[Message], renderer: Renderer, max_tokens: 
     labelled = _label(kept, rendered, renderer)
     system, _ = _system_and_turns(kept)
     lost = any(turn["content"].strip() not in rendered.text for turn in system)
-    return Example(rendered.ids, labelled, len(kept) < len(messages), lost)
+    return Example(rendered.ids, labelled, len(messages) - len(kept), lost), rendered
 
 
 def _refuse_control_tokens(messages: list[Message], renderer: Renderer) -> None:

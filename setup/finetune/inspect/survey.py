@@ -1,0 +1,240 @@
+"""The figures of prepared data that need no model: turns, languages, repetitions, personal data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from setup.common.console import TASK, progress_bar
+from setup.data import manifest
+from setup.data.near import NearDuplicates, sketch
+from setup.data.personal import findings, hide
+from setup.data.plan import SAMPLE, DataPlan
+from setup.data.rows import Message, conversation_key, learnt_part
+from setup.data.screen import INSPECT
+from setup.finetune.examples.dataset import read_rows
+from setup.finetune.inspect.languages import Languages
+
+_LISTED = 20  # pairs and findings; all are counted
+_SHOWN = 70  # characters of a question
+_SHORT = 4  # words: shorter answers belong to many questions
+_NUMBERS = re.compile(r"\d+")
+_PLACE = re.compile(r"nearly the same as \S+")
+
+
+class Place(NamedTuple):
+    """A row of a prepared file, counted from 1, and the first words of a question in it."""
+
+    part: str
+    number: int
+    opening: str
+
+    @property
+    def row(self) -> str:
+        """The row as ``--row`` takes it."""
+        return f"{self.part}:{self.number}"
+
+
+class Personal(NamedTuple):
+    """A finding: what it looks like, in which row and turn, and the ends of it."""
+
+    kind: str
+    row: str
+    turn: int
+    shown: str
+
+
+@dataclass
+class Survey:
+    """What is in the prepared files.
+
+    ``across`` counts test rows that a train row nearly repeats, ``leaks`` those of which the last
+    question and its answer stand nearly word for word in any exchange of the train split.
+    """
+
+    source: str
+    kind: str
+    files: dict[str, str]
+    rows: dict[str, int]
+    rejected: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    exchanges: Counter[int] = field(default_factory=Counter)
+    with_system: int = 0
+    weight_0: int = 0
+    languages: Languages = field(default_factory=Languages)
+    duplicates: Counter[str] = field(default_factory=Counter)
+    near: Counter[str] = field(default_factory=Counter)
+    near_pairs: list[tuple[Place, Place]] = field(default_factory=list)
+    leaks: int = 0
+    leak_pairs: list[tuple[Place, Place]] = field(default_factory=list)
+    personal_rows: int = 0
+    personal: Counter[str] = field(default_factory=Counter)
+    personal_found: list[Personal] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The survey as JSON has it."""
+        pairs = {"near_duplicates": self.near_pairs, "leaks": self.leak_pairs}
+        shown = {
+            name: [[place._asdict() for place in pair] for pair in listed]
+            for name, listed in pairs.items()
+        }
+        rejected = [{"reason": why, "rows": n} for why, n in self.rejected.most_common()]
+        return {
+            "source": self.source,
+            "kind": self.kind,
+            "files": self.files,
+            "rows": self.rows,
+            "rejected": rejected,
+            "notes": self.notes,
+            "exchanges": {str(n): rows for n, rows in sorted(self.exchanges.items())},
+            "with_system_message": self.with_system,
+            "answers_of_weight_0": self.weight_0,
+            "languages": self.languages.as_dict(),
+            "duplicates": dict(self.duplicates),
+            "near_duplicates": {**self.near, "pairs": shown["near_duplicates"]},
+            "leaks": {"test_rows": self.leaks, "pairs": shown["leaks"]},
+            "personal": {
+                "rows": self.personal_rows,
+                "kinds": dict(self.personal),
+                "findings": [finding._asdict() for finding in self.personal_found],
+            },
+        }
+
+
+def survey(plan: DataPlan, train: Path, test: Path) -> Survey:
+    """Read both prepared files once, and say what is in them.
+
+    Raises:
+        FixableError: One of them cannot be read.
+    """
+    made = _described(plan, train, test)
+    reader = _Reader(made)
+    total = made.rows.get("train", 0) + made.rows.get("test", 0) or None
+    with progress_bar("Reading the prepared data", total) as bar:
+        for part, path in (("train", train), ("test", test)):
+            made.rows[part] = 0
+            for number, messages in enumerate(read_rows(path), 1):
+                reader.take(Place(part, number, _opening(messages)), messages)
+                made.rows[part] = number
+                bar.update(TASK, completed=reader.count)
+    reader.compare()
+    if plan.kind == SAMPLE:
+        made.rows |= {"read": reader.count, "kept": reader.count, "rejected": 0}
+    return made
+
+
+def _described(plan: DataPlan, train: Path, test: Path) -> Survey:
+    """What the manifest and the side file of rejected rows tell."""
+    note = manifest.read_note(plan.paths) if plan.kind != SAMPLE else None
+    counts = (note or {}).get("counts") or {}
+    names = {"rows": "read", "kept": "kept", "rejected": "rejected"}
+    rows = {said: counts[name] for name, said in names.items() if name in counts}
+    rows |= {part: counts.get(f"{part}_rows", 0) for part in ("train", "test")}
+    suffix = Path(plan.source).suffix
+    kind = f"{plan.kind} ({suffix})" if plan.kind == "file" and suffix else plan.kind
+    files = {"train": str(train), "test": str(test)}
+    # Of what this command shows itself, `data` has spoken as well.
+    notes = [line for line in (note or {}).get("notes") or [] if INSPECT not in line]
+    made = Survey(plan.source, kind, files, rows, notes=notes)
+    if rows.get("rejected") and plan.paths.rejects.is_file():
+        made.rejected.update(_reasons(plan.paths.rejects))
+    return made
+
+
+def _reasons(path: Path) -> Iterator[str]:
+    """Why rows were rejected, without the numbers by which one reason would be many."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            reason = str(json.loads(line).get("reason"))
+            reason = _PLACE.sub("nearly the same as an earlier row", reason)
+            yield _NUMBERS.sub("N", reason)
+
+
+def _opening(messages: Sequence[Message]) -> str:
+    text = next((turn["content"] for turn in messages if turn["role"] == "user"), "")
+    line = " ".join(hide(text[: 4 * _SHOWN]).split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"
+
+
+class _Reader:
+    """Counts row by row, and keeps what must be compared at the end."""
+
+    def __init__(self, made: Survey) -> None:
+        self._made, self.count = made, 0
+        self._keys: dict[bytes, str] = {}
+        self._whole, self._exchanges = NearDuplicates(), NearDuplicates()
+        self._places: list[Place] = []
+        self._asked: list[Place] = []
+
+    def take(self, place: Place, messages: list[Message]) -> None:
+        """Count a row."""
+        made, answers = self._made, [t for t in messages if t["role"] == "assistant"]
+        made.exchanges[len(answers)] += 1
+        made.with_system += messages[0]["role"] == "system"
+        made.weight_0 += sum(turn.get("weight") == 0 for turn in answers)
+        made.languages.take(messages)
+        self._look_for_personal(place, messages)
+        key = conversation_key(messages)
+        if key in self._keys:
+            made.duplicates["across" if self._keys[key] != place.part else place.part] += 1
+        self._keys.setdefault(key, place.part)
+        self._whole.add(sketch(messages))
+        for exchange in _exchanges(messages, last=place.part == "test"):
+            self._exchanges.add(sketch(exchange))
+            self._asked.append(place._replace(opening=_opening(exchange)))
+        self._places.append(place)
+        self.count += 1
+
+    def _look_for_personal(self, place: Place, messages: list[Message]) -> None:
+        made, count = self._made, 0
+        for number, turn in enumerate(messages, 1):
+            text = turn["content"]
+            for kind, start, end in findings(text):
+                count += 1
+                made.personal[kind] += 1
+                if len(made.personal_found) < _LISTED:
+                    shown = hide(text)[start:end].replace("\n", " ")
+                    made.personal_found.append(Personal(kind, place.row, number, shown))
+        made.personal_rows += count > 0
+
+    def compare(self) -> None:
+        """Find the near-duplicates, and the test rows that stand in the train split."""
+        made, places = self._made, self._places
+        repeating: dict[int, str] = {}
+        for pair in self._whole.pairs():
+            first, second = places[pair.first], places[pair.second]
+            crosses = first.part != second.part
+            if crosses or pair.second not in repeating:
+                repeating[pair.second] = "across" if crosses else first.part
+            if crosses or len(made.near_pairs) < _LISTED:
+                made.near_pairs.append((first, second))
+        made.near.update(repeating.values())
+        made.near_pairs.sort(key=lambda pair: pair[0].part == pair[1].part)
+        del made.near_pairs[_LISTED:]
+        leaks: dict[int, tuple[Place, Place]] = {}
+        for pair in self._exchanges.pairs():
+            first, second = self._asked[pair.first], self._asked[pair.second]
+            if first.part != second.part:
+                leaks.setdefault(second.number, (first, second))
+        made.leaks = len(leaks)
+        made.leak_pairs = [leaks[number] for number in sorted(leaks)[:_LISTED]]
+
+
+def _exchanges(messages: list[Message], last: bool) -> Iterator[list[Message]]:
+    """Each question with its answer; of a test row only the ``last``, which is what it asks.
+
+    A short answer to a question that others come before is left out: it may belong to any.
+    """
+    if last:
+        messages = list(learnt_part(messages))
+    turns = [turn for turn in messages if turn["role"] != "system"]
+    starts = range(len(turns) - 2 if last else 0, len(turns) - 1, 2)
+    for start in starts:
+        exchange = turns[start : start + 2]
+        if start == 0 or len(exchange[1]["content"].split()) >= _SHORT:
+            yield exchange
