@@ -11,7 +11,7 @@ from peft.tuners.lora import Linear
 
 from setup.common.errors import FixableError
 from setup.recipe.local import Finetune
-from setup.weights.base import TARGET_MODULES
+from setup.weights.base import linear_layers
 
 
 def attach_lora(model: Any, settings: Finetune) -> PeftModel:
@@ -32,7 +32,7 @@ def attach_lora(model: Any, settings: Finetune) -> PeftModel:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(TARGET_MODULES[model.config.model_type]),
+        target_modules=linear_layers(model),
         layers_to_transform=top,
     )
     peft_model = get_peft_model(model, config)
