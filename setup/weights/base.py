@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from setup.common.errors import FixableError
 from setup.common.paths import MAKE_ROOM, models_folder
 from setup.weights import gguf_config
+from setup.weights.agreement import refuse_disagreement
 from setup.weights.architectures import ARCHITECTURES, as_transformers, is_windowed
 from setup.weights.fetch import build_once
 from setup.weights.gguf_file import OTHER_BASE_FIX, Header, open_header
@@ -105,6 +106,8 @@ def load_base(
         raise FixableError(f"{source} has no chat template", "use an instruct model")
     if header and not is_gguf:
         gguf_config.refuse_other_model(header, model, source, context_window)
+        if header.architecture not in ARCHITECTURES:
+            refuse_disagreement(header, model, tokenizer, linear_layers(model), context_window)
     return model, tokenizer
 
 

@@ -151,7 +151,7 @@ def refuse_other_model(header: Header, model: Any, source: str, context_window: 
     and nothing here knows, which a line tells.
     """
     served = read_config(header)
-    if served is None:
+    if served is None:  # then their agreement is measured
         refuse_other_tensors(header, model, _OTHER_BASE)
         return
     if header.get("attention.causal") is False:
