@@ -46,7 +46,13 @@ def _apart(
         )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+_OFTEN = ("qwen2", "gemma3", "granite")  # the others with the slow tests
+_MARKED = [
+    pytest.param(name, marks=() if name in _OFTEN else pytest.mark.slow) for name in FAMILIES
+]
+
+
+@pytest.mark.parametrize("family", _MARKED)
 def test_family_is_trained_exported_and_served_as_one_model(
     make_machine: MakeMachine, families: Families, tmp_path: Path, family: str
 ) -> None:
