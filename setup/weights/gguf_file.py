@@ -49,6 +49,16 @@ class Header:
         """The file's tensors by name."""
         return {tensor.name: tensor for tensor in self.reader.tensors}
 
+    def name_map(self, layers: int) -> Any:
+        """gguf's ``TensorNameMap`` of the file's architecture; FixableError where it knows none."""
+        import gguf
+
+        known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+        if self.architecture not in known:
+            what = f"{self.path} is of the unknown architecture {self.architecture!r}"
+            raise FixableError(what, "name another model.source")
+        return gguf.get_tensor_name_map(known[self.architecture], layers)
+
     def get(self, key: str) -> Any:
         """The value of ``key``, None where it is absent."""
         value = self.reader.fields.get(f"{self.architecture}.{key}")
@@ -72,6 +82,18 @@ class Header:
     def count(self, key: str, default: int | None = None) -> int:
         """The whole number of ``key``."""
         return int(self.number(key, default))
+
+    def weights(self, name: str) -> NDArray[np.float32]:
+        """The weights of a tensor, dequantised; FixableError for an unknown quantisation."""
+        import gguf
+
+        tensor = self.tensors[name]
+        try:
+            weights: NDArray[np.float32] = gguf.dequantize(tensor.data, tensor.tensor_type)
+        except NotImplementedError:
+            what = f"{name} is quantised as {tensor.tensor_type.name}, unknown here"
+            raise FixableError(what, _FIX) from None
+        return weights
 
     def table(self, name: str, length: int) -> NDArray[np.float64] | None:
         """The ``length`` positive numbers of a tensor, None where it is absent."""
@@ -155,12 +177,7 @@ def write_f16(
 
     def converted() -> Iterator[NDArray[Any]]:
         for done, (tensor, dtype) in enumerate(zip(tensors, types, strict=True), start=1):
-            try:
-                weights = gguf.dequantize(tensor.data, tensor.tensor_type)
-            except NotImplementedError:
-                what = f"{tensor.name} is quantised as {tensor.tensor_type.name}, unknown here"
-                raise FixableError(what, _FIX) from None
-            yield change(tensor.name, weights).astype(dtype)
+            yield change(tensor.name, source.weights(tensor.name)).astype(dtype)
             on_progress(done, len(tensors))
 
     write_data(writer, converted())
