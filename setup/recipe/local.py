@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -20,6 +21,14 @@ Name = Annotated[str, Field(pattern=NAME)]
 # As a browser sends it: a scheme, a host, a port unless it is the usual one, and no path.
 ORIGIN = r"^(loopback|null|\*|[a-z][a-z0-9+.-]*://[^/\s]+)$"
 Origin = Annotated[str, Field(pattern=ORIGIN)]
+
+
+class Quantization(StrEnum):
+    """A mixture of quantised types, as llama.cpp names it."""
+
+    Q8_0 = "Q8_0"
+    Q5_K_M = "Q5_K_M"
+    Q4_K_M = "Q4_K_M"
 
 
 class Section(BaseModel):
@@ -58,7 +67,10 @@ class Model(Section):
 
 
 class Endpoint(Section):
-    """The local endpoint; times in seconds, sizes in bytes."""
+    """The local endpoint; times in seconds, sizes in bytes.
+
+    ``quantize`` is what both deployments serve, made of the same half-precision files.
+    """
 
     name: Name
     host: str = "127.0.0.1"
@@ -74,6 +86,7 @@ class Endpoint(Section):
     allowed_origins: list[Origin] = ["loopback"]
     tuned: Name = "tuned"
     version: str = Field(default="champion", pattern=r"^(champion|none|[1-9][0-9]*)$")
+    quantize: Literal["none"] | Quantization = "none"
 
 
 class Finetune(Section):

@@ -159,18 +159,9 @@ def write_f16(
     """
     import gguf
 
-    if not source.architecture:
-        what = f"{source.path} does not say which model it is: it has no general.architecture"
-        raise FixableError(what, _FIX)
     tensors = source.reader.tensors
     types = [np.dtype(np.float16 if len(tensor.shape) > 1 else np.float32) for tensor in tensors]
-    writer = gguf.GGUFWriter(target, source.architecture)
-    for name, value in source.reader.fields.items():
-        if not name.startswith("GGUF.") and name not in _WRITER_OWNS:
-            is_array = value.types[0] == gguf.GGUFValueType.ARRAY
-            element = value.types[-1] if is_array else None
-            writer.add_key_value(name, value.contents(), value.types[0], sub_type=element)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer = open_writer(source, target, gguf.LlamaFileType.MOSTLY_F16)
     for tensor, dtype in zip(tensors, types, strict=True):
         shape = tuple(int(n) for n in reversed(tensor.shape))
         writer.add_tensor_info(tensor.name, shape, dtype, math.prod(shape) * dtype.itemsize)
@@ -181,6 +172,27 @@ def write_f16(
             on_progress(done, len(tensors))
 
     write_data(writer, converted())
+
+
+def open_writer(source: Header, target: Path, file_type: Any) -> Any:
+    """A ``gguf.GGUFWriter`` of ``target`` that holds the metadata of ``source`` and no tensor yet.
+
+    Raises:
+        FixableError: The file does not name its architecture.
+    """
+    import gguf
+
+    if not source.architecture:
+        what = f"{source.path} does not say which model it is: it has no general.architecture"
+        raise FixableError(what, _FIX)
+    writer = gguf.GGUFWriter(target, source.architecture)
+    for name, value in source.reader.fields.items():
+        if not name.startswith("GGUF.") and name not in _WRITER_OWNS:
+            is_array = value.types[0] == gguf.GGUFValueType.ARRAY
+            element = value.types[-1] if is_array else None
+            writer.add_key_value(name, value.contents(), value.types[0], sub_type=element)
+    writer.add_file_type(file_type)
+    return writer
 
 
 def write_data(writer: Any, arrays: Iterable[NDArray[Any]]) -> None:

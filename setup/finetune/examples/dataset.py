@@ -190,22 +190,33 @@ def read_examples(
     """
     for remark in split.remarks():
         say(f"fine-tuning: {remark}")
-    rows, held_out_rows = (
-        fold_system(part) if folds else part for part in (split.train, split.held_out)
-    )
+    rows = fold_system(split.train) if folds else split.train
     train = make_examples(rows, renderer, max_tokens, "training")
-    held_out = make_examples(held_out_rows, renderer, max_tokens, "held-out")
+    held_out, held_out_sha256 = read_held_out(split, folds, renderer, max_tokens)
     facts = {
         "train_sha256": split.sha256,
-        "held_out_sha256": _rows_sha256(held_out_rows, held_out, renderer, max_tokens),
+        "held_out_sha256": held_out_sha256,
         "train_rows": len(train),
         "held_out_rows": len(held_out),
-        "left_out_rows": len(rows) + len(held_out_rows) - len(train) - len(held_out),
+        "left_out_rows": len(rows) + len(split.held_out) - len(train) - len(held_out),
         "context_only_rows": split.context_only,
         "shortened_rows": sum(example.shortened for example in train + held_out),
         "dropped_turns": sum(example.dropped for example in train + held_out),
     }
     return Examples(train, held_out, facts)
+
+
+def read_held_out(
+    split: Split, folds: bool, renderer: render.Renderer, max_tokens: int
+) -> tuple[list[render.Example], str]:
+    """Render the held-out part of ``split`` alone; with its sha256, as a run's facts have it.
+
+    Raises:
+        FixableError: Nothing is left of it.
+    """
+    rows = fold_system(split.held_out) if folds else split.held_out
+    examples = make_examples(rows, renderer, max_tokens, "held-out")
+    return examples, _rows_sha256(rows, examples, renderer, max_tokens)
 
 
 def _rows_sha256(
