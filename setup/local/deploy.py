@@ -13,6 +13,7 @@ from setup.common.console import progress_bar
 from setup.common.errors import FixableError
 from setup.common.paths import without_home
 from setup.common.step import Result
+from setup.data.plan import data_plan
 from setup.local import rollout
 from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint, refuse_held_port
@@ -64,9 +65,9 @@ def _trained_on(recipe: Recipe, number: str) -> str:
 
     versions = list_versions(recipe.registry.model)
     source = next((v.data_source for v in versions if str(v.number) == number), "")
-    if not source or source == without_home(recipe.data.source):
+    if not source or source == without_home(data_plan(recipe).name):
         return f", trained on {source}" if source else ""
-    return f", trained on {source}, not on data.source {recipe.data.source}"
+    return f", trained on {source}, not on data.source {data_plan(recipe).name}"
 
 
 def deploy(endpoint: LocalEndpoint) -> bool:
