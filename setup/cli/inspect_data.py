@@ -38,6 +38,8 @@ def inspect(  # noqa: PLR0913, PLR0917 - one for each option of the command line
 ) -> None:
     """Show what is in the prepared data, and what exactly the model will be trained on."""
     loaded = load_recipe(recipe, sets or [])
+    if html:
+        page.refuse_path(html)
     with loaded.naming():
         look = _Look(loaded)
         if (row or sample) and not html:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import nsmallest
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
@@ -84,22 +85,24 @@ class Sketch(NamedTuple):
 def sketch(messages: Sequence[Message]) -> Sketch:
     """The sketch of a conversation; what a system message says belongs to no side."""
     asked, answered = (
-        [turn["content"] for turn in messages if turn["role"] == role]
+        "\n".join(turn["content"] for turn in messages if turn["role"] == role)
         for role in ("user", "assistant")
     )
-    sides = [[word for text in texts for word in words_of(text)] for texts in (asked, answered)]
+    sides = [set(words_of(text)) for text in (asked, answered)]
     numbers = crc32("|".join(map(_numbers, sides)).encode("utf-8", "surrogatepass"))
     return Sketch(_smallest(sides[0], asked), _smallest(sides[1], answered), numbers)
 
 
-def _numbers(words: list[str]) -> str:
-    """The different words of a side that have digits in them."""
-    return " ".join(sorted(set(filter(_DIGIT.search, words)))) if words else ""
+def _numbers(words: set[str]) -> str:
+    """The words of a side that have digits in them."""
+    if not _DIGIT.search(" ".join(words)):
+        return ""
+    return " ".join(sorted(filter(_DIGIT.search, words)))
 
 
-def _smallest(words: list[str], texts: list[str]) -> list[int]:
+def _smallest(words: set[str], text: str) -> list[int]:
     # A text of symbols alone has no words, and would be like every other one.
-    return sorted(set(map(_HASHES.__getitem__, words or texts)))[:_SIZE]
+    return nsmallest(_SIZE, map(_HASHES.__getitem__, words or {text}))
 
 
 class Pair(NamedTuple):

@@ -14,7 +14,7 @@ import pytest
 
 from tests.home import ROOT
 from tests.inspect.conftest import Prepared
-from tests.inspect.planted import Turns, sample
+from tests.inspect.planted import Turns, different, sample
 from tests.setup.command import options, rows, run
 
 Prepare = Callable[..., Prepared]
@@ -168,3 +168,51 @@ def test_trained_tokens_are_marked_anywhere(model: Path, style: str) -> None:
     below = done.stdout.partition(answer)[2]
     assert mark in (below if style == "no terminal" else answer)
     assert all(other not in done.stdout for _, other in STYLES.values() if other != mark)
+
+
+def test_planted_leaks_are_found(
+    prepare_rows: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Last exchanges of test rows, put into train conversations by hand, in other words."""
+    prepared = prepare_rows(different(tmp_path), test_ratio=0.3)
+    before = _leaking(prepared)
+    train, test = prepared.out / "train_data.jsonl", rows(prepared.out / "test_data.jsonl")
+    asked = {
+        number: row
+        for number, row in enumerate(test, 1)
+        if len(row["ground_truth"].split()) > 4 and not row["chat_history"]
+    }
+    planted = set(sorted(set(asked) - before)[::6])
+    with train.open("a", encoding="utf-8") as file:
+        for number in planted:
+            question, answer = asked[number]["question"], asked[number]["ground_truth"]
+            exchange = _ask(f"Well then, {question.lower()}", answer)
+            whole = [*_ask("May I ask you something?", "Of course you may."), *exchange]
+            file.write(json.dumps({"messages": whole}) + "\n")
+    found = _leaking(prepared) - before
+    with capsys.disabled():
+        recall, precision = len(found & planted) / len(planted), len(found & planted) / len(found)
+        told = f"{len(before)} of {len(test)} before"
+        print(f"\nleaks: recall {recall:.3f}, precision {precision:.3f} of {len(planted)}; {told}")
+    assert recall >= 0.9
+    assert precision >= 0.7, "one answer is right for several questions"
+    assert "edited since `data` wrote it" in prepared.inspect().err
+
+
+def _leaking(prepared: Prepared) -> set[int]:
+    """The test rows that stand in the train split."""
+    leaks = prepared.json()["leaks"]
+    assert len(leaks["pairs"]) == leaks["test_rows"]
+    assert all(train["part"] == "train" for train, _ in leaks["pairs"])
+    return {test["number"] for _, test in leaks["pairs"]}
+
+
+def test_page_takes_the_place_of_pages_alone(prepare_rows: Prepare, tmp_path: Path) -> None:
+    prepared = prepare_rows(sample()[:30])
+    chats = tmp_path / "in.jsonl"
+    for path, fix in ((prepared.out, prepared.out / "data.html"), (chats, tmp_path / "in.html")):
+        line = prepared.inspect("--html", str(path)).error
+        assert line.endswith(f"Fix: --html {fix}")
+    assert len(list(prepared.out.iterdir())) == 3
+    assert len(rows(chats)) == 30
+    assert prepared.inspect("--html", str(tmp_path / "in.html"), "--json").code == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from setup.common.errors import FixableError
 from setup.common.files import fixable_write, replace_together
 from setup.finetune.inspect import wording
 from setup.finetune.inspect.survey import Survey
@@ -15,11 +16,25 @@ from setup.finetune.inspect.tokens import Rendering, Tokens
 from setup.finetune.inspect.wording import Chart
 
 _TEMPLATES = Path(__file__).resolve().parent
+_SUFFIXES = (".html", ".htm")
 _WIDTH, _TALL, _LABEL, _AXIS = 640, 160, 22, 20
 
 
+def refuse_path(path: Path) -> None:
+    """See that nothing is written over that is no page: a folder, or chats.
+
+    Raises:
+        FixableError: ``path`` is a folder, or its name is not that of a page.
+    """
+    if path.is_dir():
+        raise FixableError(f"--html {path} is a folder", f"--html {path / 'data.html'}")
+    if path.suffix.lower() not in _SUFFIXES:
+        what = f"--html {path} has not the name of a page"
+        raise FixableError(what, f"--html {path.with_suffix('.html')}")
+
+
 def write_page(path: Path, made: Survey, tokens: Tokens, renderings: Sequence[Rendering]) -> None:
-    """Write the page; what stood at ``path`` is replaced.
+    """Write the page; a page that stood at ``path`` is replaced.
 
     Raises:
         FixableError: It cannot be written there.

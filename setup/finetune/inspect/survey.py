@@ -21,7 +21,7 @@ from setup.data.screen import INSPECT
 from setup.finetune.examples.dataset import read_rows
 from setup.finetune.inspect.languages import Languages
 
-_LISTED = 20  # pairs and findings; all are counted
+_LISTED = 500  # pairs and findings; all are counted
 _SHOWN = 70  # characters of a question
 _SHORT = 4  # words: shorter answers belong to many questions
 _NUMBERS = re.compile(r"\d+")
