@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,17 @@ from setup.common.files import sha256_file
 from setup.common.paths import REPOSITORY
 from setup.finetune.examples import render
 from setup.recipe.local import Finetune
+from setup.serve.contract import turns
 
 GENERAL_TEXT = REPOSITORY / "data" / "general" / "text.jsonl"
 _LARGEST_SHARE_HELD_OUT = 0.2
 _AGAIN = "python -m setup data --recipe NAME"
 _ADD_ROWS = f"add conversations to data.source, then {_AGAIN}"
 _FOLD = "--set model.system_role=fold"
+_FOLDED = (
+    "their system message put before the first question, in training and in serving: the chat "
+    "template has no place for it"
+)
 # Any day: held-out rows of two runs are compared as they would have been rendered on this one.
 _SOME_DAY = datetime(2000, 1, 1)
 
@@ -153,17 +158,8 @@ def _weight(where: str, message: dict[str, Any]) -> dict[str, int]:
 
 
 def fold_system(rows: Sequence[list[render.Message]]) -> list[list[render.Message]]:
-    """``rows`` with each system message put before the first user turn, as the chat flow does it
-    for models without a system role.
-    """
-    folded = []
-    for row in rows:
-        if len(row) > 1 and row[0]["role"] == "system":
-            text = f"{row[0]['content']}\n\n{row[1]['content']}"
-            folded.append([{**row[1], "content": text}, *row[2:]])
-        else:
-            folded.append(row)
-    return folded
+    """``rows`` with each system message put before the first question."""
+    return [turns.fold_system(row) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -193,9 +189,9 @@ def read_examples(
     facts = {
         "train_sha256": split.sha256,
         "held_out_sha256": _rows_sha256(held_out_rows, held_out, renderer, max_tokens),
-        "train_rows": len(train),
-        "held_out_rows": len(held_out),
-        "left_out_rows": len(rows) + len(held_out_rows) - len(train) - len(held_out),
+        "train_rows": (used := _rows_of(train)),
+        "held_out_rows": (aside := _rows_of(held_out)),
+        "left_out_rows": len(rows) + len(held_out_rows) - used - aside,
         "context_only_rows": split.context_only,
         "shortened_rows": sum(example.shortened for example in train + held_out),
     }
@@ -219,6 +215,10 @@ def _rows_sha256(
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def _rows_of(examples: Sequence[render.Example]) -> int:
+    return len({example.row for example in examples})
+
+
 def make_examples(
     rows: Sequence[list[render.Message]], renderer: render.Renderer, max_tokens: int, part: str
 ) -> list[render.Example]:
@@ -230,15 +230,24 @@ def make_examples(
     with counting(f"Reading the {part} part", len(rows)) as tell:
         examples, refusals = _render_all(rows, renderer, max_tokens, tell)
     if not examples:
-        raise _nothing_left(refusals, renderer, part)
+        raise _nothing_left(refusals, part)
     of_part = f"of {len(rows)} conversations of the {part} part"
     if refusals:
         say(f"{len(refusals)} {of_part} left out; the first, {_explain(refusals[0])}")
     if shortened := sum(example.shortened for example in examples):
         say(f"{shortened} {of_part} lost their oldest turns: finetune.max_tokens={max_tokens}")
+    if (several := len(examples) - _rows_of(examples)) > 0:
+        split = f"{_rows_of(examples)} conversations make {len(examples)} examples"
+        say(f"{split}: the chat template rewrites earlier answers, {several} are learnt apart")
+    if folded := _folded(rows, renderer.taken):
+        say(f"{folded} {of_part} have {_FOLDED}")
     if unheard := sum(example.without_system for example in examples):
         say(f"{unheard} {of_part} lost their system message: the template drops it; {_FOLD}")
     return examples
+
+
+def _folded(rows: Sequence[list[render.Message]], taken: turns.Taken) -> int:
+    return sum(taken.fold(row) != row for row in rows)
 
 
 Refusal = tuple[list[render.Message], render.NotTrainableError]
@@ -253,7 +262,8 @@ def _render_all(
     examples, refusals = [], []
     for number, row in enumerate(rows, start=1):
         try:
-            examples.append(render.render_example(row, renderer, max_tokens))
+            made = render.render_examples(row, renderer, max_tokens)
+            examples += [replace(example, row=number) for example in made]
         except render.NotTrainableError as error:
             refusals.append((row, error))
         on_progress(number)
@@ -265,28 +275,18 @@ def _explain(refusal: Refusal) -> str:
     return f"{row[0]['content'][:40]!r}: {error}"
 
 
-def _nothing_left(refusals: list[Refusal], renderer: render.Renderer, part: str) -> FixableError:
+def _nothing_left(refusals: list[Refusal], part: str) -> FixableError:
     """The error for rows that were all refused, with what helps against the commonest reason."""
     (kind, _), *_ = Counter(type(error) for _, error in refusals).most_common(1)
     alike = [refusal for refusal in refusals if type(refusal[1]) is kind]
-    row, error = alike[0]
+    _, error = alike[0]
     fix = error.fix or f"prepare other data: {_AGAIN}"
     lengths = [error.tokens for _, error in alike if isinstance(error, render.TooLongError)]
     if lengths:
         fix = f"raise finetune.max_tokens: {max(lengths)} is enough for all of them"
-    elif isinstance(error, render.RefusedByTemplateError) and _takes_folded(row, renderer):
-        fix = f"{_FOLD}: the system message goes before the first question"
     return FixableError(
         f"no conversation of the {part} part can be used ({_explain(alike[0])})", fix
     )
-
-
-def _takes_folded(row: list[render.Message], renderer: render.Renderer) -> bool:
-    """Tell whether the template refuses ``row`` for its system message alone."""
-    try:
-        return row[0]["role"] == "system" and bool(renderer.text(fold_system([row])[0]))
-    except render.RefusedByTemplateError:
-        return False
 
 
 def general_examples(tokenizer: Any, max_tokens: int) -> list[render.Example]:

@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
+
+from setup.serve.contract.turns import PROBES, Taken, judge
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +36,10 @@ class NotTrainableError(ValueError):
 
 class RefusedByTemplateError(NotTrainableError):
     """The chat template itself raised an error."""
+
+
+class RewrittenError(NotTrainableError):
+    """The chat template writes an answer otherwise once more turns follow."""
 
 
 class TooLongError(NotTrainableError):
@@ -70,6 +77,19 @@ class Renderer:
         self.special = {*tokenizer.all_special_ids, *added}
         names = (token.content for token in added.values() if token.special)
         self._control = {*tokenizer.all_special_tokens, *names}
+        self._begin = _begin(tokenizer)
+        self._thoughts = "enable_thinking" in str(tokenizer.chat_template)
+
+    @cached_property
+    def taken(self) -> Taken:
+        """The turns that the template takes; others are folded, in serving as well."""
+        prompts: dict[str, str | None] = {}
+        for name, turns in PROBES.items():
+            try:
+                prompts[name] = self._apply(turns, prompt=True)
+            except RefusedByTemplateError:
+                prompts[name] = None
+        return judge(prompts)
 
     def at(self, moment: datetime) -> Renderer:
         """A renderer of the same template as of ``moment``."""
@@ -81,17 +101,24 @@ class Renderer:
         Raises:
             RefusedByTemplateError: The template does not take them.
         """
+        text = self._apply(self.taken.fold(messages), prompt)
+        # llama.cpp puts one there unless the template did.
+        return text if text.startswith(self._begin) else self._begin + text
+
+    def _apply(self, messages: Sequence[Message], prompt: bool) -> str:
         # Without the weight: a template may print whatever a turn holds.
         turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
+        # The model is served with its thoughts switched off: answers to learn hold none.
+        options = {"enable_thinking": False} if self._thoughts else {}
         apply = self._tokenizer.apply_chat_template
         try:
             with self._stopped_clock():
-                return str(apply(turns, tokenize=False, add_generation_prompt=prompt))
+                return str(apply(turns, tokenize=False, add_generation_prompt=prompt, **options))
         except (TemplateError, TypeError) as error:
             raise RefusedByTemplateError(f"the chat template refuses it: {error}") from None
 
     def encode(self, text: str) -> Rendered:
-        """``text`` with its tokens; no second BOS is added to that of the template."""
+        """``text``, which has its BOS, with its tokens."""
         made = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         return Rendered(text, list(made["input_ids"]), list(made["offset_mapping"]))
 
@@ -120,6 +147,12 @@ class Renderer:
             chat_template_utils.datetime = real
 
 
+def _begin(tokenizer: Any) -> str:
+    """The token that begins every text of the model, empty where there is none."""
+    begin = tokenizer.bos_token
+    return begin if begin and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id else ""
+
+
 class _Clock:
     """A clock that transformers' ``strftime_now`` takes for the class datetime."""
 
@@ -137,7 +170,7 @@ class Example:
 
     ``shortened`` says that its oldest turns were dropped, ``without_system`` that the template left
     its system message out. ``hidden`` is what the frozen layers make of it, (tokens, width), where
-    that is remembered.
+    that is remembered; ``row`` is the number of the conversation in its part.
     """
 
     ids: list[int]
@@ -145,6 +178,7 @@ class Example:
     shortened: bool = field(default=False, compare=False)
     without_system: bool = field(default=False, compare=False)
     hidden: torch.Tensor | None = field(default=None, compare=False, repr=False)
+    row: int = field(default=0, compare=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -169,6 +203,38 @@ def render_example(messages: Sequence[Message], renderer: Renderer, max_tokens: 
     system, _ = _system_and_turns(kept)
     lost = any(turn["content"].strip() not in rendered.text for turn in system)
     return Example(rendered.ids, labelled, len(kept) < len(messages), lost)
+
+
+def render_examples(
+    messages: Sequence[Message], renderer: Renderer, max_tokens: int
+) -> list[Example]:
+    """``messages`` as one example; as one for each answer where the template rewrites earlier ones.
+
+    Qwen 3 and SmolLM3 leave the mark of thoughts out of all answers but the last, so that an
+    earlier one is never served the prompt that stands before it later on.
+
+    Raises:
+        NotTrainableError: As ``render_example``, for the whole or for one of the answers.
+    """
+    try:
+        return [render_example(messages, renderer, max_tokens)]
+    except RewrittenError:
+        learnt = [
+            number
+            for number, turn in enumerate(messages)
+            if turn["role"] == "assistant" and turn.get("weight", 1)
+        ]
+        if len(learnt) < 2:
+            raise
+    return [render_example(_alone(messages[: n + 1]), renderer, max_tokens) for n in learnt]
+
+
+def _alone(messages: Sequence[Message]) -> list[Message]:
+    """``messages`` with no answer to learn but the last."""
+    *before, last = messages
+    return [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in before] + [
+        last
+    ]
 
 
 def _refuse_control_tokens(messages: list[Message], renderer: Renderer) -> None:
@@ -244,7 +310,7 @@ def _answer_start(before: list[Message], text: str, renderer: Renderer) -> int:
     """The place where the model starts to write: the end of its prompt when it is served."""
     prompt = renderer.text(before, prompt=True) if before else ""
     if not prompt or not text.startswith(prompt):
-        raise NotTrainableError(
+        raise RewrittenError(
             "the chat template renders a prompt differently once an answer follows"
         )
     return len(prompt)
