@@ -134,8 +134,8 @@ def _write(model: Any, target: Path, chat: Chat | None = None) -> Path:
     return target
 
 
-def make_tokenizer(chat: Chat) -> Any:
-    """A byte-level BPE of the sample's own words, with the special tokens of ``chat``."""
+def make_tokenizer(chat: Chat, *texts: str) -> Any:
+    """A byte-level BPE of the sample's words and of ``texts``, with ``chat``'s special tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -149,7 +149,7 @@ def make_tokenizer(chat: Chat) -> Any:
         show_progress=False,
     )
     rows = (ROOT / "data/sample/test.jsonl").read_text(encoding="utf-8").splitlines()
-    bpe.train_from_iterator(rows, trainer)
+    bpe.train_from_iterator([*rows, *texts], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=chat.bos,

@@ -236,9 +236,9 @@ def make_examples(
         say(f"{len(refusals)} {of_part} left out; the first, {_explain(refusals[0])}")
     if shortened := sum(example.shortened for example in examples):
         say(f"{shortened} {of_part} lost their oldest turns: finetune.max_tokens={max_tokens}")
-    if (several := len(examples) - _rows_of(examples)) > 0:
-        split = f"{_rows_of(examples)} conversations make {len(examples)} examples"
-        say(f"{split}: the chat template rewrites earlier answers, {several} are learnt apart")
+    if len(examples) > (used := _rows_of(examples)):
+        split = f"{used} conversations make {len(examples)} examples, for some an answer each"
+        say(f"{split}: earlier answers would stand after another prompt than is served")
     if folded := _folded(rows, renderer.taken):
         say(f"{folded} {of_part} have {_FOLDED}")
     if unheard := sum(example.without_system for example in examples):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # "role" and "content"; an answer may have "weight" 0: it is context, read but not learnt.
 Message = dict[str, Any]
+_DATES = {"date_string": "%d %b %Y", "datetime": "%b %d %Y"}
 _FEW = 8  # answers whose prompts are all rendered: for more that costs the square of their number
 
 
@@ -40,6 +41,14 @@ class RefusedByTemplateError(NotTrainableError):
 
 class RewrittenError(NotTrainableError):
     """The chat template writes an answer otherwise once more turns follow."""
+
+
+class _JoinedError(RewrittenError):
+    """A token of the prompt reaches over the place ``start`` where the model begins to answer."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__("its first letters are one token with the end of the prompt")
+        self.start = start
 
 
 class TooLongError(NotTrainableError):
@@ -72,13 +81,21 @@ class Renderer:
     def __init__(self, tokenizer: Any, now: datetime | None = None) -> None:
         self._tokenizer = tokenizer
         self.now = now or datetime.now().replace(microsecond=0)
-        self.prints_date = False
         added = tokenizer.added_tokens_decoder
-        self.special = {*tokenizer.all_special_ids, *added}
+        self.special = {
+            *tokenizer.all_special_ids,
+            *(number for number, token in added.items() if token.special),
+        }
+        self.added = set(added) - self.special  # some mark a turn's end, others a thought's
         names = (token.content for token in added.values() if token.special)
         self._control = {*tokenizer.all_special_tokens, *names}
         self._begin = _begin(tokenizer)
-        self._thoughts = "enable_thinking" in str(tokenizer.chat_template)
+        self._options = {
+            name: value
+            for name, value in _given(self.now).items()
+            if name in str(tokenizer.chat_template)
+        }
+        self.prints_date = not self._options.keys().isdisjoint(_DATES)
 
     @cached_property
     def taken(self) -> Taken:
@@ -108,12 +125,12 @@ class Renderer:
     def _apply(self, messages: Sequence[Message], prompt: bool) -> str:
         # Without the weight: a template may print whatever a turn holds.
         turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
-        # The model is served with its thoughts switched off: answers to learn hold none.
-        options = {"enable_thinking": False} if self._thoughts else {}
         apply = self._tokenizer.apply_chat_template
         try:
             with self._stopped_clock():
-                return str(apply(turns, tokenize=False, add_generation_prompt=prompt, **options))
+                return str(
+                    apply(turns, tokenize=False, add_generation_prompt=prompt, **self._options)
+                )
         except (TemplateError, TypeError) as error:
             raise RefusedByTemplateError(f"the chat template refuses it: {error}") from None
 
@@ -121,6 +138,12 @@ class Renderer:
         """``text``, which has its BOS, with its tokens."""
         made = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         return Rendered(text, list(made["input_ids"]), list(made["offset_mapping"]))
+
+    def encode_apart(self, text: str, place: int) -> Rendered:
+        """``text`` with no token that reaches over ``place``: what is before is a prompt."""
+        before, after = self.encode(text[:place]), self.encode(text[place:])
+        moved = [(begin + place, end + place) for begin, end in after.offsets]
+        return Rendered(text, before.ids + after.ids, before.offsets + moved)
 
     def decode(self, ids: list[int]) -> str:
         """The text of ``ids``."""
@@ -145,6 +168,16 @@ class Renderer:
             yield
         finally:
             chat_template_utils.datetime = real
+
+
+def _given(now: datetime) -> dict[str, Any]:
+    """The variables that llama.cpp gives a template and transformers does not.
+
+    Thoughts are switched off when a model is served: answers to learn hold none. Llama 3.1 prints a
+    day of 2024 unless it is told another.
+    """
+    dates = {name: now.strftime(form) for name, form in _DATES.items()}
+    return {"enable_thinking": False, **dates}
 
 
 def _begin(tokenizer: Any) -> str:
@@ -199,7 +232,15 @@ def render_example(messages: Sequence[Message], renderer: Renderer, max_tokens: 
         raise NotTrainableError("it holds no answer")
     kept, rendered = _longest_that_fits(messages, renderer, max_tokens)
     _refuse_control_tokens(kept, renderer)
-    labelled = _label(kept, rendered, renderer)
+    try:
+        labelled = _label(kept, rendered, renderer)
+    except _JoinedError as joined:
+        if len(_learnt(kept)) > 1:
+            raise
+        rendered = renderer.encode_apart(rendered.text, joined.start)
+        labelled = _label(kept, rendered, renderer)
+        if len(rendered) > max_tokens:
+            raise TooLongError(len(rendered), max_tokens) from None
     system, _ = _system_and_turns(kept)
     lost = any(turn["content"].strip() not in rendered.text for turn in system)
     return Example(rendered.ids, labelled, len(kept) < len(messages), lost)
@@ -219,14 +260,19 @@ def render_examples(
     try:
         return [render_example(messages, renderer, max_tokens)]
     except RewrittenError:
-        learnt = [
-            number
-            for number, turn in enumerate(messages)
-            if turn["role"] == "assistant" and turn.get("weight", 1)
-        ]
-        if len(learnt) < 2:
+        learnt = _learnt(messages)
+        if learnt == [len(messages) - 1]:
             raise
     return [render_example(_alone(messages[: n + 1]), renderer, max_tokens) for n in learnt]
+
+
+def _learnt(messages: Sequence[Message]) -> list[int]:
+    """The numbers of the answers to learn."""
+    return [
+        number
+        for number, turn in enumerate(messages)
+        if turn["role"] == "assistant" and turn.get("weight", 1)
+    ]
 
 
 def _alone(messages: Sequence[Message]) -> list[Message]:
@@ -284,7 +330,7 @@ def _system_and_turns(messages: Sequence[Message]) -> tuple[list[Message], list[
 def _label(messages: list[Message], rendered: Rendered, renderer: Renderer) -> list[int]:
     """Positions of the tokens of all answers to learn, each with its stop token."""
     answers = [i for i, turn in enumerate(messages) if turn["role"] == "assistant"]
-    learnt = [i for i in answers if messages[i].get("weight", 1)]
+    learnt = _learnt(messages)
     if not learnt:
         raise NotTrainableError("it holds no answer" + (" to learn: weight 0" if answers else ""))
     starts = _starts_by_offsets(messages, answers, rendered.text, renderer)
@@ -295,15 +341,31 @@ def _label(messages: list[Message], rendered: Rendered, renderer: Renderer) -> l
         start = starts[index] if starts else _answer_start(before, rendered.text, renderer)
         while token < len(rendered) and rendered.offsets[token][0] < start:
             token += 1
-        stop = _stop_token(rendered, token, renderer.special)
+        _see_apart(rendered, token, start, renderer)
+        answer = messages[index]["content"].strip()
+        stop = _stop_token(rendered, token, start, answer, renderer)
         written = rendered.text[start : rendered.offsets[stop][0]]
-        if written.strip() != messages[index]["content"].strip():
+        if written.strip() != answer:
             raise _unlike(messages[: index + 1], written, renderer)
         # By position, never by id: the padding token is often the stop token itself, and a model
         # whose stop tokens are masked never learns to stop.
         labelled += range(token, stop + 1)
         token = stop + 1
     return labelled
+
+
+def _see_apart(rendered: Rendered, token: int, start: int, renderer: Renderer) -> None:
+    """See that the prompt before ``start`` has the tokens that it has alone, when it is served.
+
+    An answer that begins with white space may make others of its end. No token reaches over a
+    special one, so that all from the last of those on is enough to look at.
+    """
+    ids, first = rendered.ids[:token], token - 1
+    while first > 0 and ids[first] not in renderer.special:
+        first -= 1
+    alone = renderer.encode(rendered.text[rendered.offsets[max(first, 0)][0] : start]).ids
+    if ids[max(first, 0) :] != alone:
+        raise _JoinedError(start)
 
 
 def _answer_start(before: list[Message], text: str, renderer: Renderer) -> int:
@@ -353,10 +415,19 @@ def _add_up(
     return starts if _answer_start(messages[: answers[-1]], text, renderer) == end else {}
 
 
-def _stop_token(rendered: Rendered, first: int, special: set[int]) -> int:
-    """The first special token from ``first`` on, which is where generation stops."""
-    ids = rendered.ids
-    stop = next((i for i in range(first, len(ids)) if ids[i] in special), None)
+def _stop_token(rendered: Rendered, first: int, start: int, answer: str, renderer: Renderer) -> int:
+    """The first special token from ``first`` on, which is where generation stops.
+
+    A token that was only added, not marked as special, counts where the whole answer is before it.
+    """
+    ids, text, offsets = rendered.ids, rendered.text, rendered.offsets
+
+    def ends(position: int) -> bool:
+        if ids[position] in renderer.added:
+            return text[start : offsets[position][0]].strip() == answer
+        return ids[position] in renderer.special
+
+    stop = next((position for position in range(first, len(ids)) if ends(position)), None)
     if stop is None:
         raise NotTrainableError(
             "the chat template ends its answer without a stop token",

@@ -12,6 +12,7 @@ from typing import Any
 
 Turn = dict[str, Any]
 _BETWEEN = "\n\n"  # what flows/chat puts between a system text and the first question as well
+_BLANKS = " \t\n\v\f\r"
 _MARK = "finetune-phi asks"
 
 
@@ -37,8 +38,9 @@ class Taken:
     runs: bool = True
 
     def fold(self, turns: Sequence[Turn]) -> list[Turn]:
-        """``turns`` as the template takes them, nothing of their text lost."""
-        folded = list(turns) if self.system else fold_system(turns)
+        """``turns`` as the template takes them, all of their text but blanks at its ends."""
+        trimmed = [_trim_alike(turn) for turn in turns]
+        folded = trimmed if self.system else fold_system(trimmed)
         return folded if self.runs else _merge_runs(folded)
 
 
@@ -66,6 +68,17 @@ def fold_system(turns: Sequence[Turn]) -> list[Turn]:
         return list(turns)
     text = f"{system['content']}{_BETWEEN}{rest[asked]['content']}"
     return [*rest[:asked], {**rest[asked], "content": text}, *rest[asked + 1 :]]
+
+
+def _trim_alike(turn: Turn) -> Turn:
+    """``turn`` without white space at its ends that only one of two renderers takes for such.
+
+    Templates trim; llama.cpp's knows blanks and line ends alone, Python's U+00A0 and U+2028 too.
+    """
+    text = turn["content"]
+    if not isinstance(text, str) or text.strip() == text.strip(_BLANKS):
+        return turn
+    return {**turn, "content": text.strip()}
 
 
 def _merge_runs(turns: Sequence[Turn]) -> list[Turn]:
