@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from setup.finetune.examples.render import NotTrainableError, Renderer
+from setup.finetune.examples.template import NotTrainableError, Renderer
 from tests.finetune.machine import Row, make_example
 from tests.tiny import TEMPLATE, transformers_folder
 

@@ -8,12 +8,8 @@ from typing import Any
 
 import pytest
 
-from setup.finetune.examples.render import (
-    Example,
-    NotTrainableError,
-    Renderer,
-    render_examples,
-)
+from setup.finetune.examples.render import Example, render_examples
+from setup.finetune.examples.template import NotTrainableError, Renderer
 from tests.finetune.machine import Row
 from tests.rendering.chats import CHATS
 from tests.tiny import make_tokenizer

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from setup.finetune.examples.render import NotTrainableError, Renderer, render_examples
+from setup.finetune.examples.render import render_examples
+from setup.finetune.examples.template import NotTrainableError, Renderer
 from setup.serve.engine import Engine
 from setup.serve.settings import DeploymentSettings
 from setup.weights.base import load_base

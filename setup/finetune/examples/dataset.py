@@ -16,6 +16,7 @@ from setup.common.errors import FixableError
 from setup.common.files import sha256_file
 from setup.common.paths import REPOSITORY
 from setup.finetune.examples import render
+from setup.finetune.examples.template import Message, NotTrainableError, Renderer
 from setup.recipe.local import Finetune
 from setup.serve.contract import turns
 
@@ -40,8 +41,8 @@ class Split:
     file.
     """
 
-    train: list[list[render.Message]]
-    held_out: list[list[render.Message]]
+    train: list[list[Message]]
+    held_out: list[list[Message]]
     context_only: int = 0
     sha256: str = ""
 
@@ -90,13 +91,13 @@ def read_split(path: Path, settings: Finetune) -> Split:
     )
 
 
-def _teaches(row: list[render.Message]) -> bool:
+def _teaches(row: list[Message]) -> bool:
     """Tell whether an answer is to be learnt; a row with no answer is refused later, by name."""
     weights = [turn.get("weight", 1) for turn in row if turn["role"] == "assistant"]
     return any(weights) or not weights
 
 
-def _canonical(row: list[render.Message]) -> str:
+def _canonical(row: list[Message]) -> str:
     return json.dumps(row, ensure_ascii=False)
 
 
@@ -104,12 +105,12 @@ def _count(conversations: int) -> str:
     return f"{conversations} conversation" + ("s" if conversations > 1 else "")
 
 
-def _rank(messages: list[render.Message], seed: int) -> str:
+def _rank(messages: list[Message], seed: int) -> str:
     text = json.dumps([seed, messages], ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_rows(path: Path) -> Iterator[list[render.Message]]:
+def _read_rows(path: Path) -> Iterator[list[Message]]:
     try:
         # Not splitlines: U+2028 and its like, which a conversation may have, end no line of JSON.
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -122,7 +123,7 @@ def _read_rows(path: Path) -> Iterator[list[render.Message]]:
             yield _messages(f"{path}:{number}", line)
 
 
-def _messages(where: str, line: str) -> list[render.Message]:
+def _messages(where: str, line: str) -> list[Message]:
     try:
         messages = json.loads(line)["messages"]
         pairs = [(message["role"], message["content"]) for message in messages]
@@ -157,7 +158,7 @@ def _weight(where: str, message: dict[str, Any]) -> dict[str, int]:
     return {}
 
 
-def fold_system(rows: Sequence[list[render.Message]]) -> list[list[render.Message]]:
+def fold_system(rows: Sequence[list[Message]]) -> list[list[Message]]:
     """``rows`` with each system message put before the first question."""
     return [turns.fold_system(row) for row in rows]
 
@@ -171,9 +172,7 @@ class Examples:
     facts: dict[str, Any]
 
 
-def read_examples(
-    split: Split, folds: bool, renderer: render.Renderer, max_tokens: int
-) -> Examples:
+def read_examples(split: Split, folds: bool, renderer: Renderer, max_tokens: int) -> Examples:
     """Render both parts of ``split``, ``folds`` as for a model without a system role.
 
     Raises:
@@ -199,9 +198,9 @@ def read_examples(
 
 
 def _rows_sha256(
-    rows: Sequence[list[render.Message]],
+    rows: Sequence[list[Message]],
     examples: Sequence[render.Example],
-    renderer: render.Renderer,
+    renderer: Renderer,
     max_tokens: int,
 ) -> str:
     """Of tokens and labels: the losses of two runs compare only where this is equal.
@@ -220,7 +219,7 @@ def _rows_of(examples: Sequence[render.Example]) -> int:
 
 
 def make_examples(
-    rows: Sequence[list[render.Message]], renderer: render.Renderer, max_tokens: int, part: str
+    rows: Sequence[list[Message]], renderer: Renderer, max_tokens: int, part: str
 ) -> list[render.Example]:
     """``rows`` as examples; what is left out, of rows or of a row, is counted in one line each.
 
@@ -246,16 +245,16 @@ def make_examples(
     return examples
 
 
-def _folded(rows: Sequence[list[render.Message]], taken: turns.Taken) -> int:
+def _folded(rows: Sequence[list[Message]], taken: turns.Taken) -> int:
     return sum(taken.fold(row) != row for row in rows)
 
 
-Refusal = tuple[list[render.Message], render.NotTrainableError]
+Refusal = tuple[list[Message], NotTrainableError]
 
 
 def _render_all(
-    rows: Sequence[list[render.Message]],
-    renderer: render.Renderer,
+    rows: Sequence[list[Message]],
+    renderer: Renderer,
     max_tokens: int,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[list[render.Example], list[Refusal]]:
@@ -264,7 +263,7 @@ def _render_all(
         try:
             made = render.render_examples(row, renderer, max_tokens)
             examples += [replace(example, row=number) for example in made]
-        except render.NotTrainableError as error:
+        except NotTrainableError as error:
             refusals.append((row, error))
         on_progress(number)
     return examples, refusals
