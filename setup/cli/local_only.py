@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from setup.cli import options
 from setup.common import console
@@ -51,7 +51,8 @@ def status(
 def _print_status(facts: dict[str, Any]) -> None:
     state = "healthy" if facts["healthy"] else "NOT healthy"
     console.out.print(f"endpoint {facts['name']}: {state} at {facts['url']} (pid {facts['pid']})")
-    table = Table("deployment", "traffic", "state", "busy", "waiting", "model")
+    whole = Column("model", overflow="fold")  # its end says in what it is quantised
+    table = Table("deployment", "traffic", "state", "busy", "waiting", whole)
     for name, row in facts["deployments"].items():
         state = "healthy" if row["healthy"] else "down"
         busy, model = f"{row['admitted']}/{row['slots']}", Path(row["model_path"]).name

@@ -85,10 +85,8 @@ def run_adapter(endpoint: LocalEndpoint, folder: Path) -> Result:
     template = _chat_template(folder)
     if template and template != _chat_template(target / "tokenizer"):
         say("note: its chat template is not used: it is served with that of the recipe's model")
-    result = finished(target) or {}
-    losses = f"{result['held_out_loss_before']:.3f} -> {result['held_out_loss_after']:.3f}"
     made = f" of {foreign.tool}" if foreign.tool else ""
-    detail = f"; adapter {foreign.name}{made}, held-out loss {losses}"
+    detail = f"; adapter {foreign.name}{made}"
     return _register(endpoint, target, fingerprint, detail)
 
 
@@ -98,8 +96,8 @@ def _remarks(foreign: Foreign, base: Base) -> list[str]:
     trained_on = foreign.trained_on or "a model it does not name"
     lines = ["it may have been trained on the rows that its loss is measured on: that is not known"]
     if trained_on != source:
-        same = f"trained on {trained_on}, registered on {source}: the shapes fit, the rest is yours"
-        lines.append(f"{same} to know")
+        known = "the shapes fit; whether the weights are the same cannot be told"
+        lines.append(f"trained on {trained_on}, registered on {source}: {known}")
     return lines
 
 
