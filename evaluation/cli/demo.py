@@ -8,6 +8,7 @@ import typer
 
 from evaluation.ask.watch import Interrupted
 from evaluation.demo import run_demo
+from evaluation.engines.choice import call_for
 from evaluation.first_answer import answer_first, torch_meanwhile
 from setup.cli import options
 from setup.cli.targets import session_of
@@ -36,6 +37,6 @@ def demo(
                     wait_for_torch()
                 options.perform(step, session)
         try:
-            run_demo(loaded, recipe, sets or [], limit)
+            call_for(loaded.evaluation.engine, run_demo, loaded, recipe, sets or [], limit)
         except Interrupted:
             raise Stopped("python -m evaluation run --resume") from None
