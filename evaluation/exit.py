@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -117,7 +118,9 @@ class Audit:
 
     def _uploads(self) -> list[str]:
         if self.uploads is None:
-            return ["  not asked for: name a recipe for Azure with --recipe"]
+            lacking = self.connections["promptflow's store"] is None
+            also = ", and promptflow, which lists them, is not installed" if lacking else ""
+            return [f"  not asked for: name a recipe for Azure with --recipe{also}"]
         told = [
             f"  {name} {', '.join(ids)}: {self.becomes.get(name, 'is no flow of ours any more')}"
             for name, ids in self.uploads.items()
@@ -125,8 +128,14 @@ class Audit:
         return told or ["  none"]
 
 
-def make_audit(uploads: Mapping[str, Sequence[str]] | None = None) -> Audit:
-    """Look at the checkout and this machine; ``uploads`` are the ids of flows in a project."""
+def make_audit(
+    uploads: Mapping[str, Sequence[str]] | None = None,
+    there: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Audit:
+    """Look at the checkout and this machine; ``uploads`` are the ids of flows in a project.
+
+    ``there`` are the connections that are elsewhere, by the name of the place.
+    """
     stored: list[str] | None = None
     if installed := promptflow_store.is_promptflow_installed():
         stored = promptflow_store.connection_names()
@@ -134,7 +143,7 @@ def make_audit(uploads: Mapping[str, Sequence[str]] | None = None) -> Audit:
         [node for flow in flow_names() for node in _nodes(FLOWS / flow, installed)],
         sorted(importing_files() - ALLOWED),
         sorted(lifecycle.services(), key=lambda one: one.on),
-        {"promptflow's store": stored, "our store": connection_store.names()},
+        {"promptflow's store": stored, "our store": connection_store.names(), **there},
         {flow: _becomes(flow) for flow in flow_names()},
         uploads,
     )

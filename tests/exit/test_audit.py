@@ -129,6 +129,8 @@ def test_cutover_changes_the_default_alone(machine: Machine, recipe: Path) -> No
     assert (
         "was the default already" in machine.run("exit", "cutover", "--recipe", str(recipe)).stdout
     )
+    line = failed(machine.run("exit", "cutover", "--recipe", "phi-azure"))
+    assert "recipe phi-azure is for target azure, this command is for target local" in line
     line = failed(machine.run("exit", "cutover", "--recipe", str(recipe), "--engine", "auto"))
     assert "the cutover leads to engine plain or agent, not to auto" in line
 
