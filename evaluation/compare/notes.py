@@ -13,7 +13,7 @@ from setup.common.console import shorten
 
 _SAME_GRADE_FROM = 5  # rows; fewer may well deserve the same
 _NAMED = 5
-_JUDGED = ("judge_", "evals_")
+_JUDGED = ("judge_", "evals_", "azure_")
 
 
 def notes_on(baseline: RunFolder, candidate: RunFolder) -> list[str]:
