@@ -24,14 +24,24 @@ from setup.recipe.local import Recipe
 _SHOWN, _WIDEST = 8, 160
 
 
-def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) -> None:
-    """Ask base and tuned one question, then evaluate both on ``limit`` rows of the test split."""
+def run_demo(
+    recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int, *, reuse: bool
+) -> None:
+    """Ask base and tuned one question, then evaluate both on ``limit`` rows of the test split.
+
+    With ``reuse`` what an earlier run has asked the same model is not asked again.
+    """
     names = _deployments(recipe)
     name = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     connections = tuple(f"{recipe.connection}-{deployment}" for deployment in names)
     # Connecting has loaded promptflow where it is installed, beside which engine plain cannot run.
     request = Request(
-        connections=connections, recipe=recipe_name, sets=tuple(sets), limit=limit, engine="auto"
+        connections=connections,
+        recipe=recipe_name,
+        sets=tuple(sets),
+        limit=limit,
+        engine="auto",
+        reuse=reuse,
     )
     plans = plan_run(name, request)
     rows = plans[0].data.rows

@@ -87,6 +87,11 @@ class Plan:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
+    def note_reused(self, taken: dict[str, int]) -> None:
+        """Say in config.json how many answers are those of which run."""
+        config = read_json(self.folder / results.CONFIG) or {}
+        write_private(self.folder / results.CONFIG, config | {"reused": taken})
+
     @property
     def is_begun(self) -> bool:
         """True where the folder has a run to go on with."""

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from evaluation.ask.watch import Interrupted
+from evaluation.cli.options import Reuse
 from evaluation.demo import run_demo
 from evaluation.first_answer import answer_first, torch_meanwhile
 from setup.cli import options
@@ -24,6 +25,7 @@ def demo(
     recipe: options.RecipeName = DEFAULT,
     sets: options.Sets = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows of the test split to ask.")] = 80,
+    reuse: Reuse = True,
 ) -> None:
     """Let the base model answer, run the whole path, then evaluate base and tuned side by side."""
     loaded = load_recipe(recipe, sets or [])
@@ -36,6 +38,6 @@ def demo(
                     wait_for_torch()
                 options.perform(step, session)
         try:
-            run_demo(loaded, recipe, sets or [], limit)
+            run_demo(loaded, recipe, sets or [], limit, reuse=reuse)
         except Interrupted:
             raise Stopped("python -m evaluation run --resume") from None

@@ -34,6 +34,12 @@ General = Annotated[
         "but where --evaluator is safety alone."
     ),
 ]
+Reuse = Annotated[
+    bool,
+    typer.Option(
+        help="Take the answers that earlier runs have of the same model, asked in the same way."
+    ),
+]
 EngineName = Annotated[
     str,
     typer.Option("--engine", help="auto: promptflow where it is installed; promptflow, plain."),

@@ -45,6 +45,16 @@ def notes_of(*tables: Table) -> list[str]:
         *dict.fromkeys(read),
         *(note for table in tables for note in (*_without_verdict(table), *_same_grades(table))),
         *(note for table in tables for note in _general_without_answer(table)),
+        *(note for table in tables for note in _reused(table.run)),
+    ]
+
+
+def _reused(run: RunFolder) -> list[str]:
+    """Say whose answers they are, and when the latencies among them were measured."""
+    return [
+        f"{count:,} answers in {run.name} are those of {earlier}, with the latency measured then "
+        "(--no-reuse asks anew)"
+        for earlier, count in (run.config.get("reused") or {}).items()
     ]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -16,6 +18,10 @@ from setup.common.errors import FixableError
 from setup.common.step import Result
 from setup.local.control import LocalEndpoint
 from setup.recipe.load import DEFAULT, load_recipe
+from setup.recipe.local import Quantization
+
+if TYPE_CHECKING:
+    from setup.local.export import Limit
 
 app = typer.Typer()
 app.add_typer(inspect_data.app)
@@ -165,21 +171,78 @@ def promote(
     options.say_next(loaded.command("deploy"), as_json=False)
 
 
-@app.command(epilog="Example: python -m setup export --form gguf --out tuned.gguf")
-def export(
+_QUANTIZE = "Q8_0, Q5_K_M or Q4_K_M, as llama.cpp names them: a half to a quarter of the size."
+_MAX_LOSS = (
+    "With --quantize: the highest held-out loss the file may have, or with a plus (+0.02) how much "
+    "higher than before; above it exit 3, and nothing is written."
+)
+
+
+@app.command(
+    epilog="Example: python -m setup export --form gguf --quantize Q4_K_M --out tuned.gguf"
+)
+def export(  # noqa: PLR0913, PLR0917 - the options
     out: Annotated[Path, typer.Option(help="The file, or for transformers the folder, to write.")],
     form: Annotated[
         Form, typer.Option(help="Merged GGUF, GGUF adapter, or merged transformers folder.")
     ] = Form.gguf,
     version: Annotated[str, typer.Option(help="champion, or a number.")] = "champion",
+    quantize: Annotated[Quantization | None, typer.Option(help=_QUANTIZE)] = None,
+    max_loss: Annotated[str, typer.Option(help=_MAX_LOSS)] = "",
     recipe: options.RecipeName = DEFAULT,
     sets: options.Sets = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Write a registered version in a form that other servers load."""
-    from setup.local.export import export_version
+    """Write a registered version in a form that other servers load.
+
+    Beside a merged GGUF file stands its Modelfile for Ollama.
+    """
+    from setup.local.export import Order, SpoiltError, export_version
 
     loaded = load_recipe(recipe, sets or [])
-    with loaded.naming():
-        exported = export_version(loaded, version, form.value, out)
-    told = f"export: version {exported.number} of {exported.model} as {form.value} in {out}"
-    console.out.print(told, markup=False)
+    _refuse_odd_order(form, quantize, max_loss)
+    order = Order(version, form.value, out, quantize, _limit(max_loss))
+    try:
+        with loaded.naming():
+            exported = export_version(loaded, order)
+    except SpoiltError as error:
+        options.show_error(error)
+        raise typer.Exit(3) from None
+    number, model = exported.version.number, exported.version.model
+    told = f"export: version {number} of {model} as {form.value}"
+    told += f", {quantize}, in {out}" if quantize else f" in {out}"
+    facts: dict[str, Any] = {"ok": True, "version": number, "form": form.value, "out": str(out)}
+    if exported.losses:
+        before, after = exported.losses
+        told += f"; held-out loss {before:.3f} -> {after:.3f} ({exported.measured})"
+        facts |= {"quantize": quantize, "held_out_loss": {"before": before, "after": after}}
+    options.show(facts, told, as_json)
+    if exported.modelfile:
+        options.say_next(f"ollama create {model} -f {_typed(exported.modelfile)}", as_json)
+
+
+def _refuse_odd_order(form: Form, quantize: Quantization | None, max_loss: str) -> None:
+    if quantize and form != Form.gguf:
+        raise FixableError(f"--quantize is for --form gguf, not {form.value}", "--form gguf")
+    if max_loss and not quantize:
+        raise FixableError("--max-loss is for a file that is quantised", "--quantize Q8_0")
+
+
+def _limit(max_loss: str) -> Limit | None:
+    from setup.local.export import Limit
+
+    if not max_loss:
+        return None
+    try:
+        value = float(max_loss)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise FixableError(f"--max-loss {max_loss!r} is no loss", "--max-loss 1.5, or +0.02")
+    return Limit(value, max_loss.strip().startswith("+"))
+
+
+def _typed(path: Path) -> str:
+    """Write a path as it is typed from here."""
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))

@@ -7,6 +7,7 @@ UTF-16 and UTF-32 put beside the ASCII in which all JSON begins.
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import re
 import shlex
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 import orjson
 
 from setup.common.errors import FixableError
+from setup.common.unpack import PACKINGS, open_unpacked, plain_suffix
 
 ARRAY, LINES, OBJECTS = "one JSON array", "JSON lines", "JSON objects over several lines"
 
@@ -38,7 +40,7 @@ _ZEROS = {  # which of the first four bytes are zero
 }
 _LONE_CR = re.compile(rb"\r[^\r\n]")
 _SPACE = re.compile(r"\s*")
-_NOT_UTF8, _SAVE_AS_UTF8 = "not UTF-8", "save the file as UTF-8"
+NOT_UTF8, _SAVE_AS_UTF8 = "not UTF-8", "save the file as UTF-8"
 _LAST_COMMA = re.compile(r",\s*[\]}]")
 _READABLE = "one JSON object a line, a JSON array of objects, or a table named .csv or .tsv"
 
@@ -54,7 +56,7 @@ class TextForm:
 
 def text_form(path: Path) -> TextForm:
     """The form of a file, as its beginning shows it; an unknown encoding counts as UTF-8."""
-    with path.open("rb") as file:
+    with open_unpacked(path) as file:
         head = file.read(_HEAD)
     has_lone_cr = bool(_LONE_CR.search(head))
     for mark, encoding in _MARKS:
@@ -72,18 +74,58 @@ def raw_lines(path: Path) -> Iterator[bytes]:
     """
     form = text_form(path)
     if form.encoding == _UTF8 and not form.has_lone_cr:
-        with path.open("rb") as file:
+        with open_unpacked(path) as file:
             yield from (line.removeprefix(codecs.BOM_UTF8).strip() for line in file)
         return
     # Latin-1 gives each byte back as it was; text files know the line ends of old Macs.
     codec, back = ("latin-1", "latin-1") if form.encoding == _UTF8 else (form.encoding, _UTF8)
-    with path.open(encoding=codec) as text:
+    with io.TextIOWrapper(open_unpacked(path), codec) as text:
         try:
             for line in text:
                 yield line.encode(back).removeprefix(codecs.BOM_UTF8).strip()
         except UnicodeError as error:
-            what = f"{path} is not whole as {codec.upper()} ({error})"
-            raise FixableError(what, _SAVE_AS_UTF8) from None
+            raise _not_whole(path, codec, error) from None
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """The lines with what ends them, which may be any of the three ways; no byte order mark.
+
+    Raises:
+        FixableError: A line is in no Unicode encoding, or the file breaks off within a character.
+    """
+    form = text_form(path)
+    codec = "latin-1" if form.encoding == _UTF8 else form.encoding
+    with io.TextIOWrapper(open_unpacked(path), codec, newline="") as text:
+        try:
+            for number, line in enumerate(text, 1):
+                plain = _decoded(path, number, line) if codec == "latin-1" else line
+                yield plain.removeprefix("\ufeff") if number == 1 else plain
+        except UnicodeError as error:
+            raise _not_whole(path, codec, error) from None
+
+
+def _decoded(path: Path, number: int, line: str) -> str:
+    raw = line.encode("latin-1")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise FixableError(
+            f"{path}:{number} is {_not_utf8(error)}", recoding_fix(str(path))
+        ) from None
+
+
+def recoding_fix(source: str) -> str:
+    """The command that writes a file of Western Windows anew, and the option that names it."""
+    path = Path(source)
+    new = shlex.quote(str(path.with_name(f"{path.stem}-utf8{path.suffix}")))
+    if path.suffix.lower() in PACKINGS:
+        return f"{_SAVE_AS_UTF8}, and pack it again"
+    command = f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(source)} > {new}"
+    return f"save it as UTF-8, for example {command}, then --set data.source={new}"
+
+
+def _not_whole(path: Path, codec: str, error: UnicodeError) -> FixableError:
+    return FixableError(f"{path} is not whole as {codec.upper()} ({error})", _SAVE_AS_UTF8)
 
 
 def read_whole(path: Path, parse: Callable[[bytes], Any]) -> tuple[list[Any], str] | None:
@@ -102,7 +144,7 @@ def read_whole(path: Path, parse: Callable[[bytes], Any]) -> tuple[list[Any], st
             return _read_array(path, parse), ARRAY
         rows = _read_objects(path) if first.endswith((b"{", b"[", b",")) else None
         return None if rows is None else (rows, OBJECTS)
-    if isinstance(row, list) and (path.suffix.lower() == ".json" or _is_only_line(path)):
+    if isinstance(row, list) and (plain_suffix(path) == ".json" or _is_only_line(path)):
         return _read_array(path, parse), ARRAY
     return None
 
@@ -154,13 +196,20 @@ def json_problem(text: bytes, error: ValueError) -> str:
     """The reason for which ``text`` cannot be parsed, as the end of a sentence."""
     try:
         text.decode()
-    except UnicodeDecodeError:
-        return _NOT_UTF8
+    except UnicodeDecodeError as wrong:
+        return _not_utf8(wrong)
     return f"not valid JSON: {error}"
 
 
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    """Name the first byte that is not, and its place in its line."""
+    line_begins = error.object.rfind(b"\n", 0, error.start) + 1
+    byte, place = error.object[error.start], error.start - line_begins + 1
+    return f"{NOT_UTF8} (byte {place} of the line is 0x{byte:02X})"
+
+
 def _fix_of(problem: str, json_fix: str) -> str:
-    return _SAVE_AS_UTF8 if problem == _NOT_UTF8 else json_fix
+    return _SAVE_AS_UTF8 if problem.startswith(NOT_UTF8) else json_fix
 
 
 def _parse_exactly(text: bytes) -> Any:
@@ -177,7 +226,8 @@ def _is_only_line(path: Path) -> bool:
 
 
 def _read_array(path: Path, parse: Callable[[bytes], Any]) -> list[Any]:
-    text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    with open_unpacked(path) as file:
+        text = file.read().removeprefix(codecs.BOM_UTF8)
     if text_form(path).encoding != _UTF8:
         text = b"\n".join(raw_lines(path))
     try:
@@ -185,7 +235,9 @@ def _read_array(path: Path, parse: Callable[[bytes], Any]) -> list[Any]:
     except ValueError as error:
         problem = json_problem(text, error)
         where, fix = str(path), _fix_of(problem, "correct it, or write one row a line (.jsonl)")
-        if isinstance(error, json.JSONDecodeError) and problem != _NOT_UTF8:
+        if problem.startswith(NOT_UTF8):
+            where = f"{path}:{_line_that_is_not_utf8(text)}"
+        elif isinstance(error, json.JSONDecodeError):
             where = f"{path}:{error.lineno}"
             comma = error.doc.rfind(",", 0, error.pos + 1)
             if comma >= 0 and _LAST_COMMA.match(error.doc, comma):
@@ -193,6 +245,14 @@ def _read_array(path: Path, parse: Callable[[bytes], Any]) -> list[Any]:
                 fix = f"delete the last comma, in line {line + 1}, column {comma - column}"
         raise FixableError(f"{where} is {problem}", fix) from None
     return rows
+
+
+def _line_that_is_not_utf8(text: bytes) -> int:
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return text.count(b"\n", 0, error.start) + 1
+    return 1
 
 
 def _read_objects(path: Path) -> list[Any] | None:

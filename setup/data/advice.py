@@ -7,23 +7,16 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from setup.common.json_rows import NOT_UTF8, recoding_fix
+
+from .origin import as_yaml
+
 if TYPE_CHECKING:
-    from setup.data.sources.file import Record
+    from .sources.record import Record
 
 _MESSAGES = '{"messages": [{"role": "user", "content": %s}, {"role": "assistant", "content": %s}]}'
 _ALTERNATE = "give rows with messages that alternate user and assistant (data/README.md)"
-
-# Columns of a row without messages: the format, what the user says, what the assistant answers.
-_PAIRS = (
-    (("instruction", "output"), "the Alpaca format", "INSTRUCTION (and INPUT)", "OUTPUT"),
-    (("prompt", "chosen"), "the format of preference pairs", "PROMPT", "CHOSEN"),
-    (("prompt", "completion"), "the format prompt and completion", "PROMPT", "COMPLETION"),
-    (("prompt", "response"), "the format prompt and response", "PROMPT", "RESPONSE"),
-    (("question", "answer"), "the format question and answer", "QUESTION", "ANSWER"),
-    (("query", "response"), "the format query and response", "QUERY", "RESPONSE"),
-    (("input", "output"), "the format input and output", "INPUT", "OUTPUT"),
-)
-_TURNS = ("conversations", "conversation", "dialogue", "dialog", "chat", "turns")
+_OTHER_ROWS = "give other rows: data/README.md shows one of each format"
 
 # How files begin that are no text, under a name that says they are.
 _MAGIC = {
@@ -33,7 +26,7 @@ _MAGIC = {
     b"PAR1": "a Parquet file",
     b"SQLite format 3": "an SQLite database",
 }
-_MAGIC_FIX = "unpack or rename it (.parquet), or write one JSON object a line"
+_MAGIC_FIX = "name it so (.jsonl.gz, .jsonl.zst, .parquet), or write one JSON object a line"
 
 _ROLES = {
     "developer": 'write "system" for "developer", which is its name at other models',
@@ -41,18 +34,20 @@ _ROLES = {
     "gpt": 'write "assistant" for "gpt"',
     "model": 'write "assistant" for "model"',
     "bot": 'write "assistant" for "bot"',
-    "tool": "tools cannot be trained yet: give rows without tool calls",
-    "function": "functions cannot be trained yet: give rows without function calls",
 }
+_TOOLS = "give each call a function with a name, and each answer of a tool a call before it"
 
 _NUMBER = 'write numbers as text, in quotes: "content": "5" for "content": 5'
 # What helps, by a part of the linter's reason.
 _REASONS = {
-    "calls a tool": _ROLES["tool"],
+    "calls a tool": _TOOLS,
+    "is tool, expected": _TOOLS,
+    "answers the call": _TOOLS,
     "a list as content": (
-        'write the text itself as content: "content": "…" for "content": [{"type": "text", '
-        '"text": "…"}]; images and sounds cannot be trained on'
+        'write the text itself as content: "content": "…", or [{"type": "text", "text": "…"}]'
     ),
+    "only text is trained on": "leave the row out: images and sounds cannot be trained on",
+    "no list of functions": "write tools as OpenAI has them (data/README.md)",
     "an int as content": _NUMBER,
     "a float as content": _NUMBER,
     "only answers are learnt": "take the weight away from turns that are no answers",
@@ -63,10 +58,6 @@ _REASONS = {
 _PYTHON_LITERALS = (
     "import ast,json,sys; sys.stdout.writelines(json.dumps(ast.literal_eval(line))+chr(10)"
     " for line in open(sys.argv[1],encoding='utf-8') if line.strip())"
-)
-_WITHOUT_PROMPT = (
-    "import json,sys; sys.stdout.writelines(json.dumps({k:v for k,v in json.loads(line).items()"
-    " if k!='prompt'})+chr(10) for line in open(sys.argv[1],encoding='utf-8') if line.strip())"
 )
 
 
@@ -82,9 +73,9 @@ def advise(record: Record, reason: str, source: str) -> Advice:
     if record.line is not None and record.row is None:
         return _about_line(record.line, reason, source)
     if isinstance(record.row, dict):
-        if record.row.get("messages") is None:
+        if "fits no format" in reason:
             return _about_columns(record.row)
-        return Advice("", _about_turns(record.row, reason, source))
+        return Advice("", _about_turns(record.row, reason))
     if isinstance(record.row, list) and record.row and isinstance(record.row[0], dict):
         return Advice(": these are turns without an object around", 'write {"messages": […]}')
     return Advice("", _ALTERNATE)
@@ -103,50 +94,46 @@ def _about_line(line: bytes, reason: str, source: str) -> Advice:
     packed = next((name for mark, name in _MAGIC.items() if line.startswith(mark)), "")
     if packed:
         return Advice(f": this is {packed}, whatever its name says", _MAGIC_FIX)
-    if reason == "not UTF-8":
-        new = shlex.quote(str(Path(source).with_name(f"{Path(source).stem}-utf8.jsonl")))
-        command = f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(source)} > {new}"
-        return Advice("", f"save it as UTF-8, for example {command}, then --set data.source={new}")
+    if reason.startswith(NOT_UTF8):
+        return Advice("", recoding_fix(source))
     if line.startswith((b"{'", b"[{'")):
         return Advice(": these are Python literals, not JSON", run_python(_PYTHON_LITERALS, source))
     return Advice("", "correct the line; one JSON object a line, as json.dumps(row) writes it")
 
 
 def _about_columns(row: dict[str, Any]) -> Advice:
-    for names, form, question, answer in _PAIRS:
-        if all(name in row for name in names):
-            fix = f"adapters come later; write each row as {_MESSAGES % (question, answer)}"
-            return Advice(f": this is {form}, which is not read yet", fix)
-    for name in _TURNS:
-        turns = row.get(name)
-        if not (isinstance(turns, list) and turns and isinstance(turns[0], dict)):
-            continue
-        if {"from", "value"} <= set(turns[0]):
-            fix = (
-                f"adapters come later; write {name} as messages, from as role (human: user, gpt: "
-                "assistant) and value as content"
-            )
-            return Advice(": this is the ShareGPT format, which is not read yet", fix)
-        fix = f"write {name} as messages" if {"role", "content"} <= set(turns[0]) else _ALTERNATE
-        return Advice(f": its turns lie in the column {name}", fix)
-    columns = ", ".join(list(map(str, row))[:8]) or "none"
-    form = f": its columns are {columns}"
-    if set(row) <= {"text", "id", "meta", "source"} and "text" in row:
+    if "chosen" in row:
+        columns = {"completion": "chosen"}
+        if "prompt" not in row:
+            columns = {"prompt": "conversations", **columns}
+        if "prompt" not in row and "conversations" not in row:
+            columns = {"messages": "chosen"}
+        sets = " ".join(f"--set data.columns.{what}={name}" for what, name in columns.items())
+        return Advice(
+            ", the format of preference pairs, which are not compared",
+            f"{sets} learns what was chosen",
+        )
+    texts = [str(name) for name, value in row.items() if isinstance(value, str)]
+    if texts == ["text"]:
         form = ": this is plain text without turns, which is not trained on"
-    return Advice(form, f"write each row as {_MESSAGES % ('QUESTION', 'ANSWER')}")
+        return Advice(form, f"write each row as {_MESSAGES % ('QUESTION', 'ANSWER')}")
+    asked, answered = texts if len(texts) == 2 else ("COLUMN", "COLUMN")
+    sets = f"--set {_column('question', asked)} --set {_column('answer', answered)}"
+    return Advice("", f"say which column is which: {sets}; or {_OTHER_ROWS}")
 
 
-def _about_turns(row: dict[str, Any], reason: str, source: str) -> str:
-    if isinstance(row.get("prompt"), list):
-        told = "prompt is a list as TRL has it, which is not read yet; messages holds it: "
-        return told + run_python(_WITHOUT_PROMPT, source)
+def _column(what: str, name: str) -> str:
+    return shlex.quote(f"data.columns.{what}={as_yaml(name)}")
+
+
+def _about_turns(row: dict[str, Any], reason: str) -> str:
     for part, fix in _REASONS.items():
         if part in reason:
             return fix
-    turns = row["messages"] if isinstance(row["messages"], list) else []
+    turns = row["messages"] if isinstance(row.get("messages"), list) else []
     roles = [str(turn.get("role")) for turn in turns if isinstance(turn, dict)]
     unknown = next((role for role in roles if f"unknown role {role!r}" in reason), "")
     plain = unknown.strip().lower()
     if plain != unknown and plain in {"system", "user", "assistant"}:
         return f'write "{plain}" for {json.dumps(unknown, ensure_ascii=False)}'
-    return _ROLES.get(unknown, _ALTERNATE)
+    return _ROLES.get(unknown, _ALTERNATE if turns else _OTHER_ROWS)

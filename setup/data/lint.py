@@ -19,19 +19,26 @@ from setup.common.errors import FixableError
 from setup.common.files import replace_together
 
 from .advice import Advice, advise
+from .formats import as_messages
+from .origin import Origin
 from .rows import is_empty
 from .seen import SeenKeys, quick_key
-from .sources.file import Record, Source, open_file
+from .sources.file import open_file
+from .sources.record import Record, Source
+from .stream import Stream
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
 TRAIN_COLUMNS = ("prompt", "prompt_id", "messages")
 TEST_COLUMNS = (*TRAIN_COLUMNS, "question", "chat_history", "ground_truth", "facts")
 # What else of a turn, and beside the turns, changes what other trainers learn from a row.
-_READ_OF_TURN = {"role", "content", "weight"}
-_BESIDE_TURNS = ("weight", "tools", "functions", "system", "system_prompt")
+_READ_OF_TURN = {"role", "content", "weight", "tool_calls"}
+_READ_OF_TOOL = {*_READ_OF_TURN, "tool_call_id", "name"}
+_BESIDE_TURNS = ("weight", "label", "system", "system_prompt", "chosen", "rejected")
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 _DUPLICATE = "the conversation occurs before"
+_IN_TEST = "the conversation stands in data.test"
 _SHOWN = 20
+_FOLLOWERS = {"user": ("assistant",), "assistant": ("user",), "tool": ("tool", "assistant")}
 
 
 @dataclass(frozen=True)
@@ -50,14 +57,15 @@ class Problem:
 class LintReport:
     """The linter's count; `problems` holds the first 20, the side file all of them.
 
-    `duplicates` are among the rejected, and so are those `unwanted` by data.near_duplicates and
-    data.personal; `first` is the first of the others, with its problem.
+    `duplicates` are among the rejected, `in_test` among these, and so are those `unwanted` by
+    data.near_duplicates and data.personal; `first` is the first of the others, with its problem.
     """
 
     rows: int = 0
     rejected: int = 0
     duplicates: int = 0
     unwanted: int = 0
+    in_test: int = 0
     problems: list[Problem] = field(default_factory=list)
     first: tuple[Record, Problem] | None = None
 
@@ -77,13 +85,14 @@ class LintReport:
         first = f"the first: {self.first[1]}" if self.first else ""
         return ", ".join(filter(None, (said, unwanted if self.unwanted else "", first)))
 
-    def no_rows_left(self, source: Path | str) -> FixableError:
-        """The error of a source of which nothing can be used."""
-        if not self.rows:
+    def no_rows_left(self, source: Path | str, rows: int) -> FixableError:
+        """The error of a source of which nothing can be used of its ``rows``."""
+        if not rows:
             return FixableError(f"{source} is empty", "give rows with messages (data/README.md)")
         form, fix = self.advice(source)
         why = f"; {self.why}" if self.why else ""
-        return FixableError(f"no usable row in {source} ({self}{why}){form}", fix)
+        said = str(self) if rows == self.rows else f"rows={rows} kept=0 rejected={rows}"
+        return FixableError(f"no usable row in {source} ({said}{why}){form}", fix)
 
     def advice(self, source: Path | str) -> Advice:
         """The advice on the first rejected row, where there is one that is no duplicate."""
@@ -101,7 +110,8 @@ class Linter:
         reject: Takes the line of a rejected row for the side file.
         closely: The conversations that are compared to the last mark (setup/data/seen.py).
 
-    `unread` counts the rows by what they hold and nobody reads.
+    `unread` counts the rows by what they hold and nobody reads; `tested` holds the conversations of
+    a test split of its own, once they were all read.
     """
 
     def __init__(
@@ -113,10 +123,12 @@ class Linter:
         self.report = LintReport()
         self.unread: Counter[str] = Counter()
         self.seen = SeenKeys()
+        self.tested: SeenKeys | None = None
         self._write_reject, self._closely = reject, closely
 
     def clean(self, source: Source) -> Iterator[list[Record]]:
         """The clean records of a source, batch by batch; the others go to the side file."""
+        self.report.first = None
         for batch in source.batches:
             reasons = [r.problem or find_problem(r.row, self.required) for r in batch]
             keys = [
@@ -124,10 +136,12 @@ class Linter:
                 for record, reason in zip(batch, reasons, strict=True)
                 if not reason
             ]
-            repeated, clean = iter(self.seen.add(keys)), []
+            tested = self.tested.know(keys) if self.tested else [False] * len(keys)
+            known, clean = iter(zip(self.seen.add(keys), tested, strict=True)), []
             for record, reason in zip(batch, reasons, strict=True):
-                if reason or next(repeated):
-                    self._reject(record, reason or _DUPLICATE)
+                is_repeated, is_tested = (False, False) if reason else next(known)
+                if reason or is_repeated:
+                    self._reject(record, reason or (_IN_TEST if is_tested else _DUPLICATE))
                 else:
                     clean.append(record)
                     if unread := _unread(record.row):
@@ -140,10 +154,25 @@ class Linter:
         self.report.unwanted += 1
         self._reject(record, reason, is_faulty=False)
 
+    def clean_stream(self, stream: Stream) -> Iterator[list[Record]]:
+        """The clean records of one of several sources; what stands in the test split is rejected.
+
+        Raises:
+            FixableError: None is clean.
+        """
+        if stream.side == "train" and self.tested is None:
+            self.tested = self.seen.snapshot()
+        rows, kept = self.report.rows, self.report.kept
+        yield from self.clean(stream.source)
+        stream.rows, stream.kept = self.report.rows - rows, self.report.kept - kept
+        if not stream.kept:
+            raise self.report.no_rows_left(stream.origin.source, stream.rows)
+
     def _reject(self, record: Record, reason: str, is_faulty: bool = True) -> None:
         report, problem = self.report, Problem(record.file, record.number, reason)
         report.rejected += 1
-        if reason == _DUPLICATE:
+        report.in_test += reason == _IN_TEST
+        if reason in (_DUPLICATE, _IN_TEST):
             report.duplicates += 1
         elif is_faulty and report.first is None:
             report.first = record, problem
@@ -158,7 +187,7 @@ def _encode_reject(record: Record, problem: Problem) -> bytes:
     original = (
         record.line.decode("utf-8", "backslashreplace")
         if record.line is not None
-        else orjson.dumps(record.row, default=repr).decode("utf-8")
+        else orjson.dumps(record.given or record.row, default=repr).decode("utf-8")
     )
     entry = {"file": problem.file, "line": problem.line, "reason": problem.reason}
     return orjson.dumps(entry | {"original": original}, option=orjson.OPT_APPEND_NEWLINE)
@@ -171,12 +200,25 @@ def _unread(row: dict[str, Any]) -> set[str]:
         for turn in row["messages"]
         if len(turn) > 2
         for name, value in turn.items()
-        if name not in _READ_OF_TURN and value not in _NOTHING
+        if name not in _known(turn) and value not in _NOTHING
     }
     for name in _BESIDE_TURNS:
         if name in row and row[name] not in _NOTHING:
             unread.add(f"{name} beside messages")
     return unread
+
+
+def _known(turn: dict[str, Any]) -> set[str]:
+    """What is read of a turn; the id of a call only where a tool answers."""
+    return _READ_OF_TOOL if turn["role"] == "tool" else _READ_OF_TURN
+
+
+def uses_tools(row: dict[str, Any]) -> bool:
+    """Tell whether a clean row offers, calls or answers for tools."""
+    return bool(row.get("tools")) or any(
+        (len(turn) > 2 and turn.get("tool_calls")) or turn["role"] == "tool"
+        for turn in row["messages"]
+    )
 
 
 def find_problem(row: Any, required: Sequence[str] = ("messages",)) -> str:
@@ -211,17 +253,27 @@ def _is_usual(turns: list[Any]) -> bool:
 
 
 def _turns_problem(turns: list[Any]) -> str:
-    expected = "user"
+    expected: tuple[str, ...] = ("user",)
+    open_calls = set[str]()
     for number, turn in enumerate(turns, 1):
         if problem := _turn_problem(turn, number):
             return problem
         role = turn["role"]
         if role == "system" and number == 1:
             continue
-        if role != expected:
-            return f"turn {number} is {role}, expected {expected}"
-        expected = "assistant" if role == "user" else "user"
-    if expected != "user" or turns[-1]["role"] != "assistant":
+        if role not in expected:
+            return f"turn {number} is {role}, expected {' or '.join(expected)}"
+        if (
+            role == "tool"
+            and open_calls
+            and turn.get("tool_call_id", None) not in {None, *open_calls}
+        ):
+            return f"turn {number} answers the call {turn['tool_call_id']!r}, which nobody made"
+        if calls := turn.get("tool_calls"):
+            expected, open_calls = ("tool",), {call["id"] for call in calls if call.get("id")}
+        else:
+            expected = _FOLLOWERS[role]
+    if turns[-1]["role"] != "assistant":
         return "the last turn is not the assistant's"
     if all(turn.get("weight") == 0 for turn in turns if turn["role"] == "assistant"):
         return "every answer has weight 0, so there is nothing to learn"
@@ -231,7 +283,7 @@ def _turns_problem(turns: list[Any]) -> str:
 def _turn_problem(turn: Any, number: int) -> str:
     if not isinstance(turn, dict):
         return f"turn {number} is {_kind(turn)}, not an object"
-    role, content = turn.get("role"), turn.get("content")
+    role = turn.get("role")
     if role not in ROLES:
         return f"turn {number} has the unknown role {role!r}"
     weight = turn.get("weight")
@@ -239,13 +291,27 @@ def _turn_problem(turn: Any, number: int) -> str:
         return f"turn {number} has the weight {weight!r}, not 0 or 1"
     if weight and role != "assistant":
         return f"turn {number} is the {role}'s and has weight 1, but only answers are learnt"
+    return _content_problem(turn, number)
+
+
+def _content_problem(turn: dict[str, Any], number: int) -> str:
+    content, calls = turn.get("content"), turn.get("tool_calls")
     if not isinstance(content, str):
-        calls = content is None and (turn.get("tool_calls") or turn.get("function_call"))
-        what = "calls a tool instead of saying something"
-        return (
-            f"turn {number} {what if calls else f'has {_kind(content)} as content, not a string'}"
-        )
-    return f"turn {number} is empty" if is_empty(content) else ""
+        return f"turn {number} has {_kind(content)} as content, not a string"
+    if calls:
+        return _calls_problem(calls, number, turn["role"])
+    return f"turn {number} is empty" if is_empty(content) and turn["role"] != "tool" else ""
+
+
+def _calls_problem(calls: Any, number: int, role: str) -> str:
+    if role != "assistant":
+        return f"turn {number} is the {role}'s and calls a tool, which only the assistant does"
+    functions = [
+        call.get("function") if isinstance(call, dict) else None
+        for call in (calls if isinstance(calls, list) else [None])
+    ]
+    named = [isinstance(function, dict) and function.get("name") for function in functions]
+    return "" if all(named) else f"turn {number} calls a tool without a name"
 
 
 def _is_weight(value: Any) -> bool:
@@ -276,11 +342,11 @@ def lint_files(
         linter = Linter(files[0].write if files else None)
         for place, path in enumerate(paths):
             linter.required = columns[place] if columns else linter.required
-            kept = linter.report.kept
-            for _ in linter.clean(open_file(path)):
+            rows, kept = linter.report.rows, linter.report.kept
+            for _ in linter.clean(as_messages(open_file(path), Origin(str(path), format="openai"))):
                 pass
             if linter.report.kept == kept:
-                raise linter.report.no_rows_left(path)
+                raise linter.report.no_rows_left(path, linter.report.rows - rows)
     if rejects and not linter.report.rejected:
         rejects.unlink(missing_ok=True)
     return linter.report

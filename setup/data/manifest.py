@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from setup.common import files
 from setup.common.errors import FixableError
 
+from .origin import Origin
 from .plan import DataPlan, OutPaths, Prepared
 
 _FORMAT = 2
@@ -60,8 +61,8 @@ def read_note(paths: OutPaths) -> Note | None:
 
 def write_note(plan: DataPlan, facts: Note) -> None:
     """Write the manifest: the plan's source and options, and ``facts``."""
-    made = {"format": _FORMAT, "source": plan.source, "path": _source_path(plan)}
-    _write(plan.paths, made | {"options": _options(plan)} | facts, indent=2)
+    made = {"format": _FORMAT, "source": plan.name, "path": _paths(plan.origins)}
+    _write(plan.paths, made | {"options": options_of(plan)} | facts, indent=2)
 
 
 def _write(paths: OutPaths, note: Note, indent: int | None = None) -> None:
@@ -72,10 +73,12 @@ def _write(paths: OutPaths, note: Note, indent: int | None = None) -> None:
 
 def describes(note: Note, plan: DataPlan) -> bool:
     """Tell whether the note names the plan's source and options, whatever is in the source now."""
-    # A folder that is gone looks like a name of the hub.
-    paths = {_source_path(plan), str(Path(plan.source).resolve())}
     made = note.get("format"), note.get("options")
-    return made == (_FORMAT, _options(plan)) and note.get("path") in paths
+    if made != (_FORMAT, options_of(plan)):
+        return False
+    # A folder that is gone looks like a name of the hub.
+    gone = [str(Path(origin.source).resolve()) for origin in plan.origins]
+    return note.get("path") in (_paths(plan.origins), gone[0] if len(gone) == 1 else gone)
 
 
 def read_manifest(plan: DataPlan) -> Prepared | None:
@@ -137,24 +140,30 @@ def _owned(note: Note | None) -> set[str]:
     return set(digests(note).values()) | set(claimed if isinstance(claimed, list) else [])
 
 
-def _options(plan: DataPlan) -> dict[str, Any]:
+def options_of(plan: DataPlan) -> dict[str, Any]:
     """The options that decide, beside the source, which row goes where."""
-    names = ["test_ratio", "seed", "limit", "near_duplicates", "personal"]
-    names += ["config", "split"] if plan.kind != "file" else []
-    return {name: getattr(plan, name) for name in names}
+    names = ("test_ratio", "seed", "limit", "near_duplicates", "personal")
+    made = {name: getattr(plan, name) for name in names}
+    if plan.test:
+        made["test"] = [{"path": origin.path} | origin.options() for origin in plan.test_origins]
+    if len(plan.origins) == 1:
+        return made | plan.origins[0].options()
+    return made | {"sources": [origin.options() for origin in plan.origins]}
 
 
-def _source_path(plan: DataPlan) -> str:
-    """The source so that it means the same in every folder: a path in full, an id as it is."""
-    return plan.source if plan.kind == "hub" else str(Path(plan.source).resolve())
+def _paths(origins: Sequence[Origin]) -> str | list[str]:
+    paths = [origin.path for origin in origins]
+    return paths[0] if len(paths) == 1 else paths
 
 
 def source_sha256(plan: DataPlan) -> str | None:
-    """SHA-256 (hex) of a local source, None of others and of one that is not there."""
-    source = Path(plan.source)
-    if plan.kind == "folder":
-        return files.sha256_folder(source)
-    return files.sha256_file(source) if plan.kind == "file" and source.is_file() else None
+    """SHA-256 (hex) of all that is local of the sources, None where nothing is."""
+    origins = [*plan.origins, *plan.test_origins]
+    digests_of = {origin.path: origin.sha256 for origin in origins}
+    if len(digests_of) == 1 or not any(digests_of.values()):
+        return next(iter(digests_of.values()), None)
+    lines = "".join(f"{path}\0{digest}\n" for path, digest in digests_of.items())
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def refuse_overwriting(plan: DataPlan) -> None:
@@ -164,17 +173,19 @@ def refuse_overwriting(plan: DataPlan) -> None:
         FixableError: The source is one of the files to write, or a folder around them, or a file of
             such a name is there without a manifest that says where it came from.
     """
-    for path in (*plan.paths.outputs, plan.paths.manifest):
-        if plan.kind == "file" and _is_same(Path(plan.source), path):
+    written = (*plan.paths.outputs, plan.paths.manifest)
+    for name, origin in _named_origins(plan):
+        for path in written if origin.kind == "file" else ():
+            if _is_same(Path(origin.source), path):
+                raise FixableError(
+                    f"{name} {origin.source} is the file {path}, which would be overwritten",
+                    another_folder(plan),
+                )
+        if origin.kind == "folder" and _is_within(plan.out, Path(origin.source)):
             raise FixableError(
-                f"data.source {plan.source} is the file {path}, which would be overwritten",
+                f"data.out {plan.out} lies in {name} {origin.source}, and would become part of it",
                 another_folder(plan),
             )
-    if plan.kind == "folder" and _is_within(plan.out, Path(plan.source)):
-        raise FixableError(
-            f"data.out {plan.out} lies in data.source {plan.source}, and would become part of it",
-            another_folder(plan),
-        )
     if os.path.lexists(plan.paths.manifest):
         return
     foreign = [str(path) for path in plan.paths.outputs if os.path.lexists(path)]
@@ -184,6 +195,11 @@ def refuse_overwriting(plan: DataPlan) -> None:
             "beside says that `data` made it",
             f"move it away, or {another_folder(plan)}",
         )
+
+
+def _named_origins(plan: DataPlan) -> Iterator[tuple[str, Origin]]:
+    yield from (("data.source", origin) for origin in plan.origins)
+    yield from (("data.test", origin) for origin in plan.test_origins)
 
 
 @contextmanager
@@ -246,8 +262,9 @@ def another_folder(plan: DataPlan) -> str:
     """The option that names a folder where nothing is in the way, for a fix."""
     default = Path(type(plan).out)
     free = default if not default.exists() else free_folder(default)
-    if plan.kind == "folder" and _is_within(free, Path(plan.source)):
-        free = free_folder(Path(plan.source).resolve())
+    for _, origin in _named_origins(plan):
+        if origin.kind == "folder" and _is_within(free, Path(origin.source)):
+            free = free_folder(Path(origin.source).resolve())
     return f"--set data.out=FOLDER, such as --set data.out={shlex.quote(str(free))}"
 
 

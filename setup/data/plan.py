@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +11,22 @@ from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
 from setup.recipe.local import Training
 
-ULTRACHAT_SPLIT = "train_sft[:1%]"  # of recipes that name no other; few data sets have it
-DEFAULT_CONFIG = "default"
-SAMPLE = "sample"
+from .origin import (
+    AUTO,
+    DEFAULT_CONFIG,
+    SAMPLE,
+    TEST_SPLIT,
+    ULTRACHAT_SPLIT,
+    Given,
+    Origin,
+    as_text,
+    at_home,
+    origins_of,
+)
+
 SAMPLE_DIR = Path(__file__).parents[2] / "data" / "sample"
-FILE_SUFFIXES = (".jsonl", ".json", ".parquet")
 LARGEST_SEED = 2**63
+_USUAL: tuple[object, ...] = ("", AUTO, {}, [])
 
 
 @dataclass(frozen=True)
@@ -25,24 +34,31 @@ class DataPlan:
     """The plan of a preparation: the `data` part of a recipe.
 
     Attributes:
-        source: `sample`, a Hugging Face dataset id or folder, or the path of a .jsonl, .json or
-            .parquet file with a `messages` column; `~` is the home folder.
+        source: `sample`; a Hugging Face dataset id; the path of a folder or a file, or a pattern of
+            several; or a list of these, each with a weight (setup/data/origin.py); `~` is the home
+            folder.
+        test: The rows of the test file, as `source`; empty to split them off.
+        format: The format of the rows; `auto` sees by the rows.
+        columns: The columns by what they hold.
         config: The configuration of a Hugging Face dataset.
         split: The slice of a Hugging Face dataset, such as `train_sft[:1%]`; that one, which is
             ultrachat's, stands for all of `train` where a data set does not have it.
         test_ratio: The share of prompts that go to the test file, between 0 and 1.
         seed: Which prompts those are.
         out: The folder of train_data.jsonl and test_data.jsonl; not written for the sample.
-        limit: Read at most so many rows.
+        limit: Read at most so many rows of each source.
         near_duplicates: `keep` both on one side, `drop` the later one, or end with an `error`.
         personal: `keep` what looks like personal data and secrets, `mask` it, or `reject` the row.
 
     Raises:
         FixableError: no source, the ratio is not between 0 and 1, the limit not positive, the seed
-            longer than 63 bits, or `~NAME` of nobody.
+            longer than 63 bits, `~NAME` of nobody, or the sample with what goes with other data.
     """
 
-    source: str = SAMPLE
+    source: Given = SAMPLE
+    test: Given = ""
+    format: str = AUTO
+    columns: Mapping[str, str] = field(default_factory=dict)
     config: str | None = DEFAULT_CONFIG
     split: str = ULTRACHAT_SPLIT
     test_ratio: float = 0.2
@@ -62,36 +78,51 @@ class DataPlan:
             raise FixableError(f"the limit is {self.limit} rows", fix="give a limit of 1 or more")
         if not -LARGEST_SEED <= self.seed < LARGEST_SEED:
             raise FixableError(f"data.seed is {self.seed}", fix="give a smaller number, such as 1")
-        if not self.source.strip():
+        if not self.source or (isinstance(self.source, str) and not self.source.strip()):
             raise FixableError("data.source is empty", fix="--set data.source=mine.jsonl")
-        object.__setattr__(self, "source", _at_home("data.source", self.source))
-        object.__setattr__(self, "out", Path(_at_home("data.out", str(self.out))))
+        for name in ("source", "test"):
+            if isinstance(path := getattr(self, name), str):
+                object.__setattr__(self, name, at_home(f"data.{name}", path))
+        object.__setattr__(self, "out", Path(at_home("data.out", str(self.out))))
+        own = [name for name in ("test", "format", "columns") if getattr(self, name) not in _USUAL]
+        if self.is_sample and own:
+            raise FixableError(
+                f"data.{own[0]} goes with a source of your own, and data.source is {SAMPLE}",
+                "--set data.source=mine.jsonl",
+            )
+        _ = self.origins, self.test_origins  # refuses what has no form
 
     @property
-    def kind(self) -> Literal["sample", "file", "folder", "hub"]:
-        """The kind of place that the rows come from."""
-        if self.source == SAMPLE:
-            return "sample"
-        if os.path.isdir(self.source):  # noqa: PTH112 - no exception where it may not be asked
-            return "folder"
-        exists = os.path.exists(self.source)  # noqa: PTH110
-        return "file" if exists or self.source.lower().endswith(FILE_SUFFIXES) else "hub"
+    def is_sample(self) -> bool:
+        """Whether the data are the committed sample, which is prepared already."""
+        return self.source == SAMPLE
+
+    @property
+    def origins(self) -> list[Origin]:
+        """The places of the rows to train on, and of those to test where ``test`` names none."""
+        return [] if self.is_sample else origins_of(self.source, self._usual(self.split))
+
+    @property
+    def test_origins(self) -> list[Origin]:
+        """The places of the rows to test."""
+        split = TEST_SPLIT if self.split == ULTRACHAT_SPLIT else self.split
+        return origins_of(self.test, self._usual(split)) if self.test else []
+
+    @property
+    def name(self) -> str:
+        """The source as `--set data.source=` takes it."""
+        return as_text(self.source)
+
+    def _usual(self, split: str) -> Origin:
+        usual = Origin("", format=self.format, columns=self.columns)
+        return replace(usual, config=self.config, split=split)
 
     @property
     def paths(self) -> OutPaths:
         """The files the plan leaves."""
-        if self.kind == "sample":
+        if self.is_sample:
             return OutPaths(SAMPLE_DIR / "train.jsonl", SAMPLE_DIR / "test.jsonl")
         return OutPaths(self.out / "train_data.jsonl", self.out / "test_data.jsonl")
-
-
-def _at_home(field: str, path: str) -> str:
-    """``path`` with a leading ``~`` as the home folder, as the shell has it outside of `--set`."""
-    expanded = os.path.expanduser(path)  # noqa: PTH111 - Path's own raises RuntimeError
-    if expanded.startswith("~") and not os.path.lexists(expanded):
-        name = Path(expanded).parts[0]
-        raise FixableError(f"{field} is {path}, and {name} is nobody's home folder", "write it out")
-    return expanded
 
 
 @dataclass(frozen=True)
@@ -155,23 +186,32 @@ class Prepared:
 def describe_data(plan: DataPlan) -> list[str]:
     """The plan as lines of text; reads and writes nothing."""
     paths = plan.paths
-    if plan.kind == "sample":
+    if plan.is_sample:
         return [f"lint the committed sample: {paths.train}, {paths.test}"]
-    verb = "download" if plan.kind == "hub" else "read"
-    part = "" if plan.kind == "file" else f", config {plan.config}, slice {plan.split}"
+    ratio = f"about {plan.test_ratio:.0%} to the test file"
+    split = f"split by how they open, seed {plan.seed}, {ratio}"
     return [
-        f"{verb} {plan.source}{part}",
-        *([f"stop after {plan.limit} rows"] if plan.limit else []),
+        *(_reading(origin, "") for origin in plan.origins),
+        *(_reading(origin, " to test") for origin in plan.test_origins),
+        *([f"stop after {plan.limit} rows of each"] if plan.limit else []),
         f"lint every row; rejected rows go to {paths.rejects}",
         *_describe_screen(plan),
-        f"split by how they open, seed {plan.seed}, about {plan.test_ratio:.0%} to the test file",
+        "drop rows to train on that are to test" if plan.test else split,
         f"write {paths.train} and {paths.test}",
     ]
 
 
+def _reading(origin: Origin, purpose: str) -> str:
+    verb = "download" if origin.kind == "hub" else "read"
+    part = "" if origin.kind == "file" else f", config {origin.config}, slice {origin.split}"
+    form = "" if origin.format == AUTO else f", format {origin.format}"
+    weight = "" if origin.weight == 1 else f", weight {origin.weight:g}"
+    return f"{verb} {origin.source}{part}{form}{weight}{purpose}"
+
+
 def _describe_screen(plan: DataPlan) -> list[str]:
     near = {
-        "keep": "keep near-duplicates on one side",
+        "keep": "keep near-duplicates" if plan.test else "keep near-duplicates on one side",
         "drop": "drop the later of two near-duplicates",
         "error": "end with an error where there are near-duplicates",
     }

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from setup.common.console import TASK, progress_bar, shorten
 from setup.common.errors import FixableError
@@ -13,12 +11,16 @@ from setup.common.files import fixable_read, fixable_write, replace_together
 
 from . import lint, manifest, rows, screen
 from .plan import DataPlan, Prepared
-from .sources.file import Record, Source, open_file
-from .sources.folder import open_folder
-from .sources.hub import open_hub
+from .sides import Sides
+from .sources.record import Record
 from .split import Splitter
+from .stream import Stream, open_streams, total_rows
 
 _CUT = "test rows end with answers of weight 0, and ask for the last one before"
+_NOTHING_TO_TEST = (
+    "the test file has no rows, so that nothing can be evaluated on it: give data.test, or add "
+    "conversations without tools"
+)
 _LONGEST_OPENING = 40
 _UNREAD_NAMED = 8
 _MOST_ALIKE = 1 << 16  # that are remembered; where there are more, all are looked at closely
@@ -38,14 +40,14 @@ def prepare_data(plan: DataPlan) -> Prepared:
         FixableError: the source cannot be had or read, no row of it is usable, one side of the
             split would be empty, or files that `data` did not write would be overwritten.
     """
-    if plan.kind == "sample":
+    if plan.is_sample:
         return _check_sample(plan)
-    with fixable_read(plan.source):
+    with fixable_read(plan.name):
         done = manifest.read_manifest(plan)
         if done:
             return done
         manifest.refuse_overwriting(plan)
-        source = _open(plan)
+        streams = open_streams(plan)
         # Before it is read: a change meanwhile must not pass for what was read.
         source_sha256 = manifest.source_sha256(plan)
     with (
@@ -53,10 +55,12 @@ def prepare_data(plan: DataPlan) -> Prepared:
         manifest.sole_writer(plan),
     ):
         manifest.refuse_overwriting(plan)
-        counts, notes, digests, summary = _write(plan, source)
-        facts = {"source_sha256": source_sha256, "revision": source.revision, "counts": counts}
-        told = {"notes": list(notes), "summary": summary}
-        manifest.write_note(plan, facts | told | {"sha256": digests})
+        counts, notes, digests, summary, streams = _write(plan, streams)
+        revision = ", ".join(filter(None, (stream.source.revision for stream in streams)))
+        facts: manifest.Note = {"source_sha256": source_sha256, "revision": revision}
+        facts |= {"counts": counts, "summary": summary}
+        facts["sources"] = [stream.facts() for stream in streams]
+        manifest.write_note(plan, facts | {"notes": list(notes), "sha256": digests})
     return manifest.result(plan, counts, notes, summary=summary)
 
 
@@ -75,96 +79,66 @@ def _check_sample(plan: DataPlan) -> Prepared:
     return manifest.result(plan, counts, already_there=True, summary=summary)
 
 
-def _open(plan: DataPlan) -> Source:
-    if plan.kind == "hub":
-        return open_hub(plan.source, plan.config, plan.split)
-    if plan.kind == "folder":
-        return open_folder(Path(plan.source), plan.config, plan.split)
-    source = open_file(Path(plan.source))
-    unused = [
-        f"data.{name}"
-        for name in ("split", "config")
-        if getattr(plan, name) != getattr(DataPlan, name)
-    ]
-    if unused:
-        note = f"{' and '.join(unused)} not used: {plan.source} is one file, and is read whole"
-        source.notes[note] = 0
-    return source
-
-
 class _OnceMoreError(Exception):
-    """Begin again: look past ``openings``, and closely at those ``alike`` (None: at all rows).
+    """Begin again, with what this pass has shown and is noted in `_Shown`."""
 
-    With ``near``, the near-duplicates of the split as it is now.
+
+@dataclass
+class _Shown:
+    """What passes over the source have shown, as the next one needs it.
+
+    Attributes:
+        past: Openings to look past, with their texts.
+        closely: The conversations to compare closely; None for all of them.
+        near: The near-duplicates of the split as it is now.
+        with_tools: The openings of rows with tools, which all go to train.
     """
 
-    def __init__(
-        self,
-        openings: dict[bytes, str],
-        alike: set[int] | None,
-        near: screen.NearFound | None = None,
-    ) -> None:
-        super().__init__()
-        self.openings, self.alike, self.near = openings, alike, near
-
-
-# Counts, notes, digests of the files, figures of the rows.
-_Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str], dict[str, int]]
-
-
-def _write(plan: DataPlan, source: Source) -> _Outcome:
-    """Write all files, again where rows turn out to be much alike."""
-    past: dict[bytes, str] = {}
-    closely: set[int] | None = set()
+    past: dict[bytes, str] = field(default_factory=dict)
+    closely: set[int] | None = field(default_factory=set)
     near: screen.NearFound | None = None
+    with_tools: frozenset[bytes] = frozenset()
+
+
+# Counts, notes, digests of the files, figures of the rows, and the sources.
+_Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str], dict[str, int], list[Stream]]
+
+
+def _write(plan: DataPlan, streams: list[Stream]) -> _Outcome:
+    """Write all files, again where rows turn out to be much alike."""
+    shown = _Shown()
     while True:
-        writer = _Writer(plan, past, closely, near)
+        writer = _Writer(plan, shown)
         try:
-            writer.write(source)
-        except _OnceMoreError as error:
-            past |= error.openings
-            near = error.near
-            closely = None if closely is None or error.alike is None else closely | error.alike
-            source = _open(plan)
+            writer.write(streams)
+        except _OnceMoreError:
+            streams = open_streams(plan)
             continue
         told = [
             f"many conversations open with {shorten(opening, _LONGEST_OPENING)!r}: split by what "
             "comes after it"
-            for opening in past.values()
+            for opening in shown.past.values()
         ]
+        read = [line for stream in streams for line in stream.source.said()]
         kept = [f"{count} {note}" if count else note for note, count in writer.notes.items()]
-        notes = (*source.said(), *told, *kept, *writer.screen.notes())
-        return writer.counts, notes, writer.digests, writer.screen.facts()
-
-
-def _first(source: Source, limit: int) -> Iterator[list[Record]]:
-    for batch in source.batches:
-        yield batch[:limit]
-        limit -= len(batch)
-        if limit <= 0:
-            return
+        notes = (*read, *told, *kept, *writer.screen.notes())
+        return writer.counts, notes, writer.digests, writer.screen.facts(), streams
 
 
 class _Writer:
     """Writes the three files of a plan."""
 
-    def __init__(
-        self,
-        plan: DataPlan,
-        past: dict[bytes, str],
-        closely: set[int] | None,
-        near: screen.NearFound | None,
-    ) -> None:
-        self._plan, self._closely = plan, closely
-        self._splitter = Splitter(
-            plan.test_ratio, plan.seed, past, near.followers if near else None
-        )
-        self.screen = screen.Screen(plan, near)
+    def __init__(self, plan: DataPlan, shown: _Shown) -> None:
+        self._plan, self._shown = plan, shown
+        followers = shown.near.followers if shown.near else None
+        splitter = Splitter(plan.test_ratio, plan.seed, shown.past, followers)
+        self._sides = Sides(splitter, shown.with_tools)
+        self.screen = screen.Screen(plan, shown.near)
         self.notes: Counter[str] = Counter()
         self.counts: dict[str, int] = {}
         self.digests: dict[str, str] = {}
 
-    def write(self, source: Source) -> None:
+    def write(self, streams: list[Stream]) -> None:
         """Write them, the reasons of the rejected rows also when no row is left to train on.
 
         Raises:
@@ -174,9 +148,9 @@ class _Writer:
         paths, failure = self._plan.paths, None
         with replace_together(paths.rejects) as (file,):
             rejects = manifest.Draft(paths.rejects, file)
-            linter = lint.Linter(rejects.write, self._closely)
+            linter = lint.Linter(rejects.write, self._shown.closely)
             try:
-                self._write_sides(linter, source, rejects)
+                self._write_sides(linter, streams, rejects)
             except FixableError as error:
                 failure = error
                 self._claim(rejects)
@@ -186,20 +160,24 @@ class _Writer:
         if failure:
             raise failure
 
-    def _write_sides(self, linter: lint.Linter, source: Source, rejects: manifest.Draft) -> None:
+    def _write_sides(
+        self, linter: lint.Linter, streams: list[Stream], rejects: manifest.Draft
+    ) -> None:
         plan, report = self._plan, linter.report
-        limited = replace(source, batches=_first(source, plan.limit)) if plan.limit else source
         with (
             replace_together(plan.paths.train, plan.paths.test) as files,
-            progress_bar("preparing", plan.limit or source.total) as bar,
+            progress_bar("preparing", total_rows(streams)) as bar,
         ):
             train = manifest.Draft(plan.paths.train, files[0])
             test = manifest.Draft(plan.paths.test, files[1])
-            for clean in linter.clean(limited):
-                self._split(self.screen.admit(clean, linter.leave_out), train, test)
-                bar.update(TASK, completed=report.rows)
-                self._refuse_to_look_quickly(linter)
+            for stream in streams:
+                for clean in linter.clean_stream(stream):
+                    admitted = self.screen.admit(clean, linter.leave_out)
+                    self._split(admitted, stream, train, test)
+                    bar.update(TASK, completed=report.rows)
+                    self._refuse_to_look_quickly(linter)
             self._ask_once_more(linter)
+            self.notes.update(dict.fromkeys(self._sides.notes(report.in_test), 0))
             sides = {"train_rows": train.rows, "test_rows": test.rows}
             self._check_sides(report, sides)
             for what, count in linter.unread.most_common(_UNREAD_NAMED):
@@ -213,16 +191,24 @@ class _Writer:
         """Begin anew where so many rows are alike that a quick pass would be for nothing."""
         alike, read = len(linter.seen.alike), linter.report.rows
         often = read >= _EARLY and alike > read * _OFTEN_ALIKE
-        if self._closely is not None and (often or alike > _MOST_ALIKE):
-            raise _OnceMoreError({}, None)
+        if self._shown.closely is not None and (often or alike > _MOST_ALIKE):
+            self._shown.closely = self._shown.near = None
+            raise _OnceMoreError
 
     def _ask_once_more(self, linter: lint.Linter) -> None:
-        if self._closely is not None and (alike := linter.seen.alike - self._closely):
-            raise _OnceMoreError({}, alike)
-        if common := self._splitter.common():
-            raise _OnceMoreError(common, set())
-        if near := self.screen.settle(self._splitter.is_test):
-            raise _OnceMoreError({}, set(), near)
+        shown, sides = self._shown, self._sides
+        if shown.closely is not None and (alike := linter.seen.alike - shown.closely):
+            shown.closely, shown.near = shown.closely | alike, None
+            raise _OnceMoreError
+        if common := sides.splitter.common():
+            shown.past, shown.near = shown.past | common, None
+            raise _OnceMoreError
+        if moved := sides.moved_late():
+            shown.with_tools |= moved
+            raise _OnceMoreError
+        if near := self.screen.settle(sides.goes_to_test):
+            shown.near = near
+            raise _OnceMoreError
 
     def _claim(self, *drafts: manifest.Draft) -> None:
         """Note the drafts as ours; what stands in their places and is not, keeps another name."""
@@ -232,18 +218,25 @@ class _Writer:
         for note in manifest.claim(self._plan.paths, drafts):
             self.notes[note] = 0
 
-    def _split(self, records: list[Record], train: manifest.Draft, test: manifest.Draft) -> None:
-        """Write each record to its side."""
+    def _split(
+        self, records: list[Record], stream: Stream, train: manifest.Draft, test: manifest.Draft
+    ) -> None:
+        """Write each record to its side, to train as often as its weight says."""
         sides: tuple[list[bytes], list[bytes]] = [], []
         for record in records:
             row, messages = record.row, record.row["messages"]
             if not (row.get("prompt") and row.get("prompt_id")):
                 row["prompt"] = row.get("prompt") or rows.user_turns(messages)[0]
                 row["prompt_id"] = row.get("prompt_id") or rows.conversation_id(messages)
-            opening = self._splitter.opening(messages)
-            self.screen.take(record, opening)
-            is_test = self._splitter.is_test(opening)
-            sides[is_test].append(rows.encode_row(self._test_row(row) if is_test else row))
+            opening = self._sides.opening(messages, stream)
+            is_test = self._sides.is_test(row, stream, opening)
+            self.screen.take(record, opening, stream.side)
+            copies = self._sides.copies(messages, stream, is_test, self._plan.seed)
+            if copies:
+                line = rows.encode_row(self._test_row(row) if is_test else row)
+                sides[bool(is_test)].append(line)
+            for time in range(2, copies + 1):
+                sides[0].append(rows.encode_row(row | {rows.COPY: time}))
         for draft, lines in zip((train, test), sides, strict=True):
             draft.rows += len(lines)
             draft.write(b"".join(lines))
@@ -261,8 +254,11 @@ class _Writer:
 
     def _check_sides(self, report: lint.LintReport, sides: dict[str, int]) -> None:
         if not report.kept:
-            raise report.no_rows_left(self._plan.source)
+            raise report.no_rows_left(self._plan.name, report.rows)
         if all(sides.values()):
+            return
+        if sides["train_rows"] and self._sides.with_tools:
+            self.notes[_NOTHING_TO_TEST] = 0
             return
         rejected = f" ({report.rejected} of {report.rows} were rejected: {report.why})"
         what = (
@@ -270,12 +266,12 @@ class _Writer:
             f"ratio {self._plan.test_ratio}: one side is empty "
             f"(train={sides['train_rows']} test={sides['test_rows']})"
         )
-        seed = self._splitter.seed_for_both()
+        seed = self._sides.splitter.seed_for_both()
         others = "add conversations that open in other words"
         if seed is not None:
             others = f"add rows, or --set data.seed={seed}, which leaves rows on both sides"
         elif report.duplicates or report.unwanted:
             others = "add other conversations: these are one, again and again"
         if report.first is not None:
-            others += f"; the rejected ones: {report.advice(self._plan.source).fix}"
+            others += f"; the rejected ones: {report.advice(self._plan.name).fix}"
         raise FixableError(what, others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ from setup.common.errors import FixableError
 from setup.common.files import fixable_read, sha256_file
 
 from . import manifest
-from .plan import SAMPLE, DataPlan
+from .origin import AUTO, SAMPLE
+from .plan import DataPlan
 
 AGAIN = "python -m setup data --recipe NAME"
 _BLOCK = 1 << 20
@@ -56,7 +58,7 @@ def prepared_split(
     file = plan.paths.train if part == "train" else plan.paths.test
     if not file.is_file():
         raise FixableError(f"no {part} split at {file}", again + then)
-    if plan.kind == SAMPLE:
+    if plan.is_sample:
         return PreparedSplit(file, SAMPLE, {"source": SAMPLE}, _beside_the_sample(plan))
     note = manifest.read_note(plan.paths)
     if note is None:
@@ -68,29 +70,40 @@ def prepared_split(
         )
     if not manifest.describes(note, plan):
         raise FixableError(f"{plan.out} holds {_difference(note, plan)}", again + then)
-    with fixable_read(plan.source):
+    with fixable_read(plan.name):
         remarks = _check_source(note, plan, file, again + then)
     return PreparedSplit(file, str(note["source"]), _facts(note), remarks)
 
 
 def describe_copy(plan: DataPlan, split: PreparedSplit) -> None:
     """Write the manifest for a copy of the train file, for another machine: no path of this one."""
-    facts = split.facts | {"source": split.facts["source"].rstrip("/").rpartition("/")[2]}
+    facts = split.facts | {"source": _without_folders(split.facts["source"])}
     digests_of_copy = {plan.paths.train.name: sha256_file(split.file)}
     plan.out.mkdir(parents=True, exist_ok=True)
     manifest.write_note(plan, facts | {"sha256": digests_of_copy})
 
 
 def _check_source(note: manifest.Note, plan: DataPlan, file: Path, again: str) -> tuple[str, ...]:
-    remarks = []
-    is_local = os.path.isabs(str(note["path"]))  # noqa: PTH117 - a folder that is gone has no kind
-    if is_local and not os.path.lexists(plan.source):
-        remarks.append(f"{plan.source} itself is not there any more")
-    elif is_local and manifest.source_sha256(plan) != note.get("source_sha256"):
-        raise FixableError(f"{plan.source} was changed after {file} was made from it", again)
+    paths = note["path"] if isinstance(note["path"], list) else [note["path"]]
+    # A folder that is gone has no kind.
+    local = [str(path) for path in paths if os.path.isabs(str(path))]  # noqa: PTH117
+    remarks = [
+        f"{path if len(paths) > 1 else plan.name} itself is not there any more"
+        for path in local
+        if not os.path.lexists(path)
+    ]
+    is_local = local or plan.test  # of a copy on another machine, nothing but the name is known
+    if is_local and not remarks and manifest.source_sha256(plan) != note.get("source_sha256"):
+        what = f"{plan.name}{' or data.test' if plan.test else ''}"
+        raise FixableError(f"{what} was changed after {file} was made from it", again)
     if manifest.digests(note).get(file.name) != sha256_file(file):
         remarks.append("edited since `data` wrote it")
     return tuple(remarks)
+
+
+def _without_folders(source: str) -> str:
+    """The name of a source by the last part of each path in it."""
+    return re.sub(r"[^\[\]{},\s]*/(?=[^/\s])", "", source.rstrip("/"))
 
 
 def _facts(note: manifest.Note) -> dict[str, Any]:
@@ -103,17 +116,22 @@ def _difference(note: manifest.Note, plan: DataPlan) -> str:
     source = note.get("source")
     if source is None:
         return "data that an earlier version prepared"
-    if source != plan.source:
-        return f"the data of {source}, the recipe says {plan.source}"
+    if source != plan.name:
+        return f"the data of {source}, the recipe says {plan.name}"
     recorded = note.get("options")
     made: dict[str, Any] = recorded if isinstance(recorded, dict) else {}
     if {"near_duplicates", "personal"} - made.keys():
         return "data that an earlier version prepared"
-    now = {name: getattr(plan, name) for name in made if hasattr(plan, name)}
-    other = [name for name in now if now[name] != made[name]]
+    now = manifest.options_of(plan)
+    other = [name for name in made | now if now.get(name) != made.get(name)]
     if not other:
         return f"the data of another {source} ({note.get('path')})"
-    said = ", ".join(f"data.{name}={made[name]}, the recipe says {now[name]}" for name in other)
+    usual = {"format": AUTO, "columns": {}, "test": "", "weight": 1}
+    said = ", ".join(
+        f"data.{name}={made.get(name, usual.get(name))}, the recipe says "
+        f"{now.get(name, usual.get(name))}"
+        for name in other
+    )
     return f"the data of {source} with {said}"
 
 

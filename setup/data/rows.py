@@ -6,6 +6,7 @@ A duplicate means the same in the sample's generator and in the preparation of e
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from setup.common.errors import FixableError
 
 Message = dict[str, Any]
 Row = dict[str, Any]
+COPY = "copy_for_weight"  # the column of a row of train that is there once more: which time
 
 # Sentence punctuation, which ends or opens a word without being part of it. All else is part of it:
 # C++, C#, x != 5, -5, $5, 50 %, emoji, vowel signs.
@@ -107,7 +109,7 @@ _WORDS = _Words()
 
 def conversation_key(messages: Sequence[Message]) -> bytes:
     """16 bytes that are equal exactly when two conversations are equal after `normalise`."""
-    return _digest("\n".join(f"{turn['role']}:{_fold(turn['content'])}" for turn in messages))
+    return _digest("\n".join(f"{turn['role']}:{_fold(turn_text(turn))}" for turn in messages))
 
 
 def prompt_key(prompt: str) -> bytes:
@@ -126,8 +128,15 @@ def _digest(text: str) -> bytes:
 
 def conversation_id(messages: Sequence[Message]) -> str:
     """The row's `prompt_id`: SHA-256 (hex) of all turns, roles included."""
-    text = "".join(f"{turn['role']}\0{turn['content']}\0" for turn in messages)
+    text = "".join(f"{turn['role']}\0{turn_text(turn)}\0" for turn in messages)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def turn_text(turn: Message) -> str:
+    """The content of a turn, and the calls of tools that it makes."""
+    calls = turn.get("tool_calls")
+    text: str = turn["content"]
+    return f"{text}{json.dumps(calls, ensure_ascii=False)}" if calls else text
 
 
 def user_turns(messages: Sequence[Message]) -> list[str]:

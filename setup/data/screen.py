@@ -11,17 +11,19 @@ from pathlib import Path
 from setup.common.console import shorten
 from setup.common.errors import FixableError
 
-from .near import Grouped, NearDuplicates, droppable, group, sketch
+from .near import Grouped, NearDuplicates, Pair, droppable, group, sketch
 from .personal import count_kind, findings, hide, mask_row
 from .plan import DataPlan
-from .rows import Message, conversation_id, user_turns
-from .sources.file import Record, open_file
+from .rows import Message, conversation_id, turn_text, user_turns
+from .sources.file import open_file
+from .sources.record import Record
 from .split import KEY_BYTES, Splitter
 
 _DONE = {"mask": "masked", "reject": "rejected"}
 INSPECT = "python -m setup inspect"
 _SHOW = f"{INSPECT} shows them"
 _LONGEST_TEXT = 60
+_SIDES = ("", "train", "test")
 
 
 @dataclass
@@ -32,12 +34,14 @@ class NearFound:
         grouped: Their pairs, and which openings follow which.
         dropped: Rows to leave out, by number, and the earlier rows they repeat.
         places: File and line of the rows named here.
+        across: How many of them stand in train and test, as they are given.
         texts: The first questions of the two rows that an error names, as they come by.
     """
 
     grouped: Grouped
     dropped: dict[int, int]
     places: dict[int, str]
+    across: int = 0
     texts: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -56,7 +60,7 @@ class Screen:
     def __init__(self, plan: DataPlan, near: NearFound | None = None) -> None:
         self._plan, self._near = plan, near
         self._sketches = NearDuplicates()
-        self._openings = bytearray()
+        self._openings, self._sides = bytearray(), bytearray()
         self._files: list[str] = []
         self._places = array("Q")
         self._row = -1
@@ -95,8 +99,8 @@ class Screen:
         pairs = self._near.grouped.pairs if self._near else []
         return pairs[0][:2] if pairs and self._plan.near_duplicates == "error" else ()
 
-    def take(self, record: Record, opening: bytes) -> None:
-        """Take a row that was admitted, and the key of how it opens."""
+    def take(self, record: Record, opening: bytes, side: str = "") -> None:
+        """Take a row that was admitted, the key of how it opens, and its side if it is given."""
         messages = record.row["messages"]
         answers = sum(turn["role"] == "assistant" for turn in messages)
         self.summary["exchanges"] += answers
@@ -106,6 +110,7 @@ class Screen:
             return
         self._sketches.add(sketch(messages))
         self._openings += opening
+        self._sides.append(_SIDES.index(side))
         if not self._files or self._files[-1] != record.file:
             self._files.append(record.file)
         self._places.append(len(self._files) - 1 << 40 | record.number)
@@ -126,16 +131,24 @@ class Screen:
         named = {row for pair in grouped.pairs for row in pair[:2]} if mode == "drop" else set()
         named |= {row for pair in grouped.pairs[:1] for row in pair[:2]}
         named |= {row for row, _ in grouped.templates}
+        across = {pair.second for pair in grouped.pairs if self._is_across(pair)}
         near = NearFound(
             grouped,
             droppable(grouped.pairs) if mode == "drop" else {},
             {row: self._place(row) for row in named},
+            len(across),
         )
-        moved = any(is_test(key) != is_test(leader) for key, leader in near.followers.items())
+        moved = not any(self._sides) and any(
+            is_test(key) != is_test(leader) for key, leader in near.followers.items()
+        )
         if moved or (grouped.pairs and mode != "keep"):
             return near
         self._near = near
         return None
+
+    def _is_across(self, pair: Pair) -> bool:
+        """Tell whether the two stand in both files, as somebody else has split them."""
+        return any(self._sides) and self._sides[pair.first] != self._sides[pair.second]
 
     def _place(self, row: int) -> str:
         file, number = divmod(self._places[row], 1 << 40)
@@ -168,17 +181,22 @@ class Screen:
             lines.append(f"{self._personal_rows} {hold} {what}: {done}")
         if self._near is None:
             return lines
-        grouped, dropped = self._near.grouped, self._near.dropped
+        near = self._near
+        grouped, dropped = near.grouped, near.dropped
         if dropped:
             lines.append(f"{_rows(len(dropped))} nearly the same as an earlier one: left out")
         elif grouped.pairs:
             count = len({pair.second for pair in grouped.pairs})
-            done = f"both kept, on one side; {_SHOW}"
+            where = ", on one side"
+            if self._plan.test:
+                where = f", {near.across} of them in train and test" if near.across else ""
+                where += ", as they are given; --set data.near_duplicates=drop drops those in train"
+            done = f"both kept{where}; {_SHOW}"
             lines.append(f"{_rows(count)} nearly the same as an earlier one: {done}")
         for row, size in grouped.templates:
             lines.append(
                 f"{size} rows are alike as instances of one template are, such as "
-                f"{self._near.places[row]}: on one side are only those that are nearly equal"
+                f"{near.places[row]}: on one side are only those that are nearly equal"
             )
         return lines
 
@@ -217,7 +235,7 @@ def _rows(count: int) -> str:
 
 
 def _kinds_of(messages: list[Message]) -> Counter[str]:
-    text = "\n".join(turn["content"] for turn in messages)
+    text = "\n".join(map(turn_text, messages))
     return Counter(finding.kind for finding in findings(text))
 
 

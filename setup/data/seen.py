@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
-from .rows import Message, conversation_key, letters
+from .rows import Message, conversation_key, letters, turn_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ def quick_key(messages: Sequence[Message], closely: Container[int] | None) -> in
     closely, which takes ten times as long: their bits are equal exactly when they are.
     """
     if closely is not None:
-        contents = [turn["content"] for turn in messages]
+        contents = [turn_text(turn) for turn in messages]
         said = letters("\n".join(contents))
         alike = hash(said) & _ALIKE
         if len(said) >= _FEWEST_LETTERS and alike not in closely:
@@ -60,6 +60,19 @@ class SeenKeys:
         self.alike.update(upper[(counts > 1) | self._contains(upper, _ALIKE)].tolist())
         self._push(new)
         return [bool(was) for was in seen]
+
+    def snapshot(self) -> SeenKeys:
+        """A set of the keys that are in it now."""
+        taken = SeenKeys()
+        taken._runs = list(self._runs)
+        return taken
+
+    def know(self, keys: Sequence[int]) -> list[bool]:
+        """Says for each key of a batch whether it was there before; adds none."""
+        import numpy as np
+
+        batch = np.fromiter(keys, np.uint64, len(keys))
+        return [bool(was) for was in self._contains(batch, _ALL)]
 
     def _contains(self, keys: Keys, mask: int) -> NDArray[np.bool_]:
         import numpy as np

@@ -101,9 +101,13 @@ class Splitter:
         self._count(key, turns, depth)
         return key
 
+    def leader(self, opening: bytes) -> bytes:
+        """The opening that decides for this one, which most openings do themselves."""
+        return self._followers.get(opening, opening)
+
     def is_test(self, opening: bytes) -> bool:
         """Tell whether a conversation that opens so goes to the test file."""
-        leader = self._followers.get(opening, opening)
+        leader = self.leader(opening)
         if len(self._groups) < _REMEMBERED:
             self._groups.add(leader)
         return self._is_test(leader)

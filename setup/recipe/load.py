@@ -13,10 +13,11 @@ from pydantic import BaseModel, ValidationError
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
 from setup.recipe.azure import AzureRecipe
-from setup.recipe.local import JobRecipe, Recipe
+from setup.recipe.local import Data, JobRecipe, Recipe
 
 DEFAULT = "laptop"
 DEFAULTS = {"local": DEFAULT, "azure": "phi-azure"}
+_SOURCES = Data.model_fields["source"].annotation  # text, or a list or mapping in YAML
 AnyRecipe = Recipe | AzureRecipe | JobRecipe
 _TARGETS: dict[str, type[AnyRecipe]] = {
     "local": Recipe,
@@ -105,7 +106,8 @@ def _apply(content: dict[str, Any], override: str, declared: type[BaseModel]) ->
             raise FixableError(f"--set {key}: {name} is not a section", "python -m setup --help")
     kind = _annotation([*path, field], declared)
     # YAML would read text as a number, a date or nothing; no folder has an empty name.
-    is_text = kind is str or (kind is Path and value)
+    is_list = value[:1] + value[-1:] in ("[]", "{}")
+    is_text = kind is str or (kind is Path and value) or (kind == _SOURCES and not is_list)
     section[field] = value if is_text else _parse(value)
 
 

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+)
 
 from setup.common.errors import FixableError
 
@@ -20,6 +29,17 @@ Name = Annotated[str, Field(pattern=NAME)]
 # As a browser sends it: a scheme, a host, a port unless it is the usual one, and no path.
 ORIGIN = r"^(loopback|null|\*|[a-z][a-z0-9+.-]*://[^/\s]+)$"
 Origin = Annotated[str, Field(pattern=ORIGIN)]
+Format = Literal[
+    "auto", "openai", "sharegpt", "alpaca", "prompt_completion", "question_answer"
+]  # setup/data/formats
+
+
+class Quantization(StrEnum):
+    """A mixture of quantised types, as llama.cpp names it."""
+
+    Q8_0 = "Q8_0"
+    Q5_K_M = "Q5_K_M"
+    Q4_K_M = "Q4_K_M"
 
 
 class Section(BaseModel):
@@ -28,10 +48,50 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Data(Section):
-    """The source of the conversations, and the place where the two splits go."""
+class Source(Section):
+    """One of several sources of conversations: as the fields of ``Data`` of the same names.
+
+    ``weight`` is how many times each row is trained on; below 1 it is the share of rows taken.
+    """
 
     source: str = Field(pattern=r"\S")
+    weight: float = Field(default=1.0, gt=0, le=100)
+    format: Format | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+    config: str = ""
+    split: str = ""
+
+
+def _is_text(value: Any) -> str:
+    return "text" if isinstance(value, str) else "list"
+
+
+def _each_as_mapping(value: Any) -> Any:
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list):
+        return value
+    return [{"source": entry} if isinstance(entry, str) else entry for entry in value]
+
+
+# A path or an id; a mapping; or a list of both.
+Sources = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[list[Source], Field(min_length=1), BeforeValidator(_each_as_mapping), Tag("list")],
+    Discriminator(_is_text),
+]
+
+
+class Data(Section):
+    """The sources of the conversations, and the place where the two splits go.
+
+    ``columns`` are their columns by what they hold, where their names do not say it.
+    """
+
+    source: Sources
+    test: Sources = ""
+    format: Format = "auto"
+    columns: dict[str, str] = Field(default_factory=dict)
     config: str = "default"
     split: str = "train_sft[:1%]"
     test_ratio: float = Field(default=0.2, gt=0, lt=1)
@@ -58,7 +118,10 @@ class Model(Section):
 
 
 class Endpoint(Section):
-    """The local endpoint; times in seconds, sizes in bytes."""
+    """The local endpoint; times in seconds, sizes in bytes.
+
+    ``quantize`` is what both deployments serve, made of the same half-precision files.
+    """
 
     name: Name
     host: str = "127.0.0.1"
@@ -74,6 +137,7 @@ class Endpoint(Section):
     allowed_origins: list[Origin] = ["loopback"]
     tuned: Name = "tuned"
     version: str = Field(default="champion", pattern=r"^(champion|none|[1-9][0-9]*)$")
+    quantize: Literal["none"] | Quantization = "none"
 
 
 class Finetune(Section):

@@ -25,7 +25,8 @@ _UINT32 = 4  # the type of a value: https://github.com/ggml-org/ggml/blob/master
 def start_engine(order: dict[str, Any]) -> Any:
     """Load the model and serve it on a free loopback port; returns the running server.
 
-    ``order`` holds ``model_path``, ``name``, ``key``, ``context_window``, ``slots``, ``threads``.
+    ``order`` holds ``model_path``, ``name``, ``key``, ``context_window``, ``slots``, ``threads``,
+    and may hold ``lora_path``, an adapter to load beside the model.
     """
     # OpenMP threads that spin for long starve whatever else runs on the machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -33,6 +34,8 @@ def start_engine(order: dict[str, Any]) -> Any:
 
     params = xllamacpp.CommonParams()
     params.model.path = order["model_path"]
+    if order.get("lora_path"):
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(order["lora_path"], 1.0)]
     params.model_alias = {order["name"]}
     params.api_keys = [order["key"]]
     params.n_parallel = order["slots"]

@@ -139,7 +139,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     (
         "latin.json",
         '[{"question": "café"}]'.encode("latin-1"),
-        "latin.json is not UTF-8. Fix: save",
+        "latin.json:1 is not UTF-8 (byte 19 of the line is 0xE9). Fix: save",
     ),
     ("latin.jsonl", '{"question": "café"}'.encode("latin-1"), ":1 is not UTF-8"),
     ("texts.json", '[{"question": "a"}, "b"]', "entry 2 of the array in "),

@@ -172,7 +172,10 @@ BAD_DATA: list[tuple[bytes, str]] = [
     (b'{"question": "a", "ground_truth": ["b", null]}', ":1: column ground_truth is not text"),
     (b'{"question": "a", "chat_history": [{"role": "user"}]}', ":1: column chat_history is not"),
     (b'{"question": "a", "id": 1}\n{"question": "b", "id": "1"}', "rows 1 and 2 have the same id"),
-    (b'{"question": "caf\xe9"}', ":1 is not UTF-8. Fix: save the file as UTF-8"),
+    (
+        b'{"question": "caf\xe9"}',
+        ":1 is not UTF-8 (byte 18 of the line is 0xE9). Fix: save the file as UTF-8",
+    ),
     (b'{"question": "half \\ud83d"}', ":1 holds what no file takes"),
 ]
 

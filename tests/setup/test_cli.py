@@ -229,7 +229,7 @@ def test_data_of_ones_own_names_what_it_rejects(bare: Home) -> None:
 
 
 def test_file_of_another_kind_never_reaches_the_hub(bare: Home) -> None:
-    table = bare.path / "my.csv"
+    table = bare.path / "my.xlsx"
     table.write_text("a,b\n1,2\n", encoding="utf-8")
     line = failed(bare.setup("data", "--set", f"data.source={table}"))
     assert ".jsonl" in line

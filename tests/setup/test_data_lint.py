@@ -109,7 +109,7 @@ def test_rejects_keep_the_original_line(tmp_path: Path) -> None:
     assert first == {
         "file": "a.jsonl",
         "line": 2,
-        "reason": "not UTF-8",
+        "reason": "not UTF-8 (byte 15 of the line is 0xFF)",
         "original": '{"messages": "\\xff"}',
     }
     assert json.loads(second["original"]) == row("q", "")

@@ -177,13 +177,14 @@ def test_values_that_json_has_no_type_for(tmp_path: Path) -> None:
     assert prepare(table(tmp_path, None, LAMPS, price=prices), tmp_path / "out").code == 0
     assert {row["price"] for row in prepared(tmp_path / "out")} == {19.99, digits}
     line = prepare(
-        table(tmp_path, None, LAMPS, image=pa.array([b"\xff"] * 24)), tmp_path / "x"
+        table(tmp_path, None, LAMPS, blob=pa.array([b"\xff"] * 24)), tmp_path / "x"
     ).error
-    assert "column image of a row cannot be written as JSON" in line
+    assert "column blob of a row cannot be written as JSON" in line
 
 
 MIXED = [
-    pytest.param([{"type": "text", "text": "hi"}], "a list as content", id="parts"),
+    pytest.param(["hi"], "a list as content", id="texts"),
+    pytest.param([{"type": "image_url"}], "an image part (image_url)", id="image"),
     pytest.param(7, "an int as content", id="number"),
     pytest.param(None, "null as content", id="null"),
     pytest.param(True, "a bool as content", id="truth"),
@@ -218,7 +219,10 @@ def test_rows_of_a_folder_stay_as_their_file_says(tmp_path: Path) -> None:
     given = []
     for number, row in enumerate(LAMPS):
         arguments = "{}" if number % 2 else {"a": 1}
-        turns = [row[0], {**row[1], "tool_calls": [{"function": {"arguments": arguments}}]}]
+        turns = [
+            row[0],
+            {**row[1], "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]},
+        ]
         given.append({"messages": turns, **extras[number % 3]})
     folder = tmp_path / "in"
     folder.mkdir()

@@ -30,7 +30,7 @@ def touched_output(plan: DataPlan) -> DataPlan:
 
 
 def changed_source(plan: DataPlan) -> DataPlan:
-    write_lines(Path(plan.source), *rows(51))
+    write_lines(Path(plan.name), *rows(51))
     return plan
 
 
@@ -106,7 +106,7 @@ prepare_data(DataPlan(source=sys.argv[1], out=Path(sys.argv[2])))
 @pytest.mark.parametrize("rename", [1, 2, 3, 4])
 def test_crash_leaves_no_half_written_file(tmp_path: Path, rename: int) -> None:
     plan = file_plan(tmp_path, *rows(50), b"{")
-    assert run_code(CRASH, plan.source, str(plan.out), str(rename)).returncode == 9
+    assert run_code(CRASH, plan.name, str(plan.out), str(rename)).returncode == 9
     named = [path for path in plan.out.iterdir() if not path.name.endswith(".partial")]
     assert len(named) == rename - 1
     assert all(read(path) for path in named)
@@ -122,7 +122,7 @@ def test_crash_leaves_no_half_written_file(tmp_path: Path, rename: int) -> None:
 def test_failure_in_the_middle_keeps_what_stood_before(tmp_path: Path) -> None:
     plan = file_plan(tmp_path, *rows(50))
     before = prepare_data(plan).train.read_bytes()
-    write_lines(Path(plan.source), b"{", b"{")
+    write_lines(Path(plan.name), b"{", b"{")
     with pytest.raises(FixableError, match="no usable row"):
         prepare_data(plan)
     assert (plan.out / "train_data.jsonl").read_bytes() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import os
 import shlex
 import subprocess
@@ -159,37 +160,45 @@ def test_one_conversation_is_not_told_to_try_seeds(tmp_path: Path, given: Any) -
     assert "conversations" in line
 
 
-FORMATS = {
-    "alpaca": [{"instruction": "q", "input": "", "output": "a"}],
-    "sharegpt": [{"conversations": [{"from": "human", "value": "q"}]}],
-    "prompt and completion": [{"prompt": "q", "completion": "a"}],
-    "preference": [{"prompt": "q", "chosen": "a", "rejected": "b"}],
-    "question and answer": [{"question": "q", "answer": "a"}],
-    "column conversations": [{"conversations": lamps(1)[0]}],
-    "plain text": [{"text": "once"}],
-    "columns are foo, bar": [{"foo": 1, "bar": 2}],
+UNREAD = {
+    "preference pairs": (
+        [{"prompt": "q", "chosen": "a", "rejected": "b"}],
+        "--set data.columns.completion=chosen",
+    ),
+    "plain text": ([{"text": "once"}], "messages"),
+    "columns are foo, bar": (
+        [{"foo": "1", "bar": "2"}],
+        "--set data.columns.question=foo --set data.columns.answer=bar",
+    ),
+    "columns are n, m": ([{"n": 1, "m": 2}], "--set data.columns.question=COLUMN"),
 }
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json"])
-@pytest.mark.parametrize(("name", "given"), FORMATS.items(), ids=FORMATS)
-def test_other_format_is_named(tmp_path: Path, name: str, given: Any, suffix: str) -> None:
+@pytest.mark.parametrize(("name", "case"), UNREAD.items(), ids=UNREAD)
+def test_row_of_no_format_says_what_helps(
+    tmp_path: Path, name: str, case: Any, suffix: str
+) -> None:
+    given, fix = case
     (tmp_path / f"in{suffix}").write_text(
         json.dumps(given[0]) if suffix == ".jsonl" else json.dumps(given)
     )
     line = prepare(tmp_path / f"in{suffix}", tmp_path / "out").error
     assert name in line.lower()
-    assert "messages" in line.partition("Fix: ")[2]
+    assert fix in line.partition("Fix: ")[2]
 
 
 TURNS = {
     "developer": ([{"role": "developer", "content": "Brief."}], 'write "system" for "developer"'),
-    "tool": ([{"role": "tool", "content": "42"}], "tools cannot be trained"),
-    "function": ([{"role": "function", "content": "42"}], "functions cannot be trained"),
+    "turn 1 is tool": ([{"role": "tool", "content": "42"}], "each answer of a tool a call"),
+    "turn 1 is tool, expected user": (
+        [{"role": "function", "content": "42"}],
+        "each answer of a tool a call",
+    ),
     "gpt": ([{"role": "gpt", "content": "42"}], 'write "assistant" for "gpt"'),
     "calls a tool": (
         [lamps(1)[0][0], {"role": "assistant", "content": None, "tool_calls": [{}]}],
-        "tools cannot be trained",
+        "give each call a function with a name",
     ),
     "a list as content": (
         [{"role": "user", "content": [{"type": "text"}]}],
@@ -224,7 +233,7 @@ def test_turn_that_cannot_be_used_has_its_own_fix(tmp_path: Path, reason: str, c
 def follow(line: str) -> Path:
     """Do what a fix says in a shell; returns the source that it names."""
     command, _, source = line.partition("Fix: ")[2].partition(", then --set data.source=")
-    command = command.rpartition("for example ")[2].rpartition("holds it: ")[2]
+    command = command.rpartition("for example ")[2]
     subprocess.run(["bash", "-ec", command], check=True)
     return Path(shlex.split(source)[0])
 
@@ -238,18 +247,18 @@ def latin(file: Path) -> None:
     file.write_bytes(text.replace("lamp", "lämp").encode("latin-1"))
 
 
-def lists_as_prompt(file: Path) -> None:
-    lines = [json.dumps({"prompt": row[:1], "messages": row}) for row in lamps()]
-    file.write_text("\n".join(lines))
-
-
 def packed(file: Path) -> None:
     write(file, *lamps())
-    file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    file.with_name(f"{file.name}.xz").write_bytes(lzma.compress(file.read_bytes()))
     file.unlink()
 
 
-@pytest.mark.parametrize("make", [literals, latin, lists_as_prompt, packed])
+def latin_table(file: Path) -> None:
+    text = "question,answer\n" + "".join(f"Lämp {n}?,{n} euros\n" for n in range(24))
+    file.with_suffix(".csv").write_bytes(text.encode("latin-1"))
+
+
+@pytest.mark.parametrize("make", [literals, latin, latin_table, packed])
 def test_command_of_a_fix_works_as_it_is_printed(tmp_path: Path, make: Any) -> None:
     folder = tmp_path / "a folder"
     folder.mkdir()
@@ -284,7 +293,7 @@ def test_packed_file_under_the_name_of_text_is_not_recoded(
     [
         ({"train": False}, {}, "24 rows have train in a turn"),
         ({"reasoning_content": "Let me think."}, {}, "24 rows have reasoning_content in a turn"),
-        ({"tool_calls": [{"id": "1"}]}, {}, "24 rows have tool_calls in a turn"),
+        ({}, {"label": True}, "24 rows have label beside messages"),
         ({}, {"weight": 0}, "24 rows have weight beside messages"),
         ({}, {"system": "Be brief."}, "24 rows have system beside messages"),
     ],
@@ -392,19 +401,19 @@ PIPE = pytest.param(
 )
 
 
-@pytest.mark.parametrize("kind", ["folder", PIPE, "csv", "nothing"])
+@pytest.mark.parametrize("kind", ["folder", PIPE, "xlsx", "nothing"])
 def test_source_that_is_no_file_is_one_line(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / ("in.csv" if kind == "csv" else "in.jsonl")
+    path = tmp_path / ("in.xlsx" if kind == "xlsx" else "in.jsonl")
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
-    elif kind == "csv":
+    elif kind == "xlsx":
         path.write_text("prompt,completion\n")
     says = {
         "folder": "no data set in folder",
         "pipe": "a pipe",
-        "csv": "is CSV",
+        "xlsx": "of no kind that can be read",
         "nothing": "no data file",
     }
     assert says[kind] in prepare(path, tmp_path / "out").error

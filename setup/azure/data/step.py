@@ -23,6 +23,7 @@ from setup.common.step import Result
 from setup.data import PreparedSplit, describe_data, prepare_data, prepared_split
 from setup.data.plan import data_plan
 from setup.finetune.examples.dataset import Split, fold_system, read_split
+from setup.finetune.examples.tools import uses_tools
 from setup.recipe.azure import AzureRecipe
 from setup.recipe.local import Finetune
 
@@ -109,6 +110,13 @@ def _refuse_weights(train: Path, split: Split) -> None:
             "catalog's component would learn: it knows no weight",
             "take them out of data.source, or --recipe gguf-azure: our own trainer (finetune.route "
             "own) leaves them unlearnt",
+        )
+    if with_tools := sum(map(uses_tools, rows)):
+        raise FixableError(
+            f"{with_tools} of the conversations in {train} have tools, which the catalog's "
+            "component knows nothing of",
+            "take them out of data.source, or --recipe gguf-azure: our own trainer (finetune.route "
+            "own) takes them where the model's chat template does",
         )
 
 

@@ -7,7 +7,6 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,57 +17,18 @@ import orjson
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read
 from setup.common.json_rows import json_problem, raw_lines, read_whole
-from setup.data.plan import FILE_SUFFIXES
+from setup.common.unpack import plain_suffix
+from setup.data.origin import PLAIN_SUFFIXES
 
-from .tables import BATCH_ROWS, open_parquet, unpack_messages
+from .delimited import read_delimited
+from .record import Record, Source
+from .tables import BATCH_ROWS, open_arrow, open_parquet
 
 _NO_NUMBER = "NaN or Infinity, which JSON does not have, is null now"
 _TWO_VALUES = "a key stands twice in one object, and its last value is taken"
-_ROW = '{"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}'
-# Files that are not read, by their last suffix: what is the matter, and what helps.
-_PACKED = {".gz": "gunzip -k", ".bz2": "bunzip2 -k", ".xz": "unxz -k", ".zst": "unzstd"}
-_TABLES = (".csv", ".tsv")
+# Packed in ways that are not read: what unpacks them.
+_UNPACK = {".bz2": "bunzip2 -k", ".xz": "unxz -k"}
 _SPACE, _WHITE = re.compile(r"\s*"), b" \t\r\n"
-
-
-@dataclass(slots=True)
-class Record:
-    """A row as it was read.
-
-    Attributes:
-        file: The file or the dataset.
-        number: The line of a .jsonl file, else the row; from 1.
-        row: The decoded row, None when it cannot be decoded.
-        problem: Why it cannot.
-        line: The original bytes, where there is a line.
-    """
-
-    file: str
-    number: int
-    row: Any
-    problem: str = ""
-    line: bytes | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """Records to come, in batches.
-
-    Attributes:
-        batches: The records; a reading that fails is the user's to fix.
-        total: How many there are, None when only reading tells.
-        revision: The commit of a hub dataset, "" where there is none.
-        notes: What was chosen or changed in reading, with the number of rows (0: of all).
-    """
-
-    batches: Iterable[list[Record]]
-    total: int | None = None
-    revision: str = ""
-    notes: Counter[str] = field(default_factory=Counter)
-
-    def said(self) -> tuple[str, ...]:
-        """The notes as lines; complete when all batches were read."""
-        return tuple(f"{rows} rows: {note}" if rows else note for note, rows in self.notes.items())
 
 
 def numbered(name: str, batches: Iterable[list[Any]]) -> Iterator[list[Record]]:
@@ -80,24 +40,24 @@ def numbered(name: str, batches: Iterable[list[Any]]) -> Iterator[list[Record]]:
     number = 0
     with fixable_read(name):
         for rows in batches:
-            for row in rows:
-                unpack_messages(row)
             yield [Record(name, number + place, row) for place, row in enumerate(rows, 1)]
             number += len(rows)
 
 
 def open_file(path: Path, name: str = "") -> Source:
-    """A local .jsonl, .json or .parquet file; ``name`` is what its records call it.
+    """A local file of one of FILE_SUFFIXES; ``name`` is what its records call it.
 
     Raises:
-        FixableError: there is no such file, or its Parquet or JSON cannot be read at all.
+        FixableError: There is no such file, or it cannot be read at all.
     """
     _refuse_unreadable(path)
     name = name or path.name
-    if path.suffix.lower() == ".parquet":
-        total, batches = open_parquet(path)
+    suffix, notes = plain_suffix(path), Counter[str]()
+    if suffix in (".parquet", ".arrow"):
+        total, batches = (open_parquet if suffix == ".parquet" else open_arrow)(path)
         return Source(numbered(name, batches), total)
-    notes: Counter[str] = Counter()
+    if suffix in (".csv", ".tsv"):
+        return Source(_read_delimited(path, name, notes), notes=notes)
     whole = read_whole(path, partial(_parse, notes=notes, rows=0))
     if whole is None:
         return Source(_read_lines(path, name, notes), notes=notes)
@@ -115,15 +75,16 @@ def _refuse_unreadable(path: Path) -> None:
     elif not path.is_file():
         what = f"{path} is a pipe or a device, and is read more than once"
         fix = "write it to a file first, and give its path"
-    elif suffix in _PACKED:
+    elif suffix in _UNPACK:
         what = f"{path} is packed ({suffix}), and is not read so"
         unpacked = shlex.quote(str(path.with_suffix("")))
-        fix = f"{_PACKED[suffix]} {quoted}, then --set data.source={unpacked}"
-    elif suffix in _TABLES:
-        what = f"{path} is {suffix[1:].upper()}, of no kind that can be read yet"
-        fix = f"write .jsonl instead, each row as {_ROW}"
-    elif suffix not in FILE_SUFFIXES:
-        what, fix = f"{path} is of no kind that can be read", f"write {', '.join(FILE_SUFFIXES)}"
+        fix = f"{_UNPACK[suffix]} {quoted}, then --set data.source={unpacked}"
+    elif plain_suffix(path) not in PLAIN_SUFFIXES:
+        kinds = ", ".join(PLAIN_SUFFIXES)
+        what, fix = (
+            f"{path} is of no kind that can be read",
+            f"write {kinds}, each also .gz or .zst",
+        )
     else:
         try:
             path.open("rb").close()
@@ -131,6 +92,11 @@ def _refuse_unreadable(path: Path) -> None:
         except OSError as error:
             what, fix = f"cannot read {path}: {error.strerror}", f"chmod u+r {quoted}"
     raise FixableError(what, fix)
+
+
+def _read_delimited(path: Path, name: str, notes: Counter[str]) -> Iterator[list[Record]]:
+    with fixable_read(name):
+        yield from _chunks(read_delimited(path, name, notes))
 
 
 def _read_lines(path: Path, name: str, notes: Counter[str]) -> Iterator[list[Record]]:
@@ -148,7 +114,6 @@ def _read_line(name: str, number: int, line: bytes, notes: Counter[str]) -> Reco
     except orjson.JSONDecodeError as error:
         return Record(name, number, None, json_problem(line, error), line)
     _note_two_values(line, row, notes, 1)
-    unpack_messages(row)
     return Record(name, number, row, "", line)
 
 

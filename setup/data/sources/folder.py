@@ -1,7 +1,7 @@
 """A folder as a data set: laid out as the hub has it, or left by `save_to_disk`.
 
 The layout alone is taken from `datasets`, which knows splits, configurations and the README's
-`configs`. Files of JSON and Parquet are read by our own readers, row by row and as they are:
+`configs`. The files are read by our own readers, row by row and as they are:
 `datasets` would give all rows one type, and would keep a copy in the home folder.
 """
 
@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 from setup.common.errors import FixableError
 from setup.common.files import visible_files
 from setup.common.json_rows import raw_lines
-from setup.data.plan import DEFAULT_CONFIG, FILE_SUFFIXES
+from setup.common.unpack import plain_suffix
+from setup.data.origin import DEFAULT_CONFIG, FILE_SUFFIXES, PLAIN_SUFFIXES
 
 from . import hub
-from .file import Record, Source, open_file
+from .file import open_file
+from .record import Record, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_OTHER_DATA = (".ndjson", ".csv", ".tsv", ".arrow", ".gz", ".bz2", ".xz", ".zst")
+_OTHER_DATA = (".gz", ".bz2", ".xz", ".zst")
+_JSON_LINES = (".jsonl", ".ndjson", ".json")
 _NAMED = 5
 
 
@@ -92,7 +95,7 @@ def _laid_out(path: Path, config: str | None, notes: Counter[str]) -> Folder:
     except (OSError, ValueError, TypeError) as error:
         raise FixableError(
             f"no data set in folder {path} ({error})",
-            fix=f"put files there ({', '.join(FILE_SUFFIXES)}), or correct data.source",
+            fix=f"put files there ({', '.join(PLAIN_SUFFIXES)}), or correct data.source",
         ) from None
     parameters = module.builder_configs_parameters
     configs = {part.name: part for part in parameters.builder_configs or []}
@@ -101,9 +104,11 @@ def _laid_out(path: Path, config: str | None, notes: Counter[str]) -> Folder:
     if others:
         notes[f"config of {path}: {name}, not {others}"] = 0
     files = _files(path, configs[name])
-    suffixes = {file.suffix.lower() for split in files.values() for file in split}
+    names = [file.name.lower() for split in files.values() for file in split]
     _note_unread(path, [file for split in files.values() for file in split], configs, notes)
-    if not suffixes <= set(FILE_SUFFIXES) or getattr(configs[name], "field", None):
+    if not all(name.endswith(FILE_SUFFIXES) for name in names) or getattr(
+        configs[name], "field", None
+    ):
         return Folder(path, loaded=hub.load_splits(str(path), name))
     return Folder(path, files)
 
@@ -133,7 +138,7 @@ def _note_unread(
     unread = [
         str(file.relative_to(path))
         for file in visible_files(path)
-        if file.suffix.lower() in (*FILE_SUFFIXES, *_OTHER_DATA) and file.resolve() not in known
+        if file.suffix.lower() in (*PLAIN_SUFFIXES, *_OTHER_DATA) and file.resolve() not in known
     ]
     if unread:
         more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
@@ -179,8 +184,10 @@ def _rows_of_split(folder: Folder, name: str, notes: Counter[str]) -> Iterator[l
 
 
 def _length(file: Path) -> int:
-    total = open_file(file).total
-    return sum(1 for line in raw_lines(file) if line) if total is None else total
+    source = open_file(file)
+    if source.total is None and plain_suffix(file) in _JSON_LINES:
+        return sum(1 for line in raw_lines(file) if line)
+    return sum(map(len, source.batches)) if source.total is None else source.total
 
 
 def _between(

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from setup.common.errors import FixableError
-from setup.data.plan import DEFAULT_CONFIG, ULTRACHAT_SPLIT
+from setup.data.origin import DEFAULT_CONFIG, TEST_SPLIT, ULTRACHAT_SPLIT
 
-from .file import Source, numbered
+from .file import numbered
+from .record import Source
 from .tables import iterate_dataset
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def records_of(name: str, dataset: Dataset, notes: Counter[str], commit: str = "
 
 
 def choose_split(name: str, splits: Sequence[str], split: str, config: str | None) -> str:
-    """The slice to read: ``split``; all of `train` for the recipes' default where that is not.
+    """The slice to read: ``split``; all of `train` for the recipes' default where that is not, and
+    the only split there is for a default.
 
     Raises:
         FixableError: the data set does not have it.
@@ -52,8 +54,10 @@ def choose_split(name: str, splits: Sequence[str], split: str, config: str | Non
     parts_of(name, splits, split, config)
     if {*splits, "all"}.issuperset(SPLIT_NAME.findall(split)):
         return split
-    if split == ULTRACHAT_SPLIT and (len(splits) == 1 or "train" in splits):
-        return splits[0] if len(splits) == 1 else "train"
+    if split in (ULTRACHAT_SPLIT, TEST_SPLIT) and len(splits) == 1:
+        return splits[0]
+    if split == ULTRACHAT_SPLIT and "train" in splits:
+        return "train"
     raise _no_slice(name, splits, split, config)
 
 

@@ -1,15 +1,16 @@
-"""Rows of tables, which Arrow holds: Parquet files and data sets; messages as they keep them."""
+"""Rows of tables, which Arrow holds: Parquet and Arrow files, and data sets."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
 from setup.common.errors import FixableError
+from setup.common.unpack import unpacked_copy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,10 +32,45 @@ def open_parquet(path: Path) -> tuple[int, Iterator[list[Any]]]:
 
     try:
         # A buffer, else a whole row group is read at once, and that may be the whole file.
-        file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+        source = unpacked_copy(path)
+        file = parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
     except pa.ArrowInvalid as error:
         raise FixableError(f"{path} is not a Parquet file ({error})", "write it again") from error
     return file.metadata.num_rows, _rows_of(file.iter_batches(BATCH_ROWS, use_threads=False))
+
+
+def open_arrow(path: Path) -> tuple[None, Iterator[list[Any]]]:
+    """The rows of an Arrow file, or of a stream as `datasets` writes them, in batches.
+
+    Raises:
+        FixableError: It is neither.
+    """
+    import pyarrow as pa
+
+    source = unpacked_copy(path)
+    try:
+        batches = _batches_of_file(pa.ipc.open_file(source))
+    except pa.ArrowInvalid:
+        try:
+            batches = iter(pa.ipc.open_stream(_from_start(source)))
+        except pa.ArrowException as error:
+            raise FixableError(f"{path} is not an Arrow file ({error})", "write it again") from None
+    return None, _rows_of(part for batch in batches for part in _small(batch))
+
+
+def _from_start(source: Path | IO[bytes]) -> Any:
+    if isinstance(source, Path):
+        return source.open("rb")
+    source.seek(0)
+    return source
+
+
+def _batches_of_file(file: Any) -> Iterator[pa.RecordBatch]:
+    return (file.get_batch(number) for number in range(file.num_record_batches))
+
+
+def _small(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    return (batch.slice(begin, BATCH_ROWS) for begin in range(0, batch.num_rows, BATCH_ROWS))
 
 
 def iterate_dataset(dataset: Dataset) -> Iterator[list[Any]]:
@@ -90,36 +126,3 @@ def _decode_text(text: Any) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return json.loads(text)  # NaN
-
-
-def unpack_messages(row: Any) -> None:
-    """Turn messages that are kept as JSON text, or as a list a field, into a list of turns.
-
-    So do tables keep them: a text column, Arrow's list of structs as pandas or `datasets` write it.
-    """
-    messages = row.get("messages") if isinstance(row, dict) else None
-    if isinstance(messages, list):
-        if messages and isinstance(messages[0], str):
-            turns = [_parsed(turn) for turn in messages]
-            if all(isinstance(turn, dict) for turn in turns):
-                row["messages"] = turns
-        return
-    if isinstance(messages, str):
-        messages = _parsed(messages)
-        if isinstance(messages, list):
-            row["messages"] = messages
-    if isinstance(messages, dict):
-        lists = {name: values for name, values in messages.items() if isinstance(values, list)}
-        lengths = {len(values) for values in lists.values()}
-        if {"role", "content"} <= set(lists) and len(lengths) == 1:
-            turns_of_fields = zip(*lists.values(), strict=True)
-            row["messages"] = [dict(zip(lists, turn, strict=True)) for turn in turns_of_fields]
-
-
-def _parsed(text: Any) -> Any:
-    if not isinstance(text, str) or text.lstrip()[:1] not in {"[", "{"}:
-        return None
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None

@@ -15,7 +15,9 @@ from setup.common.console import counting, say
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
 from setup.common.paths import REPOSITORY
+from setup.data.rows import COPY
 from setup.finetune.examples import render
+from setup.finetune.examples.tools import Conversation, read_turn, tools_of
 from setup.recipe.local import Finetune
 
 GENERAL_TEXT = REPOSITORY / "data" / "general" / "text.jsonl"
@@ -31,13 +33,14 @@ _SOME_DAY = datetime(2000, 1, 1)
 class Split:
     """Conversations of the train split: those trained on, and those held out of it.
 
-    ``context_only`` more were left out, for all their answers have weight 0; ``sha256`` is of the
-    file.
+    ``context_only`` more were left out, for all their answers have weight 0; ``copies`` of the
+    former are there once more, for their source has a weight; ``sha256`` is of the file.
     """
 
     train: list[list[render.Message]]
     held_out: list[list[render.Message]]
     context_only: int = 0
+    copies: int = 0
     sha256: str = ""
 
     def remarks(self) -> Iterator[str]:
@@ -47,6 +50,8 @@ class Split:
                 f"{_count(self.context_only)} left out, whose answers all have weight 0: nothing "
                 "in them is to be learnt"
             )
+        if self.copies:
+            yield f"{_count(self.copies)} to train on are repeats, by the weights of data.source"
         known = {_canonical(row) for row in self.train}
         if repeated := sum(_canonical(row) in known for row in self.held_out):
             yield (
@@ -58,7 +63,8 @@ class Split:
 def read_split(path: Path, settings: Finetune) -> Split:
     """The train split with ``held_out_rows`` of it (a fifth at most) set aside.
 
-    Which ones follows from their own text and the seed, so that adding rows moves few others.
+    Which ones follows from their own text and the seed, so that adding rows moves few others. With
+    a conversation go the copies that `data` made of it for the weight of its source.
 
     Raises:
         FixableError: No file, a row that is no conversation, a weight other than 0 and 1, or fewer
@@ -74,15 +80,27 @@ def read_split(path: Path, settings: Finetune) -> Split:
     if len({_canonical(row) for row in rows}) < 2:
         what = f"{path} has the same conversation {len(rows)} times, needed are 2 different ones"
         raise FixableError(what, _ADD_ROWS)
-    count = max(1, min(settings.held_out_rows, int(len(rows) * _LARGEST_SHARE_HELD_OUT)))
-    ranked = sorted(range(len(rows)), key=lambda row: _rank(rows[row], settings.seed))
+    originals = [number for number, row in enumerate(rows) if not _is_copy(row)]
+    count = max(1, min(settings.held_out_rows, int(len(originals) * _LARGEST_SHARE_HELD_OUT)))
+    ranked = sorted(originals, key=lambda row: _rank(rows[row], settings.seed))
     chosen = set(ranked[:count])
+    held_out = {_canonical(rows[number]) for number in chosen}
+    train = [
+        row
+        for number, row in enumerate(rows)
+        if number not in chosen and not (_is_copy(row) and _canonical(row) in held_out)
+    ]
     return Split(
-        [row for number, row in enumerate(rows) if number not in chosen],
+        train,
         [rows[number] for number in sorted(chosen)],
         len(everything) - len(rows),
+        sum(map(_is_copy, train)),
         sha256_file(path),
     )
+
+
+def _is_copy(row: list[render.Message]) -> bool:
+    return isinstance(row, Conversation) and row.is_copy
 
 
 def _teaches(row: list[render.Message]) -> bool:
@@ -92,7 +110,7 @@ def _teaches(row: list[render.Message]) -> bool:
 
 
 def _canonical(row: list[render.Message]) -> str:
-    return json.dumps(row, ensure_ascii=False)
+    return json.dumps([row, tools_of(row)] if tools_of(row) else row, ensure_ascii=False)
 
 
 def _count(conversations: int) -> str:
@@ -124,17 +142,21 @@ def read_rows(path: Path) -> Iterator[list[render.Message]]:
 
 def _messages(where: str, line: str) -> list[render.Message]:
     try:
-        messages = json.loads(line)["messages"]
+        content = json.loads(line)
+        messages = content["messages"]
+        tools, is_copy = content.get("tools") or [], bool(content.get(COPY))
         pairs = [(message["role"], message["content"]) for message in messages]
     except (ValueError, KeyError, TypeError, IndexError):
         raise FixableError(f"{where} is not a JSON object with messages", _AGAIN) from None
     if not pairs or not all(isinstance(part, str) for pair in pairs for part in pair):
         raise FixableError(f"{where} has a message whose role or content is not text", _AGAIN)
-    return [
+    turns = [
         {"role": message["role"], "content": message["content"]}
+        | read_turn(message)
         | _weight(f"{where}, message {number}", message)
         for number, message in enumerate(messages, start=1)
     ]
+    return Conversation(turns, tools, is_copy) if tools or is_copy else turns
 
 
 def _weight(where: str, message: dict[str, Any]) -> dict[str, int]:
@@ -165,7 +187,8 @@ def fold_system(rows: Sequence[list[render.Message]]) -> list[list[render.Messag
     for row in rows:
         if len(row) > 1 and row[0]["role"] == "system":
             text = f"{row[0]['content']}\n\n{row[1]['content']}"
-            folded.append([{**row[1], "content": text}, *row[2:]])
+            turns = [{**row[1], "content": text}, *row[2:]]
+            folded.append(Conversation(turns, tools_of(row)) if tools_of(row) else turns)
         else:
             folded.append(row)
     return folded
@@ -190,22 +213,33 @@ def read_examples(
     """
     for remark in split.remarks():
         say(f"fine-tuning: {remark}")
-    rows, held_out_rows = (
-        fold_system(part) if folds else part for part in (split.train, split.held_out)
-    )
+    rows = fold_system(split.train) if folds else split.train
     train = make_examples(rows, renderer, max_tokens, "training")
-    held_out = make_examples(held_out_rows, renderer, max_tokens, "held-out")
+    held_out, held_out_sha256 = read_held_out(split, folds, renderer, max_tokens)
     facts = {
         "train_sha256": split.sha256,
-        "held_out_sha256": _rows_sha256(held_out_rows, held_out, renderer, max_tokens),
+        "held_out_sha256": held_out_sha256,
         "train_rows": len(train),
         "held_out_rows": len(held_out),
-        "left_out_rows": len(rows) + len(held_out_rows) - len(train) - len(held_out),
+        "left_out_rows": len(rows) + len(split.held_out) - len(train) - len(held_out),
         "context_only_rows": split.context_only,
         "shortened_rows": sum(example.shortened for example in train + held_out),
         "dropped_turns": sum(example.dropped for example in train + held_out),
     }
     return Examples(train, held_out, facts)
+
+
+def read_held_out(
+    split: Split, folds: bool, renderer: render.Renderer, max_tokens: int
+) -> tuple[list[render.Example], str]:
+    """Render the held-out part of ``split`` alone; with its sha256, as a run's facts have it.
+
+    Raises:
+        FixableError: Nothing is left of it.
+    """
+    rows = fold_system(split.held_out) if folds else split.held_out
+    examples = make_examples(rows, renderer, max_tokens, "held-out")
+    return examples, _rows_sha256(rows, examples, renderer, max_tokens)
 
 
 def _rows_sha256(
@@ -238,8 +272,9 @@ def make_examples(
     if not examples:
         raise _nothing_left(refusals, renderer, part)
     of_part = f"of {len(rows)} conversations of the {part} part"
-    if refusals:
-        say(f"{len(refusals)} {of_part} left out; the first, {_explain(refusals[0])}")
+    for kind in dict.fromkeys(type(error) for _, error in refusals):
+        alike = [refusal for refusal in refusals if type(refusal[1]) is kind]
+        say(f"{len(alike)} {of_part} left out; the first, {_explain(alike[0])}")
     if shortened := sum(example.shortened for example in examples):
         turns = f"{sum(example.dropped for example in examples)} in all"
         limit = f"finetune.max_tokens={max_tokens}"
@@ -261,7 +296,9 @@ def _render_all(
     examples, refusals = [], []
     for number, row in enumerate(rows, start=1):
         try:
-            examples.append(render.render_example(row, renderer, max_tokens))
+            offering = renderer.offering(tools_of(row))
+            examples.append(render.render_example(row, offering, max_tokens))
+            renderer.prints_date |= offering.prints_date
         except render.NotTrainableError as error:
             refusals.append((row, error))
         on_progress(number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -15,32 +16,32 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
+from setup.finetune.examples import tools as tool_turns
+from setup.finetune.examples.refusals import (
+    NotTrainableError,
+    RefusedByTemplateError,
+    TooLongError,
+    ToolsUnknownError,
+)
+
 if TYPE_CHECKING:
     import torch
+
+__all__ = [
+    "Example",
+    "Message",
+    "NotTrainableError",
+    "RefusedByTemplateError",
+    "Rendered",
+    "Renderer",
+    "TooLongError",
+    "ToolsUnknownError",
+    "render_example",
+]
 
 # "role" and "content"; an answer may have "weight" 0: it is context, read but not learnt.
 Message = dict[str, Any]
 _FEW = 8  # answers whose prompts are all rendered: for more that costs the square of their number
-
-
-class NotTrainableError(ValueError):
-    """A conversation no example can be made of; the message says why, ``fix`` what helps."""
-
-    def __init__(self, why: str, fix: str = "") -> None:
-        super().__init__(why)
-        self.fix = fix
-
-
-class RefusedByTemplateError(NotTrainableError):
-    """The chat template itself raised an error."""
-
-
-class TooLongError(NotTrainableError):
-    """The last exchange alone is of ``tokens`` tokens, more than ``max_tokens``."""
-
-    def __init__(self, tokens: int, max_tokens: int) -> None:
-        super().__init__(f"its last exchange is longer than {max_tokens} tokens: {tokens}")
-        self.tokens = tokens
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,25 @@ class Renderer:
         self._tokenizer = tokenizer
         self.now = now or datetime.now().replace(microsecond=0)
         self.prints_date = False
+        self._tools: list[Any] | None = None
         added = tokenizer.added_tokens_decoder
         self.special = {*tokenizer.all_special_ids, *added}
+        ends = (number for number, token in added.items() if token.special)
+        self.control_ids = {*tokenizer.all_special_ids, *ends}
         names = (token.content for token in added.values() if token.special)
         self._control = {*tokenizer.all_special_tokens, *names}
 
     def at(self, moment: datetime) -> Renderer:
         """A renderer of the same template as of ``moment``."""
         return Renderer(self._tokenizer, moment)
+
+    def offering(self, tools: list[Any]) -> Renderer:
+        """A renderer of the same template that offers ``tools``."""
+        if not tools and not self._tools:
+            return self
+        other = copy(self)
+        other._tools = tools or None
+        return other
 
     def text(self, messages: Sequence[Message], prompt: bool = False) -> str:
         """``messages`` as text, with ``prompt`` up to where the model begins to answer.
@@ -82,11 +94,11 @@ class Renderer:
             RefusedByTemplateError: The template does not take them.
         """
         # Without the weight: a template may print whatever a turn holds.
-        turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
+        turns, tools = tool_turns.for_template(messages), self._tools
         apply = self._tokenizer.apply_chat_template
         try:
             with self._stopped_clock():
-                return str(apply(turns, tokenize=False, add_generation_prompt=prompt))
+                return str(apply(turns, tools=tools, tokenize=False, add_generation_prompt=prompt))
         except (TemplateError, TypeError) as error:
             raise RefusedByTemplateError(f"the chat template refuses it: {error}") from None
 
@@ -177,6 +189,8 @@ def render_visibly(
         raise NotTrainableError("it holds no answer")
     kept, rendered = _longest_that_fits(messages, renderer, max_tokens)
     _refuse_control_tokens(kept, renderer)
+    if tool_turns.uses_tools(messages):
+        tool_turns.refuse_unknown(messages, kept, rendered.text, renderer)
     labelled = _label(kept, rendered, renderer)
     system, _ = _system_and_turns(kept)
     lost = any(turn["content"].strip() not in rendered.text for turn in system)
@@ -188,7 +202,7 @@ def _refuse_control_tokens(messages: list[Message], renderer: Renderer) -> None:
 
     Answers are held against what the template makes of them (``_unlike``).
     """
-    names = {"user": "a question", "system": "the system message"}
+    names = {"user": "a question", "system": "the system message", "tool": "what a tool answers"}
     for turn in messages:
         if turn["role"] != "assistant" and renderer.holds_control(turn["content"]):
             raise NotTrainableError(
@@ -241,6 +255,11 @@ def _label(messages: list[Message], rendered: Rendered, renderer: Renderer) -> l
         start = starts[index] if starts else _answer_start(before, rendered.text, renderer)
         while token < len(rendered) and rendered.offsets[token][0] < start:
             token += 1
+        if messages[index].get("tool_calls"):
+            stop = tool_turns.stop_of_calls(messages[: index + 1], rendered, token, renderer)
+            labelled += range(token, stop + 1)
+            token = stop + 1
+            continue
         stop = _stop_token(rendered, token, renderer.special)
         written = rendered.text[start : rendered.offsets[stop][0]]
         if written.strip() != messages[index]["content"].strip():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from setup.common.console import TASK, progress_bar
 from setup.data import manifest
 from setup.data.near import NearDuplicates, sketch
+from setup.data.origin import SAMPLE
 from setup.data.personal import findings, hide
-from setup.data.plan import SAMPLE, DataPlan
+from setup.data.plan import DataPlan
 from setup.data.rows import Message, conversation_key, learnt_part
 from setup.data.screen import INSPECT
 from setup.finetune.examples.dataset import read_rows
@@ -123,27 +124,32 @@ def survey(plan: DataPlan, train: Path, test: Path) -> Survey:
                 made.rows[part] = number
                 bar.update(TASK, completed=reader.count)
     reader.compare()
-    if plan.kind == SAMPLE:
+    if plan.is_sample:
         made.rows |= {"read": reader.count, "kept": reader.count, "rejected": 0}
     return made
 
 
 def _described(plan: DataPlan, train: Path, test: Path) -> Survey:
     """What the manifest and the side file of rejected rows tell."""
-    note = manifest.read_note(plan.paths) if plan.kind != SAMPLE else None
+    note = None if plan.is_sample else manifest.read_note(plan.paths)
     counts = (note or {}).get("counts") or {}
     names = {"rows": "read", "kept": "kept", "rejected": "rejected"}
     rows = {said: counts[name] for name, said in names.items() if name in counts}
     rows |= {part: counts.get(f"{part}_rows", 0) for part in ("train", "test")}
-    suffix = Path(plan.source).suffix
-    kind = f"{plan.kind} ({suffix})" if plan.kind == "file" and suffix else plan.kind
+    kind = SAMPLE if plan.is_sample else ", ".join(map(_kind, (note or {}).get("sources") or []))
     files = {"train": str(train), "test": str(test)}
     # Of what this command shows itself, `data` has spoken as well.
     notes = [line for line in (note or {}).get("notes") or [] if INSPECT not in line]
-    made = Survey(plan.source, kind, files, rows, notes=notes)
+    made = Survey(plan.name, kind, files, rows, notes=notes)
     if rows.get("rejected") and plan.paths.rejects.is_file():
         made.rejected.update(_reasons(plan.paths.rejects))
     return made
+
+
+def _kind(source: Mapping[str, Any]) -> str:
+    """The format of one of the sources, as the manifest has it, and how its file is kept."""
+    suffixes = "".join(Path(str(source.get("source"))).suffixes[-2:])
+    return f"{source.get('format')}{f' in {suffixes}' if suffixes else ''}"
 
 
 def _reasons(path: Path) -> Iterator[str]:

@@ -15,7 +15,12 @@ from accelerate.utils import broadcast_object_list
 from setup.common.console import counting, progress_bar, say
 from setup.common.paths import portable_name
 from setup.finetune.compute.lora import attach_lora
-from setup.finetune.compute.loss import remember_frozen, use_answer_loss, worth_remembering
+from setup.finetune.compute.loss import (
+    compute_plainly_unless_same,
+    remember_frozen,
+    use_answer_loss,
+    worth_remembering,
+)
 from setup.finetune.compute.schedule import plan_run
 from setup.finetune.examples import dataset
 from setup.finetune.examples.render import Renderer
@@ -50,6 +55,8 @@ class Loaded:
         transformers.set_seed(self.settings.seed)
         self.model = attach_lora(model, self.settings)
         use_answer_loss(self.model)
+        if reason := compute_plainly_unless_same(self.model, min(self.examples, key=len)):
+            say(f"fine-tuning: every token is computed in full, for shortcuts differ ({reason})")
         self._mind_context(model.config.max_position_embeddings)
         self.prepared = self._remember_frozen()
 

@@ -1,0 +1,8 @@
+"""Formats of chat data: each adapter makes a row with `messages` of a row of its format.
+
+The first row that has a format decides for its source; one that fits two is not guessed at.
+"""
+
+from .choose import Reader, as_messages
+
+__all__ = ["Reader", "as_messages"]

@@ -1,0 +1,115 @@
+"""The rows of each place of a plan as conversations, and which of the two files they may go to."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from .formats import Reader
+from .origin import Origin
+from .plan import DataPlan
+from .rows import Message, conversation_key
+from .sources.file import open_file
+from .sources.folder import open_folder
+from .sources.hub import open_hub
+from .sources.record import Record, Source
+
+
+@dataclass
+class Stream:
+    """The rows of one place.
+
+    Attributes:
+        origin: The place.
+        side: The file its rows go to; "" where each row's opening decides.
+        source: Its rows as conversations, or with what is wrong with them.
+        rows: How many were read; of them ``kept`` are clean.
+    """
+
+    origin: Origin
+    side: Literal["", "train", "test"]
+    source: Source
+    reader: Reader
+    rows: int = 0
+    kept: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        form = self.reader.form.name if self.reader.form else None
+        facts: dict[str, Any] = {
+            "source": self.origin.source,
+            "format": form,
+            "columns": self.reader.taken,
+        }
+        if self.side == "test":
+            facts["side"] = self.side
+        if self.origin.weight != 1:
+            facts["weight"] = self.origin.weight
+        counts = {"rows": self.rows, "kept": self.kept}
+        revision = {"revision": self.source.revision} if self.source.revision else {}
+        return facts | revision | {"sha256": self.origin.sha256} | counts
+
+    def copies(self, messages: list[Message], seed: int) -> int:
+        """How many times a conversation is trained on: its weight, the fraction of it by chance.
+
+        The chance is that of the conversation and the seed, whatever rows there are beside it.
+        """
+        whole = math.floor(self.origin.weight)
+        fraction = self.origin.weight - whole
+        if not fraction:
+            return whole
+        key = conversation_key(messages) + seed.to_bytes(8, "big", signed=True)
+        drawn = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+        return whole + (drawn < fraction * 2**64)
+
+
+def open_streams(plan: DataPlan) -> list[Stream]:
+    """The places of ``plan``, those of its own test rows first.
+
+    Raises:
+        FixableError: One of them cannot be had or read.
+    """
+    side: Literal["", "train"] = "train" if plan.test else ""
+    tests = [_open(origin, "test", plan) for origin in plan.test_origins]
+    return tests + [_open(origin, side, plan) for origin in plan.origins]
+
+
+def total_rows(streams: list[Stream]) -> int | None:
+    """The number of all rows, None when only reading tells."""
+    totals = [stream.source.total for stream in streams]
+    return None if None in totals else sum(filter(None, totals))
+
+
+def _open(origin: Origin, side: Literal["", "train", "test"], plan: DataPlan) -> Stream:
+    source = _open_source(origin)
+    if plan.limit:
+        total = min(plan.limit, source.total or plan.limit)
+        source = replace(source, batches=_first(source, plan.limit), total=total)
+    reader = Reader(origin)
+    return Stream(origin, side, replace(source, batches=reader.read(source)), reader)
+
+
+def _open_source(origin: Origin) -> Source:
+    if origin.kind == "hub":
+        return open_hub(origin.source, origin.config, origin.split)
+    if origin.kind == "folder":
+        return open_folder(Path(origin.source), origin.config, origin.split)
+    source, usual = open_file(Path(origin.source)), Origin("")
+    names = ("split", "config")
+    unused = [f"data.{name}" for name in names if getattr(origin, name) != getattr(usual, name)]
+    if unused and origin.is_only:
+        note = f"{' and '.join(unused)} not used: {origin.source} is one file, and is read whole"
+        source.notes[note] = 0
+    return source
+
+
+def _first(source: Source, limit: int) -> Iterator[list[Record]]:
+    for batch in source.batches:
+        yield batch[:limit]
+        limit -= len(batch)
+        if limit <= 0:
+            return
