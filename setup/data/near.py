@@ -18,7 +18,7 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from .rows import Message, normalise
+from .rows import Message, normalise, turn_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,9 +83,9 @@ class Sketch(NamedTuple):
 
 
 def sketch(messages: Sequence[Message]) -> Sketch:
-    """The sketch of a conversation; what a system message says belongs to no side."""
+    """The sketch of a conversation; what a system message or a tool says belongs to no side."""
     asked, answered = (
-        _hashes("\n".join(turn["content"] for turn in messages if turn["role"] == role))
+        _hashes("\n".join(turn_text(turn) for turn in messages if turn["role"] == role))
         for role in ("user", "assistant")
     )
     numbers = [[hashed for hashed in side if hashed & 1] for side in (asked, answered)]
