@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from heapq import nsmallest
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from .rows import Message, normalise
+from .rows import Message, normalise, turn_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +34,7 @@ _BANDS = 12  # of either side
 _NEIGHBOURS = 8  # rows of one key that each row is compared with
 _BATCH = 1 << 14
 _NONE = 2**32 - 1  # fills up a sketch of fewer words
+_EVEN = 2**32 - 4  # the bits of a hash: it is never _NONE, and odd only for a number
 _SAME, _ALIKE = 0.9, 0.6  # shares of common words: almost word for word, mostly
 _CONTAINED, _LEAST = 0.95, 0.4  # one text within a longer one, of which it is the larger part
 _SHORT = 4  # words: an answer of fewer is a label
@@ -61,10 +61,10 @@ def _parts(word: str) -> Iterator[str]:
 
 
 class _Hashes(dict[str, int]):
-    """Words and their hashes, equal in every process; most words come again."""
+    """Words and their hashes, equal in every process; those of words with digits are odd."""
 
     def __missing__(self, word: str) -> int:
-        hashed = crc32(word.encode("utf-8", "surrogatepass")) % _NONE
+        hashed = crc32(word.encode("utf-8", "surrogatepass")) & _EVEN | bool(_DIGIT.search(word))
         if len(self) >= _KNOWN_WORDS:
             self.clear()
         self[word] = hashed
@@ -83,26 +83,18 @@ class Sketch(NamedTuple):
 
 
 def sketch(messages: Sequence[Message]) -> Sketch:
-    """The sketch of a conversation; what a system message says belongs to no side."""
+    """The sketch of a conversation; what a system message or a tool says belongs to no side."""
     asked, answered = (
-        "\n".join(turn["content"] for turn in messages if turn["role"] == role)
+        _hashes("\n".join(turn_text(turn) for turn in messages if turn["role"] == role))
         for role in ("user", "assistant")
     )
-    sides = [set(words_of(text)) for text in (asked, answered)]
-    numbers = crc32("|".join(map(_numbers, sides)).encode("utf-8", "surrogatepass"))
-    return Sketch(_smallest(sides[0], asked), _smallest(sides[1], answered), numbers)
+    numbers = [[hashed for hashed in side if hashed & 1] for side in (asked, answered)]
+    return Sketch(asked[:_SIZE], answered[:_SIZE], crc32(repr(numbers).encode()))
 
 
-def _numbers(words: set[str]) -> str:
-    """The words of a side that have digits in them."""
-    if not _DIGIT.search(" ".join(words)):
-        return ""
-    return " ".join(sorted(filter(_DIGIT.search, words)))
-
-
-def _smallest(words: set[str], text: str) -> list[int]:
+def _hashes(text: str) -> list[int]:
     # A text of symbols alone has no words, and would be like every other one.
-    return nsmallest(_SIZE, map(_HASHES.__getitem__, words or {text}))
+    return sorted({*map(_HASHES.__getitem__, words_of(text) or [text])})
 
 
 class Pair(NamedTuple):
@@ -147,8 +139,10 @@ class NearDuplicates:
             self._pack()
         if self.rows < 2:
             return []
-        sides = np.concatenate(self._asked), np.concatenate(self._answered)
-        self._asked, self._answered = [sides[0]], [sides[1]]
+        # One after the other, so that never both are there twice.
+        self._asked = [np.concatenate(self._asked)]
+        self._answered = [np.concatenate(self._answered)]
+        sides = self._asked[0], self._answered[0]
         numbers = np.concatenate(self._numbers)
         found: set[int] = set()
         strict: set[int] = set()
@@ -199,18 +193,19 @@ def _band_keys(sides: tuple[Sketches, Sketches], numbers: Sketches) -> Iterator[
     """Keys of every row, and a second one by which rows of one key lie beside those alike.
 
     Of one side three minima and of the other one go into a key: near-duplicates, with nine tenths
-    and six tenths of their words in common, share one of 24 keys with a chance of 99.9 %.
+    and six tenths of their words in common, share one of 24 keys with a chance of 99.9 %, those of
+    which one lies within the other with 98 %.
     """
     import numpy as np
 
-    minima = [_minima(side, seed) for seed, side in enumerate(sides)]
-    wide = [[made.astype(np.uint64) for made in side] for side in minima]
-    for main, other in ((wide[0], wide[1]), (wide[1], wide[0])):
+    asked, answered = (_minima(side, seed) for seed, side in enumerate(sides))
+    for main, other in ((asked, answered), (answered, asked)):
         for band in range(_BANDS):
             key = numbers.astype(np.uint64)
             for offset in (0, 1, 5):
                 key = _mix(key * np.uint64(31) + main[(band + offset) % _BANDS])
-            order = _mix(main[(band + 3) % _BANDS] * np.uint64(31) + other[(band + 7) % _BANDS])
+            order = _mix(main[(band + 3) % _BANDS].astype(np.uint64))
+            order = _mix(order * np.uint64(31) + other[(band + 7) % _BANDS])
             yield _mix(key * np.uint64(31) + other[band]), order
 
 

@@ -27,6 +27,7 @@ _NUMBER = re.compile(r"\d(?:[^\d\n]{0,3}\d){5,}")
 _AROUND = 40  # characters before and after that may belong to it
 _LONG = 12
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}(?![\w-])")
+_LONGEST_NAME, _LONGEST_HOST = 65, 256  # characters before and after the @
 _RESERVED = re.compile(r"(?:^|\.)(?:example|test|invalid|localhost|example\.(?:com|net|org))$")
 _PHONE = re.compile(r"(?<![\w.,+])(?:\+|00|\()?\d[\d \u00a0()./\-]{5,20}\d(?![\w%])")
 _CALLED = re.compile(
@@ -47,9 +48,10 @@ _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ \u00a0-]?[A-Za-z0-9]){
 _BEGINNINGS = (
     *("sk-", "sk_", "rk_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox"),
     *("AKIA", "ASIA", "AIza", "hf_", "SG.", "npm_", "pypi-", "eyJ", "-----BEGIN", "dop_v1_"),
-    *("dapi", "AccountKey=", "SharedAccessKey=", "sig=", "://", ":AA", "shpat_", "xai-", "gsk_"),
-    *("assword", "asswort", "ASSWORD"),
+    *("dapi", "AccountKey=", "SharedAccessKey=", "sig=", ":AA", "shpat_", "xai-", "gsk_"),
 )
+_LONG_WORD = re.compile(r"\S{16}")
+_SHORT_SECRETS = ("assword", "asswort", "ASSWORD", "ASSWORT", "://", "PRIVATE KEY")
 _KEYS = re.compile(
     r"(?<![A-Za-z0-9])(?:sk-(?:ant-|proj-|or-|svcacct-)?[A-Za-z0-9_-]{20,}"
     r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{36,}"
@@ -62,7 +64,7 @@ _KEYS = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|(?:Account|SharedAccess)Key=(?P<azure>[A-Za-z0-9+/]{40,}={0,2})"
     r"|[?&]sig=(?P<sas>[A-Za-z0-9%+/=]{40,})"
-    r"|[a-z][a-z0-9+.-]*://[^\s/:@]+:(?P<url>[^\s/@]{3,})@"
+    r"|(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{1,20}://[^\s/:@]{1,99}:(?P<url>[^\s/@]{3,99})@"
     r"|(?i:\bpass(?:word|wort)\b)(?: is| ist|:|=) ?(?P<said>(?=\S*\d)\S{6,64}(?<![.,;:!?]))"
 )
 
@@ -124,25 +126,37 @@ class Finding(NamedTuple):
 def findings(text: str) -> list[Finding]:
     """Everything in ``text`` that looks like personal data, in order, without overlaps."""
     made: list[Finding] = []
+    taken = bytearray()
     for finding in _look(text):
-        if all(finding.end <= other.start or other.end <= finding.start for other in made):
+        taken = taken or bytearray(len(text))
+        if not any(taken[finding.start : finding.end]):
+            taken[finding.start : finding.end] = b"\1" * (finding.end - finding.start)
             made.append(finding)
     return sorted(made, key=lambda finding: finding.start)
 
 
 def _look(text: str) -> Iterator[Finding]:
     """Look for one kind after the other: what is a key is no telephone number."""
-    if any(beginning in text for beginning in _BEGINNINGS):
+    if _may_hold_key(text):
         for match in _KEYS.finditer(text):
             yield Finding(KEY, *match.span(match.lastgroup or 0))
-    if "@" in text:
-        for match in _EMAIL.finditer(text):
+    at = text.find("@")
+    while at >= 0:
+        for match in _EMAIL.finditer(text, max(0, at - _LONGEST_NAME), at + _LONGEST_HOST):
             if not _RESERVED.search(match.group().rpartition("@")[2].lower()):
                 yield Finding(EMAIL, *match.span())
+        at = text.find("@", at + _LONGEST_HOST - _LONGEST_NAME)
     places = list(_number_places(text))
     for look in (_ibans, _cards, _ids, _phones):
         for place in places:
             yield from look(text, *place)
+
+
+def _may_hold_key(text: str) -> bool:
+    """Tell whether it is worth to look for keys, which takes long and is seldom."""
+    if any(word in text for word in _SHORT_SECRETS):
+        return True
+    return bool(_LONG_WORD.search(text)) and any(beginning in text for beginning in _BEGINNINGS)
 
 
 def _number_places(text: str) -> Iterator[tuple[int, int]]:

@@ -107,7 +107,7 @@ TEMPLATES = {
 
 @pytest.mark.parametrize("given", TEMPLATES.values(), ids=TEMPLATES)
 def test_instances_of_a_template_are_different(tmp_path: Path, given: list[Turns]) -> None:
-    source = write(tmp_path / "in.jsonl", *given, *different(tmp_path)[::25][:30])
+    source = write(tmp_path / "in.jsonl", *given, *different(tmp_path)[::31][:30])
     done = prepare(source, tmp_path / "out", near_duplicates="error")
     assert done.code == 0, done.err
 
@@ -138,7 +138,7 @@ NEAR = {
 
 @pytest.mark.parametrize("given", NEAR.values(), ids=NEAR)
 def test_first_pair_is_shown_with_a_fix_that_works(tmp_path: Path, given: list[Turns]) -> None:
-    others = different(tmp_path)[::25][:30]
+    others = different(tmp_path)[::31][:30]
     source = write(tmp_path / "in.jsonl", *others, *given)
     line = prepare(source, tmp_path / "out", near_duplicates="error").error
     assert "1 row is nearly the same as an earlier one; the first: in.jsonl:32 ('" in line

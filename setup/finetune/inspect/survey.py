@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,10 @@ from setup.data.formats.origin import SAMPLE
 from setup.data.near import NearDuplicates, sketch
 from setup.data.personal import findings, hide
 from setup.data.plan import DataPlan
-from setup.data.rows import Message, conversation_key, learnt_part
+from setup.data.rows import Message, conversation_key, learnt_part, turn_text
 from setup.data.screen import INSPECT
 from setup.finetune.examples.dataset import read_rows
+from setup.finetune.examples.tools import Conversation, uses_tools
 from setup.finetune.inspect.languages import Languages
 
 _LISTED = 500  # pairs and findings; all are counted
@@ -54,6 +56,7 @@ class Personal(NamedTuple):
 class Survey:
     """What is in the prepared files.
 
+    ``copies`` are rows that the weight of their source repeats: they are not looked at again.
     ``across`` counts test rows that a train row nearly repeats, ``leaks`` those of which the last
     question and its answer stand nearly word for word in any exchange of the train split.
     """
@@ -66,6 +69,8 @@ class Survey:
     notes: list[str] = field(default_factory=list)
     exchanges: Counter[int] = field(default_factory=Counter)
     with_system: int = 0
+    with_tools: int = 0
+    copies: int = 0
     weight_0: int = 0
     languages: Languages = field(default_factory=Languages)
     duplicates: Counter[str] = field(default_factory=Counter)
@@ -94,6 +99,8 @@ class Survey:
             "notes": self.notes,
             "exchanges": {str(n): rows for n, rows in sorted(self.exchanges.items())},
             "with_system_message": self.with_system,
+            "with_tools": self.with_tools,
+            "copies": self.copies,
             "answers_of_weight_0": self.weight_0,
             "languages": self.languages.as_dict(),
             "duplicates": dict(self.duplicates),
@@ -179,10 +186,15 @@ class _Reader:
 
     def take(self, place: Place, messages: list[Message]) -> None:
         """Count a row."""
-        made, answers = self._made, [t for t in messages if t["role"] == "assistant"]
-        made.exchanges[len(answers)] += 1
-        made.with_system += messages[0]["role"] == "system"
-        made.weight_0 += sum(turn.get("weight") == 0 for turn in answers)
+        made, roles = self._made, [turn["role"] for turn in messages]
+        made.exchanges[roles.count("user")] += 1
+        made.with_system += roles[0] == "system"
+        made.with_tools += uses_tools(messages)
+        made.weight_0 += sum(turn.get("weight") == 0 for turn in messages)
+        self.count += 1
+        if isinstance(messages, Conversation) and messages.is_copy:
+            made.copies += 1
+            return
         made.languages.take(messages)
         self._look_for_personal(place, messages)
         key = conversation_key(messages)
@@ -194,12 +206,11 @@ class _Reader:
             self._exchanges.add(sketch(exchange))
             self._asked.append(place._replace(opening=_opening(exchange)))
         self._places.append(place)
-        self.count += 1
 
     def _look_for_personal(self, place: Place, messages: list[Message]) -> None:
         made, count = self._made, 0
         for number, turn in enumerate(messages, 1):
-            text = turn["content"]
+            text = turn_text(turn)
             for kind, start, end in findings(text):
                 count += 1
                 made.personal[kind] += 1
@@ -236,11 +247,9 @@ def _exchanges(messages: list[Message], last: bool) -> Iterator[list[Message]]:
 
     A short answer to a question that others come before is left out: it may belong to any.
     """
-    if last:
-        messages = list(learnt_part(messages))
-    turns = [turn for turn in messages if turn["role"] != "system"]
-    starts = range(len(turns) - 2 if last else 0, len(turns) - 1, 2)
-    for start in starts:
-        exchange = turns[start : start + 2]
-        if start == 0 or len(exchange[1]["content"].split()) >= _SHORT:
+    turns = learnt_part(messages) if last else messages
+    starts = [place for place, turn in enumerate(turns) if turn["role"] == "user"]
+    for start, end in list(pairwise([*starts, len(turns)]))[-1 if last else 0 :]:
+        exchange = [turns[start], *turns[start + 1 : end][-1:]]
+        if start == starts[0] or len(turn_text(exchange[-1]).split()) >= _SHORT:
             yield exchange

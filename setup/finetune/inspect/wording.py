@@ -82,6 +82,11 @@ def _conversations(made: Survey) -> Part:
     lines = [", ".join(said)]
     system = count(made.with_system, "row") if made.with_system else "no row"
     lines.append(f"{system} with a system message")
+    if made.with_tools:
+        lines.append(f"{count(made.with_tools, 'row')} with tools")
+    if made.copies:
+        copies = "copies" if made.copies > 1 else "a copy"
+        lines.append(f"{count(made.copies, 'row')} of them {copies}, by the weight of a source")
     if made.weight_0:
         lines.append(f"{count(made.weight_0, 'answer')} of weight 0: read, and not learnt")
     return Part("turns", lines, [])
@@ -95,7 +100,7 @@ def _languages(made: Survey) -> Part:
         said.append(f"others {share(rest, looked_at)}")
     if counts[UNSURE]:
         said.append(f"too short to tell {share(counts[UNSURE], looked_at)}")
-    everything = looked_at == made.rows["train"] + made.rows["test"]
+    everything = looked_at == made.rows["train"] + made.rows["test"] - made.copies
     of = "" if everything else f" from {looked_at:,} rows"
     return Part("languages", [f"{', '.join(said)} ({BY}{of})"], [])
 
