@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from setup.common.errors import FixableError
-from setup.common.paths import MAKE_ROOM, models_folder
+from setup.common.paths import MAKE_ROOM, models_folder, read_json
 from setup.weights import gguf_config
 from setup.weights.agreement import refuse_disagreement
 from setup.weights.architectures import ARCHITECTURES, as_transformers, is_windowed
@@ -191,9 +191,21 @@ def _from_folder(
             config.rope_parameters = as_served(config.rope_parameters, context_window)
         if not is_windowed(served.architecture):
             _see_everything(config)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(where)
+    tokenizer = _tokenizer_class(Path(where)).from_pretrained(where)
     load = transformers.AutoModelForCausalLM.from_pretrained
     return load(where, dtype=dtype, config=config), tokenizer
+
+
+def _tokenizer_class(folder: Path) -> Any:
+    """The plain class where the folder names it: ``AutoTokenizer`` takes that of the architecture.
+
+    A copy of a .gguf file would then split its texts otherwise than the file says.
+    """
+    import transformers
+
+    named = (read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
+    is_plain = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    return transformers.PreTrainedTokenizerFast if is_plain else transformers.AutoTokenizer
 
 
 def _see_everything(config: Any) -> None:
