@@ -8,6 +8,7 @@ the same. The chat template ends a turn with the token that also ends generation
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def alter_gguf(
     return target
 
 
-def make_tiny(family: str, folder: Path, chat: Chat = CHATML, **shape: Any) -> Path:
+def make_tiny(family: str, folder: Path, chat: Chat | None = None, **shape: Any) -> Path:
     """Write ``FAMILY.gguf`` and the folder ``FAMILY`` of a model of ``FAMILIES``.
 
     Norms and biases are random too, where a new model would have ones and zeros that hide mistakes.
@@ -121,7 +122,8 @@ def make_tiny(family: str, folder: Path, chat: Chat = CHATML, **shape: Any) -> P
     return _write(model, folder / f"{family}.gguf", chat)
 
 
-def _write(model: Any, target: Path, chat: Chat = CHATML) -> Path:
+def _write(model: Any, target: Path, chat: Chat | None = None) -> Path:
+    chat = chat or replace(CHATML, template=TEMPLATE)
     target.parent.mkdir(parents=True, exist_ok=True)
     model.half().float().eval()
     folder = transformers_folder(target)
@@ -132,8 +134,8 @@ def _write(model: Any, target: Path, chat: Chat = CHATML) -> Path:
     return target
 
 
-def make_tokenizer(chat: Chat = CHATML) -> Any:
-    """A byte-level BPE of the sample's own words, with the special tokens of ``chat``."""
+def make_tokenizer(chat: Chat, *texts: str) -> Any:
+    """A byte-level BPE of the sample's words and of ``texts``, with ``chat``'s special tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -147,7 +149,7 @@ def make_tokenizer(chat: Chat = CHATML) -> Any:
         show_progress=False,
     )
     rows = (ROOT / "data/sample/test.jsonl").read_text(encoding="utf-8").splitlines()
-    bpe.train_from_iterator(rows, trainer)
+    bpe.train_from_iterator([*rows, *texts], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=chat.bos,

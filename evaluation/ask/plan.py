@@ -56,7 +56,7 @@ class Plan:
 
     def config(self) -> dict[str, Any]:
         """The whole plan as config.json keeps it; no secret is in it."""
-        flows = {CHAT.name: CHAT} | {flow.flow.name: flow.flow for flow in self.evaluators}
+        used = [CHAT, *self.engine.folders, *(flow.flow for flow in self.evaluators)]
         return {
             "name": f"{self.name}/{self.connection.name}",
             "connection": self.connection.name,
@@ -74,7 +74,7 @@ class Plan:
             },
             "notes": list(self.data.notes),
             "column_mapping": dict(self.data.mapping),
-            "flows": {name: hash_flow(folder) for name, folder in flows.items()},
+            "flows": {folder.name: hash_flow(folder) for folder in used},
             "variant": self.request.variant,
             "evaluators": {flow.name: dict(flow.settings) for flow in self.evaluators},
             "limit": self.request.limit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from evaluation.ask.watch import Interrupted
 from evaluation.cli.options import Reuse
 from evaluation.demo import run_demo
+from evaluation.engines.choice import call_for
 from evaluation.first_answer import answer_first, torch_meanwhile
 from setup.cli import options
 from setup.cli.targets import session_of
@@ -38,6 +40,7 @@ def demo(
                     wait_for_torch()
                 options.perform(step, session)
         try:
-            run_demo(loaded, recipe, sets or [], limit, reuse=reuse)
+            run = partial(run_demo, reuse=reuse)
+            call_for(loaded.evaluation.engine, run, loaded, recipe, sets or [], limit)
         except Interrupted:
             raise Stopped("python -m evaluation run --resume") from None

@@ -42,7 +42,9 @@ Reuse = Annotated[
 ]
 EngineName = Annotated[
     str,
-    typer.Option("--engine", help="auto: promptflow where it is installed; promptflow, plain."),
+    typer.Option(
+        "--engine", help="auto: promptflow where it is installed; promptflow, plain, agent."
+    ),
 ]
 Workers = Annotated[
     int, typer.Option(min=0, max=256, help="Questions in flight; 0: what the endpoint takes.")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from setup.cli import inspect_data, options
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.common.step import Result
+from setup.common.step import Result, Step
 from setup.local.control import LocalEndpoint
-from setup.recipe.load import DEFAULT, load_recipe
+from setup.recipe.load import DEFAULT, AnyRecipe, load_recipe
 from setup.recipe.local import Quantization
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def status(
 def _print_status(facts: dict[str, Any]) -> None:
     state = "healthy" if facts["healthy"] else "NOT healthy"
     console.out.print(f"endpoint {facts['name']}: {state} at {facts['url']} (pid {facts['pid']})")
-    table = Table("deployment", "traffic", "state", "busy", "waiting", "model")
+    whole = Column("model", overflow="fold")  # its end says in what it is quantised
+    table = Table("deployment", "traffic", "state", "busy", "waiting", whole)
     for name, row in facts["deployments"].items():
         state = "healthy" if row["healthy"] else "down"
         busy, model = f"{row['admitted']}/{row['slots']}", Path(row["model_path"]).name
@@ -114,6 +116,22 @@ def stop(
     options.show(result.as_dict(), result.line(), as_json)
 
 
+def adapter_step(step: Step[Any], recipe: AnyRecipe, adapter: Path) -> Step[Any]:
+    """The step ``register`` for an adapter from elsewhere in place of the recipe's run."""
+    if recipe.target != "local":
+        raise FixableError(
+            f"--adapter is for target local, and {recipe.name} is of target {recipe.target}",
+            f"register it locally, with --recipe {DEFAULT} or one of yours",
+        )
+    from setup.local import new_version
+
+    return replace(
+        step,
+        plan=lambda endpoint: new_version.plan_adapter(endpoint, adapter),
+        run=lambda endpoint: new_version.run_adapter(endpoint, adapter),
+    )
+
+
 class Form(StrEnum):
     """In which form a version is exported."""
 
@@ -143,16 +161,20 @@ def models(
         return
     table = Table("version", "created", "held-out loss", "general loss", "rows", "epochs", "")
     for version in versions:
+        trained = not version.origin  # of an adapter from elsewhere that is not known
         table.add_row(
             str(version.number),
             f"{version.created:%Y-%m-%d %H:%M}",
             f"{version.held_out_before:.3f} -> {version.held_out_after:.3f}",
             f"{version.general_before:.3f} -> {version.general_after:.3f}",
-            str(version.train_rows),
-            f"{version.epochs:g}",
+            str(version.train_rows) if trained else "?",
+            f"{version.epochs:g}" if trained else "?",
             "champion" if version.champion else "",
         )
     console.out.print(table)
+    for version in versions:
+        if version.origin:
+            console.out.print(f"version {version.number}: {version.origin}", markup=False)
 
 
 @app.command(epilog="Example: python -m setup promote 3")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.common.json_rows import NOT_UTF8, recoding_fix
 
-from .origin import as_yaml
+from .formats.origin import as_yaml
+from .formats.turns import is_turns
 
 if TYPE_CHECKING:
-    from .sources.record import Record
+    from .formats.record import Record
 
 _MESSAGES = '{"messages": [{"role": "user", "content": %s}, {"role": "assistant", "content": %s}]}'
 _ALTERNATE = "give rows with messages that alternate user and assistant (data/README.md)"
@@ -74,7 +75,9 @@ def advise(record: Record, reason: str, source: str) -> Advice:
         return _about_line(record.line, reason, source)
     if isinstance(record.row, dict):
         if "fits no format" in reason:
-            return _about_columns(record.row)
+            advice = _about_columns(record.row)
+            unnamed = "; the first line must name the columns" if record.given else ""
+            return Advice(advice.form or unnamed, advice.fix)
         return Advice("", _about_turns(record.row, reason))
     if isinstance(record.row, list) and record.row and isinstance(record.row[0], dict):
         return Advice(": these are turns without an object around", 'write {"messages": […]}')
@@ -113,6 +116,8 @@ def _about_columns(row: dict[str, Any]) -> Advice:
             ", the format of preference pairs, which are not compared",
             f"{sets} learns what was chosen",
         )
+    if chats := [str(name) for name, value in row.items() if is_turns(value)]:
+        return Advice("", f"say which column has the turns: --set {_column('messages', chats[0])}")
     texts = [str(name) for name, value in row.items() if isinstance(value, str)]
     if texts == ["text"]:
         form = ": this is plain text without turns, which is not trained on"

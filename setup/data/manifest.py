@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from setup.common import files
 from setup.common.errors import FixableError
 
-from .origin import Origin
+from .formats.origin import Origin
 from .plan import DataPlan, OutPaths, Prepared
 
 _FORMAT = 2

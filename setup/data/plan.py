@@ -11,7 +11,7 @@ from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
 from setup.recipe.local import Training
 
-from .origin import (
+from .formats.origin import (
     AUTO,
     DEFAULT_CONFIG,
     SAMPLE,
@@ -35,8 +35,8 @@ class DataPlan:
 
     Attributes:
         source: `sample`; a Hugging Face dataset id; the path of a folder or a file, or a pattern of
-            several; or a list of these, each with a weight (setup/data/origin.py); `~` is the home
-            folder.
+            several; or a list of these, each with a weight (setup/data/formats/origin.py); `~` is
+            the home folder.
         test: The rows of the test file, as `source`; empty to split them off.
         format: The format of the rows; `auto` sees by the rows.
         columns: The columns by what they hold.
@@ -90,7 +90,9 @@ class DataPlan:
                 f"data.{own[0]} goes with a source of your own, and data.source is {SAMPLE}",
                 "--set data.source=mine.jsonl",
             )
-        _ = self.origins, self.test_origins  # refuses what has no form
+        _ = self.origins  # refuses what has no form
+        if any(origin.weight != 1 for origin in self.test_origins):
+            raise FixableError("data.test has a weight, but is asked once", "take the weight away")
 
     @property
     def is_sample(self) -> bool:

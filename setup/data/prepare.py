@@ -10,11 +10,11 @@ from setup.common.errors import FixableError
 from setup.common.files import fixable_read, fixable_write, replace_together
 
 from . import lint, manifest, rows, screen
+from .formats.record import Record
 from .plan import DataPlan, Prepared
-from .sides import Sides
-from .sources.record import Record
+from .sources.sides import Sides
+from .sources.stream import Stream, open_streams, total_rows
 from .split import Splitter
-from .stream import Stream, open_streams, total_rows
 
 _CUT = "test rows end with answers of weight 0, and ask for the last one before"
 _NOTHING_TO_TEST = (

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import yaml
 
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read, sha256_file
 
 from . import manifest
-from .origin import AUTO, SAMPLE
+from .formats.origin import AUTO, SAMPLE, as_text
 from .plan import DataPlan
 
 AGAIN = "python -m setup data --recipe NAME"
@@ -103,7 +105,13 @@ def _check_source(note: manifest.Note, plan: DataPlan, file: Path, again: str) -
 
 def _without_folders(source: str) -> str:
     """The name of a source by the last part of each path in it."""
-    return re.sub(r"[^\[\]{},\s]*/(?=[^/\s])", "", source.rstrip("/"))
+    given = None
+    with suppress(yaml.YAMLError):
+        given = yaml.safe_load(source) if source[:1] + source[-1:] == "[]" else None
+    if not isinstance(given, list):
+        return source.rstrip("/").rpartition("/")[2]
+    entries = [entry if isinstance(entry, dict) else {"source": str(entry)} for entry in given]
+    return as_text([entry | {"source": _without_folders(entry["source"])} for entry in entries])
 
 
 def _facts(note: manifest.Note) -> dict[str, Any]:

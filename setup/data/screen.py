@@ -11,12 +11,12 @@ from pathlib import Path
 from setup.common.console import shorten
 from setup.common.errors import FixableError
 
+from .formats.record import Record
 from .near import Grouped, NearDuplicates, Pair, droppable, group, sketch
 from .personal import count_kind, findings, hide, mask_row
 from .plan import DataPlan
 from .rows import Message, conversation_id, turn_text, user_turns
 from .sources.file import open_file
-from .sources.record import Record
 from .split import KEY_BYTES, Splitter
 
 _DONE = {"mask": "masked", "reject": "rejected"}

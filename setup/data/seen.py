@@ -17,6 +17,7 @@ _ALL = 2**64 - 1
 _EXACT = 2**24 - 1  # the bits of a quick key that tell texts apart to the last character
 _ALIKE = _ALL ^ _EXACT  # those that texts of the same letters and digits share
 _FEWEST_LETTERS = 16
+_PLAIN = 2  # a turn of nothing but role and content
 
 
 def quick_key(messages: Sequence[Message], closely: Container[int] | None) -> int:
@@ -27,7 +28,9 @@ def quick_key(messages: Sequence[Message], closely: Container[int] | None) -> in
     closely, which takes ten times as long: their bits are equal exactly when they are.
     """
     if closely is not None:
-        contents = [turn_text(turn) for turn in messages]
+        contents = [
+            turn["content"] if len(turn) == _PLAIN else turn_text(turn) for turn in messages
+        ]
         said = letters("\n".join(contents))
         alike = hash(said) & _ALIKE
         if len(said) >= _FEWEST_LETTERS and alike not in closely:
@@ -60,12 +63,6 @@ class SeenKeys:
         self.alike.update(upper[(counts > 1) | self._contains(upper, _ALIKE)].tolist())
         self._push(new)
         return [bool(was) for was in seen]
-
-    def snapshot(self) -> SeenKeys:
-        """A set of the keys that are in it now."""
-        taken = SeenKeys()
-        taken._runs = list(self._runs)
-        return taken
 
     def know(self, keys: Sequence[int]) -> list[bool]:
         """Says for each key of a batch whether it was there before; adds none."""

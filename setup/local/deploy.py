@@ -59,12 +59,15 @@ def run(endpoint: LocalEndpoint) -> Result:
 def _trained_on(recipe: Recipe, number: str) -> str:
     """Name the data of the version that is served, and of which the recipe speaks where it differs.
 
-    Versions of before do not say theirs.
+    Versions of before do not say theirs; of an adapter from elsewhere only its origin is known.
     """
     from setup.local.registry import list_versions
 
     versions = list_versions(recipe.registry.model)
-    source = next((v.data_source for v in versions if str(v.number) == number), "")
+    version = next((v for v in versions if str(v.number) == number), None)
+    if version and version.origin:
+        return f" ({version.origin})"
+    source = version.data_source if version else ""
     if not source or source == without_home(data_plan(recipe).name):
         return f", trained on {source}" if source else ""
     return f", trained on {source}, not on data.source {data_plan(recipe).name}"

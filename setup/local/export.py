@@ -157,7 +157,7 @@ def _sample(recipe: Recipe, version: Version, needed: bool) -> Sample | None:
     import transformers
 
     from setup.finetune.examples import dataset
-    from setup.finetune.examples.render import Renderer
+    from setup.finetune.examples.template import Renderer
     from setup.local.engine_loss import Sample
 
     try:

@@ -20,7 +20,9 @@ from typing import Any
 from setup.common.errors import FixableError
 from setup.common.files import draft_of
 from setup.finetune.examples.dataset import fold_system
-from setup.finetune.examples.render import Message, RefusedByTemplateError, Renderer
+from setup.finetune.examples.refusals import RefusedByTemplateError
+from setup.finetune.examples.template import Renderer
+from setup.finetune.examples.tools import Message
 from setup.weights.gguf_file import open_header
 
 MARK = "# Written by python -m setup export."

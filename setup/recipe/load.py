@@ -18,6 +18,7 @@ from setup.recipe.local import Data, JobRecipe, Recipe
 DEFAULT = "laptop"
 DEFAULTS = {"local": DEFAULT, "azure": "phi-azure"}
 _SOURCES = Data.model_fields["source"].annotation  # text, or a list or mapping in YAML
+_TAGS = ("text", "list")  # by which it is told which of both
 AnyRecipe = Recipe | AzureRecipe | JobRecipe
 _TARGETS: dict[str, type[AnyRecipe]] = {
     "local": Recipe,
@@ -131,7 +132,7 @@ def _parse(value: str) -> Any:
 def _explain(path: Path, error: ValidationError) -> str:
     parts = []
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
+        where = ".".join(str(part) for part in problem["loc"] if part not in _TAGS)
         told = problem["type"] in ("missing", "extra_forbidden", "value_error")
         got = "" if told else f", got {problem['input']!r}"
         what = problem["msg"].removeprefix("Value error, ")

@@ -179,7 +179,7 @@ class Registry(Section):
 class Evaluation(Section):
     """The engine of evaluation's runs; ``auto`` is promptflow where it is installed."""
 
-    engine: Literal["auto", "promptflow", "plain"] = "auto"
+    engine: Literal["auto", "promptflow", "plain", "agent"] = "auto"
 
 
 class NamedRecipe(Section):

@@ -47,6 +47,9 @@ def start_engine(order: dict[str, Any]) -> Any:
     if not order["context_window"] <= short < params.n_ctx:
         params.kv_unified = True
         params.kv_unified_per_slot = order["context_window"]
+    if _holds(Path(order["model_path"]), b"enable_thinking"):
+        # The answers that are learnt hold no thoughts, and training renders them so.
+        params.default_template_kwargs = {"enable_thinking": "false"}
     params.n_threads_http = order["slots"] + 4
     params.cpuparams.n_threads = order["threads"]
     params.cpuparams_batch.n_threads = order["threads"]
@@ -71,6 +74,12 @@ def short_context(path: Path) -> int:
                 if place >= 0:
                     return int(struct.unpack_from("<I", content, place + len(key) + 4)[0])
     return 0
+
+
+def _holds(path: Path, words: bytes) -> bool:
+    """Tell whether the metadata of the file have ``words`` in them; its chat template, mostly."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return content.find(words, 0, _METADATA_WITHIN) >= 0
 
 
 def takes_long_factors(path: Path, context_window: int) -> bool:

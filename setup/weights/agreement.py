@@ -7,14 +7,8 @@ rows, the adapter's export and the arithmetic, for texts as short as these.
 
 from __future__ import annotations
 
-import json
-import secrets
-import subprocess
-import sys
 import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,10 +17,10 @@ import numpy as np
 
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.common.paths import REPOSITORY
 from setup.weights.adapter import Adapter, Pair
 from setup.weights.gguf_file import Header
 from setup.weights.gguf_write import write_adapter_gguf
+from setup.weights.llama_cpp import Ask, NoAnswerError, asked
 
 _TEXTS = (
     "The capital of France is",
@@ -45,8 +39,6 @@ _FIX = (
     "a family in docs/fine-tuning.md"
 )
 
-Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
-
 
 def refuse_disagreement(
     header: Header, model: Any, tokenizer: Any, linear: list[str], window: int
@@ -64,8 +56,11 @@ def refuse_disagreement(
             write_adapter_gguf(header.path, adapter, path)
         except FixableError as error:
             raise _refused(header, error.what.rpartition(": ")[2]) from None
-        with _engine(header, path) as ask:
-            apart, changed = _measure(model, tokenizer, adapter, ask, header)
+        try:
+            with asked(header.path, path) as ask:
+                apart, changed = _measure(model, tokenizer, adapter, ask, header)
+        except NoAnswerError as error:
+            raise _refused(header, str(error)) from None
     if not apart < min(_bound(header, model), changed / _TOLD_APART):
         raise _refused(header, f"probabilities differ by {apart:.3f} nats")
     told = (
@@ -156,36 +151,3 @@ def _adapted(model: Any, adapter: Adapter) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def _engine(header: Header, adapter: Path) -> Iterator[Ask]:
-    """Our own engine process with the file and the adapter loaded; asked by route and body."""
-    key = secrets.token_urlsafe(24)
-    order = {"model_path": str(header.path), "lora_path": str(adapter), "name": "x", "key": key}
-    settings = {"context_window": 512, "slots": 1, "threads": 1}
-    command = [sys.executable, "-m", "setup.serve.engine_process"]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, **pipes) as process:
-        try:
-            if process.stdin is None or process.stdout is None:
-                raise OSError("the engine process has no pipes")
-            process.stdin.write(json.dumps(order | settings) + "\n")
-            process.stdin.flush()
-            url = json.loads(process.stdout.readline())["url"]
-        except (ValueError, OSError):
-            process.kill()
-            raise _refused(header, "llama.cpp does not load the file with an adapter") from None
-        try:
-            yield lambda route, body: _post(f"{url}{route}", key, body)
-        except (urllib.error.URLError, KeyError, IndexError) as error:
-            raise _refused(header, f"llama.cpp gives no probabilities ({error})") from None
-        finally:
-            process.kill()
-
-
-def _post(url: str, key: str, body: dict[str, Any]) -> dict[str, Any]:
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - loopback
-    with urllib.request.urlopen(request, timeout=300) as reply:  # noqa: S310
-        return dict(json.load(reply))

@@ -148,7 +148,26 @@ def _from_gguf(header: Header, dtype: torch.dtype, context_window: int) -> tuple
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
         header.path.parent, gguf_file=header.path.name
     )
+    _prefix_as_served(header, tokenizer)
     return model, tokenizer
+
+
+def _prefix_as_served(header: Header, tokenizer: Any) -> None:
+    """Let a SentencePiece vocabulary begin its texts with a space where llama.cpp does it.
+
+    Transformers decides by the architecture, and does not read what the file says of it.
+    """
+    from tokenizers import normalizers
+
+    fields = header.reader.fields
+    kind = fields.get("tokenizer.ggml.model")
+    if kind is None or kind.contents() != "llama":
+        return
+    prefix = fields.get("tokenizer.ggml.add_space_prefix")
+    begin = [normalizers.Prepend("▁")] if prefix is None or prefix.contents() else []
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.Sequence([*begin, normalizers.Replace(" ", "▁")])
+    backend.pre_tokenizer = None
 
 
 def _unread(header: Header) -> FixableError:

@@ -13,6 +13,7 @@ from setup.weights.adapter import Adapter, Matrix, Pair
 from setup.weights.architectures import heads_of_rows, pair_rows
 
 _F16_MAX = float(np.finfo(np.float16).max)
+_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 
 
 def merge_into_gguf(
@@ -62,8 +63,10 @@ def write_adapter_gguf(base: Path, adapter: Adapter, target: Path) -> None:
         matrices = {}
         for name, pair in placed.items():
             ratio = np.float32(len(pair.a) / adapter.rank)
-            matrices[f"{name}.lora_a"] = pair.a
-            matrices[f"{name}.lora_b"] = pair.b if ratio == 1 else pair.b * ratio
+            a, b = pair.a, pair.b if ratio == 1 else pair.b * ratio
+            # Of an embedding llama.cpp looks up rows of the first and multiplies by the second.
+            a, b = (b, np.ascontiguousarray(a.T)) if name == _EMBEDDING else (a, b)
+            matrices[f"{name}.lora_a"], matrices[f"{name}.lora_b"] = a, b
         for name, matrix in matrices.items():
             writer.add_tensor_info(name, matrix.shape, matrix.dtype, matrix.nbytes)
         gguf_file.write_data(writer, matrices.values())
@@ -77,6 +80,8 @@ def _place(adapter: Adapter, base: gguf_file.Header) -> dict[str, Pair]:
         name = f"{names.get_name(module)}.weight"
         if name not in base.tensors:
             raise adapter.misfit(base.path, f"{module} is not a matrix of that model")
+        if name == _EMBEDDING and _OUTPUT not in base.tensors:
+            raise adapter.tied(base.path, module)
         shape = tuple(int(n) for n in reversed(base.tensors[name].shape))
         if pair.shape != shape:
             raise adapter.misfit(base.path, f"{module} is {pair.shape}, {name} is {shape}")

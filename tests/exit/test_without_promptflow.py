@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from evaluation.engines.stand_in import StandIn
-from tests.exit.conftest import BASELINE, SIDES, Place, baseline_rows
+from tests.exit.conftest import BASELINE, KEY, SIDES, Place, baseline_rows
 from tests.home import ROOT, failed
 
 SAMPLE = ROOT / "data" / "sample" / "test.jsonl"
@@ -145,6 +145,47 @@ def test_safety_and_a_judge(without: Place, judge: StandIn) -> None:
     assert {"fact_recall", "judge_correctness"} <= metrics.keys()
     done = without.good("judge", "judged", "--judge-model", "stand-in", "--json")
     assert json.loads(done.stdout)["ok"] is True
+
+
+@pytest.mark.parametrize("kind", ["OpenAIConnection", "AzureOpenAIConnection"])
+def test_the_judges_of_azure_ai_evaluation_have_columns_of_their_own(
+    without: Place, judge: StandIn, kind: str
+) -> None:
+    azure = kind.startswith("Azure")
+    place = {"api_base": judge.url} if azure else {"base_url": f"{judge.url}/v1"}
+    without.keep(f"judge-{kind}", place, kind)
+    options = (
+        "--evaluator",
+        "evals-judge",
+        "--judge",
+        f"judge-{kind}",
+        "--judge-model",
+        "stand-in",
+    )
+    some = ("--data", str(SAMPLE), "--limit", "4", "--no-general")
+    judge.asked.clear()
+    done = without.good("run", "phi-tuned", *options, *some, "--name", kind)
+    assert "groundedness, azure-ai-evaluation" in done.stdout
+    assert "promptflow-evals" not in done.stdout
+    at = {request["path"].partition("?")[0] for request in judge.asked}
+    assert at == {f"/{'openai/deployments/stand-in' if azure else 'v1'}/chat/completions"}
+    assert len(judge.asked) == 1 + 4 * 5
+    summary = without.read(f"{kind}/phi-tuned/summary.json")
+    judged = {name for name in summary["scored"] if name.startswith(("azure_", "evals_"))}
+    assert {name.partition("_")[0] for name in judged} == {"azure"}
+    assert len(judged) == 5
+    nodes = json.loads(without.good("exit", "audit", "--json").stdout)["nodes"]
+    assert {node["plain"] for node in nodes} == {"runs"}
+
+
+def test_a_judge_of_azure_ai_evaluation_that_fails_is_one_line(
+    without: Place, judge: StandIn
+) -> None:
+    without.keep("judge-away", {"base_url": "http://127.0.0.1:9/v1"}, "OpenAIConnection")
+    options = ("--evaluator", "evals-judge", "--judge", "judge-away", "--judge-model", "stand-in")
+    line = failed(without.run("run", "phi-tuned", *options, "--data", str(SAMPLE), "--limit", "2"))
+    assert "judge stand-in of connection judge-away gives no answer" in line
+    assert KEY not in line
 
 
 def test_other_commands_do_without_promptflow(asked: Place) -> None:

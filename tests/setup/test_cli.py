@@ -233,7 +233,8 @@ def test_file_of_another_kind_never_reaches_the_hub(bare: Home) -> None:
     table.write_text("a,b\n1,2\n", encoding="utf-8")
     line = failed(bare.setup("data", "--set", f"data.source={table}"))
     assert ".jsonl" in line
-    assert "no OWNER/NAME" in failed(bare.setup("data", "--set", "data.source=missing.csv"))
+    assert "no OWNER/NAME" in failed(bare.setup("data", "--set", "data.source=missing.xlsx"))
+    assert "no data file" in failed(bare.setup("data", "--set", "data.source=missing.csv"))
 
 
 def test_text_values_are_taken_as_text(bare: Home) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from .turns import (
     Turn,
     UnusableError,
+    are_plain,
     as_list,
     is_turns,
     openai_turns,
@@ -25,8 +26,12 @@ Names = dict[str, tuple[str, ...]]  # what a column holds, and the names that sa
 _SYSTEM: Names = {"system": ("system", "system_prompt")}
 _TOOLS: Names = {"tools": ("tools", "functions")}
 _CHATS = ("conversations", "conversation", "dialogue", "dialog", "chat", "turns", "messages")
+# What beside the turns changes what other trainers learn from a row.
+BESIDE_TURNS = ("weight", "label", "system", "system_prompt", "chosen", "rejected")
 _PREFERENCES = {"chosen", "rejected"}
 _MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+
+_CONVERTED = frozenset({*_MEDIA, "tools", "functions"})
 
 
 def is_nothing(value: Any) -> bool:
@@ -66,10 +71,7 @@ class Format:
             return False
         if not columns and any(not is_nothing(row.get(name)) for name in self.not_beside):
             return False
-        return all(
-            any(self.accepts("" if what in columns else name, row[name]) for name in names)
-            for what, names in self.needed(row, columns).items()
-        )
+        return all(self.needed(row, columns).values())
 
     def clash(self, row: Row, columns: Mapping[str, str]) -> tuple[str, list[str]] | None:
         """What is needed and stands in several columns of ``row``, and these; None if nothing."""
@@ -77,11 +79,13 @@ class Format:
         return next(((what, names) for what, names in filled if len(names) > 1), None)
 
     def needed(self, row: Row, columns: Mapping[str, str]) -> dict[str, list[str]]:
-        """The columns of a row for each thing that is needed."""
-        return {
-            what: [name for name in self._names(what, columns) if not is_nothing(row.get(name))]
-            for what in self.needs
-        }
+        """The columns of a row that can be each thing that is needed."""
+        return {what: self._able(what, row, columns) for what in self.needs}
+
+    def _able(self, what: str, row: Row, columns: Mapping[str, str]) -> list[str]:
+        names = [name for name in self._names(what, columns) if not is_nothing(row.get(name))]
+        is_named = what in columns
+        return [name for name in names if self.accepts("" if is_named else name, row[name])]
 
     def take(self, row: Row, columns: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
         """The values of a row, and the columns that they are of.
@@ -93,6 +97,8 @@ class Format:
         for what in self.known:
             present = [name for name in self._names(what, columns) if name in row]
             filled = [name for name in present if not is_nothing(row[name])]
+            if what in self.needs:
+                filled = self._able(what, row, columns) or filled
             if len(filled) > 1:
                 raise UnusableError(f"columns {' and '.join(filled)} both hold the {what}")
             if what in self.needs and all(row[name] is None for name in present):
@@ -103,6 +109,15 @@ class Format:
 
     def _names(self, what: str, columns: Mapping[str, str]) -> tuple[str, ...]:
         return (columns[what],) if what in columns else self.known[what]
+
+
+def is_ready(row: Row) -> bool:
+    """Tell whether a row is what an adapter would make of it."""
+    return (
+        _CONVERTED.isdisjoint(row)
+        and not isinstance(parsed(row.get("prompt")), list)
+        and are_plain(row.get("messages"))
+    )
 
 
 def to_row(row: Row, form: Format, columns: Mapping[str, str]) -> tuple[Row, dict[str, str]]:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from setup.common.errors import FixableError
-from setup.data.origin import AUTO, Origin
-from setup.data.sources.record import Record, Source
 
-from .adapters import BY_NAME, FORMATS, Format, Row, is_nothing, to_row
+from .adapters import BESIDE_TURNS, BY_NAME, FORMATS, Format, Row, is_nothing, is_ready, to_row
+from .origin import AUTO, Origin
+from .record import Record, Source
 from .turns import UnusableError
 
 _NAMED = 8
@@ -39,6 +39,7 @@ class Reader:
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
         self.form: Format | None = None if origin.format == AUTO else BY_NAME[origin.format]
+        self._is_openai = False  # without a column of another name
         self.taken: dict[str, str] = {}
         self._left: dict[str, None] = {}
         self._seen: dict[str, None] = {}
@@ -56,16 +57,20 @@ class Reader:
             columns = ", ".join(list(map(str, self._seen))[:_NAMED]) or "none"
             raise FixableError(
                 f"{self._origin.source} has no column {missing[0]}; its columns are {columns}",
-                "correct data.columns",
+                "correct data.columns, or give this source its own: "
+                f"{{source: {self._origin.source}, columns: {{…}}}}",
             )
         if said := self._said():
             source.notes[said] = 0
 
     def _convert(self, record: Record, notes: Counter[str]) -> None:
         row = record.row
+        if self._is_openai and is_ready(row):
+            return
         if self._origin.columns:
             self._seen |= dict.fromkeys(row)
         form = self.form = self.form or self._choose(row)
+        self._is_openai = form is BY_NAME["openai"] and not self._origin.columns
         if form is None:
             columns = ", ".join(list(map(str, row))[:_NAMED]) or "none"
             record.problem = f"it fits no format: its columns are {columns}"
@@ -78,7 +83,7 @@ class Reader:
             return
         record.given = given
         self.taken |= taken
-        if form.name != "openai":
+        if form.name != "openai" or self._origin.columns:
             self._left |= dict.fromkeys(row.keys() - taken.values())
             _note_answers(row, taken, record.row["messages"], notes)
 
@@ -138,7 +143,7 @@ class Reader:
         if form is None or (form.name == "openai" and not self._origin.columns):
             return ""
         taken = [name if name == what else f"{name} as {what}" for what, name in self.taken.items()]
-        left = [name for name in self._left if name]
+        left = [name for name in self._left if name and name not in BESIDE_TURNS]
         beside = f"; not read: {', '.join(sorted(left)[:_NAMED])}" if left else ""
         more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         return f"{self._origin.source} is read as {form.name}: {', '.join(taken)}{beside}{more}"

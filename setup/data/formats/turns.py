@@ -145,6 +145,11 @@ def _has_keys(turn: Any) -> bool:
     return any(name in turn for name in _SPEAKER_KEYS) and any(name in turn for name in _SAID_KEYS)
 
 
+def are_plain(turns: Any) -> bool:
+    """Tell whether all turns are as they are wanted, with nothing to convert: nearly all are."""
+    return type(turns) is list and all(map(_is_plain, turns))
+
+
 def _is_plain(turn: Any) -> bool:
     if type(turn) is not dict or len(turn) != 2 or turn.get("role") == "function":
         return False

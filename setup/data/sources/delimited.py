@@ -13,8 +13,7 @@ from typing import Any
 from setup.common.errors import FixableError
 from setup.common.json_rows import text_lines
 from setup.common.unpack import plain_suffix
-
-from .record import Record
+from setup.data.formats.record import Record
 
 _SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _SAID_BY_EXCEL = re.compile(r'"?sep=(.)"?\s*')
@@ -45,7 +44,7 @@ def read_delimited(path: Path, name: str, notes: Counter[str]) -> Iterator[Recor
     columns = next((values for _, values, _ in rows if any(values)), [])
     _check_names(path, columns)
     for number, values, wrong in rows:
-        uneven = f"the row has {len(values)} columns, and {len(columns)} have names"
+        uneven = f"it has {len(values)} columns, the line of their names {len(columns)}"
         problem = wrong or (uneven if len(values) != len(columns) else "")
         row = dict(zip(columns, values, strict=False))
         row.pop("", None)  # the numbers of rows, as pandas writes them

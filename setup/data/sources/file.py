@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 import shlex
@@ -18,10 +19,10 @@ from setup.common.errors import FixableError
 from setup.common.files import fixable_read
 from setup.common.json_rows import json_problem, raw_lines, read_whole
 from setup.common.unpack import plain_suffix
-from setup.data.origin import PLAIN_SUFFIXES
+from setup.data.formats.origin import PLAIN_SUFFIXES
+from setup.data.formats.record import Record, Source
 
 from .delimited import read_delimited
-from .record import Record, Source
 from .tables import BATCH_ROWS, open_arrow, open_parquet
 
 _NO_NUMBER = "NaN or Infinity, which JSON does not have, is null now"
@@ -68,7 +69,9 @@ def open_file(path: Path, name: str = "") -> Source:
 
 def _refuse_unreadable(path: Path) -> None:
     suffix, quoted = path.suffix.lower(), shlex.quote(str(path))
-    if not path.exists():
+    if not path.exists() and glob.has_magic(str(path)):
+        what, fix = f"no file matches {path}", "correct the pattern"
+    elif not path.exists():
         what, fix = f"there is no data file {path}", "give the path of a file, or a dataset id"
     elif path.is_dir():
         what, fix = f"{path} is a folder, not a file", "give the path of a file"

@@ -17,11 +17,11 @@ from setup.common.errors import FixableError
 from setup.common.files import visible_files
 from setup.common.json_rows import raw_lines
 from setup.common.unpack import plain_suffix
-from setup.data.origin import DEFAULT_CONFIG, FILE_SUFFIXES, PLAIN_SUFFIXES
+from setup.data.formats.origin import DEFAULT_CONFIG, FILE_SUFFIXES, PLAIN_SUFFIXES
+from setup.data.formats.record import Record, Source
 
 from . import hub
 from .file import open_file
-from .record import Record, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset

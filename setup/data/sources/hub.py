@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from setup.common.errors import FixableError
-from setup.data.origin import DEFAULT_CONFIG, TEST_SPLIT, ULTRACHAT_SPLIT
+from setup.data.formats.origin import DEFAULT_CONFIG, TEST_SPLIT, ULTRACHAT_SPLIT
+from setup.data.formats.record import Source
 
 from .file import numbered
-from .record import Source
 from .tables import iterate_dataset
 
 if TYPE_CHECKING:

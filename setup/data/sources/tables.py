@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 BATCH_ROWS = 200
+_EVEN = 2  # fields of a turn that is nothing but role and content
 
 Decode = Callable[[Any], Any]
 
@@ -93,6 +94,9 @@ def _rows_of(tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[list[Any]]
                 if decode := _decoder(field.type):
                     for row in rows:
                         row[field.name] = decode(row[field.name])
+                if _is_uneven(field.type):
+                    for row in rows:
+                        row[field.name] = _without_nulls(row[field.name])
             yield rows
     except pa.ArrowException as error:
         raise OSError(0, str(error)) from error
@@ -117,6 +121,31 @@ def _decoder(kind: pa.DataType) -> Decode | None:
     if item:
         return lambda pairs: pairs and [(key, inner(value)) for key, value in pairs]
     return lambda values: values and [inner(value) for value in values]
+
+
+def _is_uneven(kind: pa.DataType) -> bool:
+    """Tell whether Arrow may have given the objects of a column fields that their file had not."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        fields = [kind.field(number) for number in range(kind.num_fields)]
+        return len(fields) > _EVEN or any(_is_uneven(field.type) for field in fields)
+    value = getattr(kind, "value_type", None)
+    return value is not None and not pa.types.is_dictionary(kind) and _is_uneven(value)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Objects without fields that are null: Arrow gives each all fields that any other has.
+
+    A model would be taught arguments and options that nobody gave.
+    """
+    if isinstance(value, dict):
+        return {
+            name: _without_nulls(inner)
+            for name, inner in value.items()
+            if inner is not None or name == "content"
+        }
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _decode_text(text: Any) -> Any:

@@ -38,8 +38,13 @@ def use_answer_loss(model: Any) -> None:
     a whole step goes, the sum divided by that.
     """
     inner = model.get_base_model()
+    return_answer_loss(inner)
     inner.lowest_trained_layer = _lowest_trained_layer(model)
-    inner.forward = types.MethodType(_answer_loss, inner)
+
+
+def return_answer_loss(model: Any) -> None:
+    """Make a causal model without adapters return the loss that ``use_answer_loss`` describes."""
+    model.forward = types.MethodType(_answer_loss, model)
 
 
 def _answer_loss(  # noqa: PLR0913 - what the Trainer passes

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from setup.common.console import TASK, progress_bar
 from setup.data import manifest
+from setup.data.formats.origin import SAMPLE
 from setup.data.near import NearDuplicates, sketch
-from setup.data.origin import SAMPLE
 from setup.data.personal import findings, hide
 from setup.data.plan import DataPlan
 from setup.data.rows import Message, conversation_key, learnt_part, turn_text

@@ -14,6 +14,9 @@ from setup.common.console import counting
 from setup.data.personal import hide
 from setup.finetune.examples import render
 from setup.finetune.examples.dataset import fold_system, read_rows
+from setup.finetune.examples.refusals import NotTrainableError, TooLongError
+from setup.finetune.examples.template import Rendered, Renderer
+from setup.finetune.examples.tools import Message, tools_of
 from setup.finetune.inspect.pieces import Piece, cut_pieces
 from setup.recipe.local import Training
 from setup.weights.base import Base
@@ -141,7 +144,7 @@ class Lens:
     def __init__(self, recipe: Training) -> None:
         path = prepare_model(recipe.model)
         base = Base(path, model_sha256(path), recipe.finetune.base, recipe.model.source)
-        self._renderer = render.Renderer(load_tokenizer(base))
+        self._renderer = Renderer(load_tokenizer(base))
         self._folds = recipe.model.system_role == "fold"
         self.model = base.source or recipe.model.file or recipe.model.source
         self.max_tokens = recipe.finetune.max_tokens
@@ -156,37 +159,49 @@ class Lens:
         made.prints_date = self._renderer.prints_date
         return made
 
-    def _add(self, made: Tokens, messages: list[render.Message]) -> None:
+    def _add(self, made: Tokens, messages: list[Message]) -> None:
         try:
-            example, _ = self._example(messages)
-        except render.NotTrainableError as error:
+            examples = [example for example, _ in self._examples(messages)]
+        except NotTrainableError as error:
             why = str(error)
-            if isinstance(error, render.TooLongError):
+            if isinstance(error, TooLongError):
                 why = f"its last exchange is longer than {self.max_tokens} tokens"
             made.left_out[why] += 1
             begins = " ".join(hide(messages[0]["content"]).split())[:_FEW]
             made.first.setdefault(why, begins)
             return
-        made.conversations.append(len(example))
-        made.answers.extend(_runs(example.labelled))
-        made.trained += len(example.labelled)
-        made.shortened += example.shortened
-        made.dropped_turns += example.dropped
-        made.without_system += example.without_system
+        made.shortened += any(example.shortened for example in examples)
+        made.without_system += any(example.without_system for example in examples)
+        for example in examples:
+            made.conversations.append(len(example))
+            made.answers.extend(_runs(example.labelled))
+            made.trained += len(example.labelled)
+            made.dropped_turns += example.dropped
 
-    def _example(self, messages: list[render.Message]) -> tuple[render.Example, render.Rendered]:
+    def _examples(self, messages: list[Message]) -> list[tuple[render.Example, Rendered]]:
         folded = fold_system([messages])[0] if self._folds else messages
-        return render.render_visibly(folded, self._renderer, self.max_tokens)
+        offering = self._renderer.offering(tools_of(messages))
+        return render.render_visibly(folded, offering, self.max_tokens)
 
-    def show(self, row: str, messages: list[render.Message]) -> Rendering:
+    def show(self, row: str, messages: list[Message]) -> Rendering:
         """A row as it will be trained, what looks like personal data hidden but for its ends."""
         try:
-            example, rendered = self._example(messages)
-        except render.NotTrainableError as error:
+            examples = self._examples(messages)
+        except NotTrainableError as error:
             return Rendering(row, [], problem=str(error))
-        pieces = cut_pieces(rendered, example.labelled, self._renderer.special)
-        trained = len(example.labelled)
-        return Rendering(row, pieces, len(example), trained, example.dropped)
+        special = self._renderer.special
+        pieces = [
+            piece
+            for example, rendered in examples
+            for piece in cut_pieces(rendered, example.labelled, special)
+        ]
+        return Rendering(
+            row,
+            pieces,
+            sum(len(example) for example, _ in examples),
+            sum(len(example.labelled) for example, _ in examples),
+            sum(example.dropped for example, _ in examples),
+        )
 
 
 def _runs(labelled: list[int]) -> list[int]:

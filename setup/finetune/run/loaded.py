@@ -23,9 +23,10 @@ from setup.finetune.compute.loss import (
 )
 from setup.finetune.compute.schedule import plan_run
 from setup.finetune.examples import dataset
-from setup.finetune.examples.render import Renderer
+from setup.finetune.examples.template import Renderer
 from setup.finetune.run.checkpoints import begin
 from setup.finetune.run.present_answer import Question
+from setup.finetune.run.served_prompt import refuse_other_prompt
 from setup.recipe.local import Training
 from setup.weights.base import Base, load_base, transformers_copy
 
@@ -51,6 +52,8 @@ class Loaded:
         # peft writes it beside the adapter, which others read.
         model.name_or_path = model.config.name_or_path = portable_name(base.source or base.named)
         self.renderer = Renderer(self.tokenizer, self._agree(begun.moment))
+        if self.is_first:
+            refuse_other_prompt(base, self.renderer)
         self._read_examples(split, folds=recipe.model.system_role == "fold")
         transformers.set_seed(self.settings.seed)
         self.model = attach_lora(model, self.settings)

@@ -10,7 +10,9 @@ import torch
 
 from setup.common.console import shorten
 from setup.finetune.examples.dataset import fold_system
-from setup.finetune.examples.render import Message, RefusedByTemplateError, Renderer
+from setup.finetune.examples.refusals import RefusedByTemplateError
+from setup.finetune.examples.template import Renderer
+from setup.finetune.examples.tools import Message
 
 _MOST_TOKENS = 24
 _SHOWN, _SAID = 28, 38  # characters of question and answer: a line of a terminal

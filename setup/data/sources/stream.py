@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .formats import Reader
-from .origin import Origin
-from .plan import DataPlan
-from .rows import Message, conversation_key
-from .sources.file import open_file
-from .sources.folder import open_folder
-from .sources.hub import open_hub
-from .sources.record import Record, Source
+from setup.data.formats import Reader
+from setup.data.formats.origin import DEFAULT_CONFIG, TEST_SPLIT, ULTRACHAT_SPLIT, Origin
+from setup.data.formats.record import Record, Source
+from setup.data.plan import DataPlan
+from setup.data.rows import Message, conversation_key
+
+from .file import open_file
+from .folder import open_folder
+from .hub import open_hub
 
 
 @dataclass
@@ -75,6 +76,8 @@ def open_streams(plan: DataPlan) -> list[Stream]:
     """
     side: Literal["", "train"] = "train" if plan.test else ""
     tests = [_open(origin, "test", plan) for origin in plan.test_origins]
+    if tests and plan.test_ratio != DataPlan.test_ratio:
+        tests[0].source.notes["data.test_ratio not used: data.test has the rows to test"] = 0
     return tests + [_open(origin, side, plan) for origin in plan.origins]
 
 
@@ -98,9 +101,9 @@ def _open_source(origin: Origin) -> Source:
         return open_hub(origin.source, origin.config, origin.split)
     if origin.kind == "folder":
         return open_folder(Path(origin.source), origin.config, origin.split)
-    source, usual = open_file(Path(origin.source)), Origin("")
-    names = ("split", "config")
-    unused = [f"data.{name}" for name in names if getattr(origin, name) != getattr(usual, name)]
+    source = open_file(Path(origin.source))
+    unused = ["data.split"] if origin.split not in (ULTRACHAT_SPLIT, TEST_SPLIT) else []
+    unused += ["data.config"] if origin.config != DEFAULT_CONFIG else []
     if unused and origin.is_only:
         note = f"{' and '.join(unused)} not used: {origin.source} is one file, and is read whole"
         source.notes[note] = 0

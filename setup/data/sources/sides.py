@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from .lint import uses_tools
-from .rows import Message, prompt_key, user_turns
-from .split import Splitter
+from setup.data.formats.rules import uses_tools
+from setup.data.rows import Message, prompt_key, user_turns
+from setup.data.split import Splitter
+
 from .stream import Stream
+
+_TIMES = {0: "not at all", 1: "once", 2: "twice"}
 
 
 class Sides:
@@ -91,12 +94,10 @@ class Sides:
             lines.append(f"{said} cannot offer: train side{more if self._moved else ''}")
         for name, (stream, counts) in self._taken.items():
             times = ", ".join(
-                f"{rows} {f'{copies} times' if copies else 'not'}"
+                f"{_rows(rows)} {_TIMES.get(copies, f'{copies} times')}"
                 for copies, rows in sorted(counts.items())
             )
-            lines.append(
-                f"weight {stream.origin.weight:g} of {name}: of its rows, {times} in train"
-            )
+            lines.append(f"weight {stream.origin.weight:g} of {name}: in train {times}")
         return lines
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file, sha256_folder
+from setup.common.paths import without_home
 
 ULTRACHAT_SPLIT = "train_sft[:1%]"  # of recipes that name no other; few data sets have it
 TEST_SPLIT = "test"  # of data.test, where it names no other
@@ -103,12 +104,12 @@ def origins_of(given: Given, usual: Origin) -> list[Origin]:
 
 
 def as_text(given: Given) -> str:
-    """The value as `--set` takes it."""
+    """The value as `--set` takes it; of several, none tells where this user's home folder is."""
     if isinstance(given, str):
         return given
     entries = [given] if isinstance(given, Mapping) else given
     plain = [entry if isinstance(entry, str) else _without_usual(entry) for entry in entries]
-    value = plain[0] if isinstance(given, Mapping) else plain
+    value = without_home(plain[0] if isinstance(given, Mapping) else plain)
     return yaml.safe_dump(value, default_flow_style=True, width=10**9, sort_keys=False).strip()
 
 
@@ -132,8 +133,9 @@ def at_home(name: str, path: str) -> str:
 
 def _without_usual(entry: Mapping[str, Any]) -> str | dict[str, Any]:
     own = {name: value for name, value in entry.items() if value not in (None, "", {})}
-    if own.get("weight") == 1:
-        del own["weight"]
+    weight = own.pop("weight", 1)
+    if weight != 1:
+        own["weight"] = int(weight) if weight == int(weight) else weight
     return own["source"] if set(own) == {"source"} else own
 
 
