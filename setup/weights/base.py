@@ -145,11 +145,18 @@ def _from_gguf(header: Header, dtype: torch.dtype, context_window: int) -> tuple
         for name, parameter in gguf_config.tensor_names(header, skeleton).items()
     }
     model = type(skeleton).from_pretrained(None, config=config, state_dict=weights, dtype=dtype)
+    return model, gguf_tokenizer(header)
+
+
+def gguf_tokenizer(header: Header) -> Any:
+    """The tokenizer of a .gguf file, which cuts texts as llama.cpp does."""
+    import transformers
+
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
         header.path.parent, gguf_file=header.path.name
     )
     _prefix_as_served(header, tokenizer)
-    return model, tokenizer
+    return tokenizer
 
 
 def _prefix_as_served(header: Header, tokenizer: Any) -> None:

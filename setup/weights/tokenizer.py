@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from setup.common.errors import FixableError
 from setup.common.paths import models_folder
-from setup.weights.base import Base
+from setup.weights.base import Base, gguf_tokenizer
 from setup.weights.fetch import build_once
+from setup.weights.gguf_file import open_header
 
 _LONGEST_REASON = 300  # characters of an error of transformers
 
 
 def load_tokenizer(base: Base) -> Any:
-    """The tokenizer that ``base`` is trained with, as transformers makes it of the model file.
+    """The tokenizer that ``base`` is trained with.
 
     To read it from a .gguf file takes seconds, so that it is kept beside the cached models.
 
@@ -23,27 +25,36 @@ def load_tokenizer(base: Base) -> Any:
         FixableError: It cannot be read, or has no chat template.
     """
     if base.source:
-        return _load(str(Path(base.source).expanduser()), base.source)
+        return _checked(base.source, lambda: _of_folder(str(Path(base.source).expanduser())))
+    return _checked(str(base.file), lambda: _of_file(base))
+
+
+def _of_file(base: Base) -> Any:
     folder = models_folder() / f"{base.file.stem}-{base.sha256[:8]}-tokenizer"
 
     def copy(draft: Path) -> None:
-        made = _load(str(base.file.parent), str(base.file), gguf_file=base.file.name)
-        made.save_pretrained(draft)
+        gguf_tokenizer(open_header(base.file)).save_pretrained(draft)
 
     try:
-        return _load(str(build_once(folder, copy)), str(base.file))
+        return _of_folder(str(build_once(folder, copy)))
     except OSError:  # where nothing may be written
-        return _load(str(base.file.parent), str(base.file), gguf_file=base.file.name)
+        return gguf_tokenizer(open_header(base.file))
 
 
-def _load(where: str, source: str, **options: str) -> Any:
+def _of_folder(where: str) -> Any:
+    import transformers
+
+    return transformers.AutoTokenizer.from_pretrained(where)
+
+
+def _checked(source: str, load: Callable[[], Any]) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
+        tokenizer = load()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
         raise FixableError(
