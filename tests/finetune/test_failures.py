@@ -151,6 +151,9 @@ def test_other_architecture(machine: Machine, tiny: dict[str, Path], tmp_path: P
     line = failed(machine.setup("finetune", f"finetune.base={base}"))
     assert f"{base} is another model than " in line
     assert "its model_type is qwen2, not llama" in line
+    assert "Fix: --set finetune.base= to train on the file itself" in line
+    emptied = machine.setup("finetune", "finetune.base=", "finetune.epochs=1")
+    assert emptied.returncode == 0, emptied.stderr
 
 
 def test_base_that_is_not_there(machine: Machine, tmp_path: Path) -> None:

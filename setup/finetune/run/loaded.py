@@ -52,9 +52,9 @@ class Loaded:
         # peft writes it beside the adapter, which others read.
         model.name_or_path = model.config.name_or_path = portable_name(base.source or base.named)
         self.renderer = Renderer(self.tokenizer, self._agree(begun.moment))
+        self._read_examples(split, folds=recipe.model.system_role == "fold")
         if self.is_first:
             refuse_other_prompt(base, self.renderer)
-        self._read_examples(split, folds=recipe.model.system_role == "fold")
         transformers.set_seed(self.settings.seed)
         self.model = attach_lora(model, self.settings)
         use_answer_loss(self.model)
