@@ -72,7 +72,9 @@ class Loaded:
         self.plan = plan_run(
             self.settings, list(map(len, self.examples)), len(split.held_out), self.world
         )
-        if remark := self.plan.remark(self.settings, len(self.examples)):
+        count = len(self.examples)
+        noun = "conversation" if count == self.data["train_rows"] else "example"
+        if remark := self.plan.remark(self.settings, count, noun):
             say(f"fine-tuning: {remark}")
         if self.renderer.prints_date:
             day = f"{self.renderer.now:%d %B %Y} in the whole run"
