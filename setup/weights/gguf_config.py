@@ -49,7 +49,10 @@ _COMPARED = (
     *("hidden_activation", "query_pre_attn_scalar", "layer_types", "no_rope_layers"),
     *("attn_logit_softcapping", "final_logit_softcapping"),
 )
-_OTHER_BASE = "name as finetune.base the transformers model that the file was made of"
+_OTHER_BASE = (
+    "--set finetune.base= to train on the file itself, or name as finetune.base the transformers "
+    "model that it was made of"
+)
 
 
 def read_config(header: Header) -> PretrainedConfig | None:

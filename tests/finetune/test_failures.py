@@ -151,6 +151,9 @@ def test_other_architecture(machine: Machine, tiny: dict[str, Path], tmp_path: P
     line = failed(machine.setup("finetune", f"finetune.base={base}"))
     assert f"{base} is another model than " in line
     assert "its model_type is qwen2, not llama" in line
+    assert "Fix: --set finetune.base= to train on the file itself" in line
+    emptied = machine.setup("finetune", "finetune.base=", "finetune.epochs=1")
+    assert emptied.returncode == 0, emptied.stderr
 
 
 def test_base_that_is_not_there(machine: Machine, tmp_path: Path) -> None:
@@ -204,11 +207,11 @@ def test_template_without_system_role(
     machine = _with_template(make_machine, tmp_path, template)
     done = machine.setup("finetune", "finetune.epochs=1")
     assert done.returncode == 0, done.stderr
-    told = "8 of 8 conversations of the training part have their system message put before the"
+    told = "no place for a system message: that of 9 conversations is put before the first"
     assert told in done.stderr
     asked = machine.setup("finetune", "finetune.epochs=1", "model.system_role=fold")
     assert asked.returncode == 0, asked.stderr
-    assert "their system" not in asked.stderr
+    assert "system message" not in asked.stderr
     native, folded = machine.runs()
     assert difference(native, folded) == 0
 

@@ -53,7 +53,7 @@ def test_sentencepiece_file_is_trained_on_the_tokens_that_are_served(
     rows = [[{"role": "system", "content": "You sell."}, *row] for row in facts(6)]
     done = _machine(tmp_path, base, rows).setup("finetune")
     assert done.returncode == 0, done.stderr
-    folded = "have their system message put before the first question" in done.stderr
+    folded = "has no place for a system message: that of 6 conversations" in done.stderr
     assert folded == (chat in ("gemma2", "mistral-v0.1", "mistral-v0.3"))
     assert "not held against" not in done.stderr
 

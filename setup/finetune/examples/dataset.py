@@ -28,10 +28,6 @@ _LARGEST_SHARE_HELD_OUT = 0.2
 _AGAIN = "python -m setup data --recipe NAME"
 _ADD_ROWS = f"add conversations to data.source, then {_AGAIN}"
 _FOLD = "--set model.system_role=fold"
-_FOLDED = (
-    "their system message put before the first question, in training and in serving: the chat "
-    "template has no place for it"
-)
 # Any day: held-out rows of two runs are compared as they would have been rendered on this one.
 _SOME_DAY = datetime(2000, 1, 1)
 
@@ -212,7 +208,11 @@ def read_examples(split: Split, folds: bool, renderer: Renderer, max_tokens: int
     """
     for remark in split.remarks():
         say(f"fine-tuning: {remark}")
-    rows = fold_system(split.train) if folds else split.train
+    rows, held_out_rows = (
+        fold_system(part) if folds else part for part in (split.train, split.held_out)
+    )
+    for remark in _folded([*rows, *held_out_rows], renderer.taken):
+        say(f"fine-tuning: {remark}")
     train = make_examples(rows, renderer, max_tokens, "training")
     held_out, held_out_sha256 = read_held_out(split, folds, renderer, max_tokens)
     facts = {
@@ -283,17 +283,26 @@ def make_examples(
         limit = f"finetune.max_tokens={max_tokens}"
         say(f"{shortened} {of_part} lost their oldest turns, {dropped}: {limit}")
     if len(examples) > (used := _rows_of(examples)):
-        split = f"{used} conversations make {len(examples)} examples, for some an answer each"
-        say(f"{split}: earlier answers would stand after another prompt than is served")
-    if folded := _folded(rows, renderer.taken):
-        say(f"{folded} {of_part} have {_FOLDED}")
+        apart = f"{_count(used)} of the {part} part as {len(examples)} examples, answer by answer"
+        say(f"{apart}: an earlier answer would stand after another prompt than is served")
     if unheard := sum(example.without_system for example in examples):
         say(f"{unheard} {of_part} lost their system message: the template drops it; {_FOLD}")
     return examples
 
 
-def _folded(rows: Sequence[list[Message]], taken: turns.Taken) -> int:
-    return sum(taken.fold(row) != row for row in rows)
+def _folded(rows: Sequence[list[Message]], taken: turns.Taken) -> Iterator[str]:
+    """Lines about turns that are put together for a template that does not take them."""
+    without_system = [turns.fold_system(row) for row in rows]
+    folded = sum(len(new) < len(row) for new, row in zip(without_system, rows, strict=True))
+    if folded and not taken.system:
+        put = f"that of {_count(folded)} is put before the first question"
+        yield f"the chat template has no place for a system message: {put}, when served as well"
+    joined = sum(len(taken.fold(row)) < len(row) for row in without_system)
+    if joined:
+        yield (
+            "the chat template takes no two turns of one role in succession: they are joined in "
+            f"{_count(joined)}, when served as well"
+        )
 
 
 Refusal = tuple[list[Message], NotTrainableError]

@@ -52,9 +52,9 @@ class Loaded:
         # peft writes it beside the adapter, which others read.
         model.name_or_path = model.config.name_or_path = portable_name(base.source or base.named)
         self.renderer = Renderer(self.tokenizer, self._agree(begun.moment))
+        self._read_examples(split, folds=recipe.model.system_role == "fold")
         if self.is_first:
             refuse_other_prompt(base, self.renderer)
-        self._read_examples(split, folds=recipe.model.system_role == "fold")
         transformers.set_seed(self.settings.seed)
         self.model = attach_lora(model, self.settings)
         use_answer_loss(self.model)
@@ -72,7 +72,9 @@ class Loaded:
         self.plan = plan_run(
             self.settings, list(map(len, self.examples)), len(split.held_out), self.world
         )
-        if remark := self.plan.remark(self.settings, len(self.examples)):
+        count = len(self.examples)
+        noun = "conversation" if count == self.data["train_rows"] else "example"
+        if remark := self.plan.remark(self.settings, count, noun):
             say(f"fine-tuning: {remark}")
         if self.renderer.prints_date:
             day = f"{self.renderer.now:%d %B %Y} in the whole run"
