@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from evaluation.ask.evaluators import FLOWS
 from evaluation.engines import names
 from evaluation.engines.graph import Graph
 from evaluation.engines.parity import compared_state
@@ -21,7 +20,7 @@ from setup.azure.facts import lifecycle
 from setup.common import connection_store, promptflow_store
 from setup.common.errors import FixableError
 from setup.common.files import replace_together
-from setup.common.flow_folder import flow_names
+from setup.common.flow_folder import FLOWS, flow_names
 from setup.common.paths import read_json, runs_folder
 
 RUNS, TWIN = "runs", "its twin flows/chat_agent does"

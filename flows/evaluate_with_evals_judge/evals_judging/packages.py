@@ -28,9 +28,8 @@ class PromptflowEvals:
     settings: Mapping[str, Any] = {"max_tokens": 1}
 
     def __init__(self, connection: Any, model: str) -> None:
-        from promptflow import core
-
         kind = f"{_kind(connection)}ModelConfiguration"
+        core = importlib.import_module("promptflow.core")
         self._configuration = getattr(core, kind).from_connection(connection, model)
 
     @staticmethod
@@ -119,8 +118,9 @@ def choose_package() -> type[Package]:
 def folder_of_promptflow_evals() -> Path | None:
     """The folder of the package where it can run: beside promptflow itself."""
     try:
-        from promptflow.core import OpenAIModelConfiguration  # noqa: F401
-    except ImportError:  # promptflow is not installed, or another engine is in its place
+        # Not there where promptflow is not installed, or another engine is in its place.
+        _ = importlib.import_module("promptflow.core").OpenAIModelConfiguration
+    except ImportError:
         return None
     return _folder_of("promptflow.evals")
 
