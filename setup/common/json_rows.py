@@ -80,11 +80,13 @@ def raw_lines(path: Path) -> Iterator[bytes]:
     # Latin-1 gives each byte back as it was; text files know the line ends of old Macs.
     codec, back = ("latin-1", "latin-1") if form.encoding == _UTF8 else (form.encoding, _UTF8)
     with io.TextIOWrapper(open_unpacked(path), codec) as text:
+        number = 0
         try:
             for line in text:
+                number += 1
                 yield line.encode(back).removeprefix(codecs.BOM_UTF8).strip()
         except UnicodeError as error:
-            raise _not_whole(path, codec, error) from None
+            raise _not_whole(path, number, codec, error) from None
 
 
 def text_lines(path: Path) -> Iterator[str]:
@@ -96,12 +98,13 @@ def text_lines(path: Path) -> Iterator[str]:
     form = text_form(path)
     codec = "latin-1" if form.encoding == _UTF8 else form.encoding
     with io.TextIOWrapper(open_unpacked(path), codec, newline="") as text:
+        number = 0
         try:
             for number, line in enumerate(text, 1):
                 plain = _decoded(path, number, line) if codec == "latin-1" else line
                 yield plain.removeprefix("\ufeff") if number == 1 else plain
         except UnicodeError as error:
-            raise _not_whole(path, codec, error) from None
+            raise _not_whole(path, number, codec, error) from None
 
 
 def _decoded(path: Path, number: int, line: str) -> str:
@@ -124,8 +127,9 @@ def recoding_fix(source: str) -> str:
     return f"save it as UTF-8, for example {command}, then --set data.source={new}"
 
 
-def _not_whole(path: Path, codec: str, error: UnicodeError) -> FixableError:
-    return FixableError(f"{path} is not whole as {codec.upper()} ({error})", _SAVE_AS_UTF8)
+def _not_whole(path: Path, line: int, codec: str, error: UnicodeError) -> FixableError:
+    what = f"{path} is not whole as {codec.upper()} after line {line} ({error})"
+    return FixableError(what, _SAVE_AS_UTF8)
 
 
 def read_whole(path: Path, parse: Callable[[bytes], Any]) -> tuple[list[Any], str] | None:

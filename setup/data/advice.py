@@ -48,6 +48,7 @@ _REASONS = {
         'write the text itself as content: "content": "…", or [{"type": "text", "text": "…"}]'
     ),
     "only text is trained on": "leave the row out: images and sounds cannot be trained on",
+    "is no text": "write it as text, in quotes",
     "no list of functions": "write tools as OpenAI has them (data/README.md)",
     "an int as content": _NUMBER,
     "a float as content": _NUMBER,
@@ -59,6 +60,11 @@ _REASONS = {
 _PYTHON_LITERALS = (
     "import ast,json,sys; sys.stdout.writelines(json.dumps(ast.literal_eval(line))+chr(10)"
     " for line in open(sys.argv[1],encoding='utf-8') if line.strip())"
+)
+
+_UNWRAP = (
+    "import json,sys; rows=json.load(open(sys.argv[1],encoding='utf-8'))['%s'];"
+    " json.dump(rows,open(sys.argv[2],'w'))"
 )
 
 
@@ -74,11 +80,15 @@ def advise(record: Record, reason: str, source: str) -> Advice:
     if record.line is not None and record.row is None:
         return _about_line(record.line, reason, source)
     if isinstance(record.row, dict):
+        if ", is " in reason and "fits no format" in reason:
+            fix = "write each row as an object of texts (data/README.md shows one of each format)"
+            return _python_literal(record.row) or Advice("", fix)
         if "fits no format" in reason:
-            advice = _about_columns(record.row)
+            advice = _wrapped(record.row, source) or _about_columns(record.row)
             unnamed = "; the first line must name the columns" if record.given else ""
             return Advice(advice.form or unnamed, advice.fix)
-        return Advice("", _about_turns(record.row, reason))
+        literal = _python_literal(record.row) if "not a list of turns" in reason else None
+        return literal or Advice("", _about_turns(record.row, reason))
     if isinstance(record.row, list) and record.row and isinstance(record.row[0], dict):
         return Advice(": these are turns without an object around", 'write {"messages": […]}')
     return Advice("", _ALTERNATE)
@@ -105,6 +115,8 @@ def _about_line(line: bytes, reason: str, source: str) -> Advice:
 
 
 def _about_columns(row: dict[str, Any]) -> Advice:
+    if literal := _python_literal(row):
+        return literal
     if "chosen" in row:
         columns = {"completion": "chosen"}
         if "prompt" not in row:
@@ -125,6 +137,36 @@ def _about_columns(row: dict[str, Any]) -> Advice:
     asked, answered = texts if len(texts) == 2 else ("COLUMN", "COLUMN")
     sets = f"--set {_column('question', asked)} --set {_column('answer', answered)}"
     return Advice("", f"say which column is which: {sets}; or {_OTHER_ROWS}")
+
+
+def _wrapped(row: dict[str, Any], source: str) -> Advice | None:
+    """The advice on a file whose one object holds the rows."""
+    name = next(
+        (name for name, value in row.items() if isinstance(value, list) and not is_turns(value)), ""
+    )
+    rows = row.get(name)
+    if not rows or not isinstance(rows[0], dict) or not source.lower().endswith(".json"):
+        return None
+    new = Path(source).with_name(f"{Path(source).stem}-rows.json")
+    paths = f"{shlex.quote(source)} {shlex.quote(str(new))}"
+    command = f"python -c {shlex.quote(_UNWRAP % name)} {paths}"
+    return Advice(
+        f": the rows lie in its {name}",
+        f"{command}, then --set data.source={shlex.quote(str(new))}",
+    )
+
+
+def _python_literal(row: dict[str, Any]) -> Advice | None:
+    """The advice on a table that pandas wrote with lists in it."""
+    names = [str(name) for name, value in row.items() if str(value).startswith(("[{'", '[{"'))]
+    texts = [name for name in names if isinstance(row[name], str)]
+    if not texts:
+        return None
+    column = f"df[{texts[0]!r}]"
+    return Advice(
+        f": its {texts[0]} are Python literals, not JSON",
+        f"write them as JSON, as {column} = {column}.map(json.dumps) does before df.to_csv",
+    )
 
 
 def _column(what: str, name: str) -> str:

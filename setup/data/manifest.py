@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from setup.common import files
 from setup.common.errors import FixableError
 
-from .formats.origin import Origin
+from .formats.origin import Origin, patterns_of
 from .plan import DataPlan, OutPaths, Prepared
 
 _FORMAT = 2
@@ -186,6 +186,13 @@ def refuse_overwriting(plan: DataPlan) -> None:
                 f"data.out {plan.out} lies in {name} {origin.source}, and would become part of it",
                 another_folder(plan),
             )
+    for pattern in patterns_of(plan.source):
+        for path in (plan.paths.train, plan.paths.test):
+            if path.absolute().match(str(Path(pattern).absolute())):
+                raise FixableError(
+                    f"data.source {pattern} would match {path}, which is written",
+                    another_folder(plan),
+                )
     if os.path.lexists(plan.paths.manifest):
         return
     foreign = [str(path) for path in plan.paths.outputs if os.path.lexists(path)]

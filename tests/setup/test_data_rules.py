@@ -258,7 +258,12 @@ def latin_table(file: Path) -> None:
     file.with_suffix(".csv").write_bytes(text.encode("latin-1"))
 
 
-@pytest.mark.parametrize("make", [literals, latin, latin_table, packed])
+def wrapped(file: Path) -> None:
+    given = [{"messages": row} for row in lamps()]
+    file.with_suffix(".json").write_text(json.dumps({"version": 1, "data": given}))
+
+
+@pytest.mark.parametrize("make", [literals, latin, latin_table, packed, wrapped])
 def test_command_of_a_fix_works_as_it_is_printed(tmp_path: Path, make: Any) -> None:
     folder = tmp_path / "a folder"
     folder.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,8 @@ _CONVERTED = frozenset({*_MEDIA, "tools", "functions"})
 
 def is_nothing(value: Any) -> bool:
     """Tell whether a table has it for a value that is not there."""
-    return value is None or (isinstance(value, str | list | dict) and not value)
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return value is None or is_nan or (isinstance(value, str | list | dict) and not value)
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,12 @@ class Format:
         """The columns of a row that can be each thing that is needed."""
         return {what: self._able(what, row, columns) for what in self.needs}
 
+    def filled(self, what: str, row: Row, columns: Mapping[str, str]) -> list[str]:
+        """The columns of a row that are named as what holds it, and hold something."""
+        return [name for name in self._names(what, columns) if not is_nothing(row.get(name))]
+
     def _able(self, what: str, row: Row, columns: Mapping[str, str]) -> list[str]:
-        names = [name for name in self._names(what, columns) if not is_nothing(row.get(name))]
+        names = self.filled(what, row, columns)
         is_named = what in columns
         return [name for name in names if self.accepts("" if is_named else name, row[name])]
 
@@ -143,7 +149,7 @@ def to_row(row: Row, form: Format, columns: Mapping[str, str]) -> tuple[Row, dic
 
 def _text(values: Values, what: str) -> str:
     value = values.get(what)
-    if value is None:
+    if is_nothing(value):
         return ""
     if not isinstance(value, str):
         raise UnusableError(f"its {what} is no text: {str(value)[:40]!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from setup.common.errors import FixableError
 from .adapters import BESIDE_TURNS, BY_NAME, FORMATS, Format, Row, is_nothing, is_ready, to_row
 from .origin import AUTO, Origin
 from .record import Record, Source
+from .rules import kind_of
 from .turns import UnusableError
 
 _NAMED = 8
@@ -72,8 +73,7 @@ class Reader:
         form = self.form = self.form or self._choose(row)
         self._is_openai = form is BY_NAME["openai"] and not self._origin.columns
         if form is None:
-            columns = ", ".join(list(map(str, row))[:_NAMED]) or "none"
-            record.problem = f"it fits no format: its columns are {columns}"
+            record.problem = f"it fits no format: {_misfit(row, self._origin.columns)}"
             return
         given = row if record.line is None and record.given is None else record.given
         try:
@@ -147,6 +147,18 @@ class Reader:
         beside = f"; not read: {', '.join(sorted(left)[:_NAMED])}" if left else ""
         more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         return f"{self._origin.source} is read as {form.name}: {', '.join(taken)}{beside}{more}"
+
+
+def _misfit(row: Row, columns: Mapping[str, str]) -> str:
+    """The value for which a row is not of the format that its columns name, else its columns."""
+    for form in FORMATS:
+        names = {what: form.filled(what, row, columns) for what in form.needs}
+        if all(names.values()):
+            able = form.needed(row, columns)
+            for what in (what for what in names if not able[what]):
+                name = names[what][0]
+                return f"column {name}, the {what} of {form.name}, is {kind_of(row[name])}"
+    return f"its columns are {', '.join(list(map(str, row))[:_NAMED]) or 'none'}"
 
 
 def _explain(error: UnusableError, row: Row, form: Format) -> str:

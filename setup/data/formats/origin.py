@@ -103,6 +103,14 @@ def origins_of(given: Given, usual: Origin) -> list[Origin]:
     return [replace(origin, is_only=len(origins) == 1) for origin in origins]
 
 
+def patterns_of(given: Given) -> list[str]:
+    """The patterns among the places that a recipe names."""
+    entries = [given] if isinstance(given, str | Mapping) else list(given)
+    sources = [entry if isinstance(entry, str) else str(entry["source"]) for entry in entries]
+    paths = [at_home("data.source", source) for source in sources]
+    return [path for path in paths if _is_pattern(path) and not os.path.lexists(path)]
+
+
 def as_text(given: Given) -> str:
     """The value as `--set` takes it; of several, none tells where this user's home folder is."""
     if isinstance(given, str):

@@ -51,12 +51,12 @@ def uses_tools(row: dict[str, Any]) -> bool:
 def find_problem(row: Any, required: Sequence[str] = ("messages",)) -> str:
     """Return the reason why a row is not a conversation to learn from, or "" when it is one."""
     if not isinstance(row, dict):
-        return f"the row is {_kind(row)}, not an object"
+        return f"the row is {kind_of(row)}, not an object"
     missing = next((column for column in required if row.get(column) is None), "")
     if missing:
         return f"column {missing} is missing"
     if not isinstance(row.get("prompt", ""), str | None):
-        return f"column prompt is {_kind(row['prompt'])}, not a string"
+        return f"column prompt is {kind_of(row['prompt'])}, not a string"
     messages = row["messages"]
     if not isinstance(messages, list) or not messages:
         return "messages is not a list of turns"
@@ -109,7 +109,7 @@ def _turns_problem(turns: list[Any]) -> str:
 
 def _turn_problem(turn: Any, number: int) -> str:
     if not isinstance(turn, dict):
-        return f"turn {number} is {_kind(turn)}, not an object"
+        return f"turn {number} is {kind_of(turn)}, not an object"
     role = turn.get("role")
     if role not in ROLES:
         return f"turn {number} has the unknown role {role!r}"
@@ -124,7 +124,7 @@ def _turn_problem(turn: Any, number: int) -> str:
 def _content_problem(turn: dict[str, Any], number: int) -> str:
     content, calls = turn.get("content"), turn.get("tool_calls")
     if not isinstance(content, str):
-        return f"turn {number} has {_kind(content)} as content, not a string"
+        return f"turn {number} has {kind_of(content)} as content, not a string"
     if calls:
         return _calls_problem(calls, number, turn["role"])
     return f"turn {number} is empty" if is_empty(content) and turn["role"] != "tool" else ""
@@ -145,6 +145,7 @@ def _is_weight(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1)
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """The kind of a value of JSON, with its article."""
     names = {dict: "an object", list: "a list", str: "a string", type(None): "null", int: "an int"}
     return names.get(type(value), f"a {type(value).__name__}")

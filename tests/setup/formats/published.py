@@ -25,7 +25,7 @@ from typing import Any
 from tests.setup.command import options, prepare, run
 
 _PACKAGES = ("chitchat-dataset==0.9.0", "llamafactory==0.9.5")
-_STEPS = {"epochs": 0.002, "held_out_rows": 4, "warmup_steps": 0, "max_tokens": 512}
+_STEPS = {"epochs": 0.003, "held_out_rows": 4, "warmup_steps": 0, "max_tokens": 512}
 
 
 def main() -> None:

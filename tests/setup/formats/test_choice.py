@@ -163,6 +163,19 @@ def test_what_was_taken_is_said(tmp_path: Path, given: list[Row], says: str) -> 
     assert answers(tmp_path / "out") == {f"a{n}" for n in range(20)}
 
 
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"question": "q", "answer": 5}, "column answer, the answer of question_answer, is an int"),
+        ({"question": ["q"], "answer": ["a"]}, "column question, the question of question_answer"),
+        ({"instruction": "q", "output": {"a": 1}}, "the output of alpaca, is an object"),
+        ({"conversations": ["q", "a"]}, "the conversations of sharegpt, is a list"),
+    ],
+)
+def test_value_that_is_no_text_is_named(tmp_path: Path, row: Row, says: str) -> None:
+    assert says in prepare(lines(tmp_path / "in.jsonl", [row] * 3), tmp_path / "out").error
+
+
 def test_answers_within_a_prompt_are_told(tmp_path: Path) -> None:
     given = [
         {

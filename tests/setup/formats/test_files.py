@@ -85,6 +85,16 @@ BROKEN = {
     "nothing": ("in.csv", b"", "is empty"),
     "names alone": ("in.csv", b"question,answer\n", "is empty"),
     "no names": ("in.csv", GOOD.partition(b"\n")[2], "the first line must name the columns"),
+    "lists as pandas writes them": (
+        "in.csv",
+        b"conversations\n\"[{'from': 'human', 'value': 'q'}, {'from': 'gpt', 'value': 'a'}]\"\n",
+        "are Python literals, not JSON. Fix: write them as JSON",
+    ),
+    "messages as pandas writes them": (
+        "in.csv",
+        b"messages\n\"[{'role': 'user', 'content': 'q'}]\"\n",
+        "its messages are Python literals, not JSON. Fix: write them as JSON",
+    ),
     "cut gzip": ("in.csv.gz", gzip.compress(GOOD)[:-9], "in.csv.gz is not whole as gzip"),
     "no gzip": ("in.jsonl.gz", GOOD, "in.jsonl.gz is not whole as gzip"),
     "no Zstandard": ("in.jsonl.zst", GOOD, "in.jsonl.zst is not whole as Zstandard"),

@@ -200,6 +200,18 @@ def test_output_is_never_written_over_a_source_of_several(tmp_path: Path, genera
     assert "would be overwritten" in line
 
 
+def test_output_is_never_what_a_pattern_would_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "chats" / "a.jsonl", *MINE)
+    given = options(source=tmp_path / "chats" / "*.jsonl", out=tmp_path / "chats")
+    line = run("data", *given).error
+    assert "would match" in line
+    fix = line.rpartition("data.out=")[2]
+    assert run("data", *given, *options(out=fix.strip("'"))).code == 0
+
+
 def test_each_source_has_its_own_format_and_columns(tmp_path: Path, mine: Path) -> None:
     table = tmp_path / "fragen.csv"
     table.write_text("frage;antwort\n" + "".join(f"Frage {n}?;Ja {n}\n" for n in range(20)))
