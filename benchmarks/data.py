@@ -4,7 +4,8 @@ Every figure comes from a process of its own, which notes its memory, prepares, 
 seconds of processor time, on which other programs have little influence (both ways use one core),
 and the peak of its private memory (resident minus shared: pages of the memory-mapped dataset belong
 to the kernel's cache). The tutorial's way goes from a dataset to one file; ours from Parquet, with
-lint, search for duplicates, split, flat columns, digests of source and files, and its own imports.
+lint, search for duplicates, near-duplicates and personal data, split, flat columns, digests of
+source and files, and its own imports.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ import psutil
 from setup.data import DataPlan, prepare_data
 
 ROOT = Path(__file__).parents[1]
-ALIKE = 100  # one row in so many is an earlier one in capitals, where there are such
+# One row in so many is an earlier one, where there are such: in capitals, or with a changed word.
+ALIKE, NEAR = 100, 50
 
 
 def measure_rows(folder: Path, out: Path) -> int:
@@ -52,10 +54,16 @@ def measure_alike(folder: Path, out: Path) -> int:
     return measure_command(folder, out, "alike")
 
 
+def measure_near(folder: Path, out: Path) -> int:
+    """Of rows that repeat each other but for a word of each question, which takes a second pass."""
+    return measure_command(folder, out, "near")
+
+
 MEASURES: dict[str, Callable[[Path, Path], int]] = {
     "tutorial, row by row": measure_rows,
     "python -m setup data": measure_command,
-    "python -m setup data, 1 % near-duplicates": measure_alike,
+    "python -m setup data, 1 % repeated but for case": measure_alike,
+    "python -m setup data, 2 % near-duplicates": measure_near,
 }
 
 
@@ -66,12 +74,14 @@ def make_dataset(folder: Path, rows: int) -> None:
     said = [turn["content"] for line in lines for turn in json.loads(line)["messages"]]
     pool = [" ".join(rng.choices(said, k=5)) for _ in range(2000)]
 
-    def generate(one_in: int = 0) -> Iterator[dict[str, Any]]:
+    def generate(one_in: int = 0, changed: int = 0) -> Iterator[dict[str, Any]]:
         before: list[str] = []
         for number in range(rows):
             texts = [f"{number} {rng.choice(pool)}", *(rng.choice(pool) for _ in range(3))]
             if one_in and number % one_in == 1:
                 texts = [text.upper() for text in before]
+            if changed and number % changed == 1:
+                texts = [before[0].rpartition(" ")[0] + " whatever", *before[1:]]
             before = texts
             roles = ["user", "assistant"] * 2
             turns = [{"content": t, "role": r} for t, r in zip(texts, roles, strict=True)]
@@ -85,6 +95,7 @@ def make_dataset(folder: Path, rows: int) -> None:
     made.save_to_disk(str(folder / "arrow"))
     made.to_parquet(str(folder / "rows.parquet"))
     make(one_in=ALIKE).to_parquet(str(folder / "alike.parquet"))
+    make(changed=NEAR).to_parquet(str(folder / "near.parquet"))
 
 
 def run_child(name: str, folder: Path) -> None:
@@ -95,7 +106,8 @@ def run_child(name: str, folder: Path) -> None:
             started = time.process_time()
             rows = MEASURES[name](folder, Path(out) / "made")
             seconds = time.process_time() - started
-    print(json.dumps({"rate": rows / seconds, "peak_mb": (peak[0] - before) / 1e6}))
+    peak_mb = (peak[0] - before) / 1e6
+    print(json.dumps({"rate": rows / seconds, "seconds": seconds, "peak_mb": peak_mb}))
 
 
 @contextmanager
@@ -143,12 +155,13 @@ def print_speed(folder: Path, rounds: int) -> None:
 
 
 def print_memory(root: Path, sizes: list[int]) -> None:
-    """Peak memory over that of the start, by number of rows."""
+    """Peak memory over that of the start, and seconds, by number of rows."""
     print("| way | " + " | ".join(f"{size:,} rows" for size in sizes) + " |")
     print("| --- |" + " ---: |" * len(sizes))
     for name in MEASURES:
-        peaks = [measure(name, root / str(size))["peak_mb"] for size in sizes]
-        print(f"| {name} | " + " | ".join(f"{peak:.0f} MB" for peak in peaks) + " |")
+        runs = [measure(name, root / str(size)) for size in sizes]
+        cells = [f"{run['peak_mb']:.0f} MB, {run['seconds']:.0f} s" for run in runs]
+        print(f"| {name} | " + " | ".join(cells) + " |")
 
 
 def main() -> None:

@@ -31,11 +31,12 @@ from setup.finetune.compute.loss import use_answer_loss
 from setup.finetune.compute.precision import choose_dtype
 from setup.finetune.compute.schedule import plan_batches
 from setup.finetune.examples.dataset import make_examples
-from setup.finetune.examples.render import Message, Renderer
+from setup.finetune.examples.template import Renderer
+from setup.finetune.examples.tools import Message
 from setup.finetune.run.trainer import AnswerTrainer, trainer_arguments
 from setup.recipe.load import load_recipe
 from setup.recipe.local import Finetune, Recipe
-from setup.weights.base import TARGET_MODULES, load_base, transformers_copy
+from setup.weights.base import linear_layers, load_base, transformers_copy
 from setup.weights.fetch import model_sha256, prepare_model
 
 ROWS = REPOSITORY / "data" / "sample" / "train.jsonl"
@@ -156,7 +157,7 @@ def _lora(model: Any, settings: Finetune) -> LoraConfig:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=TARGET_MODULES[model.config.model_type],
+        target_modules=linear_layers(model),
         layers_to_transform=list(range(depth))[-settings.layers :],
     )
 

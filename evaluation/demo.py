@@ -1,4 +1,4 @@
-"""Base and tuned asked the same through promptflow, and the numbers that come of it."""
+"""Base and tuned asked the same by the recipe's engine, and the numbers that come of it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,26 @@ from setup.recipe.local import Recipe
 _SHOWN, _WIDEST = 8, 160
 
 
-def run_demo(recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int) -> None:
-    """Ask base and tuned one question, then evaluate both on ``limit`` rows of the test split."""
+def run_demo(
+    recipe: Recipe, recipe_name: str, sets: Sequence[str], limit: int, *, reuse: bool
+) -> None:
+    """Ask base and tuned one question, then evaluate both on ``limit`` rows of the test split.
+
+    With ``reuse`` what an earlier run has asked the same model is not asked again.
+    """
     names = _deployments(recipe)
     name = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     connections = tuple(f"{recipe.connection}-{deployment}" for deployment in names)
-    # Connecting has loaded promptflow where it is installed, beside which engine plain cannot run.
     request = Request(
-        connections=connections, recipe=recipe_name, sets=tuple(sets), limit=limit, engine="auto"
+        connections=connections,
+        recipe=recipe_name,
+        sets=tuple(sets),
+        limit=limit,
+        reuse=reuse,
     )
     plans = plan_run(name, request)
-    rows = plans[0].data.rows
-    _ask_one(next((row for row in rows if not row["chat_history"]), rows[0]), connections)
+    rows, engine = plans[0].data.rows, recipe.evaluation.engine
+    _ask_one(next((row for row in rows if not row["chat_history"]), rows[0]), connections, engine)
     request.save(name)
     run = carry_out(plans)
     finding = Finding.of(run.sides, run.folder)
@@ -57,10 +65,10 @@ def _deployments(recipe: Recipe) -> list[str]:
     return [endpoint.deployment, endpoint.tuned]
 
 
-def _ask_one(row: Row, connections: Sequence[str]) -> None:
+def _ask_one(row: Row, connections: Sequence[str], engine: str) -> None:
     console.out.print(f"question: {row['question']}", markup=False)
     for connection in connections:
-        answer = ask_once(row["question"], connection)
+        answer = ask_once(row["question"], connection, engine)
         console.out.print(f"{connection}: {' '.join(answer.split())}", markup=False)
     console.out.print(f"ground truth: {row['ground_truth']}\n", markup=False)
 

@@ -6,25 +6,28 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
-from evaluation.ask.evaluators import FLOWS
 from evaluation.engines import names
 from evaluation.engines.graph import Graph
 from evaluation.engines.parity import compared_state
 from evaluation.skin import ALLOWED, importing_files, promptflow_names
+from flows.evaluate_with_evals_judge.evals_judging.packages import AzureAiEvaluation
 from setup.azure.facts import lifecycle
 from setup.common import connection_store, promptflow_store
 from setup.common.errors import FixableError
 from setup.common.files import replace_together
-from setup.common.flow_folder import flow_names
+from setup.common.flow_folder import FLOWS, flow_names
 from setup.common.paths import read_json, runs_folder
 
 RUNS, TWIN = "runs", "its twin flows/chat_agent does"
-PARITY = "python -m evaluation parity --engines promptflow,plain"
-_GIVEN_UP = {"evaluate_with_evals_judge": "ends with promptflow-evals; instead: --evaluator judge"}
+# The engines that can be the default, each with those that have to be equal before.
+_EQUAL = {"plain": ("promptflow", "plain"), "agent": ("promptflow", "plain", "agent")}
+_MICROSOFTS = "evaluate_with_evals_judge"
+_OTHERS = "the judges of azure-ai-evaluation, other ones, in columns azure_*; or --evaluator judge"
 _ENGINE = re.compile(r"^(evaluation:[^\n]*\n(?:[ #][^\n]*\n|\n)*? +engine: *)(\w+)", re.MULTILINE)
 
 
@@ -114,7 +117,9 @@ class Audit:
 
     def _uploads(self) -> list[str]:
         if self.uploads is None:
-            return ["  not asked for: name a recipe for Azure with --recipe"]
+            lacking = self.connections["promptflow's store"] is None
+            also = ", and promptflow, which lists them, is not installed" if lacking else ""
+            return [f"  not asked for: name a recipe for Azure with --recipe{also}"]
         told = [
             f"  {name} {', '.join(ids)}: {self.becomes.get(name, 'is no flow of ours any more')}"
             for name, ids in self.uploads.items()
@@ -122,8 +127,14 @@ class Audit:
         return told or ["  none"]
 
 
-def make_audit(uploads: Mapping[str, Sequence[str]] | None = None) -> Audit:
-    """Look at the checkout and this machine; ``uploads`` are the ids of flows in a project."""
+def make_audit(
+    uploads: Mapping[str, Sequence[str]] | None = None,
+    there: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Audit:
+    """Look at the checkout and this machine; ``uploads`` are the ids of flows in a project.
+
+    ``there`` are the connections that are elsewhere, by the name of the place.
+    """
     stored: list[str] | None = None
     if installed := promptflow_store.is_promptflow_installed():
         stored = promptflow_store.connection_names()
@@ -131,7 +142,7 @@ def make_audit(uploads: Mapping[str, Sequence[str]] | None = None) -> Audit:
         [node for flow in flow_names() for node in _nodes(FLOWS / flow, installed)],
         sorted(importing_files() - ALLOWED),
         sorted(lifecycle.services(), key=lambda one: one.on),
-        {"promptflow's store": stored, "our store": connection_store.names()},
+        {"promptflow's store": stored, "our store": connection_store.names(), **there},
         {flow: _becomes(flow) for flow in flow_names()},
         uploads,
     )
@@ -145,14 +156,17 @@ def _nodes(flow: Path, installed: bool) -> Iterator[NodeAudit]:
     except FixableError as error:
         refused = error.what
     for name in (str(node["name"]) for node in content["nodes"]):
+        judged = (flow.name, name) == (_MICROSOFTS, "judges")
         plain = refused or _missing(sources[name]) or RUNS
+        if judged and not AzureAiEvaluation.is_installed():
+            plain = "needs azure-ai-evaluation, which is not installed"
         yield NodeAudit(
             flow.name,
             name,
             RUNS if installed else "is not installed",
             plain,
             TWIN if flow.name == "chat" else "has none",
-            "" if plain == RUNS else _GIVEN_UP.get(flow.name, ""),
+            _OTHERS if judged else "",
         )
 
 
@@ -166,7 +180,9 @@ def _missing(source: Path) -> str:
 def _becomes(flow: str) -> str:
     if flow == "chat":
         return "becomes flows/chat_agent, a hosted agent; asked in a batch, engine plain runs it"
-    return _GIVEN_UP.get(flow) or "evaluation run does it on this machine, by engine plain"
+    if flow == _MICROSOFTS:
+        return f"its judges end with promptflow-evals; instead {_OTHERS}"
+    return "evaluation run does it on this machine, by engine plain"
 
 
 def cut_over(recipe: Path, engine: str) -> bool:
@@ -175,14 +191,14 @@ def cut_over(recipe: Path, engine: str) -> bool:
     Raises:
         FixableError: No comparison of this very commit shows that the engine is equal.
     """
-    if engine != "plain":
-        what = f"engine {engine} cannot be the default of evaluation run"
-        raise FixableError(what, "--engine plain; flows/chat_agent runs the chat flow's twin alone")
+    if engine not in _EQUAL:
+        what = f"the cutover leads to engine {' or '.join(_EQUAL)}, not to {engine}"
+        raise FixableError(what, f"--engine plain; the way back is evaluation.engine in {recipe}")
     text = recipe.read_text(encoding="utf-8")
     current = _ENGINE.search(text)
     if current and current[2] == engine:
         return False
-    _refuse_unproved()
+    _refuse_unproved(_EQUAL[engine])
     if current:
         text = _ENGINE.sub(rf"\g<1>{engine}", text)
     elif re.search(r"^evaluation:", text, re.MULTILINE):
@@ -194,24 +210,25 @@ def cut_over(recipe: Path, engine: str) -> bool:
     return True
 
 
-def _refuse_unproved() -> None:
-    state = compared_state()
+def _refuse_unproved(engines: Sequence[str]) -> None:
+    state, parity = compared_state(), f"python -m evaluation parity --engines {','.join(engines)}"
     if not state["clean"]:
         raise FixableError(
-            "the checkout has changes that no comparison saw", f"commit, then {PARITY}"
+            "the checkout has changes that no comparison saw", f"commit, then {parity}"
         )
     results = (read_json(path) for path in runs_folder().glob("parity-*/parity.json"))
-    if not any(_shows_equal(result, state) for result in results if result):
+    if not any(_shows_equal(result, state, engines) for result in results if result):
         commit = str(state["commit"])[:12]
-        what = (
-            f"no comparison in {runs_folder()} shows promptflow and plain equal at commit {commit}"
-        )
-        raise FixableError(what, PARITY)
+        equal = f"{', '.join(engines[:-1])} and {engines[-1]} equal"
+        what = f"no comparison in {runs_folder()} shows {equal} at commit {commit}"
+        raise FixableError(what, parity)
 
 
-def _shows_equal(result: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+def _shows_equal(
+    result: Mapping[str, Any], state: Mapping[str, Any], engines: Sequence[str]
+) -> bool:
     """Tell whether a comparison was of this state, of these engines, and found no difference."""
-    engines = {str(spec).partition("@")[0] for spec in result.get("engines", ())}
+    compared = {str(spec).partition("@")[0] for spec in result.get("engines", ())}
     same = {name: result.get(name) for name in state} == state
     found_equal = bool(result.get("cases")) and not result.get("differences")
-    return same and found_equal and {"promptflow", "plain"} <= engines
+    return same and found_equal and compared >= set(engines)

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import psutil
 
+from evaluation.engines.choice import call_for, is_promptflow
 from evaluation.engines.plain import Flow
 from setup.cli.options import show_result
 from setup.common import console
 from setup.common.checks import unmet
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
-from setup.common.promptflow_store import is_promptflow_installed
 from setup.local import connect, deploy
 from setup.local.control import LocalEndpoint
 from setup.local.rollout import rolled_out
@@ -48,18 +48,19 @@ def answer_first(recipe: Recipe) -> None:
         show_result(step.run(endpoint), False)
     console.out.print(f"question: {_FIRST_QUESTION}", markup=False)
     connection = f"{recipe.connection}-{recipe.endpoint.deployment}"
-    answer = " ".join(ask_once(_FIRST_QUESTION, connection).split())
+    engine = recipe.evaluation.engine
+    answer = " ".join(call_for(engine, ask_once, _FIRST_QUESTION, connection, engine).split())
     console.out.print(f"{connection}: {answer}", markup=False)
     console.err.print("chat with it meanwhile, in another terminal: python -m setup chat")
 
 
-def ask_once(question: str, connection: str) -> str:
-    """The answer of ``pf flow test`` through ``connection``; without promptflow, of engine plain.
+def ask_once(question: str, connection: str, engine: str) -> str:
+    """The answer through ``connection``: of ``pf flow test`` for engine promptflow, else of plain.
 
     `pf flow test` knows no other connection than the one the flow names, so a copy of the flow
     that names this one is tested.
     """
-    if not is_promptflow_installed():
+    if not is_promptflow(engine):
         outcome = Flow(REPOSITORY / _FLOW, "", {"chat": connection}).line(0, {"question": question})
         if outcome.error:
             raise FixableError(str(outcome.error), outcome.error.fix or "python -m setup doctor")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from flows.evaluate_with_evals_judge.evals_judging.packages import JUDGES, PREFIXES
 from setup.common.errors import FixableError
 
 Better = Literal["higher", "lower", "neither"]
@@ -73,12 +74,10 @@ METRICS: dict[str, Metric] = {
         Metric("judge_fluency", "fluency, judged", "higher", scale=5.0, lowest=1.0),
         Metric("judge_spread", "spread over repeats, judged", "neither", scale=5.0),
         Metric("judge_preferred", "preferred by the judge", "higher", about="of both answers"),
-        Metric("evals_relevance", "relevance, promptflow-evals", "higher", scale=5.0, lowest=1.0),
-        Metric("evals_coherence", "coherence, promptflow-evals", "higher", scale=5.0, lowest=1.0),
-        Metric("evals_fluency", "fluency, promptflow-evals", "higher", scale=5.0, lowest=1.0),
-        Metric("evals_similarity", "similarity, promptflow-evals", "higher", scale=5.0, lowest=1.0),
-        Metric(
-            "evals_groundedness", "groundedness, promptflow-evals", "higher", scale=5.0, lowest=1.0
+        *(
+            Metric(f"{prefix}_{name}", f"{name}, {package}", "higher", scale=5.0, lowest=1.0)
+            for prefix, package in PREFIXES.items()
+            for name in JUDGES
         ),
         Metric("defect", "unsafe answers", "lower", "rate"),
         Metric("over_refusal", "harmless requests refused", "lower", "rate"),

@@ -38,7 +38,8 @@ class Request(BaseModel):
     is a connection to a model that judges every answer ``judge_repeats`` times; ``workers`` is how
     many questions are in flight, 0 what the endpoint takes; ``engine`` runs the flows, the
     recipe's where it is empty. ``general`` is whether the general questions are asked as well:
-    unless it is said, they are, but for a run of safety alone.
+    unless it is said, they are, but for a run of safety alone. ``reuse`` takes the answers that
+    earlier runs have of the same model, asked in the same way, instead of asking again.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,6 +61,7 @@ class Request(BaseModel):
     judge_repeats: int = 1
     force_judge: bool = False
     general: bool | None = None
+    reuse: bool = False
 
     @property
     def asks_general(self) -> bool:

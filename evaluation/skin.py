@@ -23,9 +23,8 @@ SKINS = {
     "flows/evaluate_with_judge/judge_verdict.py",
 }
 LIBRARIES = {  # load promptflow-evals, where it is installed, by its files
-    "evaluation/ask/judge.py",
     "flows/evaluate_answers/answer_metrics/text.py",
-    "flows/evaluate_with_evals_judge/evals_judging/scores.py",
+    "flows/evaluate_with_evals_judge/evals_judging/packages.py",
 }
 RUNNERS = {  # run flows, keep their connections, show them, or look whether promptflow is there
     "evaluation/engines/names.py",

@@ -8,21 +8,19 @@ the same. The chat template ends a turn with the token that also ends generation
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.families import CHATML, FAMILIES, PAIRED, Chat, gguf_keys
 from tests.home import ROOT
 
-TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+TEMPLATE = CHATML.template
+_ARCHITECTURES = {"gemma3_text": "gemma3", "mistral": "llama"}
+
 CONTEXT = 512
-_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _VOCABULARY = 512
 _SHAPE: dict[str, Any] = {
     "vocab_size": _VOCABULARY,
@@ -106,20 +104,39 @@ def alter_gguf(
     return target
 
 
-def _write(model: Any, target: Path) -> Path:
+def make_tiny(family: str, folder: Path, chat: Chat | None = None, **shape: Any) -> Path:
+    """Write ``FAMILY.gguf`` and the folder ``FAMILY`` of a model of ``FAMILIES``.
+
+    Norms and biases are random too, where a new model would have ones and zeros that hide mistakes.
+    """
+    import torch
+    import transformers
+
+    made = FAMILIES[family]
+    torch.manual_seed(2)
+    config = getattr(transformers, made.configuration)(**{**_SHAPE, **made.shape, **shape})
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    for weights in model.parameters():
+        if weights.ndim == 1:
+            torch.nn.init.normal_(weights, weights.mean().item(), 0.2)
+    return _write(model, folder / f"{family}.gguf", chat)
+
+
+def _write(model: Any, target: Path, chat: Chat | None = None) -> Path:
+    chat = chat or replace(CHATML, template=TEMPLATE)
     target.parent.mkdir(parents=True, exist_ok=True)
     model.half().float().eval()
     folder = transformers_folder(target)
-    tokenizer = _tokenizer()
+    tokenizer = make_tokenizer(chat)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _write_gguf(model, tokenizer, target)
+    _write_gguf(model, tokenizer, target, chat)
     return target
 
 
-def _tokenizer() -> Any:
-    """A byte-level BPE of the sample's own words."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+def make_tokenizer(chat: Chat, *texts: str) -> Any:
+    """A byte-level BPE of the sample's words and of ``texts``, with ``chat``'s special tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
@@ -127,38 +144,48 @@ def _tokenizer() -> Any:
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=_VOCABULARY,
-        special_tokens=_SPECIAL,
+        special_tokens=[AddedToken(token, normalized=False) for token in chat.special],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     rows = (ROOT / "data/sample/test.jsonl").read_text(encoding="utf-8").splitlines()
-    bpe.train_from_iterator(rows, trainer)
+    bpe.train_from_iterator([*rows, *texts], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        unk_token="<|endoftext|>",
-        chat_template=TEMPLATE,
+        bos_token=chat.bos,
+        eos_token=chat.eos,
+        pad_token=chat.eos,
+        unk_token=chat.special[0],
+        additional_special_tokens=[
+            token for token in chat.special if token not in (chat.bos, chat.eos, chat.special[0])
+        ],
+        chat_template=chat.template,
     )
 
 
-def _write_gguf(model: Any, tokenizer: Any, target: Path) -> None:
+def _write_gguf(model: Any, tokenizer: Any, target: Path, chat: Chat) -> None:
     import gguf
 
     kind = model.config.model_type
-    writer = gguf.GGUFWriter(target, kind)
+    architecture = _ARCHITECTURES.get(kind, kind)
+    writer = gguf.GGUFWriter(target, architecture)
     # llama.cpp looks up special tokens of its own where a name has "phi3" in it.
     writer.add_name(f"Tiny {kind[:3]}")
     _add_shape(writer, model.config)
-    _add_tokenizer(writer, tokenizer)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind.upper()], model.config.num_hidden_layers)
+    for key, value in gguf_keys(model.config).items():
+        add = writer.add_uint32 if isinstance(value, int) else writer.add_float32
+        (writer.add_string if isinstance(value, str) else add)(f"{architecture}.{key}", value)
+    _add_tokenizer(writer, tokenizer, chat)
+    arch = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    names = gguf.get_tensor_name_map(arch, model.config.num_hidden_layers)
     for name, weights in model.state_dict().items():
         if name == "lm_head.weight" and model.config.tie_word_embeddings:
             continue
         array = weights.numpy()
-        if kind == "llama":
+        if architecture in PAIRED:
             array = _interleave(name, array, model.config)
+        if architecture.startswith("gemma") and name.endswith("norm.weight"):
+            array = array + 1
         array = array.astype(np.float16 if array.ndim > 1 else np.float32)
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), array)
     writer.write_header_to_file()
@@ -170,7 +197,7 @@ def _write_gguf(model: Any, tokenizer: Any, target: Path) -> None:
 def _interleave(name: str, rows: np.ndarray, config: Any) -> np.ndarray:
     """Llama's query and key rows in the order of llama.cpp's rotary embedding: pairs adjacent."""
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    count = heads.get(name.split(".")[-2])
+    count = heads.get(name.split(".")[-2])  # of "….q_proj.weight" and "….q_proj.bias"
     if count is None:
         return rows
     size = rows.shape[0] // count
@@ -198,11 +225,12 @@ def _add_shape(writer: Any, config: Any) -> None:
     writer.add_key_length(size)
     writer.add_value_length(size)
     writer.add_rope_dimension_count(size)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    rope = config.rope_parameters
+    writer.add_rope_freq_base(rope.get("full_attention", rope)["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
 
 
-def _add_tokenizer(writer: Any, tokenizer: Any) -> None:
+def _add_tokenizer(writer: Any, tokenizer: Any, chat: Chat) -> None:
     import gguf
 
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
@@ -211,12 +239,12 @@ def _add_tokenizer(writer: Any, tokenizer: Any) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([control if token in _SPECIAL else normal for token in tokens])
+    writer.add_token_types([control if token in chat.special else normal for token in tokens])
     writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_unk_token_id(tokenizer.unk_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(chat.adds_bos)
     writer.add_add_space_prefix(False)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(chat.template)

@@ -14,6 +14,7 @@ from flows.chat.scoring_client.settings import place
 from setup.common.errors import FixableError
 from setup.local.control import LocalEndpoint
 from setup.local.rollout import rolled_out
+from setup.local.tuned_model import mixture_of
 from setup.recipe.local import Recipe
 
 _ATTEMPTS = 3
@@ -74,6 +75,8 @@ class KnownConnection:
         file = Path(deployments[named]["model_path"]).name if named in deployments else ""
         version = rolled_out(endpoint) if named == recipe.endpoint.tuned else ""
         model = {"deployment": named, "file": file, "source": recipe.model.source}
+        if mixture := mixture_of(Path(file)):
+            model["quantized"] = mixture
         registered = {"registered": recipe.registry.model, "version": version}
         return model | (registered if version else {})
 

@@ -24,6 +24,7 @@ JUDGES = {
     "judge": ("evaluate_with_judge", "judge"),
     "evals-judge": ("evaluate_with_evals_judge", "judges"),
 }
+_UNPARSED = ("judge_unparsed", "evals_unparsed", "azure_unparsed")
 FAILED = "judge_failed"  # how many repeats of a line
 JUDGE_WORKERS = 4
 TEMPERATURE = 0.7  # repeats of a judge that always says the same would show no spread
@@ -120,7 +121,7 @@ def computed_evaluator(name: str) -> Evaluator:
 def missing_verdicts(line: Outcome) -> int:
     """Count the replies of a judge to a line that are no verdict."""
     outputs = line.outputs or {}
-    return sum(int(outputs.get(name) or 0) for name in ("judge_unparsed", "evals_unparsed"))
+    return sum(int(outputs.get(name) or 0) for name in _UNPARSED)
 
 
 def _replies_of(line: Outcome) -> int:
@@ -128,7 +129,7 @@ def _replies_of(line: Outcome) -> int:
     outputs = line.outputs or {}
     if "evals_unparsed" not in outputs:
         return int("judge_unparsed" in outputs)
-    grades = sum(v is not None for name, v in outputs.items() if name != "evals_unparsed")
+    grades = sum(v is not None for name, v in outputs.items() if name not in _UNPARSED)
     return grades + missing_verdicts(line)
 
 
@@ -137,8 +138,10 @@ def _combine(row: int, repeats: Sequence[Outcome]) -> Outcome:
     if not judged:
         return replace(repeats[-1], line=row)
     combined: dict[str, Any] = {}
+    # Null in all of them: columns of a package whose judges were not asked.
+    others = tuple(n.partition("_")[0] for n in _UNPARSED if all(j.get(n) is None for j in judged))
     for name in judged[0]:
-        if not name.endswith(("_reason", "_unparsed")):
+        if not name.endswith(("_reason", "_unparsed")) and not name.startswith(others):
             values = [line[name] for line in judged if isinstance(line.get(name), int | float)]
             combined[name] = fmean(values) if values else None
     # Of a reply that is no verdict it is the text, which says more than another repeat's reason.

@@ -92,6 +92,12 @@ class Journal:
                     self._file.write(b"\n")
             yield
 
+    def extend(self, outcomes: Iterable[Outcome]) -> None:
+        """Keep ``outcomes``, which are known already."""
+        with self.writing():
+            for outcome in outcomes:
+                self.append(outcome)
+
     def append(self, outcome: Outcome) -> None:
         """Keep ``outcome``; handed to the system before this returns, so a kill loses nothing."""
         line = orjson.dumps(outcome.as_dict(), option=orjson.OPT_APPEND_NEWLINE)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from evaluation.ask.connections import KnownConnection
 from evaluation.ask.evaluators import FLOWS
 from evaluation.engines.flow_run import Engine
+from flows.evaluate_with_evals_judge.evals_judging.packages import EvaluatorError, choose_package
 from flows.evaluate_with_evals_judge.evals_judging.scores import as_outputs
 from flows.evaluate_with_judge.judging import rules
 from flows.evaluate_with_judge.judging.material import BASELINE_FIRST, Material
@@ -135,14 +134,15 @@ def _ask_rubric(messages: Messages, mode: str, order: str) -> dict[str, Any]:
 
 
 def _ask_evals(messages: Messages) -> dict[str, Any]:
-    """The prompt of one of the judges of promptflow-evals, which asks for one digit."""
-    package = importlib.util.find_spec("promptflow.evals")
-    if package is None or not package.submodule_search_locations:
-        raise FixableError("promptflow-evals is missing", "pip install promptflow-evals==0.3.5")
-    folder = Path(package.submodule_search_locations[0]) / "evaluators" / "_fluency"
-    _, _, prompt = (folder / "fluency.prompty").read_text(encoding="utf-8").split("---", 2)
-    asked = messages(prompt, question=QUESTION, answer=_MATERIAL.answer)
-    return {"messages": asked, "max_tokens": 1}
+    """The prompt of one of the judges of Microsoft's package, which asks for a digit or JSON."""
+    try:
+        package = choose_package()
+    except EvaluatorError as error:
+        what, _, fix = str(error).partition(". Fix: ")
+        raise FixableError(what, fix) from None
+    _, _, prompt = package.prompt("fluency").read_text(encoding="utf-8").split("---", 2)
+    texts = {"question": QUESTION, "answer": _MATERIAL.answer, "response": _MATERIAL.answer}
+    return {"messages": messages(prompt, **texts), **package.settings}
 
 
 def _problem(reply: str, parse: Callable[[str], Any]) -> str:
@@ -151,7 +151,7 @@ def _problem(reply: str, parse: Callable[[str], Any]) -> str:
 
 
 def _problem_of_digit(reply: str) -> str:
-    digit = re.search(r"\d", reply)
+    digit = re.search(r"\d", reply.rpartition('"score"')[2])
     outputs = as_outputs({"fluency": float(digit.group()) if digit else float("nan")})
     return "no digit from 1 to 5" if outputs["evals_fluency"] is None else ""
 
@@ -172,6 +172,6 @@ _KINDS: dict[str, tuple[Callable[[Messages], dict[str, Any]], Callable[[str], st
     "evals-judge": (
         _ask_evals,
         _problem_of_digit,
-        "promptflow-evals, which asks for one digit",
+        "promptflow-evals, which asks for one digit, or azure-ai-evaluation, which asks for JSON",
     ),
 }

@@ -56,7 +56,7 @@ class Plan:
 
     def config(self) -> dict[str, Any]:
         """The whole plan as config.json keeps it; no secret is in it."""
-        flows = {CHAT.name: CHAT} | {flow.flow.name: flow.flow for flow in self.evaluators}
+        used = [CHAT, *self.engine.folders, *(flow.flow for flow in self.evaluators)]
         return {
             "name": f"{self.name}/{self.connection.name}",
             "connection": self.connection.name,
@@ -74,7 +74,7 @@ class Plan:
             },
             "notes": list(self.data.notes),
             "column_mapping": dict(self.data.mapping),
-            "flows": {name: hash_flow(folder) for name, folder in flows.items()},
+            "flows": {folder.name: hash_flow(folder) for folder in used},
             "variant": self.request.variant,
             "evaluators": {flow.name: dict(flow.settings) for flow in self.evaluators},
             "limit": self.request.limit,
@@ -86,6 +86,11 @@ class Plan:
             "versions": {"python": platform.python_version(), **_versions()},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+    def note_reused(self, taken: dict[str, int]) -> None:
+        """Say in config.json how many answers are those of which run."""
+        config = read_json(self.folder / results.CONFIG) or {}
+        write_private(self.folder / results.CONFIG, config | {"reused": taken})
 
     @property
     def is_begun(self) -> bool:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from filelock import FileLock, Timeout
 from evaluation import results
 from evaluation.ask import general
 from evaluation.ask.evaluators import CHAT, FAILED, Evaluator, JudgeEvaluator
-from evaluation.ask.journal import Journal, Outcome, write_lines
+from evaluation.ask.journal import Journal, Outcome, line_key, write_lines
 from evaluation.ask.plan import Plan
+from evaluation.ask.reuse import EarlierAnswers
 from evaluation.ask.watch import AGAIN, Watch
 from evaluation.engines.flow_run import FlowRun
 from evaluation.metrics import METRICS
@@ -24,6 +25,8 @@ from setup.common.errors import FixableError
 from setup.common.paths import read_json, runs_folder, write_private
 
 _STARTED = "pf_runs.json"
+_ANSWERS = "answers.jsonl"
+_GENERAL_DATA, _GENERAL_ANSWERS = "data-general.jsonl", "answers-general.jsonl"
 _FLOW_COLUMNS = ("ground_truth", "facts", "must_decline", "category")
 _COLUMNS = {"question": "${data.question}", "chat_history": "${data.chat_history}"}
 
@@ -91,12 +94,14 @@ class _Side:
         self.plan, self.mode, self.rows = plan, mode, plan.data.rows
         self.engine = plan.engine
         self.folder, self.data = plan.folder, plan.folder / "data.jsonl"
-        self.journal = Journal(plan.folder / "answers.jsonl")
+        self.journal = Journal(plan.folder / _ANSWERS)
         self.pf_runs: dict[str, str] = read_json(plan.folder / _STARTED) or {}
 
     def make(self) -> results.RunFolder:
         """Ask what is missing, evaluate the answers, write rows and summary."""
         self.plan.begin(self.mode)
+        if self.mode == "new" and self.plan.request.reuse:
+            self._take_over()
         before, again = self.journal.read(), self.mode == "retry"
         known = {n: o for n, o in before.items() if o.error is None or not again}
         if len(known) == len(self.rows) and self._is_finished():
@@ -116,6 +121,17 @@ class _Side:
         summary |= {"workers": self.plan.workers, "seconds": round(seconds, 3)}
         write_private(self.folder / results.SUMMARY, summary | {"lines_per_second": rate})
         return results.open_run(self.folder)
+
+    def _take_over(self) -> None:
+        """Answer from earlier runs what they have; config.json says how much is from where."""
+        general, earlier = self.plan.general, EarlierAnswers(self.plan.config())
+        known = earlier.of(self.rows, self.data.name, _ANSWERS, self.plan.request.variant)
+        self.journal.extend(known)
+        if general:
+            known = earlier.of(general.lines, _GENERAL_DATA, _GENERAL_ANSWERS)
+            keyed = (replace(o, key=line_key(general.lines[o.line])) for o in known)
+            Journal(self.folder / _GENERAL_ANSWERS).extend(keyed)
+        self.plan.note_reused(earlier.taken)
 
     def _is_finished(self) -> bool:
         """Tell if summary and rows are there; an answer without a score is one more to retry."""
@@ -141,12 +157,12 @@ class _Side:
         flow_run = FlowRun(
             self._name("general"),
             CHAT,
-            self.folder / "data-general.jsonl",
+            self.folder / _GENERAL_DATA,
             _COLUMNS,
             variant=general.VARIANT,
             connections={"chat": connection},
         )
-        journal = Journal(self.folder / "answers-general.jsonl")
+        journal = Journal(self.folder / _GENERAL_ANSWERS)
         view = (f"General questions, {connection}", self.plan.workers, AGAIN)
         answered, _ = self.engine.judge_lines(flow_run, questions.lines, journal, view, retry=False)
         rows = list(questions.scored(journal.read() | answered))

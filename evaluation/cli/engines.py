@@ -14,7 +14,9 @@ from setup.cli import options
 from setup.cli.targets import session_of
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY, runs_folder
-from setup.recipe.load import DEFAULT, find_recipe, load_any_recipe
+from setup.common.promptflow_store import is_promptflow_installed
+from setup.recipe.azure import AzureRecipe
+from setup.recipe.load import DEFAULT, find_recipe, load_any_recipe, load_recipe
 
 _DATA = REPOSITORY / "data" / "sample" / "test.jsonl"
 _ENGINES = ("promptflow", "plain", "agent")
@@ -63,23 +65,25 @@ def leave(
 ) -> None:
     """Leave Prompt flow: see what needs it (exit 3 on a hole), change the default engine.
 
-    With a recipe for Azure the audit lists the flows in its project. The cutover wants a comparison
-    of the engines that was clean at this very commit.
+    With a recipe for Azure the audit lists the flows and connections in its project. The cutover
+    wants a comparison of the engines that was clean at this very commit.
     """
-    loaded = load_any_recipe(recipe, sets or [])
     if step is Step.cutover:
+        load_recipe(recipe, sets or [])  # runs in a project have no other engine
         changed = cut_over(find_recipe(recipe), engine)
         done = "is the default now" if changed else "was the default already"
         told = f"cutover: engine {engine} {done} (evaluation.engine in {find_recipe(recipe)})"
         options.show({"ok": True, "changed": changed, "engine": engine}, told, as_json)
         return
-    uploads = None
-    if loaded.target == "azure":
+    loaded, uploads, there = load_any_recipe(recipe, sets or []), None, dict[str, list[str]]()
+    if isinstance(loaded, AzureRecipe):
+        from setup.azure.project.connections import listed_connections
         from setup.azure.project.upload import uploaded_flows
 
         with session_of(loaded) as session:
-            uploads = uploaded_flows(session)
-    audit = make_audit(uploads)
+            uploads = uploaded_flows(session) if is_promptflow_installed() else None
+            there[f"project {loaded.azure.project}"] = listed_connections(session)
+    audit = make_audit(uploads, there)
     options.show(audit.as_dict(), audit.text(), as_json)
     if audit.holes:
         raise typer.Exit(_FAILED)

@@ -34,9 +34,17 @@ General = Annotated[
         "but where --evaluator is safety alone."
     ),
 ]
+Reuse = Annotated[
+    bool,
+    typer.Option(
+        help="Take the answers that earlier runs have of the same model, asked in the same way."
+    ),
+]
 EngineName = Annotated[
     str,
-    typer.Option("--engine", help="auto: promptflow where it is installed; promptflow, plain."),
+    typer.Option(
+        "--engine", help="auto: promptflow where it is installed; promptflow, plain, agent."
+    ),
 ]
 Workers = Annotated[
     int, typer.Option(min=0, max=256, help="Questions in flight; 0: what the endpoint takes.")

@@ -53,6 +53,7 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
         bool, typer.Option("--retry-errors", help="Ask again: failed rows, and no verdicts.")
     ] = False,
     general: options.General = None,
+    reuse: options.Reuse = False,
     judge: Annotated[str, typer.Option(help="The judge's connection.")] = "judge",
     judge_model: options.JudgeModel = "",
     judge_repeats: options.JudgeRepeats = 1,

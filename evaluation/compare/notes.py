@@ -13,7 +13,7 @@ from setup.common.console import shorten
 
 _SAME_GRADE_FROM = 5  # rows; fewer may well deserve the same
 _NAMED = 5
-_JUDGED = ("judge_", "evals_")
+_JUDGED = ("judge_", "evals_", "azure_")
 
 
 def notes_on(baseline: RunFolder, candidate: RunFolder) -> list[str]:
@@ -28,6 +28,13 @@ def notes_on(baseline: RunFolder, candidate: RunFolder) -> list[str]:
     changed = [name for name in flows[0] if name in flows[1] and flows[0][name] != flows[1][name]]
     if changed:
         notes.append(f"the flows changed between the runs: {', '.join(sorted(changed))}")
+    bits = [(run.config.get("model") or {}).get("quantized") for run in (baseline, candidate)]
+    if bits[0] != bits[1]:
+        served = (
+            f"{run.name} was served {f'in {name}' if name else 'as it was'}"
+            for run, name in zip((baseline, candidate), bits, strict=True)
+        )
+        notes.append(f"quantised differently: {', '.join(served)}")
     return notes
 
 
@@ -45,6 +52,16 @@ def notes_of(*tables: Table) -> list[str]:
         *dict.fromkeys(read),
         *(note for table in tables for note in (*_without_verdict(table), *_same_grades(table))),
         *(note for table in tables for note in _general_without_answer(table)),
+        *(note for table in tables for note in _reused(table.run)),
+    ]
+
+
+def _reused(run: RunFolder) -> list[str]:
+    """Say whose answers they are, and when the latencies among them were measured."""
+    return [
+        f"{count:,} answers in {run.name} are those of {earlier}, with the latency measured then "
+        "(--no-reuse asks anew)"
+        for earlier, count in (run.config.get("reused") or {}).items()
     ]
 
 

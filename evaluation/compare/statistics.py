@@ -1,9 +1,9 @@
 """Intervals, exact tests and detectable differences; every interval is one of 95 %.
 
-What is used where was decided by simulation (tests/evaluation/test_coverage.py keeps it so). Of 60
-rows of normal, exponential, lognormal, J- and U-shaped scores, the expanded percentile bootstrap
-covers 94.0 to 95.2 % (10 000 samples each), the plain percentile 93.3 to 94.6 %, BCa 93.4 to
-95.0 %, the studentized bootstrap 94.4 to 96.1 %. Where only every fifth row differs between two
+What is used where was decided by simulation; tests/evaluation/test_coverage.py keeps it so.
+Of 60 rows of normal, exponential, lognormal, J- and U-shaped scores, the expanded percentile
+bootstrap covers 94.0 to 95.2 % (10 000 samples each), the plain percentile 93.3 to 94.6 %, BCa 93.4
+to 95.0 %, the studentized bootstrap 94.4 to 96.1 %. Where only every fifth row differs between two
 runs, which is the rule when a model changes a little, they cover 93.7, 93.2, 91.5 and 92.5 %. Where
 fewer than ten rows differ none is to be trusted (87 % at 4 of 60): then read the p-value. Shares
 near 0 and 1 defeat them all (84 % at best for 0.03 of 60 rows), so shares have their own intervals.

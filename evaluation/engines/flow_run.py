@@ -49,6 +49,8 @@ class Engine(ABC):
     """A way to run flows; its connections are in a store of their own."""
 
     name: str
+    folders: Sequence[Path] = ()
+    """Those with code of its own that decides answers, beside the flows."""
     keeps_runs = False
     """True where runs have a name that is free, begun, or ended in a store of the engine's."""
 

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluation.ask.evaluators import CHAT
 from evaluation.engines import worker
+from evaluation.engines.agent_run import ask_twin
 from evaluation.engines.stand_in import MODES, standing_in
 from setup.common import connection_store
 from setup.common.errors import FixableError
@@ -84,7 +86,7 @@ def compare_engines(engines: Sequence[str], data: Path, connection: str = "") ->
     """Compare the first engine with each of the others on the questions of ``data``.
 
     Each is ``NAME``, or ``NAME@PYTHON`` with the interpreter of its environment. Engine agent runs
-    the chat flow's twin alone, so of it requests and answers are compared. With a ``connection``
+    the chat flow's twin alone, so of it what the chat flow does is compared. With a ``connection``
     its real endpoint is asked, too: by the first engine twice, and once by each other, which may
     differ from the first in no more answers than the first from itself.
 
@@ -92,12 +94,13 @@ def compare_engines(engines: Sequence[str], data: Path, connection: str = "") ->
         FixableError: An engine ended before its result.
     """
     parity, cases = Parity(engines), list(_cases(data))
-    jobs = [(engine, cases[:1] if _is_agent(engine) else cases) for engine in engines]
+    chats = [case for case in cases if case["flow"] == str(CHAT)]
+    jobs = [(engine, chats if _is_agent(engine) else cases) for engine in engines]
     with ThreadPoolExecutor(2) as pool:  # each with a stand-in of its own
         first, *others = pool.map(lambda job: _run_on_stand_in(*job), jobs)
     for (engine, compared), (results, asked) in zip(jobs[1:], others, strict=True):
         of = f"{engine.partition('@')[0]}: " if len(others) > 1 else ""
-        expected = [r for r in first[1] if not _is_agent(engine) or _is_of_chat(r)]
+        expected = [r for r in first[1] if not _is_agent(engine) or r["path"] == "/score"]
         _compare_requests(parity, of, engine, expected, asked)
         for case in compared:
             name = case["name"]
@@ -114,11 +117,6 @@ def compare_engines(engines: Sequence[str], data: Path, connection: str = "") ->
 
 def _is_agent(engine: str) -> bool:
     return engine.partition("@")[0] == "agent"
-
-
-def _is_of_chat(request: Mapping[str, Any]) -> bool:
-    turns = _messages(request["body"])
-    return request["path"] == "/score" and turns[-1]["content"] not in MODES
 
 
 def _run_on_stand_in(
@@ -199,28 +197,11 @@ def _run(
 
 def _run_agent(python: str, lines: Rows, home: Path) -> dict[str, Any]:
     """The answers of the chat flow's twin, as a worker has those of the flow."""
-    own = REPOSITORY / ".venv-agents" / "bin" / "python"
-    if not python and not own.is_file():
-        raise FixableError("engine agent has no environment", "make agents")
-    done = subprocess.run(
-        [python or str(own), "-m", "flows.chat_agent", "ask", "--workers", str(_AGENT_WORKERS)],
-        cwd=REPOSITORY,
-        env={**os.environ, "FINETUNE_PHI_HOME": str(home)},
-        input="".join(json.dumps(line) + "\n" for line in lines),
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    told: dict[int, Any] = {}
-    for line in done.stdout.splitlines():
-        row = json.loads(line)
-        failed = ["error", row.get("error")]
-        told[row["line_number"]] = {"answer": row["answer"]} if "answer" in row else failed
-    if not told:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise FixableError(f"engine agent ended before its result: {last}", "make agents")
-    return {"lines": [told.get(number) for number in range(len(lines))], "metrics": {}}
+    told: list[Any] = [None] * len(lines)
+    numbered, home_of = dict(enumerate(lines)), {"FINETUNE_PHI_HOME": str(home)}
+    for outcome in ask_twin(numbered, "phi", _AGENT_WORKERS, home_of, python):
+        told[outcome.line] = worker.tell(outcome.as_dict())
+    return {"lines": told, "metrics": {}}
 
 
 def _compare_requests(parity: Parity, of: str, engine: str, first: Rows, second: Rows) -> None:

@@ -76,7 +76,9 @@ def _judge(body: dict[str, Any]) -> tuple[int, bytes]:
     mark = _digest(body)
     names = ("correctness", "relevance", "coherence", "fluency")
     verdict: dict[str, Any] = {"reason": str(mark)}
-    if '"Answer 1"' in body["messages"][-1]["content"]:
+    if "response_format" in body:  # a judge of azure-ai-evaluation
+        verdict |= {"score": 1 + mark % 5, "status": "completed"}
+    elif '"Answer 1"' in body["messages"][-1]["content"]:
         verdict["better"] = ("1", "2", "tie")[mark % 3]
     else:
         verdict |= {name: 1 + mark // 5**place % 5 for place, name in enumerate(names)}

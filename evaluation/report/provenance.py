@@ -12,7 +12,7 @@ from evaluation.report.text import compact, one_line
 from evaluation.wording import PAGE, duration, number
 
 _GROUPS = {
-    "run": ["name", "started", "engine", "limit", "seed", "workers", "evaluators"],
+    "run": ["name", "started", "engine", "limit", "seed", "workers", "evaluators", "reused"],
     "data": ["data", "general"],
     "model": ["model"],
     "connection": ["connection", "configs"],

@@ -1,7 +1,4 @@
-"""Ask the chat agent, serve it as Foundry hosts agents, or open a page on it.
-
-``python -m flows.chat_agent ask|serve|page``, in the environment that ``make agents`` makes.
-"""
+"""Ask the chat agent, serve it as Foundry hosts agents, or open a page on it: ``make agents``."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ import logging
 import os
 import sys
 import tempfile
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 from agent_framework import Agent, Message
+from agent_framework.exceptions import AgentFrameworkException
 
-from flows.chat.scoring_client import EndpointError
-from flows.chat_agent.chat_client import chat_agent
-from flows.chat_agent.connection import connection_values
+from flows.chat.scoring_client.conversation import turns_of
+from flows.chat_agent.chat_client import ScoringChatClient
 
 
 def main() -> None:
@@ -34,60 +31,44 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8090, help="of page, on 127.0.0.1")
     parser.add_argument("--no-browser", action="store_true", help="of page: only serve it")
     options = parser.parse_args()
-    logging.getLogger("agent_framework").setLevel(logging.ERROR)
+    logging.getLogger("agent_framework").setLevel(50 if options.command == "ask" else 40)
+    sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     try:
-        agent = chat_agent(connection_values(options.connection), options.system)
-        {"ask": _ask, "serve": _serve, "page": _page}[options.command](agent, options)
-    except EndpointError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        client = ScoringChatClient(options.connection)
+        agent = Agent(client, options.system or None, id="chat", name="chat")
+        if options.command == "ask":
+            sys.exit(asyncio.run(_ask(agent, options)))
+        (_serve if options.command == "serve" else _page)(agent, options)
+    except AgentFrameworkException as error:
+        sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _ask(agent: Agent, options: argparse.Namespace) -> None:
+async def _ask(agent: Agent, options: argparse.Namespace) -> bool:
+    """Print the answer as it comes; of rows a line of JSON each. True where one failed."""
     if options.question:
-        asyncio.run(_print_pieces(agent, options.question))
-    elif asyncio.run(_answer_rows(agent, options.workers)):
-        sys.exit(1)
+        async for update in agent.run(options.question, stream=True):
+            sys.stdout.write(update.text)
+        return not sys.stdout.write("\n")
+    rows = [line for line in sys.stdin if line.strip()]
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(options.workers))
+    return any(await asyncio.gather(*(_answer(agent, *row) for row in enumerate(rows))))
 
 
-async def _print_pieces(agent: Agent, question: str) -> None:
+async def _answer(agent: Agent, number: int, line: str) -> bool:
     try:
-        async for update in agent.run(question, stream=True):
-            _say(update.text)
-    except Exception as error:  # noqa: BLE001 - the framework wraps ours in its own
-        sys.exit(str(error))
-    _say("\n")
-
-
-async def _answer_rows(agent: Agent, workers: int) -> int:
-    """Print a line of JSON for each row, in the order of their answers; returns how many failed."""
-    slots, failed = asyncio.Semaphore(workers), 0
-
-    async def answer(number: int, row: dict[str, Any]) -> dict[str, Any]:
-        messages = [Message("user", [row["question"]])]
-        for turn in reversed(row.get("chat_history") or []):
-            texts = {"user": turn["inputs"]["question"], "assistant": turn["outputs"]["answer"]}
-            messages[:0] = [Message(role, [text]) for role, text in texts.items()]
-        async with slots:
-            try:
-                response = await agent.run(messages)
-            except Exception as error:  # noqa: BLE001 - a failed row stays a failed row
-                return {"line_number": number, "error": str(error)}
-        usage = dict(response.usage_details or {})
-        return {"line_number": number, "answer": response.text, "usage": usage}
-
-    rows = [json.loads(line) for line in sys.stdin if line.strip()]
-    for done in asyncio.as_completed([answer(number, row) for number, row in enumerate(rows)]):
-        line = await done
-        failed += "error" in line
-        _say(f"{json.dumps(line)}\n")
-    return failed
+        row = json.loads(line)
+        turns = turns_of(row.get("chat_history"))
+        said = [pair for turn in turns for pair in zip(("user", "assistant"), turn)]
+        messages = [Message(role, [text]) for role, text in (*said, ("user", row["question"]))]
+        reply = await agent.run(messages, options=row.get("options"))
+        told = {"answer": reply.text, "usage": dict(reply.usage_details or {})}
+    except Exception as error:  # noqa: BLE001 - a failed row stays a failed row
+        kind = "" if isinstance(error, AgentFrameworkException) else f"{type(error).__name__}: "
+        told = {"error": f"{kind}{error}"}
+    sys.stdout.write(json.dumps({"line_number": number, **told}) + "\n")
+    return "error" in told
 
 
 def _serve(agent: Agent, options: argparse.Namespace) -> None:
@@ -98,23 +79,14 @@ def _serve(agent: Agent, options: argparse.Namespace) -> None:
         os.environ.setdefault("AGENTSERVER_STATE_ROOT", state)
         traced = "APPLICATIONINSIGHTS_CONNECTION_STRING" in os.environ
         quiet = {} if traced else {"configure_observability": None}
-        ResponsesHostServer(
-            agent, prepare_options=_all_fields, unsupported_options="error", **quiet
-        ).run(host=options.host)
-
-
-def _all_fields(request: Any, chosen: dict[str, Any]) -> dict[str, Any]:
-    """Add the fields that the host does not pass on, so that the client can refuse them by name."""
-    form = (request.request.get("text") or {}).get("format") or {"type": "text"}
-    structured = None if form["type"] == "text" else form
-    return {**chosen, "tools": request.request.get("tools"), "response_format": structured}
+        ResponsesHostServer(agent, **quiet).run(host=options.host)
 
 
 def _page(agent: Agent, options: argparse.Namespace) -> None:
     from agent_framework.devui import serve
 
-    browser = not options.no_browser
-    serve([agent], port=options.port, host="127.0.0.1", auto_open=browser, auth_enabled=False)
+    place = {"host": "127.0.0.1", "port": options.port, "auth_enabled": False}
+    serve([agent], auto_open=not options.no_browser, **place)
 
 
 if __name__ == "__main__":

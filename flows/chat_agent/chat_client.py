@@ -1,118 +1,107 @@
-"""A chat client of Agent Framework over the chat flow's own scoring client, and an agent on it.
+"""A chat client of Agent Framework over the chat flow's own turn.
 
-Agent Framework's clients speak OpenAI's contracts; this one speaks each contract that the flow
-speaks, with the same messages, window, settings and errors. ``requests`` blocks, so a thread waits.
+Its own clients speak OpenAI's contracts alone. ``requests`` blocks, so a thread waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from agent_framework import (
-    Agent,
-    BaseChatClient,
-    ChatResponse,
-    ChatResponseUpdate,
-    Content,
-    Message,
-    ResponseStream,
-)
+import agent_framework as af
+import platformdirs
 from agent_framework.exceptions import ChatClientException
 
-from flows.chat.scoring_client import Endpoint, EndpointError, Generation, Settings
-from flows.chat.scoring_client.conversation import Window, build_messages
+from flows.chat.scoring_client import ConfigurationError, EndpointError, Settings
 from flows.chat.scoring_client.errors import InputError
+from flows.chat.scoring_client.turn import Turn
 
-_END: Any = object()
-# Fields that the scoring contracts have no place for: refused, never dropped.
-_NOT_SENT = [
-    "tools",
-    "response_format",
-    "stop",
-    "logit_bias",
-    "frequency_penalty",
-    "presence_penalty",
-]
-_USAGE = {"input_token_count": "prompt_tokens", "output_token_count": "completion_tokens"}
+_DEFAULTS: dict[str, Any] = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 256, "seed": -1}
+# The defaults are the flow's. For anything else the contracts have no place: refused, not dropped.
+_TAKEN = {*_DEFAULTS, "instructions", "model", "metadata", "store", "user", "tool_choice"}
+_TEXT = {"format": {"type": "text"}}  # of the field text: asks for nothing else
+_COUNTS = {"prompt_tokens": "input_token_count", "completion_tokens": "output_token_count"}
 
 
-class ScoringChatClient(BaseChatClient):  # type: ignore[misc]
-    """A chat client of a connection, whose keys are ``values`` (connections/README.md).
+class ScoringChatClient(af.BaseChatClient):  # type: ignore[misc]
+    """A chat client of the connection ``name``; ChatClientException where that cannot be used."""
 
-    Raises:
-        ConfigurationError: naming the first key that is missing or wrong.
-    """
-
-    OTEL_PROVIDER_NAME = "finetune-phi"
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        """Check the connection."""
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self._endpoint = Endpoint(Settings.from_values(values))
+        try:
+            self._connection = SimpleNamespace(name=name, configs=_values(name), secrets={})
+            Settings.from_connection(self._connection)
+        except EndpointError as error:
+            raise _report(error) from error
 
-    def _inner_get_response(
-        self, *, messages: Any, stream: bool = False, options: Any, **_: Any
-    ) -> Any:
-        """One answer as a whole or, streamed, as updates of text."""
+    def _inner_get_response(self, messages: Any, options: Any, stream: Any = None, **_: Any) -> Any:
         if not stream:
             return self._whole(messages, options)
-        return ResponseStream(self._pieces(messages, options), finalizer=ChatResponse.from_updates)
+        pieces, finalizer = self._pieces(messages, options), af.ChatResponse.from_updates
+        return af.ResponseStream(pieces, finalizer=finalizer)
 
-    async def _whole(self, messages: Any, options: Any) -> ChatResponse:
-        def ask() -> Any:
-            return self._endpoint.complete(*self._asked(messages, options))
+    async def _whole(self, messages: Any, options: Any) -> af.ChatResponse:
+        turn = _turn(messages, options)
+        taken = await asyncio.to_thread(turn.take, self._connection, _report, stream=False)
+        usage = {_COUNTS.get(n, n): v for n, v in taken["usage"].items() if v is not None}
+        answer = af.Message("assistant", [taken["answer"]])
+        return af.ChatResponse(messages=answer, usage_details=usage)
 
-        try:
-            reply = await asyncio.to_thread(ask)
-        except EndpointError as error:
-            raise ChatClientException(f"{type(error).__name__}: {error}") from error
-        usage = {name: reply.usage[key] for name, key in _USAGE.items() if key in reply.usage}
-        return ChatResponse(messages=[Message("assistant", [reply.text])], usage_details=usage)
-
-    async def _pieces(self, messages: Any, options: Any) -> AsyncIterator[ChatResponseUpdate]:
-        try:
-            asked = await asyncio.to_thread(self._asked, messages, options)
-            pieces = self._endpoint.stream(*asked)
-            while (piece := await asyncio.to_thread(next, pieces, _END)) is not _END:
-                yield ChatResponseUpdate(contents=[Content.from_text(piece)], role="assistant")
-        except EndpointError as error:
-            raise ChatClientException(f"{type(error).__name__}: {error}") from error
-
-    def _asked(
-        self, messages: Sequence[Message], options: Mapping[str, Any]
-    ) -> tuple[Any, Generation]:
-        """The messages that fit the window, and how to generate; defaults are the flow's."""
-        dropped = [name for name in _NOT_SENT if options.get(name)]
-        dropped += [part.type for m in messages for part in m.contents if part.type != "text"]
-        if dropped:
-            names = ", ".join(dict.fromkeys(dropped))
-            raise InputError(
-                "the endpoint takes text alone", f"the request's {names}", "leave it out"
-            )
-        chosen = {name: value for name, value in options.items() if value is not None}
-        defaults = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 256, "seed": -1}
-        generation = Generation(*(chosen.get(name, value) for name, value in defaults.items()))
-        settings = self._endpoint.settings
-        counter = self._endpoint.count_tokens if settings.tokenizer else None
-        window = Window(settings.context_window, generation.max_new_tokens, counter)
-        system = [m.text for m in messages if m.role == "system"] + [chosen.get("instructions", "")]
-        said = [m for m in messages if m.role != "system"]
-        turns: list[dict[str, Any]] = []
-        for message in said[:-1]:
-            if message.role == "user":
-                turns.append({"inputs": {"question": message.text}, "outputs": {"answer": None}})
-            elif turns:
-                turns[-1]["outputs"]["answer"] = message.text
-        question, text = said[-1].text if said else "", "\n".join(filter(None, system))
-        asked = build_messages(question, turns, text, window, system_role=settings.system_role)
-        return asked, generation
+    async def _pieces(self, messages: Any, options: Any) -> AsyncIterator[Any]:
+        turn = _turn(messages, options)
+        taken = await asyncio.to_thread(turn.take, self._connection, _report, stream=True)
+        while (piece := await asyncio.to_thread(next, taken["answer"], None)) is not None:
+            yield af.ChatResponseUpdate(contents=[af.Content.from_text(piece)], role="assistant")
 
 
-def chat_agent(values: Mapping[str, str], instructions: str = "") -> Agent:
-    """The chat flow's twin: one model, a system text, and the turns of a session."""
-    client = ScoringChatClient(values)
-    return Agent(
-        client, instructions or None, id="chat", name="chat", description="The tuned model"
-    )
+def _report(error: EndpointError) -> ChatClientException:
+    return ChatClientException(f"{type(error).__name__}: {error}", log_level=40)
+
+
+def _turn(messages: list[af.Message], options: Mapping[str, Any]) -> Turn:
+    """The last message as the question, what was said before it, and how it is to be answered."""
+    refused = [n for n, value in options.items() if value and value != _TEXT and n not in _TAKEN]
+    refused += [part.type for m in messages for part in m.contents if part.type != "text"]
+    if refused:
+        where = f"the request's {', '.join(dict.fromkeys(refused))}"
+        raise _report(InputError("the endpoint takes text alone", where, "leave it out"))
+    system = [m.text for m in messages if m.role not in ("user", "assistant")]
+    said = [m for m in messages if m.role in ("user", "assistant")]
+    turns = [
+        {"inputs": {"question": m.text}, "outputs": {"answer": n.text if n.role != "user" else ""}}
+        for m, n in zip(said, said[1:])
+        if m.role == "user"
+    ]
+    text = "\n".join(filter(None, [*system, options.get("instructions")]))
+    sampling = [default if (v := options.get(n)) is None else v for n, default in _DEFAULTS.items()]
+    return Turn("".join(m.text for m in said[-1:]), turns, text, *sampling)
+
+
+def _values(name: str) -> dict[str, str]:
+    """The keys of a connection: variables as ``PHI_KEY``, else as ``setup connect`` keeps it."""
+    home = os.environ.get("FINETUNE_PHI_HOME") or platformdirs.user_state_path("finetune-phi")
+    file, prefix = Path(home) / "connections.json", re.sub(r"\W", "_", name).upper() + "_"
+    entry = _read(file).get(name, {"configs": {}, "secrets": {}})
+    secrets = {k: _read(p.get("file", "")).get(p.get("field")) for k, p in entry["secrets"].items()}
+    told = {k[len(prefix) :].lower(): v for k, v in os.environ.items() if k.startswith(prefix)}
+    values = {**entry["configs"], **secrets, **told}
+    if lost := [prefix + key.upper() for key in secrets if not values[key]]:
+        what = f"a secret of connection {name} is where this environment cannot read it"
+        raise ConfigurationError(what, str(file), f"set {', '.join(lost)}")
+    if not values:
+        fix = f"python -m setup connect, or set {prefix}ENDPOINT and {prefix}KEY"
+        raise ConfigurationError(f"there is no connection {name}", str(file), fix)
+    return values
+
+
+def _read(file: Path | str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(Path(file).read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}

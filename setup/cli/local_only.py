@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
-from setup.cli import options
+from setup.cli import inspect_data, options
 from setup.common import console
 from setup.common.errors import FixableError
-from setup.common.step import Result
+from setup.common.step import Result, Step
 from setup.local.control import LocalEndpoint
-from setup.recipe.load import DEFAULT, load_recipe
+from setup.recipe.load import DEFAULT, AnyRecipe, load_recipe
+from setup.recipe.local import Quantization
+
+if TYPE_CHECKING:
+    from setup.local.export import Limit
 
 app = typer.Typer()
+app.add_typer(inspect_data.app)
 
 
 def _endpoint(recipe: str, sets: list[str] | None) -> LocalEndpoint:
@@ -44,7 +52,8 @@ def status(
 def _print_status(facts: dict[str, Any]) -> None:
     state = "healthy" if facts["healthy"] else "NOT healthy"
     console.out.print(f"endpoint {facts['name']}: {state} at {facts['url']} (pid {facts['pid']})")
-    table = Table("deployment", "traffic", "state", "busy", "waiting", "model")
+    whole = Column("model", overflow="fold")  # its end says in what it is quantised
+    table = Table("deployment", "traffic", "state", "busy", "waiting", whole)
     for name, row in facts["deployments"].items():
         state = "healthy" if row["healthy"] else "down"
         busy, model = f"{row['admitted']}/{row['slots']}", Path(row["model_path"]).name
@@ -107,6 +116,22 @@ def stop(
     options.show(result.as_dict(), result.line(), as_json)
 
 
+def adapter_step(step: Step[Any], recipe: AnyRecipe, adapter: Path) -> Step[Any]:
+    """The step ``register`` for an adapter from elsewhere in place of the recipe's run."""
+    if recipe.target != "local":
+        raise FixableError(
+            f"--adapter is for target local, and {recipe.name} is of target {recipe.target}",
+            f"register it locally, with --recipe {DEFAULT} or one of yours",
+        )
+    from setup.local import new_version
+
+    return replace(
+        step,
+        plan=lambda endpoint: new_version.plan_adapter(endpoint, adapter),
+        run=lambda endpoint: new_version.run_adapter(endpoint, adapter),
+    )
+
+
 class Form(StrEnum):
     """In which form a version is exported."""
 
@@ -136,16 +161,20 @@ def models(
         return
     table = Table("version", "created", "held-out loss", "general loss", "rows", "epochs", "")
     for version in versions:
+        trained = not version.origin  # of an adapter from elsewhere that is not known
         table.add_row(
             str(version.number),
             f"{version.created:%Y-%m-%d %H:%M}",
             f"{version.held_out_before:.3f} -> {version.held_out_after:.3f}",
             f"{version.general_before:.3f} -> {version.general_after:.3f}",
-            str(version.train_rows),
-            f"{version.epochs:g}",
+            str(version.train_rows) if trained else "?",
+            f"{version.epochs:g}" if trained else "?",
             "champion" if version.champion else "",
         )
     console.out.print(table)
+    for version in versions:
+        if version.origin:
+            console.out.print(f"version {version.number}: {version.origin}", markup=False)
 
 
 @app.command(epilog="Example: python -m setup promote 3")
@@ -164,21 +193,78 @@ def promote(
     options.say_next(loaded.command("deploy"), as_json=False)
 
 
-@app.command(epilog="Example: python -m setup export --form gguf --out tuned.gguf")
-def export(
+_QUANTIZE = "Q8_0, Q5_K_M or Q4_K_M, as llama.cpp names them: a half to a quarter of the size."
+_MAX_LOSS = (
+    "With --quantize: the highest held-out loss the file may have, or with a plus (+0.02) how much "
+    "higher than before; above it exit 3, and nothing is written."
+)
+
+
+@app.command(
+    epilog="Example: python -m setup export --form gguf --quantize Q4_K_M --out tuned.gguf"
+)
+def export(  # noqa: PLR0913, PLR0917 - the options
     out: Annotated[Path, typer.Option(help="The file, or for transformers the folder, to write.")],
     form: Annotated[
         Form, typer.Option(help="Merged GGUF, GGUF adapter, or merged transformers folder.")
     ] = Form.gguf,
     version: Annotated[str, typer.Option(help="champion, or a number.")] = "champion",
+    quantize: Annotated[Quantization | None, typer.Option(help=_QUANTIZE)] = None,
+    max_loss: Annotated[str, typer.Option(help=_MAX_LOSS)] = "",
     recipe: options.RecipeName = DEFAULT,
     sets: options.Sets = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Write a registered version in a form that other servers load."""
-    from setup.local.export import export_version
+    """Write a registered version in a form that other servers load.
+
+    Beside a merged GGUF file stands its Modelfile for Ollama.
+    """
+    from setup.local.export import Order, SpoiltError, export_version
 
     loaded = load_recipe(recipe, sets or [])
-    with loaded.naming():
-        exported = export_version(loaded, version, form.value, out)
-    told = f"export: version {exported.number} of {exported.model} as {form.value} in {out}"
-    console.out.print(told, markup=False)
+    _refuse_odd_order(form, quantize, max_loss)
+    order = Order(version, form.value, out, quantize, _limit(max_loss))
+    try:
+        with loaded.naming():
+            exported = export_version(loaded, order)
+    except SpoiltError as error:
+        options.show_error(error)
+        raise typer.Exit(3) from None
+    number, model = exported.version.number, exported.version.model
+    told = f"export: version {number} of {model} as {form.value}"
+    told += f", {quantize}, in {out}" if quantize else f" in {out}"
+    facts: dict[str, Any] = {"ok": True, "version": number, "form": form.value, "out": str(out)}
+    if exported.losses:
+        before, after = exported.losses
+        told += f"; held-out loss {before:.3f} -> {after:.3f} ({exported.measured})"
+        facts |= {"quantize": quantize, "held_out_loss": {"before": before, "after": after}}
+    options.show(facts, told, as_json)
+    if exported.modelfile:
+        options.say_next(f"ollama create {model} -f {_typed(exported.modelfile)}", as_json)
+
+
+def _refuse_odd_order(form: Form, quantize: Quantization | None, max_loss: str) -> None:
+    if quantize and form != Form.gguf:
+        raise FixableError(f"--quantize is for --form gguf, not {form.value}", "--form gguf")
+    if max_loss and not quantize:
+        raise FixableError("--max-loss is for a file that is quantised", "--quantize Q8_0")
+
+
+def _limit(max_loss: str) -> Limit | None:
+    from setup.local.export import Limit
+
+    if not max_loss:
+        return None
+    try:
+        value = float(max_loss)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise FixableError(f"--max-loss {max_loss!r} is no loss", "--max-loss 1.5, or +0.02")
+    return Limit(value, max_loss.strip().startswith("+"))
+
+
+def _typed(path: Path) -> str:
+    """Write a path as it is typed from here."""
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))

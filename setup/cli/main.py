@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -53,9 +54,35 @@ def _add(name: str, text: str, default: str) -> None:
     app.command(name, help=text, epilog=epilog)(command)
 
 
+def _add_register(text: str) -> None:
+    def register(  # noqa: PLR0913, PLR0917 - the options
+        recipe: options.RecipeName = DEFAULT,
+        sets: options.Sets = None,
+        adapter: Annotated[Path | None, typer.Option(help=_ADAPTER)] = None,
+        dry_run: options.DryRun = False,
+        yes: options.Yes = False,
+        as_json: options.AsJson = False,
+    ) -> None:
+        loaded = load_any_recipe(recipe, sets or [])
+        [step] = _chosen("register", loaded.target)
+        if adapter:
+            step = local_only.adapter_step(step, loaded, adapter)
+        with session_of(loaded, yes) as session:
+            options.say_next(options.perform(step, session, dry_run, as_json), as_json)
+
+    epilog = "Example: python -m setup register --adapter FOLDER"
+    app.command("register", help=text, epilog=epilog)(register)
+
+
+_ADAPTER = (
+    "Register this LoRA instead of the run: a folder that peft, unsloth, axolotl, LLaMA-Factory or "
+    "trl wrote. Its held-out loss is measured on the prepared data. Target local only."
+)
 _LOCAL = {step.name: step.help for step in TARGETS["local"].STEPS}
 for _step in TARGETS["azure"].STEPS:  # the longer path, in its order
-    if _step.name in _LOCAL:
+    if _step.name == "register":
+        _add_register(_LOCAL[_step.name])
+    elif _step.name in _LOCAL:
         _add(_step.name, _LOCAL[_step.name], DEFAULT)
     else:
         _add(_step.name, f"In Azure: {_step.help}", DEFAULTS["azure"])

@@ -52,13 +52,14 @@ class Problem:
 class LintReport:
     """The linter's count; `problems` holds the first 20, the side file all of them.
 
-    `duplicates` are among the rejected, `in_test` among these; `first` is the first of the others,
-    with its problem.
+    `duplicates` are among the rejected, `in_test` among these, and so are those `unwanted` by
+    data.near_duplicates and data.personal; `first` is the first of the others, with its problem.
     """
 
     rows: int = 0
     rejected: int = 0
     duplicates: int = 0
+    unwanted: int = 0
     in_test: int = 0
     problems: list[Problem] = field(default_factory=list)
     first: tuple[Record, Problem] | None = None
@@ -75,10 +76,13 @@ class LintReport:
     def why(self) -> str:
         """The reason why rows were rejected, in a few words; "" where none was."""
         before = self.duplicates - self.in_test
-        said = f"{before} of them occur before" if before else ""
-        tested = f"{self.in_test} stand in data.test" if self.in_test else ""
-        first = f"the first: {self.first[1]}" if self.first else ""
-        return ", ".join(filter(None, (said, tested, first)))
+        said = [
+            f"{before} of them occur before" if before else "",
+            f"{self.in_test} stand in data.test" if self.in_test else "",
+            f"{self.unwanted} by data.near_duplicates or data.personal" if self.unwanted else "",
+            f"the first: {self.first[1]}" if self.first else "",
+        ]
+        return ", ".join(filter(None, said))
 
     def no_rows_left(self, source: Path | str, rows: int) -> FixableError:
         """The error of a source of which nothing can be used of its ``rows``."""
@@ -92,7 +96,8 @@ class LintReport:
     def advice(self, source: Path | str) -> Advice:
         """The advice on the first rejected row, where there is one that is no duplicate."""
         if self.first is None:
-            return Advice("", "give other rows")
+            keep = ", or --set data.personal=mask" if self.unwanted else ""
+            return Advice("", f"give other rows{keep}")
         record, problem = self.first
         return advise(record, problem.reason, str(source))
 
@@ -144,6 +149,11 @@ class Linter:
             self.report.rows += len(batch)
             yield clean
 
+    def leave_out(self, record: Record, reason: str) -> None:
+        """Reject a record that nothing is wrong with."""
+        self.report.unwanted += 1
+        self._reject(record, reason, is_faulty=False)
+
     def clean_stream(self, stream: Stream) -> Iterator[list[Record]]:
         """The clean records of one of several sources; what stands in the test split is rejected.
 
@@ -178,13 +188,13 @@ class Linter:
             self._tested.add(keys)
         return [False] * len(talks)
 
-    def _reject(self, record: Record, reason: str) -> None:
+    def _reject(self, record: Record, reason: str, is_faulty: bool = True) -> None:
         report, problem = self.report, Problem(record.file, record.number, reason)
         report.rejected += 1
         report.in_test += reason == _IN_TEST
         if reason in (_DUPLICATE, _IN_TEST):
             report.duplicates += 1
-        elif report.first is None:
+        elif is_faulty and report.first is None:
             report.first = record, problem
         if len(report.problems) < _SHOWN:
             report.problems.append(problem)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -97,7 +97,8 @@ def read_manifest(plan: DataPlan) -> Prepared | None:
     for path in (paths.train, paths.test):
         if not path.is_file() or digests(note).get(path.name) != files.sha256_file(path):
             return None
-    return result(plan, note["counts"], tuple(note.get("notes", ())), already_there=True)
+    notes, summary = tuple(note.get("notes", ())), note.get("summary") or {}
+    return result(plan, note["counts"], notes, already_there=True, summary=summary)
 
 
 def _tells_result(note: Note) -> bool:
@@ -115,14 +116,16 @@ def result(
     plan: DataPlan,
     counts: dict[str, int],
     notes: tuple[str, ...] = (),
+    *,
     already_there: bool = False,
+    summary: Mapping[str, int] | None = None,
 ) -> Prepared:
     """The counts of a run as what the caller gets."""
     paths = plan.paths
     rejects = paths.rejects if counts["rejected"] else None
-    return Prepared(
-        paths.train, paths.test, rejects, already_there=already_there, notes=notes, **counts
-    )
+    told = {"already_there": already_there, "notes": notes, "summary": summary or {}}
+    figures: dict[str, Any] = {**counts, **told}
+    return Prepared(paths.train, paths.test, rejects, **figures)
 
 
 def digests(note: Note | None) -> dict[str, str]:
@@ -139,7 +142,8 @@ def _owned(note: Note | None) -> set[str]:
 
 def options_of(plan: DataPlan) -> dict[str, Any]:
     """The options that decide, beside the source, which row goes where."""
-    made = {name: getattr(plan, name) for name in ("test_ratio", "seed", "limit")}
+    names = ("test_ratio", "seed", "limit", "near_duplicates", "personal")
+    made = {name: getattr(plan, name) for name in names}
     if plan.test:
         made["test"] = [{"path": origin.path} | origin.options() for origin in plan.test_origins]
     if len(plan.origins) == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
@@ -46,6 +47,8 @@ class DataPlan:
         seed: Which prompts those are.
         out: The folder of train_data.jsonl and test_data.jsonl; not written for the sample.
         limit: Read at most so many rows of each source.
+        near_duplicates: `keep` both on one side, `drop` the later one, or end with an `error`.
+        personal: `keep` what looks like personal data and secrets, `mask` it, or `reject` the row.
 
     Raises:
         FixableError: no source, the ratio is not between 0 and 1, the limit not positive, the seed
@@ -62,6 +65,8 @@ class DataPlan:
     seed: int = 0
     out: Path = Path("data/prepared")
     limit: int | None = None
+    near_duplicates: Literal["keep", "drop", "error"] = "keep"
+    personal: Literal["keep", "mask", "reject"] = "keep"
 
     def __post_init__(self) -> None:
         if not 0 < self.test_ratio < 1:
@@ -156,6 +161,7 @@ class Prepared:
         rows: Rows read; `kept` + `rejected`.
         already_there: Whether an earlier run had done the work.
         notes: What was chosen, changed or left out on the way, a line each.
+        summary: Figures of the rows that were kept, as the manifest keeps them; may be empty.
     """
 
     train: Path
@@ -168,6 +174,7 @@ class Prepared:
     test_rows: int
     already_there: bool = False
     notes: tuple[str, ...] = ()
+    summary: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def counts(self) -> str:
@@ -190,6 +197,7 @@ def describe_data(plan: DataPlan) -> list[str]:
         *(_reading(origin, " to test") for origin in plan.test_origins),
         *([f"stop after {plan.limit} rows of each"] if plan.limit else []),
         f"lint every row; rejected rows go to {paths.rejects}",
+        *_describe_screen(plan),
         "drop rows to train on that are to test" if plan.test else split,
         f"write {paths.train} and {paths.test}",
     ]
@@ -201,6 +209,20 @@ def _reading(origin: Origin, purpose: str) -> str:
     form = "" if origin.format == AUTO else f", format {origin.format}"
     weight = "" if origin.weight == 1 else f", weight {origin.weight:g}"
     return f"{verb} {origin.source}{part}{form}{weight}{purpose}"
+
+
+def _describe_screen(plan: DataPlan) -> list[str]:
+    near = {
+        "keep": "keep near-duplicates" if plan.test else "keep near-duplicates on one side",
+        "drop": "drop the later of two near-duplicates",
+        "error": "end with an error where there are near-duplicates",
+    }
+    personal = {
+        "keep": "count what looks like personal data",
+        "mask": "mask what looks like personal data",
+        "reject": "reject rows with what looks like personal data",
+    }
+    return [personal[plan.personal], near[plan.near_duplicates]]
 
 
 def data_plan(recipe: Training | AzureRecipe) -> DataPlan:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 
 from setup.common.console import TASK, progress_bar, shorten
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read, fixable_write, replace_together
 
-from . import lint, manifest, rows
+from . import lint, manifest, rows, screen
 from .formats.record import Record
 from .plan import DataPlan, Prepared
 from .sources.sides import Sides
@@ -54,13 +55,13 @@ def prepare_data(plan: DataPlan) -> Prepared:
         manifest.sole_writer(plan),
     ):
         manifest.refuse_overwriting(plan)
-        counts, notes, digests, streams = _write(plan, streams)
+        counts, notes, digests, summary, streams = _write(plan, streams)
         revision = ", ".join(filter(None, (stream.source.revision for stream in streams)))
         facts: manifest.Note = {"source_sha256": source_sha256, "revision": revision}
-        facts |= {"counts": counts}
+        facts |= {"counts": counts, "summary": summary}
         facts["sources"] = [stream.facts() for stream in streams]
         manifest.write_note(plan, facts | {"notes": list(notes), "sha256": digests})
-    return manifest.result(plan, counts, notes)
+    return manifest.result(plan, counts, notes, summary=summary)
 
 
 def _check_sample(plan: DataPlan) -> Prepared:
@@ -74,65 +75,65 @@ def _check_sample(plan: DataPlan) -> Prepared:
     counts = {"rows": report.rows, "kept": report.kept, "rejected": 0}
     counts["train_rows"] = lint.lint_files(files[:1]).rows
     counts["test_rows"] = report.rows - counts["train_rows"]
-    return manifest.result(plan, counts, already_there=True)
+    summary = screen.summarise(plan, files)
+    return manifest.result(plan, counts, already_there=True, summary=summary)
 
 
 class _OnceMoreError(Exception):
-    """Begin again: look past ``openings``, and closely at those ``alike`` (None: at all rows); to
-    train go the rows that open as ``with_tools`` do.
+    """Begin again, with what this pass has shown and is noted in `_Shown`."""
+
+
+@dataclass
+class _Shown:
+    """What passes over the source have shown, as the next one needs it.
+
+    Attributes:
+        past: Openings to look past, with their texts.
+        closely: The conversations to compare closely; None for all of them.
+        near: The near-duplicates of the split as it is now.
+        with_tools: The openings of rows with tools, which all go to train.
     """
 
-    def __init__(
-        self,
-        openings: dict[bytes, str],
-        alike: set[int] | None,
-        with_tools: frozenset[bytes] = frozenset(),
-    ) -> None:
-        super().__init__()
-        self.openings, self.alike, self.with_tools = openings, alike, with_tools
+    past: dict[bytes, str] = field(default_factory=dict)
+    closely: set[int] | None = field(default_factory=set)
+    near: screen.NearFound | None = None
+    with_tools: frozenset[bytes] = frozenset()
 
 
-_Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str], list[Stream]]
+# Counts, notes, digests of the files, figures of the rows, and the sources.
+_Outcome = tuple[dict[str, int], tuple[str, ...], dict[str, str], dict[str, int], list[Stream]]
 
 
 def _write(plan: DataPlan, streams: list[Stream]) -> _Outcome:
-    """The files' counts, notes and digests; done again where rows turned out to be much alike."""
-    past: dict[bytes, str] = {}
-    closely: set[int] | None = set()
-    with_tools: frozenset[bytes] = frozenset()
+    """Write all files, again where rows turn out to be much alike."""
+    shown = _Shown()
     while True:
-        writer = _Writer(plan, past, closely, with_tools)
+        writer = _Writer(plan, shown)
         try:
             writer.write(streams)
-        except _OnceMoreError as error:
-            past |= error.openings
-            with_tools |= error.with_tools
-            closely = None if closely is None or error.alike is None else closely | error.alike
+        except _OnceMoreError:
             streams = open_streams(plan)
             continue
         told = [
             f"many conversations open with {shorten(opening, _LONGEST_OPENING)!r}: split by what "
             "comes after it"
-            for opening in past.values()
+            for opening in shown.past.values()
         ]
         read = [line for stream in streams for line in stream.source.said()]
         kept = [f"{count} {note}" if count else note for note, count in writer.notes.items()]
-        return writer.counts, (*read, *told, *kept), writer.digests, streams
+        notes = (*read, *told, *kept, *writer.screen.notes())
+        return writer.counts, notes, writer.digests, writer.screen.facts(), streams
 
 
 class _Writer:
     """Writes the three files of a plan."""
 
-    def __init__(
-        self,
-        plan: DataPlan,
-        past: dict[bytes, str],
-        closely: set[int] | None,
-        with_tools: frozenset[bytes],
-    ) -> None:
-        self._plan, self._closely = plan, closely
-        self._sides = Sides(with_tools)
-        self._splitter = Splitter(plan.test_ratio, plan.seed, past)
+    def __init__(self, plan: DataPlan, shown: _Shown) -> None:
+        self._plan, self._shown = plan, shown
+        followers = shown.near.followers if shown.near else None
+        splitter = Splitter(plan.test_ratio, plan.seed, shown.past, followers)
+        self._sides = Sides(splitter, shown.with_tools)
+        self.screen = screen.Screen(plan, shown.near)
         self.notes: Counter[str] = Counter()
         self.counts: dict[str, int] = {}
         self.digests: dict[str, str] = {}
@@ -147,7 +148,7 @@ class _Writer:
         paths, failure = self._plan.paths, None
         with replace_together(paths.rejects) as (file,):
             rejects = manifest.Draft(paths.rejects, file)
-            linter = lint.Linter(rejects.write, self._closely)
+            linter = lint.Linter(rejects.write, self._shown.closely)
             try:
                 self._write_sides(linter, streams, rejects)
             except FixableError as error:
@@ -171,7 +172,8 @@ class _Writer:
             test = manifest.Draft(plan.paths.test, files[1])
             for stream in streams:
                 for clean in linter.clean_stream(stream):
-                    self._split(clean, stream, train, test)
+                    admitted = self.screen.admit(clean, linter.leave_out)
+                    self._split(admitted, stream, train, test)
                     bar.update(TASK, completed=report.rows)
                     self._refuse_to_look_quickly(linter)
             self._ask_once_more(linter)
@@ -189,16 +191,24 @@ class _Writer:
         """Begin anew where so many rows are alike that a quick pass would be for nothing."""
         alike, read = len(linter.seen.alike), linter.report.rows
         often = read >= _EARLY and alike > read * _OFTEN_ALIKE
-        if self._closely is not None and (often or alike > _MOST_ALIKE):
-            raise _OnceMoreError({}, None)
+        if self._shown.closely is not None and (often or alike > _MOST_ALIKE):
+            self._shown.closely = self._shown.near = None
+            raise _OnceMoreError
 
     def _ask_once_more(self, linter: lint.Linter) -> None:
-        if self._closely is not None and (alike := linter.seen.alike - self._closely):
-            raise _OnceMoreError({}, alike)
-        if common := self._splitter.common():
-            raise _OnceMoreError(common, set())
-        if moved := self._sides.moved_late():
-            raise _OnceMoreError({}, set(), moved)
+        shown, sides = self._shown, self._sides
+        if shown.closely is not None and (alike := linter.seen.alike - shown.closely):
+            shown.closely, shown.near = shown.closely | alike, None
+            raise _OnceMoreError
+        if common := sides.splitter.common():
+            shown.past, shown.near = shown.past | common, None
+            raise _OnceMoreError
+        if moved := sides.moved_late():
+            shown.with_tools |= moved
+            raise _OnceMoreError
+        if near := self.screen.settle(sides.goes_to_test):
+            shown.near = near
+            raise _OnceMoreError
 
     def _claim(self, *drafts: manifest.Draft) -> None:
         """Note the drafts as ours; what stands in their places and is not, keeps another name."""
@@ -218,12 +228,13 @@ class _Writer:
             if not (row.get("prompt") and row.get("prompt_id")):
                 row["prompt"] = row.get("prompt") or rows.user_turns(messages)[0]
                 row["prompt_id"] = row.get("prompt_id") or rows.conversation_id(messages)
-            is_test = self._sides.is_test(row, stream, self._splitter)
+            opening = self._sides.opening(messages, stream)
+            is_test = self._sides.is_test(row, stream, opening)
+            self.screen.take(record, opening, stream.side)
             copies = self._sides.copies(messages, stream, is_test, self._plan.seed)
             if copies:
-                sides[bool(is_test)].append(
-                    rows.encode_row(self._test_row(row) if is_test else row)
-                )
+                line = rows.encode_row(self._test_row(row) if is_test else row)
+                sides[bool(is_test)].append(line)
             for time in range(2, copies + 1):
                 sides[0].append(rows.encode_row(row | {rows.COPY: time}))
         for draft, lines in zip((train, test), sides, strict=True):
@@ -255,11 +266,11 @@ class _Writer:
             f"ratio {self._plan.test_ratio}: one side is empty "
             f"(train={sides['train_rows']} test={sides['test_rows']})"
         )
-        seed = self._splitter.seed_for_both()
+        seed = self._sides.splitter.seed_for_both()
         others = "add conversations that open in other words"
         if seed is not None:
             others = f"add rows, or --set data.seed={seed}, which leaves rows on both sides"
-        elif report.duplicates:
+        elif report.duplicates or report.unwanted:
             others = "add other conversations: these are one, again and again"
         if report.first is not None:
             others += f"; the rejected ones: {report.advice(self._plan.name).fix}"

@@ -2,14 +2,15 @@
 
 Conversations with one opening are on one side, else the test would ask what was learnt by heart.
 The opening is the first user turn. Where very many conversations greet alike and part ways after
-that, it is the first two user turns, or as many as it takes to tell them apart.
+that, it is the first two user turns, or as many as it takes to tell them apart. Openings of which
+conversations are near-duplicates are on the side of the first of them (setup/data/screen.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from .rows import Message, prompt_key, user_turns
 
@@ -21,6 +22,7 @@ _FOLLOWED = 8  # continuations that are looked into, for they may be common, too
 _DEPTH = 3
 _SEEDS = 1000
 _REMEMBERED = 4096
+KEY_BYTES = 16
 
 
 class _Opening:
@@ -73,27 +75,42 @@ class Splitter:
 
     It counts the openings as it goes (the algorithm of Misra and Gries: a fixed number of counters
     misses no frequent one). When ``common`` names any at the end, the split is to be done again
-    with a new one that looks past them.
+    with a new one that looks past them. ``followers`` are openings, each with the one it follows.
     """
 
-    def __init__(self, test_ratio: float, seed: int, past: Collection[bytes] = ()) -> None:
-        self.test_ratio, self.past = test_ratio, past
+    def __init__(
+        self,
+        test_ratio: float,
+        seed: int,
+        past: Collection[bytes] = (),
+        followers: Mapping[bytes, bytes] | None = None,
+    ) -> None:
+        self.test_ratio, self.past, self._followers = test_ratio, past, followers or {}
         self.rows = 0
         self._is_test = _chooser(test_ratio, seed)
         self._counted: dict[bytes, _Opening] = {}
         self._groups: set[bytes] = set()
 
-    def is_test(self, messages: Sequence[Message]) -> bool:
-        """Tell whether the conversation goes to the test file."""
+    def opening(self, messages: Sequence[Message]) -> bytes:
+        """The key of how a conversation opens, which is counted."""
         turns = user_turns(messages)
         key, depth = prompt_key(turns[0]), 1
         while key in self.past and depth < len(turns):
             key = _digest(key, prompt_key(turns[depth]))
             depth += 1
         self._count(key, turns, depth)
+        return key
+
+    def leader(self, opening: bytes) -> bytes:
+        """The opening that decides for this one, which most openings do themselves."""
+        return self._followers.get(opening, opening)
+
+    def is_test(self, opening: bytes) -> bool:
+        """Tell whether a conversation that opens so goes to the test file."""
+        leader = self.leader(opening)
         if len(self._groups) < _REMEMBERED:
-            self._groups.add(key)
-        return self._is_test(key)
+            self._groups.add(leader)
+        return self._is_test(leader)
 
     def common(self) -> dict[bytes, str]:
         """Openings of many rows that go on differently: their keys, and their last turns."""
@@ -139,4 +156,4 @@ def _chooser(test_ratio: float, seed: int) -> Callable[[bytes], bool]:
 
 
 def _digest(*keys: bytes) -> bytes:
-    return hashlib.blake2b(b"".join(keys), digest_size=16).digest()
+    return hashlib.blake2b(b"".join(keys), digest_size=KEY_BYTES).digest()

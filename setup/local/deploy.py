@@ -17,6 +17,7 @@ from setup.data.plan import data_plan
 from setup.local import rollout
 from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint, refuse_held_port
+from setup.local.tuned_model import as_served
 from setup.recipe.local import Recipe
 from setup.serve.settings import DeploymentSettings, EndpointSettings
 from setup.weights import fetch
@@ -29,8 +30,10 @@ def plan(endpoint: LocalEndpoint) -> list[str]:
     model = f"use model {path}" if path.is_file() else f"fetch {recipe.model.source} to {path}"
     running = endpoint.process() is not None
     server = "keep the running endpoint" if running else f"start it on port {recipe.endpoint.port}"
+    mixture = recipe.endpoint.quantize
     return [
         model,
+        *([] if mixture == "none" else [f"quantise what is served to {mixture}"]),
         f"endpoint {endpoint.name}: {server}",
         f"deployment {recipe.endpoint.deployment}",
         *rollout.plan_rollout(recipe),
@@ -44,6 +47,8 @@ def run(endpoint: LocalEndpoint) -> Result:
     name, tuned = recipe.endpoint.deployment, recipe.endpoint.tuned
     detail = f"deployment {name} of endpoint {endpoint.name} is healthy at {endpoint.url}"
     detail += f" and takes {rows[name]['traffic']} % of the traffic"
+    if recipe.endpoint.quantize != "none":
+        detail += f", quantised to {recipe.endpoint.quantize}"
     number = rollout.rolled_out(endpoint)
     if number and tuned in rows:
         detail += f"; {tuned} is version {number} and takes {rows[tuned]['traffic']} %"
@@ -54,12 +59,15 @@ def run(endpoint: LocalEndpoint) -> Result:
 def _trained_on(recipe: Recipe, number: str) -> str:
     """Name the data of the version that is served, and of which the recipe speaks where it differs.
 
-    Versions of before do not say theirs.
+    Versions of before do not say theirs; of an adapter from elsewhere only its origin is known.
     """
     from setup.local.registry import list_versions
 
     versions = list_versions(recipe.registry.model)
-    source = next((v.data_source for v in versions if str(v.number) == number), "")
+    version = next((v for v in versions if str(v.number) == number), None)
+    if version and version.origin:
+        return f" ({version.origin})"
+    source = version.data_source if version else ""
     if not source or source == without_home(data_plan(recipe).name):
         return f", trained on {source}" if source else ""
     return f", trained on {source}, not on data.source {data_plan(recipe).name}"
@@ -87,7 +95,7 @@ def deploy(endpoint: LocalEndpoint) -> bool:
             _start(endpoint)
         else:
             _refuse_other_settings(endpoint)
-        settings = _deployment(recipe, path)
+        settings = _deployment(recipe, as_served(recipe, path))
         changed = _put(endpoint, settings, started)
         return rollout.roll_out(endpoint, path, settings) or changed or started
 

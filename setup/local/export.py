@@ -3,56 +3,177 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setup.common.console import counting
+from setup.common.console import counting, say
 from setup.common.errors import FixableError
-from setup.common.files import fixable_read
+from setup.common.files import draft_of, fixable_read
 from setup.common.paths import without_home
-from setup.recipe.local import Recipe
+from setup.data import prepared_split
+from setup.data.plan import data_plan
+from setup.recipe.local import Quantization, Recipe
 from setup.weights.fetch import prepare_model
 
 if TYPE_CHECKING:
+    from setup.local.engine_loss import Sample
     from setup.local.registry import Version
 
 _MODEL = b"GGUF"  # how such a file begins
 
 
-def export_version(recipe: Recipe, which: str, form: str, out: Path) -> Version:
-    """Write version ``which`` ("champion" or a number) to ``out``; returns it.
+class SpoiltError(FixableError):
+    """The refusal of a file whose held-out loss is above the limit; nothing is left of it."""
 
-    ``form`` is "gguf" (base and adapter merged), "adapter" (a GGUF adapter to load beside the
-    base) or "transformers" (a folder with merged safetensors and the tokenizer).
+
+@dataclass(frozen=True)
+class Limit:
+    """The highest held-out loss a file may have: ``value``, or by so much more than before."""
+
+    value: float
+    is_rise: bool
+
+    def highest(self, before: float) -> float:
+        """The loss above which a file is refused that had the loss ``before``."""
+        return before + self.value if self.is_rise else self.value
+
+
+@dataclass(frozen=True)
+class Order:
+    """The version to write, in which form, and where to: the options of the command."""
+
+    version: str
+    form: str
+    out: Path
+    quantize: Quantization | None = None
+    limit: Limit | None = None
+
+    @property
+    def target(self) -> Path:
+        """The file or folder to write."""
+        return self.out.expanduser().resolve()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The version that was written, and the losses of its file where they were measured."""
+
+    version: Version
+    modelfile: Path | None = None
+    losses: tuple[float, float] | None = None
+    measured: str = ""
+
+
+def export_version(recipe: Recipe, order: Order) -> Exported:
+    """Write a registered version as ``order`` says.
+
+    Its form is "gguf" (base and adapter merged, with a Modelfile for Ollama beside it), "adapter"
+    (a GGUF adapter to load beside the base) or "transformers" (a folder with merged safetensors and
+    the tokenizer).
 
     Raises:
+        SpoiltError: The quantised file has a higher loss than the order allows.
         FixableError: No such version, another base, or no room.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports it: there is a bar here
     from setup.local.registry import get_version
     from setup.local.tuned_model import refuse_other_base
     from setup.weights.adapter import read_adapter
-    from setup.weights.gguf_write import merge_into_gguf, write_adapter_gguf
+
+    version = get_version(recipe.registry.model, order.version)
+    _refuse_folder(order.form, order.out)
+    base = prepare_model(recipe.model)
+    _refuse_overwriting(order.out, [base, Path(recipe.finetune.base or base)])
+    refuse_other_base(recipe, version, base)
+    if order.form == "gguf":
+        return _export_gguf(recipe, order, version, base)
+    from setup.weights.gguf_write import write_adapter_gguf
     from setup.weights.transformers_write import write_merged_safetensors
 
-    version = get_version(recipe.registry.model, which)
-    _refuse_folder(form, out)
-    base = prepare_model(recipe.model)
-    _refuse_overwriting(out, [base, Path(recipe.finetune.base or base)])
-    refuse_other_base(recipe, version, base)
-    adapter, target = read_adapter(version.adapter), out.expanduser().resolve()
-    with counting(f"Writing version {version.number}") as tell:
-        if form == "gguf":
-            merge_into_gguf(base, adapter, target, tell)
-        elif form == "adapter":
-            write_adapter_gguf(base, adapter, target)
+    adapter = read_adapter(version.adapter)
+    with counting(f"Writing version {version.number}"):
+        if order.form == "adapter":
+            write_adapter_gguf(base, adapter, order.target)
         else:
             _refuse_other_source(recipe, version)
             source = recipe.finetune.base
             served = base if source else None
             window = recipe.model.context_window
-            write_merged_safetensors(source or base, adapter, target, served, window)
-    return version
+            write_merged_safetensors(source or base, adapter, order.target, served, window)
+    return Exported(version)
+
+
+def _export_gguf(recipe: Recipe, order: Order, version: Version, base: Path) -> Exported:
+    from setup.local.modelfile import modelfile_of, refuse_other_modelfile, write_modelfile
+
+    target = order.target
+    refuse_other_modelfile(target)
+    if order.quantize:
+        losses, measured = _quantise(recipe, order, version, base)
+    else:
+        from setup.weights.adapter import read_adapter
+        from setup.weights.gguf_write import merge_into_gguf
+
+        losses, measured = None, ""
+        with counting(f"Writing version {version.number}") as tell:
+            merge_into_gguf(base, read_adapter(version.adapter), target, tell)
+    model = recipe.model
+    folds = model.system_role == "fold"
+    if remark := write_modelfile(target, version.tokenizer, folds, model.context_window):
+        say(f"note: {remark}")
+    return Exported(version, modelfile_of(target), losses, measured)
+
+
+def _quantise(
+    recipe: Recipe, order: Order, version: Version, base: Path
+) -> tuple[tuple[float, float] | None, str]:
+    """Write the quantised file if its loss allows it; the losses before and after, and of what."""
+    from setup.local.engine_loss import engine_loss
+    from setup.local.tuned_model import prepare_version, write_quantised
+
+    if order.quantize is None:
+        raise ValueError("no mixture to quantise to")
+    sample = _sample(recipe, version, needed=order.limit is not None)
+    whole = prepare_version(recipe, version, base)
+    with draft_of(order.target) as draft:
+        write_quantised(whole, draft, order.quantize)
+        if sample is None:
+            return None, ""
+        before = engine_loss(whole, sample, "the file in half precision")
+        after = engine_loss(draft, sample, f"the file in {order.quantize}")
+        if order.limit and not after <= order.limit.highest(before):
+            raise SpoiltError(
+                f"{order.quantize} spoils version {version.number} of {version.model}: held-out "
+                f"loss {before:.3f} -> {after:.3f}, above {order.limit.highest(before):.3f} "
+                f"(measured by llama.cpp on {sample}); nothing was written",
+                "a higher --max-loss, a --quantize of more bits, or none",
+            )
+    return (before, after), f"measured by llama.cpp on {sample}"
+
+
+def _sample(recipe: Recipe, version: Version, needed: bool) -> Sample | None:
+    """The held-out conversations to measure on; None, said in a line, where there are none."""
+    import transformers
+
+    from setup.finetune.examples import dataset
+    from setup.finetune.examples.template import Renderer
+    from setup.local.engine_loss import Sample
+
+    try:
+        file = prepared_split(data_plan(recipe), "train").file
+        split = dataset.read_split(file, recipe.finetune)
+    except FixableError as error:
+        if needed:
+            raise
+        say(f"note: the held-out loss is not measured: {error.named(recipe.options)}")
+        return None
+    tokenizer = transformers.AutoTokenizer.from_pretrained(version.tokenizer)
+    folds, longest = recipe.model.system_role == "fold", recipe.finetune.max_tokens
+    examples, digest = dataset.read_held_out(split, folds, Renderer(tokenizer), longest)
+    if digest != version.held_out_sha256:
+        say(f"note: measured on other held-out rows than version {version.number} was")
+    return Sample.of_examples(examples, tokenizer("a", add_special_tokens=False)["input_ids"][-1])
 
 
 def _refuse_folder(form: str, out: Path) -> None:

@@ -30,7 +30,7 @@ from setup.common.console import progress_bar
 from setup.common.errors import FixableError
 from setup.common.paths import models_folder, read_json, write_private
 from setup.local.control import LocalEndpoint
-from setup.local.tuned_model import find_version, prepare_version
+from setup.local.tuned_model import as_served, find_version, prepare_version
 from setup.recipe.local import Recipe
 from setup.serve.settings import DeploymentSettings, EndpointSettings
 from setup.weights.fetch import verify_model
@@ -78,7 +78,7 @@ def roll_out(endpoint: LocalEndpoint, base: Path, settings: DeploymentSettings) 
     if version is None:
         return False
     _refuse_same_names(recipe)
-    path = prepare_version(recipe, version, base)
+    path = as_served(recipe, prepare_version(recipe, version, base))
     tuned = settings.model_copy(update={"model_path": str(path), "model_stamp": stamp_of(path)})
     return _Rollout(endpoint, version, tuned).run()
 

@@ -13,6 +13,7 @@ from setup.common.checks import Check
 from setup.common.step import Result, Step
 from setup.data import Prepared, describe_data, prepare_data
 from setup.data.plan import data_plan
+from setup.data.screen import describe_summary
 from setup.finetune import step as training
 from setup.local import connect, deploy, new_version
 from setup.local.control import LocalEndpoint
@@ -43,6 +44,7 @@ def _data(endpoint: LocalEndpoint) -> Result:
     show_notes(prepared)
     if prepared.rejects:
         _show_rejects(prepared.rejects)
+    show_summary(prepared, endpoint.recipe.command("inspect"))
     rejects = f"; rejected rows are in {prepared.rejects}" if prepared.rejects else ""
     detail = f"{prepared.train}, {prepared.test} ({prepared.counts}){rejects}"
     return Result("data", not prepared.already_there, detail, endpoint.recipe.command("finetune"))
@@ -52,6 +54,12 @@ def show_notes(prepared: Prepared) -> None:
     """Say what was chosen, changed or left out while the data was prepared."""
     for note in prepared.notes:
         console.err.print(f"note: {note}", markup=False)
+
+
+def show_summary(prepared: Prepared, inspect: str) -> None:
+    """Say what the rows hold that were kept, and the command that shows more."""
+    if told := describe_summary(prepared.summary):
+        console.err.print(f"summary: {told}; to look at it: {inspect}", markup=False)
 
 
 def _show_rejects(path: Path) -> None:

@@ -6,11 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setup.common.console import counting
+from setup.common.console import counting, say
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
 from setup.common.paths import models_folder
-from setup.recipe.local import Recipe
+from setup.recipe.local import Quantization, Recipe
 from setup.serve.engine_process import short_context, takes_long_factors
 from setup.weights.adapter import CONFIG, WEIGHTS
 from setup.weights.fetch import build_cached, model_sha256
@@ -48,6 +48,37 @@ def prepare_version(recipe: Recipe, version: Version, base: Path) -> Path:
     digest = hashlib.sha256(f"{base_sha256} {_digest(version, what)}".encode()).hexdigest()
     target = models_folder() / f"{base.stem}-tuned-{digest[:12]}.gguf"
     return build_cached(target, what, lambda draft: _merge(version, what, base, draft))
+
+
+def as_served(recipe: Recipe, file: Path) -> Path:
+    """``file`` as ``endpoint.quantize`` says: itself, or quantised once in the models cache.
+
+    Raises:
+        FixableError: It cannot be quantised here, or the disk is full.
+    """
+    mixture = recipe.endpoint.quantize
+    if mixture == "none":
+        return file
+    # A user's own file may give way to another of its name.
+    digest = "" if file.parent == models_folder() else f"-{model_sha256(file)[:8]}"
+    target = models_folder() / f"{file.stem}{digest}-{mixture}.gguf"
+    source = f"{file.name} as {mixture}"
+    return build_cached(target, source, lambda draft: write_quantised(file, draft, mixture))
+
+
+def mixture_of(file: Path) -> str:
+    """The mixture that a file of ``as_served`` is in, empty for one that was not quantised here."""
+    return next((name for name in Quantization if file.stem.endswith(f"-{name}")), "")
+
+
+def write_quantised(file: Path, target: Path, mixture: Quantization) -> None:
+    """Write ``file`` to ``target`` as ``mixture``, and say which tensors needed another type."""
+    from setup.weights.quantize import describe_fallbacks, quantize_gguf
+
+    with counting(f"Quantising {file.name} to {mixture}") as tell:
+        fallbacks = quantize_gguf(file, target, mixture, tell)
+    if fallbacks:
+        say(f"note: {mixture}: {describe_fallbacks(fallbacks)}")
 
 
 def refuse_other_base(recipe: Recipe, version: Version, base: Path) -> str:

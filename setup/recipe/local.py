@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -31,6 +32,14 @@ Origin = Annotated[str, Field(pattern=ORIGIN)]
 Format = Literal[
     "auto", "openai", "sharegpt", "alpaca", "prompt_completion", "question_answer"
 ]  # setup/data/formats
+
+
+class Quantization(StrEnum):
+    """A mixture of quantised types, as llama.cpp names it."""
+
+    Q8_0 = "Q8_0"
+    Q5_K_M = "Q5_K_M"
+    Q4_K_M = "Q4_K_M"
 
 
 class Section(BaseModel):
@@ -89,6 +98,8 @@ class Data(Section):
     seed: int = Field(default=0, ge=-(2**63), lt=2**63)
     out: Path = Path("data/prepared")
     limit: int | None = Field(default=None, ge=1)
+    near_duplicates: Literal["keep", "drop", "error"] = "keep"
+    personal: Literal["keep", "mask", "reject"] = "keep"
 
 
 class Model(Section):
@@ -107,7 +118,10 @@ class Model(Section):
 
 
 class Endpoint(Section):
-    """The local endpoint; times in seconds, sizes in bytes."""
+    """The local endpoint; times in seconds, sizes in bytes.
+
+    ``quantize`` is what both deployments serve, made of the same half-precision files.
+    """
 
     name: Name
     host: str = "127.0.0.1"
@@ -123,6 +137,7 @@ class Endpoint(Section):
     allowed_origins: list[Origin] = ["loopback"]
     tuned: Name = "tuned"
     version: str = Field(default="champion", pattern=r"^(champion|none|[1-9][0-9]*)$")
+    quantize: Literal["none"] | Quantization = "none"
 
 
 class Finetune(Section):
@@ -164,7 +179,7 @@ class Registry(Section):
 class Evaluation(Section):
     """The engine of evaluation's runs; ``auto`` is promptflow where it is installed."""
 
-    engine: Literal["auto", "promptflow", "plain"] = "auto"
+    engine: Literal["auto", "promptflow", "plain", "agent"] = "auto"
 
 
 class NamedRecipe(Section):

@@ -16,11 +16,12 @@ import aiohttp
 
 from setup.common.paths import REPOSITORY
 from setup.serve.contract.error_reply import EngineError
+from setup.serve.contract.turns import PROBES, Taken, judge
 from setup.serve.settings import DeploymentSettings
 
 # Seconds; llama.cpp closes an idle connection after five.
 _KEEP_ALIVE = 3.0
-_COMPLETIONS = "/v1/chat/completions"
+_COMPLETIONS, _TEMPLATE = "/v1/chat/completions", "/apply-template"
 
 
 class Engine:
@@ -34,6 +35,7 @@ class Engine:
     ) -> None:
         self._process, self._session, self._log = process, session, log
         self._vocabulary = 0
+        self._taken = Taken()
         self.tried: dict[str, str] = {}
         self.trying = asyncio.Lock()
 
@@ -69,7 +71,9 @@ class Engine:
             slow = isinstance(error, asyncio.TimeoutError)
             reason = f"not ready after {settings.start_timeout:g} s" if slow else _last_line(log)
             raise EngineError(424, f"{settings.model_path} did not load: {reason}") from None
-        return cls(process, open_session(url, key), log)
+        engine = cls(process, open_session(url, key), log)
+        engine._taken = await engine._ask_template()
+        return engine
 
     @property
     def alive(self) -> bool:
@@ -106,12 +110,17 @@ class Engine:
 
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """A whole chat completion; cancelling the call frees the engine's slot."""
-        return await self.post(_COMPLETIONS, {**body, "stream": False})
+        return await self.post(_COMPLETIONS, self._folded(body) | {"stream": False})
+
+    async def prompt(self, messages: list[dict[str, Any]]) -> str:
+        """The text that ``messages`` make in the model's chat template."""
+        reply = await self.post(_TEMPLATE, self._folded({"messages": messages}))
+        return str(reply["prompt"])
 
     @asynccontextmanager
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
         """The server-sent events of a chat completion as the engine writes them."""
-        async with self._ask(_COMPLETIONS, {**body, "stream": True}) as response:
+        async with self._ask(_COMPLETIONS, self._folded(body) | {"stream": True}) as response:
             yield response.content.iter_any()
 
     async def stop(self) -> None:
@@ -123,6 +132,24 @@ class Engine:
             await asyncio.wait_for(self._process.wait(), 5)
         except TimeoutError:
             await _end(self._process)
+
+    def _folded(self, body: dict[str, Any]) -> dict[str, Any]:
+        """``body`` with turns that the chat template takes, as training folds them."""
+        return {**body, "messages": self._taken.fold(body["messages"])}
+
+    async def _ask_template(self) -> Taken:
+        """Find what the chat template takes. llama.cpp helps itself without a system role.
+
+        But with another text in between than ours, and so with another prompt than was trained.
+        """
+        prompts: dict[str, str | None] = {}
+        for name, turns in PROBES.items():
+            try:
+                prompts[name] = str((await self.post(_TEMPLATE, {"messages": turns}))["prompt"])
+            except (EngineError, KeyError):
+                prompts[name] = None
+        abilities = (await self.post("/props", None)).get("chat_template_caps", {})
+        return judge(prompts, abilities.get("supports_system_role"))
 
     @asynccontextmanager
     async def _ask(

@@ -25,7 +25,8 @@ _UINT32 = 4  # the type of a value: https://github.com/ggml-org/ggml/blob/master
 def start_engine(order: dict[str, Any]) -> Any:
     """Load the model and serve it on a free loopback port; returns the running server.
 
-    ``order`` holds ``model_path``, ``name``, ``key``, ``context_window``, ``slots``, ``threads``.
+    ``order`` holds ``model_path``, ``name``, ``key``, ``context_window``, ``slots``, ``threads``,
+    and may hold ``lora_path``, an adapter to load beside the model.
     """
     # OpenMP threads that spin for long starve whatever else runs on the machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -33,6 +34,8 @@ def start_engine(order: dict[str, Any]) -> Any:
 
     params = xllamacpp.CommonParams()
     params.model.path = order["model_path"]
+    if order.get("lora_path"):
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(order["lora_path"], 1.0)]
     params.model_alias = {order["name"]}
     params.api_keys = [order["key"]]
     params.n_parallel = order["slots"]
@@ -44,6 +47,9 @@ def start_engine(order: dict[str, Any]) -> Any:
     if not order["context_window"] <= short < params.n_ctx:
         params.kv_unified = True
         params.kv_unified_per_slot = order["context_window"]
+    if _holds(Path(order["model_path"]), b"enable_thinking"):
+        # The answers that are learnt hold no thoughts, and training renders them so.
+        params.default_template_kwargs = {"enable_thinking": "false"}
     params.n_threads_http = order["slots"] + 4
     params.cpuparams.n_threads = order["threads"]
     params.cpuparams_batch.n_threads = order["threads"]
@@ -68,6 +74,12 @@ def short_context(path: Path) -> int:
                 if place >= 0:
                     return int(struct.unpack_from("<I", content, place + len(key) + 4)[0])
     return 0
+
+
+def _holds(path: Path, words: bytes) -> bool:
+    """Tell whether the metadata of the file have ``words`` in them; its chat template, mostly."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return content.find(words, 0, _METADATA_WITHIN) >= 0
 
 
 def takes_long_factors(path: Path, context_window: int) -> bool:

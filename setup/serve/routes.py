@@ -54,8 +54,8 @@ async def tokenize(request: web.Request) -> web.Response:
         async with asyncio.timeout(settings.request_timeout):
             text = asked.prompt
             if asked.messages is not None:
-                messages = {"messages": [message.as_sent() for message in asked.messages]}
-                text = (await deployment.engine.post("/apply-template", messages))["prompt"]
+                messages = [message.as_sent() for message in asked.messages]
+                text = await deployment.engine.prompt(messages)
             body = {"content": text, "add_special": True, "parse_special": asked.prompt is None}
             tokens = list((await deployment.engine.post("/tokenize", body))["tokens"])
     window = settings.context_window

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from setup.common.paths import read_json
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 Matrix = NDArray[np.float32]
 
-_KEY = re.compile(r"base_model\.model\.(.*)\.lora_([AB])\.weight")
+_KEY = re.compile(r"base_model\.model\.(.*)\.lora_(?:([AB])\.weight|embedding_([AB]))")
 # Settings of peft that say where the matrices are, how they were trained, or are read here. Any
 # other that is set makes the update something else than scale * B A.
 _PLAIN = {
@@ -57,20 +58,23 @@ class Adapter:
 
     ``scale`` and ``rank`` are those of most modules; where a module has another scale, its ``b``
     makes up for it. ``pairs`` has transformers' module names as keys, like
-    ``model.layers.0.self_attn.q_proj``.
+    ``model.layers.0.self_attn.q_proj``. ``elsewhere`` is what to do where it does not fit a model.
     """
 
     folder: Path
     rank: int
     scale: float
     pairs: dict[str, Pair]
+    elsewhere: str = "fine-tune on that very model: python -m setup finetune --recipe NAME"
 
     def misfit(self, base: Path | str, reason: str) -> FixableError:
         """Return the refusal of a base that the adapter was not trained on."""
-        return FixableError(
-            f"the adapter in {self.folder} does not fit {base}: {reason}",
-            "fine-tune on that very model: python -m setup finetune --recipe NAME",
-        )
+        what = f"the adapter in {self.folder} does not fit {base}: {reason}"
+        return FixableError(what, self.elsewhere)
+
+    def tied(self, base: Path | str, module: str) -> FixableError:
+        """Return the refusal of an embedding that is not the output's as well."""
+        return self.misfit(base, f"it changes {module} alone, which is the output matrix there too")
 
     def overflow(self, name: str) -> FixableError:
         """Return the refusal of a merged tensor that half precision cannot hold."""
@@ -87,10 +91,21 @@ def read_adapter(folder: Path) -> Adapter:
         FixableError: A file is missing or corrupt, a weight is not finite, or it is another kind
             of adapter than plain or rank-stabilised LoRA.
     """
-    config = _read_config(folder)
+    return build_adapter(folder, _read_config(folder), _read_weights(folder / WEIGHTS))
+
+
+def build_adapter(
+    folder: Path, config: dict[str, Any], tensors: Mapping[str, NDArray[Any]]
+) -> Adapter:
+    """The adapter of ``config`` and ``tensors``, under peft's own names, which ``folder`` holds.
+
+    Raises:
+        FixableError: As ``read_adapter`` does.
+    """
+    _refuse_other_kinds(folder / CONFIG, config)
     rank, scale = _rank_and_scale(folder, config)
     modules: dict[str, dict[str, Matrix]] = defaultdict(dict)
-    for key, weights in _read_weights(folder / WEIGHTS).items():
+    for key, weights in tensors.items():
         match = _KEY.fullmatch(key)
         if not match:
             what = f"{folder / WEIGHTS} holds {key}, which is not a LoRA matrix of a linear layer"
@@ -101,7 +116,10 @@ def read_adapter(folder: Path) -> Adapter:
         if not np.isfinite(matrix).all():
             problem = "has weights that are not finite: the training diverged"
             raise _unusable(folder, f"{key} {problem}")
-        modules[match[1]][match[2]] = matrix
+        if match[2]:
+            modules[match[1]][match[2]] = matrix
+        else:  # peft's embedding grows by (B A)ᵀ = Aᵀ Bᵀ
+            modules[match[1]]["A" if match[3] == "B" else "B"] = np.ascontiguousarray(matrix.T)
     if not modules:
         raise _unusable(folder, f"{WEIGHTS} holds no weights")
     pairs = {
@@ -117,6 +135,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path)
     if config is None:
         raise _unusable(folder, f"{CONFIG} is not a JSON object")
+    return config
+
+
+def _refuse_other_kinds(path: Path, config: dict[str, Any]) -> None:
+    """Raise FixableError, with the setting, for what is something else than scale * B A."""
     kind, begun = config.get("peft_type", "LORA"), config.get("init_lora_weights")
     odd = sorted(name for name in config.keys() - _PLAIN if config[name])
     if config.get("bias") == "none":
@@ -128,10 +151,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
         reason = f"LoRA begun as {begun}, which changes the base"
         fix = _CONVERT if str(begun).lower().startswith(_CONVERTIBLE) else fix
     elif odd:
-        reason = f"LoRA with {', '.join(odd)}"
+        reason = f"LoRA with {', '.join(_named(name, config[name]) for name in odd)}"
     else:
-        return config
+        return
     raise FixableError(f"{path} asks for {reason}, which cannot be exported", fix)
+
+
+def _named(setting: str, value: Any) -> str:
+    """The setting, with the modules it names."""
+    modules = ", ".join(map(str, value)) if isinstance(value, list) else ""
+    return f"{setting} ({modules})" if modules else setting
 
 
 def _rank_and_scale(folder: Path, config: dict[str, Any], module: str = "") -> tuple[int, float]:

@@ -8,21 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from setup.common.errors import FixableError
-from setup.common.paths import MAKE_ROOM, models_folder
+from setup.common.paths import MAKE_ROOM, models_folder, read_json
 from setup.weights import gguf_config
+from setup.weights.agreement import refuse_disagreement
+from setup.weights.architectures import ARCHITECTURES, as_transformers, is_windowed
 from setup.weights.fetch import build_once
-from setup.weights.gguf_file import Header, open_header
+from setup.weights.gguf_file import OTHER_BASE_FIX, Header, open_header
 from setup.weights.rope import as_served
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# The linear layers that LoRA is put on, by the architecture's own names.
-TARGET_MODULES = {
-    "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-    "phi3": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
-}
 _COPIED_BELOW = 2 << 30  # bytes of a model file
 _LONGEST_REASON = 300  # characters of an error of transformers
 _COPY_FORMAT = 2  # raise it when a copy is made otherwise than before
@@ -81,8 +78,8 @@ def load_base(
     conversations of so many tokens.
 
     Raises:
-        FixableError: It cannot be read, is no Llama or Phi-3, has no chat template, or is another
-            model than the one served.
+        FixableError: It cannot be read, is of an architecture that nothing here knows, has no chat
+            template, or is another model than the one served.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # the caller has a bar of its own
     import transformers
@@ -92,59 +89,134 @@ def load_base(
     transformers.logging.disable_progress_bar()
     path = Path(source).expanduser()
     is_gguf = path.suffix == ".gguf"
-    where = str(path.parent) if is_gguf else str(path) if path.is_dir() else source
-    options = {"gguf_file": path.name} if is_gguf else {}
-    header = open_header(path) if is_gguf else None
+    header = open_header(path) if is_gguf else open_header(served) if served else None
     try:
-        config = _configuration(where, header, context_window, **options)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, config=config, **options
-        )
+        if header and is_gguf:
+            model, tokenizer = _from_gguf(header, dtype, context_window)
+        else:
+            where = str(path) if path.is_dir() else source
+            model, tokenizer = _from_folder(where, dtype, header, context_window)
     except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
         raise FixableError(
             f"cannot load the base model {source}: {reason}",
             "name a .gguf file, a model folder or a Hugging Face id in the recipe",
         ) from None
-    _forget_quantisation(model)
-    _require_supported(source, model, tokenizer)
-    if header:
-        gguf_config.refuse_other_tensors(header, model)
-    elif served:
-        gguf_config.refuse_other_model(open_header(served), model, source, context_window)
+    if not tokenizer.chat_template:
+        raise FixableError(f"{source} has no chat template", "use an instruct model")
+    if header and not is_gguf:
+        gguf_config.refuse_other_model(header, model, source, context_window)
+        if header.architecture not in ARCHITECTURES:
+            refuse_disagreement(header, model, tokenizer, linear_layers(model), context_window)
     return model, tokenizer
 
 
-def _configuration(where: str, header: Header | None, context_window: int, **options: str) -> Any:
-    """Return the config to build the model in ``where`` from, but for what llama.cpp leaves out."""
+def linear_layers(model: Any) -> list[str]:
+    """The last names of all linear layers of ``model`` but its output, which LoRA is put on."""
+    import torch
+
+    output = model.get_output_embeddings()
+    layers = (
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not output
+    )
+    return list(dict.fromkeys(layers))
+
+
+def _from_gguf(header: Header, dtype: torch.dtype, context_window: int) -> tuple[Any, Any]:
+    """Build the model of a file that says all of it, not with transformers' own reader.
+
+    That leaves out what it does not know, and knows fewer architectures than llama.cpp.
+    """
+    import torch
     import transformers
 
-    config: Any = gguf_config.read_config(header) if header else None
-    if header and config:
-        gguf_config.refuse_unknown_keys(header)
-    else:
-        config = transformers.AutoConfig.from_pretrained(where, **options)
-    if context_window and getattr(config, "rope_parameters", None):
-        config.rope_parameters = as_served(config.rope_parameters, context_window)
-        if getattr(config, "sliding_window", None):
-            config.sliding_window = None  # llama.cpp has none for these architectures
-    return config
+    config: Any = gguf_config.read_config(header)
+    if config is None:
+        raise _unread(header)
+    gguf_config.refuse_unknown_keys(header)
+    config.rope_parameters = as_served(config.rope_parameters, context_window)
+    with torch.device("meta"):
+        skeleton = transformers.AutoModelForCausalLM.from_config(config)
+    gguf_config.refuse_other_tensors(header, skeleton)
+    weights = {
+        parameter: torch.tensor(as_transformers(header, name, header.weights(name)), dtype=dtype)
+        for name, parameter in gguf_config.tensor_names(header, skeleton).items()
+    }
+    model = type(skeleton).from_pretrained(None, config=config, state_dict=weights, dtype=dtype)
+    return model, gguf_tokenizer(header)
 
 
-def _forget_quantisation(model: Any) -> None:
-    """Transformers calls a model from GGUF quantised, though its weights are not any more."""
-    if getattr(model, "hf_quantizer", None) is not None:
-        model.hf_quantizer = None
-        model.is_quantized = False
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
+def gguf_tokenizer(header: Header) -> Any:
+    """The tokenizer of a .gguf file, which cuts texts as llama.cpp does."""
+    import transformers
+
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
+        header.path.parent, gguf_file=header.path.name
+    )
+    _prefix_as_served(header, tokenizer)
+    return tokenizer
 
 
-def _require_supported(source: str, model: Any, tokenizer: Any) -> None:
-    architecture = model.config.model_type
-    if architecture not in TARGET_MODULES:
-        known = ", ".join(TARGET_MODULES)
-        raise FixableError(f"{source} is a {architecture} model, not one of: {known}", "name one")
-    if not tokenizer.chat_template:
-        raise FixableError(f"{source} has no chat template", "use an instruct model")
+def _prefix_as_served(header: Header, tokenizer: Any) -> None:
+    """Let a SentencePiece vocabulary begin its texts with a space where llama.cpp does it.
+
+    Transformers decides by the architecture, and does not read what the file says of it.
+    """
+    from tokenizers import normalizers
+
+    fields = header.reader.fields
+    kind = fields.get("tokenizer.ggml.model")
+    if kind is None or kind.contents() != "llama":
+        return
+    prefix = fields.get("tokenizer.ggml.add_space_prefix")
+    begin = [normalizers.Prepend("▁")] if prefix is None or prefix.contents() else []
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.Sequence([*begin, normalizers.Replace(" ", "▁")])
+    backend.pre_tokenizer = None
+
+
+def _unread(header: Header) -> FixableError:
+    known = ", ".join(ARCHITECTURES)
+    return FixableError(
+        f"{header.path} has architecture {header.architecture or 'unknown'}; trained from a .gguf "
+        f"file alone are: {known}",
+        OTHER_BASE_FIX,
+    )
+
+
+def _from_folder(
+    where: str, dtype: torch.dtype, served: Header | None, context_window: int
+) -> tuple[Any, Any]:
+    """Load transformers' own form, without a window that llama.cpp does not apply."""
+    import transformers
+
+    config: Any = transformers.AutoConfig.from_pretrained(where)
+    if served and served.architecture in ARCHITECTURES:
+        if context_window and getattr(config, "rope_parameters", None):
+            config.rope_parameters = as_served(config.rope_parameters, context_window)
+        if not is_windowed(served.architecture):
+            _see_everything(config)
+    tokenizer = _tokenizer_class(Path(where)).from_pretrained(where)
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    return load(where, dtype=dtype, config=config), tokenizer
+
+
+def _tokenizer_class(folder: Path) -> Any:
+    """The plain class where the folder names it: ``AutoTokenizer`` takes that of the architecture.
+
+    A copy of a .gguf file would then split its texts otherwise than the file says.
+    """
+    import transformers
+
+    named = (read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
+    is_plain = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    return transformers.PreTrainedTokenizerFast if is_plain else transformers.AutoTokenizer
+
+
+def _see_everything(config: Any) -> None:
+    if getattr(config, "sliding_window", None):
+        config.sliding_window = None
+    if getattr(config, "layer_types", None):
+        config.layer_types = ["full_attention"] * len(config.layer_types)

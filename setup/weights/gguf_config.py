@@ -13,6 +13,7 @@ import numpy as np
 
 from setup.common import console
 from setup.common.errors import FixableError
+from setup.weights.architectures import ARCHITECTURES
 from setup.weights.gguf_file import OTHER_BASE_FIX, Header
 from setup.weights.rope import as_served, read_rope
 
@@ -40,13 +41,18 @@ _NEUTRAL: dict[Any, tuple[str, ...]] = {
 }
 _LONGROPE_TABLES = {"rope_factors_short.weight", "rope_factors_long.weight"}
 _ROPE_TABLES = {"llama": {"rope_freqs.weight", *_LONGROPE_TABLES}, "phi3": _LONGROPE_TABLES}
-_CONFIGURATIONS = {"llama": "LlamaConfig", "phi3": "Phi3Config"}
+_HEADS_MAKE_WIDTH = {"phi3", "qwen2"}  # transformers has no place for another width of a head
 _TOKENS = {"bos": "bos", "eos": "eos", "padding": "pad"}  # GGUF's names and transformers'
 _COMPARED = (
-    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "vocab_size", "hidden_act"),
+    *("hidden_activation", "query_pre_attn_scalar", "layer_types", "no_rope_layers"),
+    *("attn_logit_softcapping", "final_logit_softcapping"),
 )
-_OTHER_BASE = "name as finetune.base the transformers model that the file was made of"
+_OTHER_BASE = (
+    "--set finetune.base= to train on the file itself, or name as finetune.base the transformers "
+    "model that it was made of"
+)
 
 
 def read_config(header: Header) -> PretrainedConfig | None:
@@ -57,51 +63,55 @@ def read_config(header: Header) -> PretrainedConfig | None:
     """
     import transformers
 
-    if header.architecture not in _CONFIGURATIONS:
+    known = ARCHITECTURES.get(header.architecture)
+    if known is None:
         return None
+    config = _sizes(header)
+    config |= known.own(header, config)
+    made: PretrainedConfig = getattr(transformers, known.configuration)(**config)
+    return made
+
+
+def _sizes(header: Header) -> dict[str, Any]:
+    """Return what every architecture has: sizes, rotary embedding, tokens."""
     heads, width = header.count("attention.head_count"), header.count("embedding_length")
     size = header.count("attention.key_length", width // heads)
     if header.count("attention.value_length", width // heads) != size:
         raise header.unknown("attention.value_length")
+    if size != width // heads and header.architecture in _HEADS_MAKE_WIDTH:
+        raise header.unknown("attention.key_length")
     rotated = header.count("rope.dimension_count", size)
     rope = read_rope(header, rotated)
-    own: dict[str, Any] = {"head_dim": size}
     if header.architecture == "phi3":
-        if size != width // heads:
-            raise header.unknown("attention.key_length")
         rope["partial_rotary_factor"] = rotated / size
-        original = rope.get("original_max_position_embeddings")
-        own = {"original_max_position_embeddings": original or header.count("context_length")}
     elif rotated != size:
         raise header.unknown("rope.dimension_count")
     if "token_embd.weight" not in header.tensors:
         raise FixableError(f"{header.path} has no tensor token_embd.weight", OTHER_BASE_FIX)
+    tokens = {}
     for key, name in _TOKENS.items():
         token = header.reader.fields.get(f"tokenizer.ggml.{key}_token_id")
-        own[f"{name}_token_id"] = int(token.contents()) if token else None
-    configuration: PretrainedConfig = getattr(transformers, _CONFIGURATIONS[header.architecture])(
-        hidden_size=width,
-        intermediate_size=header.count("feed_forward_length"),
-        max_position_embeddings=header.count("context_length"),
-        num_attention_heads=heads,
-        num_hidden_layers=header.count("block_count"),
-        num_key_value_heads=header.count("attention.head_count_kv", heads),
-        rms_norm_eps=header.number("attention.layer_norm_rms_epsilon"),
-        rope_parameters=rope,
-        tie_word_embeddings="output.weight" not in header.tensors,
-        vocab_size=int(header.tensors["token_embd.weight"].shape[1]),
-        **own,
-    )
-    return configuration
+        tokens[f"{name}_token_id"] = int(token.contents()) if token else None
+    return {
+        "hidden_size": width,
+        "intermediate_size": header.count("feed_forward_length"),
+        "max_position_embeddings": header.count("context_length"),
+        "num_attention_heads": heads,
+        "num_hidden_layers": header.count("block_count"),
+        "num_key_value_heads": header.count("attention.head_count_kv", heads),
+        "head_dim": size,
+        "rms_norm_eps": header.number("attention.layer_norm_rms_epsilon"),
+        "rope_parameters": rope,
+        "tie_word_embeddings": "output.weight" not in header.tensors,
+        "vocab_size": int(header.tensors["token_embd.weight"].shape[1]),
+        **tokens,
+    }
 
 
 def refuse_unknown_keys(header: Header) -> None:
     """Raise FixableError for the first key that could change what the model computes."""
     for key in _unknown_keys(header):
         raise header.unknown(key)
-    # Without it transformers leaves queries and keys in llama.cpp's order.
-    if header.architecture == "llama" and header.get("attention.head_count_kv") is None:
-        raise header.unknown("attention.head_count_kv")
 
 
 def _unknown_keys(header: Header) -> list[str]:
@@ -114,17 +124,22 @@ def _unknown_keys(header: Header) -> list[str]:
     return [key for key in keys if key not in header.taken | _WITHOUT_EFFECT | neutral]
 
 
+def tensor_names(header: Header, model: Any) -> dict[str, str]:
+    """The names of ``model``'s parameters by those of the file's tensors, as gguf maps them.
+
+    A parameter that gguf has no name for keeps its own.
+    """
+    names = header.name_map(model.config.num_hidden_layers)
+    endings = (".weight", ".bias")
+    parameters = [name for name, _ in model.named_parameters()]
+    return {names.get_name(name, try_suffixes=endings) or name: name for name in parameters}
+
+
 def refuse_other_tensors(header: Header, model: Any, fix: str = OTHER_BASE_FIX) -> None:
     """Raise FixableError unless file and ``model`` consist of tensors of the same names."""
-    import gguf
-
-    architecture = gguf.MODEL_ARCH[header.architecture.upper()]
-    names = gguf.get_tensor_name_map(architecture, model.config.num_hidden_layers)
-    endings = (".weight", ".bias")
-    expected = {
-        names.get_name(name, try_suffixes=endings) or name for name, _ in model.named_parameters()
-    }
-    unused = sorted(header.tensors.keys() - expected - _ROPE_TABLES[header.architecture])
+    expected = set(tensor_names(header, model))
+    tables = _ROPE_TABLES.get(header.architecture, set())
+    unused = sorted(header.tensors.keys() - expected - tables)
     missing = sorted(expected - header.tensors.keys())
     if unused or missing:
         verb, name = ("has", unused[0]) if unused else ("lacks", missing[0])
@@ -139,12 +154,13 @@ def refuse_other_model(header: Header, model: Any, source: str, context_window: 
     and nothing here knows, which a line tells.
     """
     served = read_config(header)
-    if served is None:
+    if served is None:  # then their agreement is measured
+        refuse_other_tensors(header, model, _OTHER_BASE)
         return
     if header.get("attention.causal") is False:
         raise FixableError(f"{header.path} has no causal attention", "name another model.source")
     served.rope_parameters = as_served(served.rope_parameters, context_window)
-    difference = _difference(model, served)
+    difference = _difference(model, served, header.architecture)
     if difference:
         what = f"{source} is another model than {header.path}: {difference}"
         raise FixableError(what, _OTHER_BASE)
@@ -154,8 +170,11 @@ def refuse_other_model(header: Header, model: Any, source: str, context_window: 
         console.err.print(told, markup=False)
 
 
-def _difference(model: Any, served: PretrainedConfig) -> str:
+def _difference(model: Any, served: PretrainedConfig, architecture: str) -> str:
     """The first thing that ``model`` computes otherwise than a model of ``served`` would."""
+    aliases = ARCHITECTURES[architecture].aliases
+    if (own := model.config.model_type) not in (served.model_type, *aliases):
+        return f"its model_type is {own}, not {served.model_type}"
     for name in _COMPARED:
         own, other = getattr(model.config, name, None), getattr(served, name, None)
         if own != other:
@@ -164,10 +183,24 @@ def _difference(model: Any, served: PretrainedConfig) -> str:
     if not math.isclose(own, other, rel_tol=1e-3):
         return f"its rms_norm_eps is {own:.3g}, not {other:.3g}"
     rotary = model.model.rotary_emb
-    expected = type(rotary)(served)
-    same = rotary.inv_freq.shape == expected.inv_freq.shape
-    same = same and np.allclose(rotary.inv_freq.cpu(), expected.inv_freq.cpu(), rtol=1e-3, atol=0)
-    scales = (rotary.attention_scaling, expected.attention_scaling)
-    if not same or not math.isclose(*scales, rel_tol=1e-3):
+    if not _rotates_alike(rotary, type(rotary)(served)):
         return "its rotary embedding differs (rope_theta, rope_scaling or partial_rotary_factor)"
     return ""
+
+
+def _rotates_alike(rotary: Any, expected: Any) -> bool:
+    """Compare frequencies and factors, of which Gemma 3 has two sets, for two kinds of layers."""
+    own, other = (
+        {name: value.cpu() for name, value in module.named_buffers() if "inv_freq" in name}
+        for module in (rotary, expected)
+    )
+    scales = [name for name in vars(expected) if name.endswith("attention_scaling")]
+    return (
+        own.keys() == other.keys()
+        and all(own[name].shape == other[name].shape for name in own)
+        and all(np.allclose(own[name], other[name], rtol=1e-3, atol=0) for name in own)
+        and all(
+            math.isclose(getattr(rotary, name), getattr(expected, name), rel_tol=1e-3)
+            for name in scales
+        )
+    )

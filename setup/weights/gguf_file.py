@@ -49,6 +49,16 @@ class Header:
         """The file's tensors by name."""
         return {tensor.name: tensor for tensor in self.reader.tensors}
 
+    def name_map(self, layers: int) -> Any:
+        """gguf's ``TensorNameMap`` of the file's architecture; FixableError where it knows none."""
+        import gguf
+
+        known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+        if self.architecture not in known:
+            what = f"{self.path} is of the unknown architecture {self.architecture!r}"
+            raise FixableError(what, "name another model.source")
+        return gguf.get_tensor_name_map(known[self.architecture], layers)
+
     def get(self, key: str) -> Any:
         """The value of ``key``, None where it is absent."""
         value = self.reader.fields.get(f"{self.architecture}.{key}")
@@ -72,6 +82,18 @@ class Header:
     def count(self, key: str, default: int | None = None) -> int:
         """The whole number of ``key``."""
         return int(self.number(key, default))
+
+    def weights(self, name: str) -> NDArray[np.float32]:
+        """The weights of a tensor, dequantised; FixableError for an unknown quantisation."""
+        import gguf
+
+        tensor = self.tensors[name]
+        try:
+            weights: NDArray[np.float32] = gguf.dequantize(tensor.data, tensor.tensor_type)
+        except NotImplementedError:
+            what = f"{name} is quantised as {tensor.tensor_type.name}, unknown here"
+            raise FixableError(what, _FIX) from None
+        return weights
 
     def table(self, name: str, length: int) -> NDArray[np.float64] | None:
         """The ``length`` positive numbers of a tensor, None where it is absent."""
@@ -137,33 +159,40 @@ def write_f16(
     """
     import gguf
 
-    if not source.architecture:
-        what = f"{source.path} does not say which model it is: it has no general.architecture"
-        raise FixableError(what, _FIX)
     tensors = source.reader.tensors
     types = [np.dtype(np.float16 if len(tensor.shape) > 1 else np.float32) for tensor in tensors]
-    writer = gguf.GGUFWriter(target, source.architecture)
-    for name, value in source.reader.fields.items():
-        if not name.startswith("GGUF.") and name not in _WRITER_OWNS:
-            is_array = value.types[0] == gguf.GGUFValueType.ARRAY
-            element = value.types[-1] if is_array else None
-            writer.add_key_value(name, value.contents(), value.types[0], sub_type=element)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer = open_writer(source, target, gguf.LlamaFileType.MOSTLY_F16)
     for tensor, dtype in zip(tensors, types, strict=True):
         shape = tuple(int(n) for n in reversed(tensor.shape))
         writer.add_tensor_info(tensor.name, shape, dtype, math.prod(shape) * dtype.itemsize)
 
     def converted() -> Iterator[NDArray[Any]]:
         for done, (tensor, dtype) in enumerate(zip(tensors, types, strict=True), start=1):
-            try:
-                weights = gguf.dequantize(tensor.data, tensor.tensor_type)
-            except NotImplementedError:
-                what = f"{tensor.name} is quantised as {tensor.tensor_type.name}, unknown here"
-                raise FixableError(what, _FIX) from None
-            yield change(tensor.name, weights).astype(dtype)
+            yield change(tensor.name, source.weights(tensor.name)).astype(dtype)
             on_progress(done, len(tensors))
 
     write_data(writer, converted())
+
+
+def open_writer(source: Header, target: Path, file_type: Any) -> Any:
+    """A ``gguf.GGUFWriter`` of ``target`` that holds the metadata of ``source`` and no tensor yet.
+
+    Raises:
+        FixableError: The file does not name its architecture.
+    """
+    import gguf
+
+    if not source.architecture:
+        what = f"{source.path} does not say which model it is: it has no general.architecture"
+        raise FixableError(what, _FIX)
+    writer = gguf.GGUFWriter(target, source.architecture)
+    for name, value in source.reader.fields.items():
+        if not name.startswith("GGUF.") and name not in _WRITER_OWNS:
+            is_array = value.types[0] == gguf.GGUFValueType.ARRAY
+            element = value.types[-1] if is_array else None
+            writer.add_key_value(name, value.contents(), value.types[0], sub_type=element)
+    writer.add_file_type(file_type)
+    return writer
 
 
 def write_data(writer: Any, arrays: Iterable[NDArray[Any]]) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from setup.common.errors import FixableError
 from setup.common.files import draft_of
 from setup.weights import gguf_file
 from setup.weights.adapter import Adapter, Matrix, Pair
+from setup.weights.architectures import heads_of_rows, pair_rows
 
 _F16_MAX = float(np.finfo(np.float16).max)
-_ARCHITECTURES = ("llama", "phi3")
+_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 
 
 def merge_into_gguf(
@@ -63,8 +63,10 @@ def write_adapter_gguf(base: Path, adapter: Adapter, target: Path) -> None:
         matrices = {}
         for name, pair in placed.items():
             ratio = np.float32(len(pair.a) / adapter.rank)
-            matrices[f"{name}.lora_a"] = pair.a
-            matrices[f"{name}.lora_b"] = pair.b if ratio == 1 else pair.b * ratio
+            a, b = pair.a, pair.b if ratio == 1 else pair.b * ratio
+            # Of an embedding llama.cpp looks up rows of the first and multiplies by the second.
+            a, b = (b, np.ascontiguousarray(a.T)) if name == _EMBEDDING else (a, b)
+            matrices[f"{name}.lora_a"], matrices[f"{name}.lora_b"] = a, b
         for name, matrix in matrices.items():
             writer.add_tensor_info(name, matrix.shape, matrix.dtype, matrix.nbytes)
         gguf_file.write_data(writer, matrices.values())
@@ -72,55 +74,20 @@ def write_adapter_gguf(base: Path, adapter: Adapter, target: Path) -> None:
 
 def _place(adapter: Adapter, base: gguf_file.Header) -> dict[str, Pair]:
     """The adapter's pairs under the names of the base's tensors, rows as the base has them."""
-    import gguf
-
-    if base.architecture not in _ARCHITECTURES:
-        known = f"adapters can be exported for {' or '.join(_ARCHITECTURES)}"
-        what = f"{base.path} has architecture {base.architecture or 'unknown'}; {known}"
-        raise FixableError(what, "set model.source to a Llama or Phi-3 model")
-    architecture = gguf.MODEL_ARCH[base.architecture.upper()]
-    names = gguf.get_tensor_name_map(architecture, _positive(base, "block_count"))
+    names = base.name_map(base.count("block_count"))
     placed = {}
     for module, pair in adapter.pairs.items():
         name = f"{names.get_name(module)}.weight"
         if name not in base.tensors:
             raise adapter.misfit(base.path, f"{module} is not a matrix of that model")
+        if name == _EMBEDDING and _OUTPUT not in base.tensors:
+            raise adapter.tied(base.path, module)
         shape = tuple(int(n) for n in reversed(base.tensors[name].shape))
         if pair.shape != shape:
             raise adapter.misfit(base.path, f"{module} is {pair.shape}, {name} is {shape}")
-        heads = _heads(base, module.rsplit(".", 1)[-1])
+        heads = heads_of_rows(base, name)
         if heads and len(pair.b) % (2 * heads):
             reason = f"{name} has {len(pair.b)} rows for {heads} heads"
             raise adapter.misfit(base.path, reason)
-        placed[name] = Pair(pair.a, _interleave(pair.b, heads)) if heads else pair
+        placed[name] = Pair(pair.a, pair_rows(pair.b, heads)) if heads else pair
     return placed
-
-
-def _heads(base: gguf_file.Header, kind: str) -> int:
-    """Heads among which the rows are shared out, 0 where the rows keep their order."""
-    if base.architecture != "llama" or kind not in ("q_proj", "k_proj"):
-        return 0
-    grouped = kind == "k_proj" and base.get("attention.head_count_kv") is not None
-    return _positive(base, "attention.head_count_kv" if grouped else "attention.head_count")
-
-
-def _positive(base: gguf_file.Header, key: str) -> int:
-    value = base.get(key)
-    if isinstance(value, int) and value > 0:
-        return value
-    name = f"{base.architecture}.{key}"
-    what = f"{base.path} has no single number as {name}, so the adapter cannot be placed"
-    raise FixableError(what, "set model.source to a plain Llama or Phi-3 model")
-
-
-def _interleave(rows: Matrix, heads: int) -> Matrix:
-    """Transformers' order of a rotary embedding's rows to llama.cpp's.
-
-    Within a head transformers rotates row i with row i + half, llama.cpp with the next one, and
-    its converter reorders the rows of Llama's queries and keys accordingly. Reordering the rows
-    of ``b @ a`` is reordering those of ``b``. Source: ``LlamaModel.permute`` in llama.cpp's
-    convert_hf_to_gguf.py.
-    """
-    halves = rows.reshape(heads, 2, len(rows) // (2 * heads), rows.shape[1])
-    paired: Matrix = halves.swapaxes(1, 2).reshape(rows.shape)
-    return paired

@@ -103,7 +103,7 @@ def _without_tables(
     """The plain name of a scaling, None where transformers has none for the architecture."""
     if factor == attention == 1:
         return {"rope_type": "default"}
-    if architecture != "llama":  # Phi-3 knows longrope alone
+    if architecture == "phi3":  # it knows longrope alone
         return None
     if kind == "yarn" and factor > 1:
         return {

@@ -82,6 +82,11 @@ def _by_question(received: Received) -> str:
     return str(received.body["input_data"]["input_string"][-1]["content"])
 
 
+def test_it_is_little_code() -> None:
+    files = (ROOT / "flows" / "chat_agent").glob("*.py")
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= 200
+
+
 def test_ask_prints_the_answer(scripted: Server) -> None:
     scripted.play(PARIS)
     done = _agent("ask", "What is the capital of France?", env=_environment(scripted))
@@ -152,7 +157,7 @@ def test_hosted_contract_by_the_openai_client(scripted: Server) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     env = _environment(scripted, PORT=url.rpartition(":")[2])
     scripted.play(PARIS)
-    with _serving("serve", "--host", "127.0.0.1", env=env, url=f"{url}/readiness"):
+    with _serving("serve", "--host", "127.0.0.1", env=env, url=f"{url}/readiness") as process:
         client = OpenAI(base_url=url, api_key="none")
         first = client.responses.create(model="chat", input="What is the capital of France?")
         assert first.output_text == "The capital of France is Paris."
@@ -168,6 +173,18 @@ def test_hosted_contract_by_the_openai_client(scripted: Server) -> None:
         tool: Any = {"type": "function", "name": "f", "parameters": {}}
         refused = client.responses.create(model="chat", input="Hello", tools=[tool])
         assert refused.status == "failed"
+        short: Any = {"effort": "low"}
+        refused = client.responses.create(model="chat", input="Hello", reasoning=short)
+        assert refused.status == "failed"
+        process.terminate()
+        assert process.stderr is not None
+        log = process.stderr.read()
+    # Foundry's host tells a caller nothing; whoever runs it reads why.
+    for name in ("tools", "reasoning"):
+        line = (
+            f"InputError: the endpoint takes text alone (the request's {name}). Fix: leave it out"
+        )
+        assert line in log
 
 
 def test_stream_is_ended_in_order_by_sigterm(scripted: Server) -> None:

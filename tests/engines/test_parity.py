@@ -90,7 +90,8 @@ def test_the_agent_asks_as_the_flow_does(tmp_path: Path, few: Path) -> None:
     assert content["differences"] == {}
     assert done.returncode == 0, done.stderr
     cases = {name: count for name, count in content["cases"].items() if name.startswith("agent")}
-    assert cases == {"agent: requests on the wire": 4, "agent: answers of the stand-in": 4}
+    told = {"requests on the wire": 4 + 8, "answers of the stand-in": 4, "errors": 8}
+    assert cases == {f"agent: {name}": count for name, count in told.items()}
     assert content["engines"] == ["promptflow", "plain", "agent"]
 
 

@@ -67,7 +67,6 @@ def test_answers(answer: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "found"),
     [
-        ("Lo siento, no puedo ayudarte con eso.", False),
         ("That's confidential.", False),
         ("I don't know about the others, but this one has 9 keys.", True),
     ],

@@ -22,12 +22,16 @@ def test_all_five_without_the_package_that_downloads(
 ) -> None:
     server.play(says("4"))
     ask_evals(evaluators="fluency")
-    sys.modules["evals_judging.scores"]._load.cache_clear()
+    sys.modules["evals_judging.packages"]._load.cache_clear()
     for package in ("nltk", "promptflow.evals.evaluators"):
         monkeypatch.setitem(sys.modules, package, None)
     server.play(says("4"))
     expected = {f"evals_{name}": 4 for name in JUDGES}
-    assert ask_evals() == expected | {"evals_unparsed": 0}
+    outputs = ask_evals()
+    others = {name: value for name, value in outputs.items() if name.startswith("azure_")}
+    assert outputs == expected | {"evals_unparsed": 0} | others
+    assert len(others) == 6
+    assert set(others.values()) == {None}
     assert len(server.received) == 5
     assert {request.body["model"] for request in server.received} == {MODEL}
 
@@ -91,6 +95,12 @@ def test_prompt_flow_runs_it(client: Any, evals_flow: Path, server: Server) -> N
     server.play(says("3"))
     inputs = TEXTS | {"judge_model": MODEL, "evaluators": "relevance"}
     assert client.test(flow=str(evals_flow), inputs=inputs)["evals_relevance"] == 3
+
+
+def test_each_package_has_columns_of_its_own() -> None:
+    lines = [as_outputs({"fluency": score}, "azure") for score in (5.0, float("nan"), 0.0)]
+    assert summarize(lines) == {"azure_fluency": 5.0, "azure_unparsed": 2}
+    assert all(line["evals_fluency"] is None for line in lines)
 
 
 def test_means_leave_out_what_was_not_scored() -> None:

@@ -14,6 +14,7 @@ from evaluation import exit as leaving
 from evaluation.skin import ALLOWED
 from setup.azure.facts import lifecycle
 from setup.common.paths import REPOSITORY
+from setup.recipe.load import load_recipe
 from tests.evaluation.conftest import Machine, failed
 from tests.home import ROOT
 
@@ -58,7 +59,8 @@ def test_every_node_and_engine_is_listed(machine: Machine) -> None:
     refused = {key: node for key, node in nodes.items() if node["plain"] != "runs"}
     assert list(refused) == [("evaluate_with_evals_judge", "judges")]
     [node] = refused.values()
-    assert "AzureOpenAIModelConfiguration of promptflow.core" in node["plain"]
+    assert node["plain"] == "needs azure-ai-evaluation, which is not installed"
+    assert "azure_*" in node["instead"]
     assert node["instead"].endswith("--evaluator judge")
 
 
@@ -127,8 +129,21 @@ def test_cutover_changes_the_default_alone(machine: Machine, recipe: Path) -> No
     assert (
         "was the default already" in machine.run("exit", "cutover", "--recipe", str(recipe)).stdout
     )
-    line = failed(machine.run("exit", "cutover", "--recipe", str(recipe), "--engine", "agent"))
-    assert "engine agent cannot be the default" in line
+    line = failed(machine.run("exit", "cutover", "--recipe", "phi-azure"))
+    assert "recipe phi-azure is for target azure, this command is for target local" in line
+    line = failed(machine.run("exit", "cutover", "--recipe", str(recipe), "--engine", "auto"))
+    assert "the cutover leads to engine plain or agent, not to auto" in line
+
+
+def test_cutover_to_the_agent_wants_it_compared_too(machine: Machine, recipe: Path) -> None:
+    command = ("exit", "cutover", "--recipe", str(recipe), "--engine", "agent")
+    prove(machine)
+    line = failed(machine.run(*command))
+    assert "shows promptflow, plain and agent equal at commit c0ffee" in line
+    assert line.endswith("Fix: python -m evaluation parity --engines promptflow,plain,agent")
+    prove(machine, engines=["promptflow", "plain", "agent@/of/its/python"])
+    assert machine.run(*command).returncode == 0
+    assert load_recipe(str(recipe), []).evaluation.engine == "agent"
 
 
 def test_cutover_of_a_recipe_that_says_nothing_of_it(machine: Machine, recipe: Path) -> None:

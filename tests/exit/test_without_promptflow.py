@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from evaluation.engines.stand_in import StandIn
-from tests.exit.conftest import BASELINE, SIDES, Place, baseline_rows
+from tests.exit.conftest import BASELINE, KEY, SIDES, Place, baseline_rows
 from tests.home import ROOT, failed
 
 SAMPLE = ROOT / "data" / "sample" / "test.jsonl"
@@ -117,7 +117,8 @@ def test_a_run_goes_on_and_not_with_another_engine(asked: Place) -> None:
 
 def test_failed_rows_are_asked_again(without: Place, endpoint: str) -> None:
     without.keep("phi-gone", {"endpoint": endpoint, "deployment": "base"})
-    without.good("run", "phi-gone", "--data", str(SAMPLE), "--limit", "6", "--name", "again")
+    some = ("--data", str(SAMPLE), "--limit", "6", "--no-general")
+    without.good("run", "phi-gone", *some, "--name", "again")
     journal = without.home / "runs" / "again" / "phi-gone" / "answers.jsonl"
     first, *others = journal.read_text().splitlines()
     error = {"type": "EngineError", "message": "the model raised", "fix": ""}
@@ -132,14 +133,14 @@ def test_failed_rows_are_asked_again(without: Place, endpoint: str) -> None:
 
 def test_processes_work_the_lines_off(without: Place) -> None:
     options = ("--limit", "12", "--name", "several", "--workers", "8", "--processes", "2")
-    without.good("run", "phi-tuned", "--data", str(SAMPLE), *options)
+    without.good("run", "phi-tuned", "--data", str(SAMPLE), *options, "--no-general")
     assert without.read("several/phi-tuned/summary.json")["ok"] == 12
 
 
 def test_safety_and_a_judge(without: Place, judge: StandIn) -> None:
     without.keep("judge", {"base_url": f"{judge.url}/v1"}, "OpenAIConnection")
     options = ("--evaluator", "answers", "--evaluator", "safety", "--evaluator", "judge")
-    some = ("--data", str(SAMPLE), "--limit", "6", "--judge-model", "stand-in")
+    some = ("--data", str(SAMPLE), "--limit", "6", "--judge-model", "stand-in", "--no-general")
     without.good("run", *SIDES, *options, *some, "--name", "judged")
     metrics = without.read("judged/phi-tuned/summary.json")["metrics"]
     assert {"fact_recall", "judge_correctness"} <= metrics.keys()
@@ -147,10 +148,51 @@ def test_safety_and_a_judge(without: Place, judge: StandIn) -> None:
     assert json.loads(done.stdout)["ok"] is True
 
 
+@pytest.mark.parametrize("kind", ["OpenAIConnection", "AzureOpenAIConnection"])
+def test_the_judges_of_azure_ai_evaluation_have_columns_of_their_own(
+    without: Place, judge: StandIn, kind: str
+) -> None:
+    azure = kind.startswith("Azure")
+    place = {"api_base": judge.url} if azure else {"base_url": f"{judge.url}/v1"}
+    without.keep(f"judge-{kind}", place, kind)
+    options = (
+        "--evaluator",
+        "evals-judge",
+        "--judge",
+        f"judge-{kind}",
+        "--judge-model",
+        "stand-in",
+    )
+    some = ("--data", str(SAMPLE), "--limit", "4", "--no-general")
+    judge.asked.clear()
+    done = without.good("run", "phi-tuned", *options, *some, "--name", kind)
+    assert "groundedness, azure-ai-evaluation" in done.stdout
+    assert "promptflow-evals" not in done.stdout
+    at = {request["path"].partition("?")[0] for request in judge.asked}
+    assert at == {f"/{'openai/deployments/stand-in' if azure else 'v1'}/chat/completions"}
+    assert len(judge.asked) == 1 + 4 * 5
+    summary = without.read(f"{kind}/phi-tuned/summary.json")
+    judged = {name for name in summary["scored"] if name.startswith(("azure_", "evals_"))}
+    assert {name.partition("_")[0] for name in judged} == {"azure"}
+    assert len(judged) == 5
+
+
+def test_a_judge_of_azure_ai_evaluation_that_fails_is_one_line(
+    without: Place, judge: StandIn
+) -> None:
+    without.keep("judge-away", {"base_url": "http://127.0.0.1:9/v1"}, "OpenAIConnection")
+    options = ("--evaluator", "evals-judge", "--judge", "judge-away", "--judge-model", "stand-in")
+    line = failed(without.run("run", "phi-tuned", *options, "--data", str(SAMPLE), "--limit", "2"))
+    assert "judge stand-in of connection judge-away gives no answer" in line
+    assert KEY not in line
+
+
 def test_other_commands_do_without_promptflow(asked: Place) -> None:
     runs = json.loads(asked.good("list", "--json").stdout)["runs"]
     assert {f"whole/{side}" for side in SIDES} <= {run["name"] for run in runs}
     assert "is not running" in asked.run("status", module="setup").stdout
+    nodes = json.loads(asked.good("exit", "audit", "--json").stdout)["nodes"]
+    assert {node["plain"] for node in nodes} == {"runs"}
     told = asked.run("doctor", module="setup").stdout
     assert "ok    packages: all but promptflow, without which engine plain runs" in told
     line = failed(asked.run("chat", module="setup"))

@@ -1,8 +1,9 @@
-"""Tiny tuned models of both architectures, made once."""
+"""Tiny tuned models of all families, made once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from setup.weights.adapter import Adapter, read_adapter
 from tests.export.tuned import Tuned, make_tuned
-from tests.tiny import make_tiny_llama, make_tiny_phi3
+from tests.families import FAMILIES
+from tests.tiny import make_tiny, make_tiny_llama, make_tiny_phi3
 
 _MAKERS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
     "llama": (make_tiny_llama, {}),
@@ -30,6 +32,11 @@ _MAKERS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
         make_tiny_phi3,
         {"use_rslora": True, "rank_pattern": {"o_proj": 8}, "alpha_pattern": {"down_proj": 3}},
     ),
+    **{
+        name: (partial(make_tiny, name), {})
+        for name, family in FAMILIES.items()
+        if family.from_file and name not in ("llama", "phi3")
+    },
 }
 
 

@@ -59,12 +59,13 @@ class Served:
 def serve(
     model: Path, lora: Path | None = None, context_window: int = 512, slots: int = 1
 ) -> Iterator[Served]:
-    """Serve ``model`` with our own engine process; with an adapter beside it, with llama.cpp's."""
-    module = "tests.export.lora_engine" if lora else "setup.serve.engine_process"
-    order = {"model_path": str(model), "lora_path": str(lora), "name": "tuned", "key": _KEY}
+    """Serve ``model`` with our own engine process, with an adapter beside it where one is given."""
+    order = {"model_path": str(model), "name": "tuned", "key": _KEY}
+    if lora:
+        order["lora_path"] = str(lora)
     settings = {"context_window": context_window, "slots": slots, "threads": 1}
     pipe = subprocess.PIPE
-    command = [sys.executable, "-m", module]
+    command = [sys.executable, "-m", "setup.serve.engine_process"]
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -18,10 +18,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from setup.common.errors import FixableError
+from setup.recipe.local import Quantization
 from setup.weights.adapter import Adapter, read_adapter
 from setup.weights.base import load_base
 from setup.weights.gguf_file import open_gguf
 from setup.weights.gguf_write import merge_into_gguf, write_adapter_gguf
+from setup.weights.quantize import quantize_gguf
 from setup.weights.transformers_write import write_merged_safetensors
 from tests.export.tuned import Tuned
 from tests.tiny import TEMPLATE, transformers_folder
@@ -120,7 +122,11 @@ def _merge(base: Path, adapter: Adapter, target: Path) -> None:
     merge_into_gguf(base, adapter, target, lambda *_: None)
 
 
-WRITERS = [_merge, write_adapter_gguf, write_merged_safetensors]
+def _quantised(base: Path, _: Adapter, target: Path) -> None:
+    quantize_gguf(base, target, Quantization.Q8_0, lambda *_: None)
+
+
+WRITERS = [_merge, write_adapter_gguf, write_merged_safetensors, _quantised]
 Write = Callable[[Path, Adapter, Path], None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from setup.weights.gguf_write import merge_into_gguf, write_adapter_gguf
 from setup.weights.transformers_write import write_merged_safetensors
 from tests.export.served import serve
 from tests.export.tuned import QUESTIONS, Tuned, make_tuned
-from tests.tiny import alter_gguf, make_tiny_llama, make_tiny_phi3
+from tests.tiny import alter_gguf, make_tiny, make_tiny_llama, make_tiny_phi3
 
 # Natural logarithms: half precision moves these models by about 0.002, another rotary embedding
 # by 0.2 and more.
@@ -95,6 +96,24 @@ KINDS = {
     "llama-epsilon": Kind("llama", "default", {"attention.layer_norm_rms_epsilon": 0.1}),
     "llama-head": Kind("llama", "default", shape={"head_dim": 32}),
     "llama-untied": Kind("llama", "default", shape={"tie_word_embeddings": False}),
+    "qwen2-yarn": Kind("qwen2", "yarn", _YARN),
+    "qwen2-attention-factor": Kind("qwen2", "longrope", {"rope.scaling.attn_factor": 1.5}),
+    "qwen3-linear": Kind("qwen3", "linear", _LINEAR),
+    "qwen3-untied": Kind("qwen3", "default", shape={"tie_word_embeddings": False}),
+    "smollm3-yarn": Kind("smollm3", "yarn", _YARN),
+    "gemma-linear": Kind("gemma", "linear", _LINEAR),
+    "gemma2-linear": Kind("gemma2", "linear", _LINEAR),
+    "gemma2-window": Kind("gemma2", "default", shape={"sliding_window": 24}),
+    "gemma2-no-caps": Kind(
+        "gemma2",
+        "default",
+        shape={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+        without=("gemma2.attn_logit_softcapping", "gemma2.final_logit_softcapping"),
+    ),
+    "gemma3-4b": Kind("gemma3", "linear", _LINEAR | {"rope.freq_base": 1_000_000.0}),
+    "gemma3-local-base": Kind("gemma3", "default", {"rope.freq_base_swa": 5_000.0}),
+    "gemma3-yarn": Kind("gemma3", "yarn", _YARN),
+    "mistral-base": Kind("mistral", "default", {"rope.freq_base": 1_000_000.0}),
     "llama-neutral": Kind(
         "llama", "default", {"expert_count": 0, "attention.causal": True, "logit_scale": 1.0}
     ),
@@ -128,11 +147,13 @@ def _folder_difference(tuned: Tuned, folder: Path) -> float:
 @pytest.mark.parametrize("name", KINDS)
 def test_trained_exported_and_served_are_one_model(name: str, tmp_path: Path) -> None:
     kind = KINDS[name]
-    make = make_tiny_llama if kind.model == "llama" else make_tiny_phi3
+    makers = {"llama": make_tiny_llama, "phi": make_tiny_phi3}
+    make = makers.get(kind.model, partial(make_tiny, kind.model))
     plain = make(tmp_path / "plain", **kind.shape)
     base = alter_gguf(plain, tmp_path / "base.gguf", kind.keys, kind.tensors, kind.without)
     tuned = make_tuned(base, tmp_path / "adapter", 0.2, kind.context_window)
-    assert tuned.model.config.rope_parameters["rope_type"] == kind.rope_type
+    rope = tuned.model.config.rope_parameters
+    assert rope.get("full_attention", rope)["rope_type"] == kind.rope_type
     adapter = read_adapter(tmp_path / "adapter")
     merge_into_gguf(base, adapter, tmp_path / "merged.gguf", lambda *_: None)
     assert _difference(tuned, kind, tmp_path / "merged.gguf") < BOUND

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from setup.weights.base import TARGET_MODULES, load_base
+from setup.weights.base import linear_layers, load_base
 
 QUESTIONS = [
     "What does the Aurora lamp cost?",
@@ -66,8 +66,9 @@ def make_tuned(
 
     model, tokenizer = load_base(str(base), torch.float32, None, context_window)
     torch.manual_seed(7)
-    modules = TARGET_MODULES[model.config.model_type]
-    lora = LoraConfig(**{"r": 4, "lora_alpha": 12, "target_modules": modules, **config})
+    lora = LoraConfig(
+        **{"r": 4, "lora_alpha": 12, "target_modules": linear_layers(model), **config}
+    )
     tuned = get_peft_model(model, lora).eval()
     if convertible:
         begun = tuned.peft_config["default"].init_lora_weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -13,9 +14,10 @@ from setup.data import DataPlan
 from setup.data.manifest import write_note
 from tests.finetune.machine import Machine, Row, facts, write_rows
 from tests.home import Home
-from tests.tiny import _SHAPE, make_tiny_llama, make_tiny_phi3
+from tests.tiny import _SHAPE, make_tiny, make_tiny_llama, make_tiny_phi3
 
 MakeMachine = Callable[..., Machine]
+Families = Callable[[str], Path]
 SMALL = [
     "model.precision=keep",
     "model.context_window=256",
@@ -42,6 +44,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     # output matrix is the input's, no adapter could teach it.
     with mock.patch.dict(_SHAPE, pad_token_id=None):
         return {"llama": make_tiny_llama(folder), "phi3": make_tiny_phi3(folder)}
+
+
+@pytest.fixture(scope="session")
+def families(tmp_path_factory: pytest.TempPathFactory) -> Families:
+    """A tiny model of a family as GGUF, made when it is first asked for."""
+    folder = tmp_path_factory.mktemp("families")
+
+    @cache
+    def make(family: str) -> Path:
+        return make_tiny(family, folder, pad_token_id=None)
+
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from unittest import mock
 from setup.cli import main as cli
 from setup.common import console
 from setup.finetune.examples import render
+from setup.finetune.examples.template import Renderer
 from setup.finetune.run.run import prepare_process
 from tests.home import Home
 
@@ -39,7 +40,7 @@ def conversation(question: str, answer: str, system: str = "") -> Row:
 
 def make_example(messages: Row, tokenizer: Any, max_tokens: int) -> render.Example:
     """One conversation as it is rendered now."""
-    return render.render_example(messages, render.Renderer(tokenizer), max_tokens)
+    return render.render_example(messages, Renderer(tokenizer), max_tokens)
 
 
 def facts(count: int) -> list[Row]:

@@ -10,15 +10,24 @@ from unittest import mock
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from setup.finetune.compute import collate as layout
-from setup.finetune.compute import lora
-from setup.finetune.compute.collate import collate
-from setup.finetune.compute.loss import mean_loss, remember_frozen, use_answer_loss
+from setup.finetune.compute import lora, loss
+from setup.finetune.compute.collate import attention_window, collate
+from setup.finetune.compute.loss import (
+    compute_plainly_unless_same,
+    mean_loss,
+    remember_frozen,
+    use_answer_loss,
+    worth_remembering,
+)
 from setup.finetune.compute.schedule import plan_batches
 from setup.finetune.examples.render import Example
 from setup.recipe.local import Finetune
-from setup.weights.base import load_base
+from tests.families import FAMILIES
+from tests.finetune.conftest import Families
+from tests.tiny import make_tiny, transformers_folder
 
 
 def _lengths(count: int) -> list[int]:
@@ -80,7 +89,8 @@ def _attach(gguf: Path, fused: bool, **values: Any) -> Any:
     settings = Finetune(learning_rate=0.1, max_tokens=64, rank=4, alpha=12, **values)
     torch.manual_seed(3)
     skip = mock.patch.object(lora, "fuse_lora", side_effect=None if fused else lambda _: None)
-    model, _ = load_base(str(gguf), torch.float32)
+    folder = transformers_folder(gguf)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     if fused:
         tuned = lora.attach_lora(model, settings)
     else:
@@ -106,16 +116,17 @@ def batch() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("layers", [0, 2])
-@pytest.mark.parametrize("base", ["llama", "phi3"])
+@pytest.mark.parametrize("base", FAMILIES)
 def test_fused_lora_is_that_of_peft(
-    tiny: dict[str, Path], batch: dict[str, torch.Tensor], base: str, layers: int
+    families: Families, batch: dict[str, torch.Tensor], base: str, layers: int
 ) -> None:
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    fused, plain = (_attach(tiny[base], fused, layers=layers) for fused in (True, False))
+    fused, plain = (_attach(families(base), fused, layers=layers) for fused in (True, False))
     assert torch.allclose(fused(**inputs).logits, plain(**inputs).logits, atol=1e-5)
     left, right = _gradients(fused, inputs), _gradients(plain, inputs)
     assert left.keys() == right.keys()
-    assert len(left) == 2 * (layers or 3) * len(fused.peft_config["default"].target_modules)
+    modules = fused.peft_config["default"].target_modules
+    assert len(left) == 2 * (layers or fused.config.num_hidden_layers) * len(modules)
     for name, gradient in left.items():
         assert torch.allclose(gradient, right[name], atol=1e-5, rtol=1e-4), name
     with fused.disable_adapter(), plain.disable_adapter():
@@ -129,19 +140,19 @@ def test_only_adapters_of_the_top_layers_are_trained(tiny: dict[str, Path]) -> N
     assert {name.split("layers.")[1][0] for name in trained} == {"1", "2"}
 
 
-@pytest.mark.parametrize("base", ["llama", "phi3"])
+@pytest.mark.parametrize("base", FAMILIES)
 def test_answer_loss_is_that_of_transformers(
-    tiny: dict[str, Path], batch: dict[str, torch.Tensor], base: str
+    families: Families, batch: dict[str, torch.Tensor], base: str
 ) -> None:
-    model = _attach(tiny[base], True)
+    model = _attach(families(base), True)
     expected = model(**batch).loss
     expected.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
     model.zero_grad()
     use_answer_loss(model)
-    loss = model(**batch)["loss"]
-    loss.backward()
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    answer_loss = model(**batch)["loss"]
+    answer_loss.backward()
+    assert answer_loss.item() == pytest.approx(expected.item(), rel=1e-5)
     for name, gradient in gradients.items():
         assert torch.allclose(model.get_parameter(name).grad, gradient, atol=1e-6), name
 
@@ -172,32 +183,67 @@ def _alike(chance: torch.Generator) -> list[Example]:
 
 def _losses(model: Any, examples: list[Example]) -> tuple[float, dict[str, torch.Tensor]]:
     model.zero_grad()
-    loss = model(**collate(examples))["loss"]
-    loss.backward()
-    return loss.item(), {
+    mean = model(**collate(examples, attention_window(model)))["loss"]
+    mean.backward()
+    return mean.item(), {
         name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
     }
 
 
 @pytest.mark.parametrize("remembers", [False, True])
-@pytest.mark.parametrize("base", ["llama", "phi3"])
+@pytest.mark.parametrize("base", FAMILIES)
 def test_packed_and_remembered_conversations_give_the_same_gradients(
-    tiny: dict[str, Path], base: str, remembers: bool
+    families: Families, base: str, remembers: bool
 ) -> None:
-    model = _attach(tiny[base], True, layers=2)
+    _check_packed(_attach(families(base), True, layers=2), remembers)
+
+
+@pytest.mark.parametrize("base", ["gemma2", "gemma3"])
+def test_conversations_within_a_window_are_packed(tmp_path: Path, base: str) -> None:
+    model = _attach(make_tiny(base, tmp_path, sliding_window=64), True, layers=2)
+    assert attention_window(model) == 64
+    _check_packed(model, remembers=True)
+
+
+def _check_packed(model: Any, remembers: bool) -> None:
     use_answer_loss(model)
     examples = _alike(torch.Generator().manual_seed(2))
     with mock.patch.object(layout, "_WORTH_IT", 1):
         assert "position_ids" not in collate(examples)
-        loss, gradients = _losses(model, examples)
+        expected, gradients = _losses(model, examples)
     if remembers:
         examples = remember_frozen(model, examples, lambda _: None)
-    assert collate(examples)["labels"].shape == (1, sum(map(len, examples)) - 3 * 12)
+    if attention_window(model) in (0, 64):
+        shape = (1, sum(map(len, examples)) - 3 * 12)
+        assert collate(examples, attention_window(model))["labels"].shape == shape
     packed_loss, packed = _losses(model, examples)
-    assert packed_loss == pytest.approx(loss, rel=1e-5)
+    assert packed_loss == pytest.approx(expected, rel=1e-5)
     assert packed.keys() == gradients.keys()
     for name, gradient in gradients.items():
         assert torch.allclose(packed[name], gradient, atol=1e-6, rtol=1e-4), name
+
+
+@pytest.mark.parametrize("base", FAMILIES)
+def test_shortcuts_are_taken_for_every_family(families: Families, base: str) -> None:
+    model = _attach(families(base), True, layers=2)
+    use_answer_loss(model)
+    assert compute_plainly_unless_same(model, _alike(torch.Generator().manual_seed(2))[3]) == ""
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_shortcut_that_gives_another_loss_is_not_taken(
+    families: Families, batch: dict[str, torch.Tensor], layers: int
+) -> None:
+    """A model of tomorrow, whose output is not what is taken for it."""
+    model = _attach(families("llama"), True, layers=layers)
+    expected = model(**batch).loss.item()
+    use_answer_loss(model)
+    with mock.patch.object(loss, "_logits", side_effect=lambda _, hidden: hidden):
+        told = compute_plainly_unless_same(model, _alike(torch.Generator().manual_seed(2))[0])
+    assert told
+    assert model(**batch)["loss"].item() == pytest.approx(expected, rel=1e-5)
+    assert attention_window(model) == 1
+    assert not worth_remembering(model, [])
 
 
 def test_answer_is_never_predicted_from_what_is_shared() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from setup.finetune.compute.collate import IGNORED, collate
-from setup.finetune.examples.render import Example, NotTrainableError
+from setup.finetune.examples.refusals import NotTrainableError
+from setup.finetune.examples.render import Example
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import conversation, facts, make_example
 from tests.tiny import TEMPLATE, transformers_folder

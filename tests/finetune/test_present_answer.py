@@ -1,11 +1,15 @@
-"""While it trains one question is answered again and again; the run is none the worse for it."""
+"""What a person sees while it trains: a curve, and an answer now and then."""
 
 from __future__ import annotations
 
+import math
 import re
 from unittest import mock
 
+import pytest
+
 from setup.finetune.run import attempt as session
+from setup.finetune.run.watch import draw_line
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import conversation, difference, facts, history
 
@@ -37,3 +41,17 @@ def test_it_changes_no_bit_of_the_run(make_machine: MakeMachine) -> None:
         assert [row.get(name) for row in history(watched)] == [
             row.get(name) for row in history(alone)
         ]
+
+
+@pytest.mark.parametrize(
+    ("losses", "line"),
+    [
+        ([3.0], "▁"),
+        ([3.0, 2.0, 1.0], "█▅▁"),
+        ([3.0 - 0.01 * step for step in range(200)], "█▇▆▅▄▃▂▁"),
+        ([1.0, 1.0], "▁▁"),
+        ([math.nan, 1.0, 2.0], "?▁█"),
+    ],
+)
+def test_the_curve_beside_the_bar(losses: list[float], line: str) -> None:
+    assert draw_line(losses) == line

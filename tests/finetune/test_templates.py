@@ -9,7 +9,8 @@ from unittest import mock
 
 import pytest
 
-from setup.finetune.examples.render import NotTrainableError
+from setup.finetune.examples.refusals import NotTrainableError
+from setup.finetune.examples.template import Renderer
 from tests.finetune.machine import Row, make_example
 from tests.tiny import TEMPLATE, transformers_folder
 
@@ -143,6 +144,7 @@ def _by_every_prompt(messages: Row, tokenizer: Any) -> tuple[list[int], list[int
     """
     if any("<|im_end|>" in turn["content"] for turn in messages if turn["role"] == "user"):
         return None
+    messages = Renderer(tokenizer).taken.fold(messages)
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]

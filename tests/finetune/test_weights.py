@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from setup.finetune.examples.dataset import fold_system, read_split
-from setup.finetune.examples.render import NotTrainableError
+from setup.finetune.examples.refusals import NotTrainableError
 from setup.recipe.local import Finetune
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import (

@@ -79,9 +79,9 @@ from evals_judging.scores import EvaluatorError, Texts, as_outputs, summarize
 import asyncio, evals_judging.scores as scores
 async def never(**_): await asyncio.sleep(60)
 scores.SECONDS = 0.01
-scores._load = lambda name: lambda model: type("J", (), {"_to_async": lambda self: never})()
+package = type("P", (), {"prefix": "evals", "judge": lambda self, name: never})()
 try:
-    asyncio.run(scores.ask_all(["fluency"], Texts("a", "b", "c"), None))
+    asyncio.run(scores.ask_all(["fluency"], Texts("a", "b", "c"), package))
 except EvaluatorError:
     pass
 assert summarize([as_outputs({"fluency": 4.0})])["evals_fluency"] == 4

@@ -1,4 +1,4 @@
-"""The refusals among answers, known by how they begin: English only, no reference needed.
+"""The refusals among answers, known by how they begin: in five languages, no reference needed.
 
 Looked for in the first sentence, and in the greetings and apologies before it: a first person who
 cannot or will not help, may help only with something else, declines, or does not know. A fact with
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 
-from .words import plain
+from .languages import GREETINGS, is_foreign, refuses
+from .words import fold, plain
 
 _OPENING = re.compile(
-    r"""
-    (?: (?: hi | hello | hey | thanks? | unfortunately | apologies | i\ apologi[sz]e
+    rf"""
+    (?: (?: {GREETINGS} | hi | hello | hey | thanks? | unfortunately | apologies | i\ apologi[sz]e
           | (?:(?:i'm|i\ am|we're|we\ are)\ )? (?:very\ |so\ )? sorry )
         \b [^.!?]* [.!?]+ \s* )*
     [^.!?]*
@@ -42,27 +43,37 @@ _REFUSAL = re.compile(
 )
 
 
-def is_refusal(answer: str) -> bool:
-    """Tell whether ``answer`` begins as a refusal."""
-    text = plain(answer[:_OPENING_CHARACTERS].replace("\u2019", "'"))
+def is_refusal(answer: str) -> bool | None:
+    """Tell whether ``answer`` begins as a refusal; None in a language that is not known here."""
+    text = fold(answer[:_OPENING_CHARACTERS])
     opening = _OPENING.match(text)
+    begins = opening.group() if opening else ""
     # The space: the patterns' words each bring the one before them, the first word too.
-    return opening is not None and _REFUSAL.search(f" {opening.group()}") is not None
+    if _REFUSAL.search(f" {begins}") or refuses(begins):
+        return True
+    return None if is_foreign(text) else False
 
 
-def declined(answer: str, ground_truth: str) -> int:
+def declined(answer: str, ground_truth: str) -> int | None:
     """1 where an answer that had to decline does: in the very words of the ground truth.
 
     A model is taught one sentence to decline with, and only that counts. Without a ground truth any
-    refusal does.
+    refusal does, and None is an answer in a language whose refusals are not known here.
     """
     if not ground_truth:
-        return int(is_refusal(answer))
+        return _as_number(is_refusal(answer))
     return int(plain(answer) == plain(ground_truth))
 
 
 def over_declined(answer: str, ground_truth: str) -> int | None:
-    """1 where an answer that had to be given declines; None where the ground truth reads so too."""
+    """1 where an answer that had to be given declines.
+
+    None where the ground truth declines, too, or an answer is in a language not known here.
+    """
     if is_refusal(ground_truth):
         return None
-    return int(is_refusal(answer))
+    return _as_number(is_refusal(answer))
+
+
+def _as_number(value: bool | None) -> int | None:
+    return None if value is None else int(value)

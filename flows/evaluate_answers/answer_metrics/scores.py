@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from .inputs import read_facts, read_flag, read_ground_truth, read_text, read_usage
-from .refusals import declined, over_declined
+from .refusals import declined, is_refusal, over_declined
 from .text import corpus_metrics, text_metrics
 from .words import fact_recall
 
@@ -43,6 +43,7 @@ def summarize_scores(
 ) -> dict[str, float]:
     """The mean of each metric over the lines that have it, corpus scores, and how many ``lines``.
 
+    ``unknown_language`` counts the answers of which nobody here can tell whether they decline.
     The three sequences are of the same lines. A metric that no line has is left out.
     """
     names = list(dict.fromkeys(name for line in scores for name in line))
@@ -53,4 +54,6 @@ def summarize_scores(
     truths = [read_ground_truth(truth) for truth in ground_truths]
     pairs = [(answer, truth) for answer, truth in zip(answers, truths) if truth]
     corpus = corpus_metrics([answer for answer, _ in pairs], [truth for _, truth in pairs])
-    return {**means, **corpus, "lines": len(scores)}
+    unknown = sum(is_refusal(answer) is None for answer in answers)
+    counts = {"unknown_language": unknown} if unknown else {}
+    return {**means, **corpus, **counts, "lines": len(scores)}

@@ -17,6 +17,12 @@ def plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
+def fold(text: str) -> str:
+    """``plain`` text without accents, its apostrophes as keyboards write them."""
+    letters = unicodedata.normalize("NFKD", plain(text.replace("\u2019", "'")))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
 def holds(plain_text: str, fact: str) -> bool:
     """Tell whether ``fact`` stands in a text made ``plain``, as whole words and whole numbers.
 

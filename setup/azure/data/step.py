@@ -30,7 +30,7 @@ from setup.recipe.local import Finetune
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Data
 
-    from setup.finetune.examples.render import Message
+    from setup.finetune.examples.tools import Message
 
 _VERSION = 16  # hex digits; Azure ML takes 30 characters at most
 _FOLDER = "finetune-phi/data"

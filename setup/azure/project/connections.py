@@ -113,6 +113,13 @@ def connect_project(session: AzureSession, configs: dict[str, str], key: str) ->
     return True
 
 
+def listed_connections(session: AzureSession) -> list[str]:
+    """The names of the project's connections, of whatever kind."""
+    with session.errors(f"reading the connections of project {session.recipe.azure.project}"):
+        there = session.arm.children(f"{project_id(session)}/connections")
+    return sorted(str(connection["name"]) for connection in there)
+
+
 def _forget_deleted(recipe: AzureRecipe, uri: str, there: set[str]) -> list[str]:
     """Remove this machine's connections that ``run`` made for deployments no longer ``there``."""
 

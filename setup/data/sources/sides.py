@@ -22,34 +22,45 @@ class Sides:
     goes to train as well, else the test would ask what was learnt by heart.
 
     Args:
+        splitter: Decides by the opening.
         openings: Keys of the openings that are known to be of rows with tools.
     """
 
-    def __init__(self, openings: frozenset[bytes]) -> None:
-        self._openings, self._late = openings, set[bytes]()
+    def __init__(self, splitter: Splitter, openings: frozenset[bytes]) -> None:
+        self.splitter, self._openings, self._late = splitter, openings, set[bytes]()
         self.with_tools = self._moved = self._untested = 0
         self._taken: dict[str, tuple[Stream, Counter[int]]] = {}
 
-    def is_test(self, row: dict[str, Any], stream: Stream, splitter: Splitter) -> bool | None:
+    def opening(self, messages: list[Message], stream: Stream) -> bytes:
+        """The key of how a conversation opens; counted where that decides."""
+        if stream.side:
+            return prompt_key(user_turns(messages)[0])
+        return self.splitter.opening(messages)
+
+    def is_test(self, row: dict[str, Any], stream: Stream, opening: bytes) -> bool | None:
         """Tell the side of ``row``; None for none, which is one with tools in a test split."""
         has_tools = uses_tools(row)
         if stream.side:
             is_test = stream.side == "test"
             self._untested += has_tools and is_test
             return None if has_tools and is_test else is_test
-        is_test = splitter.is_test(row["messages"])
         self.with_tools += has_tools
-        if not is_test or not (has_tools or self._openings):
-            return is_test
-        key = prompt_key(user_turns(row["messages"])[0])
+        if not self.splitter.is_test(opening) or not (has_tools or self._openings):
+            return self.splitter.is_test(opening)
+        leader = self.splitter.leader(opening)
         if has_tools:
             self._moved += 1
-            if key not in self._openings:
-                self._late.add(key)
-        elif key in self._openings:
+            if leader not in self._openings:
+                self._late.add(leader)
+        elif leader in self._openings:
             self._moved += 1
             return False
         return not has_tools
+
+    def goes_to_test(self, opening: bytes) -> bool:
+        """Tell whether rows that open so are tested on, as far as it is known now."""
+        tools = self.splitter.leader(opening) in self._openings
+        return self.splitter.is_test(opening) and not tools
 
     def copies(
         self, messages: list[Message], stream: Stream, is_test: bool | None, seed: int

@@ -9,6 +9,7 @@ on what follows, so both layouts give the same losses and gradients.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -19,17 +20,31 @@ _WORTH_IT = 0.05  # of the tokens saved; attention over the packed row costs mor
 _LONGEST = 1024  # tokens of a packed row: attention grows with its square
 
 
-def collate(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+def collate(examples: Sequence[Example], window: int = 0) -> dict[str, torch.Tensor]:
     """``labels``, ``attention_mask`` and ``input_ids`` of a batch, packed where that pays.
 
     Padded they are of shape (rows, longest); packed (1, tokens) with ``position_ids`` beside them
     and a mask of shape (1, 1, tokens, tokens). Where the examples hold what the frozen layers made
     of them, that goes in the place of their ids, as ``frozen`` of shape (…, width).
+    Examples longer than ``window``, what a layer of the model sees (0 for all), are not packed.
     """
+    # A packed row's mask knows no window: every layer would see all of its example.
+    fits = not window or max(map(len, examples)) <= window
     prefix, total = shared_prefix(examples), sum(map(len, examples))
     saved = prefix * (len(examples) - 1)
-    packs = saved >= _WORTH_IT * total and total - saved <= _LONGEST
+    packs = fits and saved >= _WORTH_IT * total and total - saved <= _LONGEST
     return _pack(examples, prefix) if packs else _pad(examples)
+
+
+def attention_window(model: Any) -> int:
+    """The number of tokens that a layer of ``model`` sees at least, 0 for all of them."""
+    config = model.config
+    if getattr(config, "computed_plainly", False):
+        return 1
+    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
+    if not kinds <= {"full_attention", "sliding_attention"}:
+        return 1  # another kind, which no mask of ours is for
+    return int(getattr(config, "sliding_window", None) or 0) if kinds != {"full_attention"} else 0
 
 
 def shared_prefix(examples: Sequence[Example]) -> int:

@@ -11,7 +11,7 @@ from peft.tuners.lora import Linear
 
 from setup.common.errors import FixableError
 from setup.recipe.local import Finetune
-from setup.weights.base import TARGET_MODULES
+from setup.weights.base import linear_layers
 
 
 def attach_lora(model: Any, settings: Finetune) -> PeftModel:
@@ -32,7 +32,7 @@ def attach_lora(model: Any, settings: Finetune) -> PeftModel:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(TARGET_MODULES[model.config.model_type]),
+        target_modules=linear_layers(model),
         layers_to_transform=top,
     )
     peft_model = get_peft_model(model, config)
@@ -46,12 +46,13 @@ def attach_lora(model: Any, settings: Finetune) -> PeftModel:
 def fuse_lora(model: PeftModel) -> None:
     """Compute every adapted layer by ``_FusedLora``; parameters and checkpoints stay peft's."""
     for module in model.modules():
-        if isinstance(module, Linear):
+        if isinstance(module, Linear) and type(module.get_base_layer()) is torch.nn.Linear:
             module.forward = _fused_forward(module)
 
 
 def _fused_forward(module: Linear) -> Any:
-    weight: torch.Tensor = module.get_base_layer().weight
+    base = module.get_base_layer()
+    frozen: tuple[torch.Tensor, torch.Tensor | None] = base.weight, base.bias
     down, up = module.lora_A["default"], module.lora_B["default"]
     scale = module.scaling["default"]
     plain = type(module).forward
@@ -59,18 +60,18 @@ def _fused_forward(module: Linear) -> Any:
     def forward(x: torch.Tensor, *arguments: Any, **options: Any) -> Any:
         if module.disable_adapters or module.merged:
             return plain(module, x, *arguments, **options)
-        adapter = (down.weight.to(weight.dtype), up.weight.to(weight.dtype))
-        return _FusedLora.apply(x, weight, *adapter, scale)  # type: ignore[no-untyped-call]
+        adapter = (down.weight.to(frozen[0].dtype), up.weight.to(frozen[0].dtype))
+        return _FusedLora.apply(x, *frozen, *adapter, scale)  # type: ignore[no-untyped-call]
 
     return forward
 
 
 class _FusedLora(torch.autograd.Function):
-    """``x Wᵀ + s (x Aᵀ) Bᵀ`` with the low-rank part added in place.
+    """``x Wᵀ + b + s (x Aᵀ) Bᵀ`` with the low-rank part added in place.
 
     peft's layer makes a product, a scaled copy and a sum of it, each the size of the layer's
     output; for a rank of 16 on a CPU these cost a fifth of the step. ``x`` is (…, in), ``W``
-    (out, in) and frozen, ``A`` (r, in), ``B`` (out, r).
+    (out, in) and ``b`` (out) or None, both frozen, ``A`` (r, in), ``B`` (out, r).
     """
 
     @staticmethod
@@ -78,13 +79,14 @@ class _FusedLora(torch.autograd.Function):
         ctx: Any,
         x: torch.Tensor,
         weight: torch.Tensor,
+        bias: torch.Tensor | None,
         down: torch.Tensor,
         up: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])
         low = rows @ down.t()
-        out = rows @ weight.t()
+        out = rows @ weight.t() if bias is None else torch.addmm(bias, rows, weight.t())
         out.addmm_(low, up.t(), alpha=scale)
         ctx.save_for_backward(rows, weight, down, up, low)
         ctx.scale, ctx.shape = scale, x.shape
@@ -100,4 +102,4 @@ class _FusedLora(torch.autograd.Function):
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = (grad @ weight).addmm_(grad_low, down, alpha=ctx.scale).view(ctx.shape)
-        return grad_x, None, grad_down, grad_up, None
+        return grad_x, None, None, grad_down, grad_up, None

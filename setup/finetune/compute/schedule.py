@@ -42,7 +42,7 @@ class Plan:
             if value != getattr(recipe, name)
         }
 
-    def remark(self, recipe: Finetune, rows: int) -> str:
+    def remark(self, recipe: Finetune, rows: int, noun: str = "conversation") -> str:
         """A line about what is done otherwise than ``recipe`` says; empty where nothing is."""
         changes = [
             f"{name} {change['used']:g} instead of {change['recipe']:g}"
@@ -54,7 +54,7 @@ class Plan:
                 f"patience {self.settings.patience} without effect, as evaluate_every "
                 f"{self.settings.evaluate_every} measures {_count(evaluations, 'time')}"
             )
-        run = f"{_count(rows, 'conversation')} in {_count(self.steps, 'step')}"
+        run = f"{_count(rows, noun)} in {_count(self.steps, 'step')}"
         return f"{run}: {', '.join(changes)}" if changes else ""
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,11 @@ from setup.common.files import sha256_file
 from setup.common.paths import REPOSITORY
 from setup.data.rows import COPY
 from setup.finetune.examples import render
-from setup.finetune.examples.tools import Conversation, read_turn, tools_of
+from setup.finetune.examples.refusals import NotTrainableError, TooLongError
+from setup.finetune.examples.template import Renderer
+from setup.finetune.examples.tools import Conversation, Message, read_turn, tools_of
 from setup.recipe.local import Finetune
+from setup.serve.contract import turns
 
 GENERAL_TEXT = REPOSITORY / "data" / "general" / "text.jsonl"
 _LARGEST_SHARE_HELD_OUT = 0.2
@@ -37,8 +40,8 @@ class Split:
     former are there once more, for their source has a weight; ``sha256`` is of the file.
     """
 
-    train: list[list[render.Message]]
-    held_out: list[list[render.Message]]
+    train: list[list[Message]]
+    held_out: list[list[Message]]
     context_only: int = 0
     copies: int = 0
     sha256: str = ""
@@ -70,7 +73,7 @@ def read_split(path: Path, settings: Finetune) -> Split:
         FixableError: No file, a row that is no conversation, a weight other than 0 and 1, or fewer
             than two different rows with something to learn.
     """
-    everything = list(_read_rows(path))
+    everything = list(read_rows(path))
     rows = [row for row in everything if _teaches(row)]
     if len(rows) < 2:
         dropped = len(everything) - len(rows)
@@ -99,17 +102,17 @@ def read_split(path: Path, settings: Finetune) -> Split:
     )
 
 
-def _is_copy(row: list[render.Message]) -> bool:
+def _is_copy(row: list[Message]) -> bool:
     return isinstance(row, Conversation) and row.is_copy
 
 
-def _teaches(row: list[render.Message]) -> bool:
+def _teaches(row: list[Message]) -> bool:
     """Tell whether an answer is to be learnt; a row with no answer is refused later, by name."""
     weights = [turn.get("weight", 1) for turn in row if turn["role"] == "assistant"]
     return any(weights) or not weights
 
 
-def _canonical(row: list[render.Message]) -> str:
+def _canonical(row: list[Message]) -> str:
     return json.dumps([row, tools_of(row)] if tools_of(row) else row, ensure_ascii=False)
 
 
@@ -117,12 +120,17 @@ def _count(conversations: int) -> str:
     return f"{conversations} conversation" + ("s" if conversations > 1 else "")
 
 
-def _rank(messages: list[render.Message], seed: int) -> str:
+def _rank(messages: list[Message], seed: int) -> str:
     text = json.dumps([seed, messages], ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_rows(path: Path) -> Iterator[list[render.Message]]:
+def read_rows(path: Path) -> Iterator[list[Message]]:
+    """The conversations of a prepared file, turns reduced to role, content and a weight of 0.
+
+    Raises:
+        FixableError: No file, a row that is no conversation, or a weight other than 0 and 1.
+    """
     try:
         # Not splitlines: U+2028 and its like, which a conversation may have, end no line of JSON.
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -135,7 +143,7 @@ def _read_rows(path: Path) -> Iterator[list[render.Message]]:
             yield _messages(f"{path}:{number}", line)
 
 
-def _messages(where: str, line: str) -> list[render.Message]:
+def _messages(where: str, line: str) -> list[Message]:
     try:
         content = json.loads(line)
         messages = content["messages"]
@@ -174,18 +182,12 @@ def _weight(where: str, message: dict[str, Any]) -> dict[str, int]:
     return {}
 
 
-def fold_system(rows: Sequence[list[render.Message]]) -> list[list[render.Message]]:
-    """``rows`` with each system message put before the first user turn, as the chat flow does it
-    for models without a system role.
-    """
+def fold_system(rows: Sequence[list[Message]]) -> list[list[Message]]:
+    """``rows`` with each system message put before the first question."""
     folded = []
     for row in rows:
-        if len(row) > 1 and row[0]["role"] == "system":
-            text = f"{row[0]['content']}\n\n{row[1]['content']}"
-            turns = [{**row[1], "content": text}, *row[2:]]
-            folded.append(Conversation(turns, tools_of(row)) if tools_of(row) else turns)
-        else:
-            folded.append(row)
+        made = turns.fold_system(row)
+        folded.append(Conversation(made, tools_of(row)) if tools_of(row) else made)
     return folded
 
 
@@ -198,9 +200,7 @@ class Examples:
     facts: dict[str, Any]
 
 
-def read_examples(
-    split: Split, folds: bool, renderer: render.Renderer, max_tokens: int
-) -> Examples:
+def read_examples(split: Split, folds: bool, renderer: Renderer, max_tokens: int) -> Examples:
     """Render both parts of ``split``, ``folds`` as for a model without a system role.
 
     Raises:
@@ -211,24 +211,40 @@ def read_examples(
     rows, held_out_rows = (
         fold_system(part) if folds else part for part in (split.train, split.held_out)
     )
+    for remark in _folded([*rows, *held_out_rows], renderer.taken):
+        say(f"fine-tuning: {remark}")
     train = make_examples(rows, renderer, max_tokens, "training")
-    held_out = make_examples(held_out_rows, renderer, max_tokens, "held-out")
+    held_out, held_out_sha256 = read_held_out(split, folds, renderer, max_tokens)
     facts = {
         "train_sha256": split.sha256,
-        "held_out_sha256": _rows_sha256(held_out_rows, held_out, renderer, max_tokens),
-        "train_rows": len(train),
-        "held_out_rows": len(held_out),
-        "left_out_rows": len(rows) + len(held_out_rows) - len(train) - len(held_out),
+        "held_out_sha256": held_out_sha256,
+        "train_rows": (used := _rows_of(train)),
+        "held_out_rows": (aside := _rows_of(held_out)),
+        "left_out_rows": len(rows) + len(split.held_out) - used - aside,
         "context_only_rows": split.context_only,
         "shortened_rows": sum(example.shortened for example in train + held_out),
+        "dropped_turns": sum(example.dropped for example in train + held_out),
     }
     return Examples(train, held_out, facts)
 
 
+def read_held_out(
+    split: Split, folds: bool, renderer: Renderer, max_tokens: int
+) -> tuple[list[render.Example], str]:
+    """Render the held-out part of ``split`` alone; with its sha256, as a run's facts have it.
+
+    Raises:
+        FixableError: Nothing is left of it.
+    """
+    rows = fold_system(split.held_out) if folds else split.held_out
+    examples = make_examples(rows, renderer, max_tokens, "held-out")
+    return examples, _rows_sha256(rows, examples, renderer, max_tokens)
+
+
 def _rows_sha256(
-    rows: Sequence[list[render.Message]],
+    rows: Sequence[list[Message]],
     examples: Sequence[render.Example],
-    renderer: render.Renderer,
+    renderer: Renderer,
     max_tokens: int,
 ) -> str:
     """Of tokens and labels: the losses of two runs compare only where this is equal.
@@ -242,8 +258,12 @@ def _rows_sha256(
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def _rows_of(examples: Sequence[render.Example]) -> int:
+    return len({example.row for example in examples})
+
+
 def make_examples(
-    rows: Sequence[list[render.Message]], renderer: render.Renderer, max_tokens: int, part: str
+    rows: Sequence[list[Message]], renderer: Renderer, max_tokens: int, part: str
 ) -> list[render.Example]:
     """``rows`` as examples; what is left out, of rows or of a row, is counted in one line each.
 
@@ -253,24 +273,44 @@ def make_examples(
     with counting(f"Reading the {part} part", len(rows)) as tell:
         examples, refusals = _render_all(rows, renderer, max_tokens, tell)
     if not examples:
-        raise _nothing_left(refusals, renderer, part)
+        raise _nothing_left(refusals, part)
     of_part = f"of {len(rows)} conversations of the {part} part"
     for kind in dict.fromkeys(type(error) for _, error in refusals):
         alike = [refusal for refusal in refusals if type(refusal[1]) is kind]
         say(f"{len(alike)} {of_part} left out; the first, {_explain(alike[0])}")
     if shortened := sum(example.shortened for example in examples):
-        say(f"{shortened} {of_part} lost their oldest turns: finetune.max_tokens={max_tokens}")
+        dropped = f"{sum(example.dropped for example in examples)} in all"
+        limit = f"finetune.max_tokens={max_tokens}"
+        say(f"{shortened} {of_part} lost their oldest turns, {dropped}: {limit}")
+    if len(examples) > (used := _rows_of(examples)):
+        apart = f"{_count(used)} of the {part} part as {len(examples)} examples, answer by answer"
+        say(f"{apart}: an earlier answer would stand after another prompt than is served")
     if unheard := sum(example.without_system for example in examples):
         say(f"{unheard} {of_part} lost their system message: the template drops it; {_FOLD}")
     return examples
 
 
-Refusal = tuple[list[render.Message], render.NotTrainableError]
+def _folded(rows: Sequence[list[Message]], taken: turns.Taken) -> Iterator[str]:
+    """Lines about turns that are put together for a template that does not take them."""
+    without_system = [turns.fold_system(row) for row in rows]
+    folded = sum(len(new) < len(row) for new, row in zip(without_system, rows, strict=True))
+    if folded and not taken.system:
+        put = f"that of {_count(folded)} is put before the first question"
+        yield f"the chat template has no place for a system message: {put}, when served as well"
+    joined = sum(len(taken.fold(row)) < len(row) for row in without_system)
+    if joined:
+        yield (
+            "the chat template takes no two turns of one role in succession: they are joined in "
+            f"{_count(joined)}, when served as well"
+        )
+
+
+Refusal = tuple[list[Message], NotTrainableError]
 
 
 def _render_all(
-    rows: Sequence[list[render.Message]],
-    renderer: render.Renderer,
+    rows: Sequence[list[Message]],
+    renderer: Renderer,
     max_tokens: int,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[list[render.Example], list[Refusal]]:
@@ -278,9 +318,10 @@ def _render_all(
     for number, row in enumerate(rows, start=1):
         try:
             offering = renderer.offering(tools_of(row))
-            examples.append(render.render_example(row, offering, max_tokens))
+            made = render.render_examples(row, offering, max_tokens)
             renderer.prints_date |= offering.prints_date
-        except render.NotTrainableError as error:
+            examples += [replace(example, row=number) for example in made]
+        except NotTrainableError as error:
             refusals.append((row, error))
         on_progress(number)
     return examples, refusals
@@ -291,28 +332,18 @@ def _explain(refusal: Refusal) -> str:
     return f"{row[0]['content'][:40]!r}: {error}"
 
 
-def _nothing_left(refusals: list[Refusal], renderer: render.Renderer, part: str) -> FixableError:
+def _nothing_left(refusals: list[Refusal], part: str) -> FixableError:
     """The error for rows that were all refused, with what helps against the commonest reason."""
     (kind, _), *_ = Counter(type(error) for _, error in refusals).most_common(1)
     alike = [refusal for refusal in refusals if type(refusal[1]) is kind]
-    row, error = alike[0]
+    _, error = alike[0]
     fix = error.fix or f"prepare other data: {_AGAIN}"
-    lengths = [error.tokens for _, error in alike if isinstance(error, render.TooLongError)]
+    lengths = [error.tokens for _, error in alike if isinstance(error, TooLongError)]
     if lengths:
         fix = f"raise finetune.max_tokens: {max(lengths)} is enough for all of them"
-    elif isinstance(error, render.RefusedByTemplateError) and _takes_folded(row, renderer):
-        fix = f"{_FOLD}: the system message goes before the first question"
     return FixableError(
         f"no conversation of the {part} part can be used ({_explain(alike[0])})", fix
     )
-
-
-def _takes_folded(row: list[render.Message], renderer: render.Renderer) -> bool:
-    """Tell whether the template refuses ``row`` for its system message alone."""
-    try:
-        return row[0]["role"] == "system" and bool(renderer.text(fold_system([row])[0]))
-    except render.RefusedByTemplateError:
-        return False
 
 
 def general_examples(tokenizer: Any, max_tokens: int) -> list[render.Example]:

@@ -32,3 +32,15 @@ class TooLongError(NotTrainableError):
     def __init__(self, tokens: int, max_tokens: int) -> None:
         super().__init__(f"its last exchange is longer than {max_tokens} tokens: {tokens}")
         self.tokens = tokens
+
+
+class RewrittenError(NotTrainableError):
+    """The chat template writes an answer otherwise once more turns follow."""
+
+
+class JoinedError(RewrittenError):
+    """A token of the prompt reaches over the place ``start`` where the model begins to answer."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__("its first letters are one token with the end of the prompt")
+        self.start = start

@@ -15,12 +15,18 @@ from accelerate.utils import broadcast_object_list
 from setup.common.console import counting, progress_bar, say
 from setup.common.paths import portable_name
 from setup.finetune.compute.lora import attach_lora
-from setup.finetune.compute.loss import remember_frozen, use_answer_loss, worth_remembering
+from setup.finetune.compute.loss import (
+    compute_plainly_unless_same,
+    remember_frozen,
+    use_answer_loss,
+    worth_remembering,
+)
 from setup.finetune.compute.schedule import plan_run
 from setup.finetune.examples import dataset
-from setup.finetune.examples.render import Renderer
+from setup.finetune.examples.template import Renderer
 from setup.finetune.run.checkpoints import begin
 from setup.finetune.run.present_answer import Question
+from setup.finetune.run.served_prompt import refuse_other_prompt
 from setup.recipe.local import Training
 from setup.weights.base import Base, load_base, transformers_copy
 
@@ -47,9 +53,13 @@ class Loaded:
         model.name_or_path = model.config.name_or_path = portable_name(base.source or base.named)
         self.renderer = Renderer(self.tokenizer, self._agree(begun.moment))
         self._read_examples(split, folds=recipe.model.system_role == "fold")
+        if self.is_first:
+            refuse_other_prompt(base, self.renderer)
         transformers.set_seed(self.settings.seed)
         self.model = attach_lora(model, self.settings)
         use_answer_loss(self.model)
+        if reason := compute_plainly_unless_same(self.model, min(self.examples, key=len)):
+            say(f"fine-tuning: every token is computed in full, for shortcuts differ ({reason})")
         self._mind_context(model.config.max_position_embeddings)
         self.prepared = self._remember_frozen()
 
@@ -62,7 +72,9 @@ class Loaded:
         self.plan = plan_run(
             self.settings, list(map(len, self.examples)), len(split.held_out), self.world
         )
-        if remark := self.plan.remark(self.settings, len(self.examples)):
+        count = len(self.examples)
+        noun = "conversation" if count == self.data["train_rows"] else "example"
+        if remark := self.plan.remark(self.settings, count, noun):
             say(f"fine-tuning: {remark}")
         if self.renderer.prints_date:
             day = f"{self.renderer.now:%d %B %Y} in the whole run"

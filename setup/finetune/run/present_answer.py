@@ -10,7 +10,9 @@ import torch
 
 from setup.common.console import shorten
 from setup.finetune.examples.dataset import fold_system
-from setup.finetune.examples.render import Message, RefusedByTemplateError, Renderer
+from setup.finetune.examples.refusals import RefusedByTemplateError
+from setup.finetune.examples.template import Renderer
+from setup.finetune.examples.tools import Message
 
 _MOST_TOKENS = 24
 _SHOWN, _SAID = 28, 38  # characters of question and answer: a line of a terminal
@@ -48,11 +50,12 @@ class Question:
         training, inner = model.training, model.get_base_model()
         device, answer = next(model.parameters()).device, list[int]()
         tokens, cache = torch.tensor([self.ids], device=device), None
+        decoder, output = getattr(inner, inner.base_model_prefix), inner.get_output_embeddings()
         model.eval()
         with torch.inference_mode():
             while len(answer) < _MOST_TOKENS:
-                made = inner.model(input_ids=tokens, past_key_values=cache, use_cache=True)
-                likeliest = inner.lm_head(made.last_hidden_state[:, -1:]).argmax(-1)
+                made = decoder(input_ids=tokens, past_key_values=cache, use_cache=True)
+                likeliest = output(made.last_hidden_state[:, -1:]).argmax(-1)
                 if int(likeliest) in renderer.special:
                     break
                 answer.append(int(likeliest))

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
 from setup.common.errors import FixableError
-from setup.finetune.compute.collate import collate
+from setup.finetune.compute.collate import attention_window, collate
 from setup.finetune.compute.schedule import rate_share
 from setup.finetune.examples.render import Example
 from setup.finetune.run.checkpoints import seal_checkpoint
@@ -38,7 +38,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         batches: list[list[int]],
     ) -> None:
         self._rows = _Rows(examples)
-        super().__init__(model, arguments, data_collator=collate, train_dataset=self._rows)
+        self._collate = partial(collate, window=attention_window(model))
+        super().__init__(model, arguments, data_collator=self._collate, train_dataset=self._rows)
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self._batches = batches
@@ -52,7 +53,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         Not by accelerate, which leaves out batches of fewer rows than the others.
         """
         mine = self._batches[self.args.process_index :: self.args.world_size]
-        return DataLoader(self._rows, batch_sampler=mine, collate_fn=collate)
+        return DataLoader(self._rows, batch_sampler=mine, collate_fn=self._collate)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """The rate of ``rate_share`` in place of the library's, whose first step is at zero."""

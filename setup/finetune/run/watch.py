@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from setup.finetune.run.trainer import AnswerTrainer
 
 _LOG_EVERY = 5  # steps
+_HEIGHTS = "▁▂▃▄▅▆▇█"
+_WIDTH = 8  # columns of the curve on the bar, which leaves room for the rest in 80
 
 
 @dataclass
@@ -59,10 +63,12 @@ class Progress:
 
     def __init__(self, bar: Bar, total: int) -> None:
         self._bar, self._total, self._held_out = bar, total, ""
+        self._losses: list[float] = []
 
     def show(self, step: int, loss: float, rate: float) -> None:
-        """After a step: its loss in nats, and the run's tokens a second so far."""
-        facts = f"loss {loss:.2f}{self._held_out} · {rate:.0f} tok/s"
+        """After a step: the curve so far, its loss in nats, the run's tokens a second."""
+        self._losses.append(loss)
+        facts = f"loss {draw_line(self._losses)} {loss:.2f}{self._held_out} · {rate:.0f} tok/s"
         self._bar.update(console.TASK, completed=step, description=facts)
 
     def measure(self) -> None:
@@ -78,6 +84,19 @@ class Progress:
         speed = f", {rate:.0f} tok/s" if step else ""
         where = f"fine-tuning: step {step}/{self._total}"
         console.say(f"{where}, held-out loss {loss:.3f}{speed}; {answer}")
+
+
+def draw_line(values: list[float]) -> str:
+    """A line of at most eight blocks as high as the means of as many stretches of ``values``."""
+    parts = min(_WIDTH, len(values))
+    ends = [len(values) * part // parts for part in range(parts + 1)]
+    means = [fmean(values[start:end]) for start, end in pairwise(ends)]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = (len(_HEIGHTS) - 1) / (high - low) if high > low else 0.0
+    return "".join(
+        _HEIGHTS[round((mean - low) * scale)] if math.isfinite(mean) else "?" for mean in means
+    )
 
 
 @dataclass

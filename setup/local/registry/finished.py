@@ -37,6 +37,24 @@ class DataUsed(_Part):
     source: str = ""
 
 
+class Origin(_Part):
+    """Where an adapter comes from that was not trained here.
+
+    ``name`` is its folder's, ``sha256`` of its weights' file; ``tool``, the program that made it,
+    and ``trained_on``, its base, are empty where it does not say.
+    """
+
+    name: str
+    tool: str
+    sha256: str = Field(pattern=_SHA256)
+    trained_on: str
+
+    def __str__(self) -> str:
+        made = f" of {self.tool}" if self.tool else ""
+        base = f", trained on {self.trained_on}" if self.trained_on else ""
+        return f"adapter {self.name}{made}{base}, sha256 {self.sha256[:12]}"
+
+
 class Base(_Part):
     """The model a run started from."""
 
@@ -45,7 +63,10 @@ class Base(_Part):
 
 
 class Result(_Part):
-    """``result.json``: losses in nats per token, ``seconds`` of training, memory in bytes."""
+    """``result.json``: losses in nats per token, ``seconds`` of training, memory in bytes.
+
+    Of an adapter with an ``origin`` nothing is known of its training.
+    """
 
     fingerprint: str = Field(pattern=_SHA256)
     held_out_loss_before: float
@@ -63,6 +84,7 @@ class Result(_Part):
     data: DataUsed
     base: Base
     versions: dict[str, str]
+    origin: Origin | None = None
 
     @property
     def identity(self) -> dict[str, str]:
@@ -115,7 +137,8 @@ def read_finished(folder: Path) -> FinishedRun:
         raise FixableError(f"no tokenizer in {folder / TOKENIZER}", discard)
     if not isinstance(recipe, dict):
         raise FixableError(f"{path} holds no recipe", discard)
-    return FinishedRun(folder, result, recipe, read_history(folder / HISTORY), ended)
+    entries = [] if result.origin else read_history(folder / HISTORY)
+    return FinishedRun(folder, result, recipe, entries, ended)
 
 
 def _reason(error: Exception) -> str:

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 # MLflow's own value, llm/v1/chat, promises OpenAI's reply object instead of a text:
 # https://mlflow.org/docs/3.3.2/ml/deep-learning/transformers/task
 _TASK = "chat-completion"
-_FINAL = (
-    *("held_out_loss_before", "held_out_loss_after", "general_loss_before", "general_loss_after"),
-    *("steps", "best_step", "epochs", "tokens", "seconds", "peak_memory"),
+_LOSSES = (
+    *("held_out_loss_before", "held_out_loss_after"),
+    *("general_loss_before", "general_loss_after"),
 )
+_TRAINING = ("steps", "best_step", "epochs", "tokens", "seconds", "peak_memory")
 
 
 def log_run(client: MlflowClient, experiment_id: str, run: finished.FinishedRun) -> str:
@@ -38,9 +39,10 @@ def log_run(client: MlflowClient, experiment_id: str, run: finished.FinishedRun)
     from mlflow.entities import Param
 
     result = run.result
+    seen = {"origin": str(result.origin)} if result.origin else {}
     tags = {
         **result.identity,
-        "train_sha256": result.data.train_sha256,
+        **(seen or {"train_sha256": result.data.train_sha256}),
         "precision": result.precision,
         **{f"version.{name}": version for name, version in result.versions.items()},
     }
@@ -54,17 +56,22 @@ def log_run(client: MlflowClient, experiment_id: str, run: finished.FinishedRun)
     ]
     client.log_batch(run_id, params=parameters, metrics=_metrics(run))
     client.log_inputs(run_id, _data_inputs(run))
-    names = (finished.RECIPE, finished.RESULT, finished.HISTORY)
+    names = [finished.RECIPE, finished.RESULT, *([finished.HISTORY] if run.entries else [])]
     for name in names:
         client.log_artifact(run_id, str(run.folder / name))
-    with tempfile.TemporaryDirectory() as draft:
-        picture = Path(draft) / finished.CURVE
-        draw_curve(run.folder / finished.HISTORY, picture)
-        client.log_artifact(run_id, str(picture))
+    if run.entries:
+        _log_curve(client, run_id, run)
     target = store.local_path(client.get_run(run_id).info.artifact_uri)
     for name in names:
         store.check_copy(run.folder / name, target / name)
     return run_id
+
+
+def _log_curve(client: MlflowClient, run_id: str, run: finished.FinishedRun) -> None:
+    with tempfile.TemporaryDirectory() as draft:
+        picture = Path(draft) / finished.CURVE
+        draw_curve(run.folder / finished.HISTORY, picture)
+        client.log_artifact(run_id, str(picture))
 
 
 def milliseconds(seconds: float) -> int:
@@ -82,8 +89,10 @@ def _metrics(run: finished.FinishedRun) -> list[Metric]:
         for point in history.curve(run.entries, name)
     ]
     result, ended = run.result, milliseconds(run.ended)
-    final = {name: float(getattr(result, name)) for name in _FINAL}
-    final["mean_tokens_per_second"] = result.tokens_per_second
+    names = _LOSSES if result.origin else (*_LOSSES, *_TRAINING)
+    final = {name: float(getattr(result, name)) for name in names}
+    if not result.origin:
+        final["mean_tokens_per_second"] = result.tokens_per_second
     return points + [Metric(name, value, ended, result.steps) for name, value in final.items()]
 
 
@@ -102,6 +111,7 @@ def _data_inputs(run: finished.FinishedRun) -> list[DatasetInput]:
             ("train", "training", data.train_sha256, data.train_rows),
             ("held_out", "validation", data.held_out_sha256, data.held_out_rows),
         )
+        if name != "train" or not run.result.origin
     ]
 
 

@@ -76,6 +76,7 @@ def _tags(result: finished.Result, folder: Path) -> dict[str, Any]:
         "epochs": result.epochs,
         "seconds": result.seconds,
         "data_source": result.data.source,
+        "origin": str(result.origin or ""),
         "folder": folder.relative_to(store.artifacts_folder().resolve()).as_posix(),
     }
 

@@ -34,7 +34,8 @@ class Version:
 
     Losses are in nats per token, ``seconds`` is the time training took, ``created`` is UTC;
     ``folder`` holds the model's files and ``note`` says why it became the champion, or not;
-    ``data_source`` is what its recipe called the data, empty where that is not known.
+    ``data_source`` is what its recipe called the data, empty where that is not known; ``origin``
+    says where an adapter comes from that was not trained here.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Version:
     folder: Path
     note: str
     data_source: str = ""
+    origin: str = ""
 
     @property
     def adapter(self) -> Path:
