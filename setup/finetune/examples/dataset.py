@@ -19,11 +19,10 @@ from setup.data.rows import COPY
 from setup.finetune.examples import render
 from setup.finetune.examples.refusals import NotTrainableError, TooLongError
 from setup.finetune.examples.template import Renderer
-from setup.finetune.examples.tools import Conversation, Message, read_turn, tools_of
+from setup.finetune.examples.tools import Conversation, Message, is_copy, read_turn, tools_of
 from setup.recipe.local import Finetune
 from setup.serve.contract import turns
 
-GENERAL_TEXT = REPOSITORY / "data" / "general" / "text.jsonl"
 _LARGEST_SHARE_HELD_OUT = 0.2
 _AGAIN = "python -m setup data --recipe NAME"
 _ADD_ROWS = f"add conversations to data.source, then {_AGAIN}"
@@ -49,10 +48,8 @@ class Split:
     def remarks(self) -> Iterator[str]:
         """Lines about what its reader would not expect."""
         if self.context_only:
-            yield (
-                f"{_count(self.context_only)} left out, whose answers all have weight 0: nothing "
-                "in them is to be learnt"
-            )
+            left_out = f"{_count(self.context_only)} left out, whose answers all have weight 0"
+            yield f"{left_out}: nothing in them is to be learnt"
         if self.copies:
             yield f"{_count(self.copies)} to train on are repeats, by the weights of data.source"
         known = {_canonical(row) for row in self.train}
@@ -83,7 +80,7 @@ def read_split(path: Path, settings: Finetune) -> Split:
     if len({_canonical(row) for row in rows}) < 2:
         what = f"{path} has the same conversation {len(rows)} times, needed are 2 different ones"
         raise FixableError(what, _ADD_ROWS)
-    originals = [number for number, row in enumerate(rows) if not _is_copy(row)]
+    originals = [number for number, row in enumerate(rows) if not is_copy(row)]
     count = max(1, min(settings.held_out_rows, int(len(originals) * _LARGEST_SHARE_HELD_OUT)))
     ranked = sorted(originals, key=lambda row: _rank(rows[row], settings.seed))
     chosen = set(ranked[:count])
@@ -91,19 +88,15 @@ def read_split(path: Path, settings: Finetune) -> Split:
     train = [
         row
         for number, row in enumerate(rows)
-        if number not in chosen and not (_is_copy(row) and _canonical(row) in held_out)
+        if number not in chosen and not (is_copy(row) and _canonical(row) in held_out)
     ]
     return Split(
         train,
         [rows[number] for number in sorted(chosen)],
         len(everything) - len(rows),
-        sum(map(_is_copy, train)),
+        sum(map(is_copy, train)),
         sha256_file(path),
     )
-
-
-def _is_copy(row: list[Message]) -> bool:
-    return isinstance(row, Conversation) and row.is_copy
 
 
 def _teaches(row: list[Message]) -> bool:
@@ -147,7 +140,7 @@ def _messages(where: str, line: str) -> list[Message]:
     try:
         content = json.loads(line)
         messages = content["messages"]
-        tools, is_copy = content.get("tools") or [], bool(content.get(COPY))
+        tools, copied = content.get("tools") or [], bool(content.get(COPY))
         pairs = [(message["role"], message["content"]) for message in messages]
     except (ValueError, KeyError, TypeError, IndexError):
         raise FixableError(f"{where} is not a JSON object with messages", _AGAIN) from None
@@ -159,7 +152,7 @@ def _messages(where: str, line: str) -> list[Message]:
         | _weight(f"{where}, message {number}", message)
         for number, message in enumerate(messages, start=1)
     ]
-    return Conversation(turns, tools, is_copy) if tools or is_copy else turns
+    return Conversation(turns, tools, copied) if tools or copied else turns
 
 
 def _weight(where: str, message: dict[str, Any]) -> dict[str, int]:
@@ -348,9 +341,9 @@ def _nothing_left(refusals: list[Refusal], part: str) -> FixableError:
 
 def general_examples(tokenizer: Any, max_tokens: int) -> list[render.Example]:
     """Paragraphs of general prose, every token labelled: what a narrow run must not destroy."""
-    examples = []
-    for line in GENERAL_TEXT.read_text(encoding="utf-8").splitlines():
-        ids = tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"]
-        ids = list(ids)[:max_tokens]
+    examples, text = [], REPOSITORY / "data" / "general" / "text.jsonl"
+    for line in text.read_text(encoding="utf-8").splitlines():
+        made = tokenizer(json.loads(line)["text"], add_special_tokens=False)
+        ids = list(made["input_ids"])[:max_tokens]
         examples.append(render.Example(ids, list(range(1, len(ids)))))
     return examples

@@ -22,6 +22,11 @@ class Conversation(list[Message]):
         self.tools, self.is_copy = list(tools), is_copy
 
 
+def is_copy(turns: Sequence[Message]) -> bool:
+    """Tell whether a conversation is there once more, by the weight of its source."""
+    return isinstance(turns, Conversation) and turns.is_copy
+
+
 def tools_of(turns: Sequence[Message]) -> list[Any]:
     """The tools that a conversation offers."""
     return turns.tools if isinstance(turns, Conversation) else []
