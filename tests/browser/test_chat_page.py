@@ -88,7 +88,7 @@ def _ask(page: Page, question: str, number: int) -> list[str]:
     box = page.get_by_label("question")
     box.fill(question)
     box.press("Enter")
-    page.get_by_text("Duration:").nth(number).wait_for(state="attached", timeout=30_000)
+    page.get_by_text("Duration:").nth(number).wait_for(state="attached", timeout=120_000)
     cards: list[list[str]] = page.evaluate(_CARDS)
     assert len(cards) == number + 1
     name, when, *text, duration = cards[-1]

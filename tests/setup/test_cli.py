@@ -167,7 +167,7 @@ def _end_of_main(
 def test_interrupted_demo_ends_in_one_way(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise Interrupted
 
     monkeypatch.setattr(demo_command, "run_demo", stop)
