@@ -7,6 +7,7 @@ change the model is refused by its name.
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 import re
@@ -84,9 +85,13 @@ class Foreign:
 
     def save(self, folder: Path, base: str) -> None:
         """Write it to the folder ``folder``, as peft writes one that was trained on ``base``."""
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
-        save_file(self.tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        try:
+            save_file(self.tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, in that library's words
+            raise OSError(errno.ENOSPC, str(error)) from None
         config = {**self.config, "base_model_name_or_path": base}
         text = json.dumps(config, indent=2, sort_keys=True) + "\n"
         (folder / CONFIG).write_text(text, encoding="utf-8", newline="\n")
