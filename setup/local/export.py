@@ -116,7 +116,8 @@ def _export_gguf(recipe: Recipe, order: Order, version: Version, base: Path) -> 
     folds = model.system_role == "fold"
     if remark := write_modelfile(target, version.tokenizer, folds, model.context_window):
         say(f"note: {remark}")
-    return Exported(version, modelfile_of(target), losses, measured)
+    modelfile = modelfile_of(target)
+    return Exported(version, modelfile if modelfile.is_file() else None, losses, measured)
 
 
 def _quantise(

@@ -72,13 +72,13 @@ def mixture_of(file: Path) -> str:
 
 
 def write_quantised(file: Path, target: Path, mixture: Quantization) -> None:
-    """Write ``file`` to ``target`` as ``mixture``, and say which tensors needed another type."""
-    from setup.weights.quantize import describe_fallbacks, quantize_gguf
+    """Write ``file`` to ``target`` as ``mixture``, and say what its user should know."""
+    from setup.weights.quantize import quantize_gguf
 
     with counting(f"Quantising {file.name} to {mixture}") as tell:
-        fallbacks = quantize_gguf(file, target, mixture, tell)
-    if fallbacks:
-        say(f"note: {mixture}: {describe_fallbacks(fallbacks)}")
+        remarks = quantize_gguf(file, target, mixture, tell)
+    for remark in remarks:
+        say(f"note: {mixture}: {remark}")
 
 
 def refuse_other_base(recipe: Recipe, version: Version, base: Path) -> str:
