@@ -21,14 +21,22 @@ from dataclasses import dataclass
 from itertools import accumulate, count
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import requests
 
-from setup.common.console import counting
+from setup.common.console import counting, say
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
+from setup.data import prepared_split
+from setup.data.plan import data_plan
+from setup.finetune.examples import dataset
 from setup.finetune.examples.render import Example
+from setup.finetune.examples.template import Renderer
+from setup.recipe.local import Recipe
+
+if TYPE_CHECKING:
+    from setup.local.registry import Version
 
 _MOST_TOKENS = 2000  # of answers: a minute for a small model on two cores
 _SLOTS = 4
@@ -62,6 +70,26 @@ class Sample:
     def __str__(self) -> str:
         part = f"{len(self.examples)} of {self.of} held-out conversations"
         return f"{self.tokens} answer tokens of {part}"
+
+
+def sample_of(recipe: Recipe, version: Version, needed: bool) -> Sample | None:
+    """The held-out conversations to measure on; None, said in a line, where there are none."""
+    import transformers
+
+    try:
+        file = prepared_split(data_plan(recipe), "train").file
+        split = dataset.read_split(file, recipe.finetune)
+    except FixableError as error:
+        if needed:
+            raise
+        say(f"note: the held-out loss is not measured: {error.named(recipe.options)}")
+        return None
+    tokenizer = transformers.AutoTokenizer.from_pretrained(version.tokenizer)
+    folds, longest = recipe.model.system_role == "fold", recipe.finetune.max_tokens
+    examples, digest = dataset.read_held_out(split, folds, Renderer(tokenizer), longest)
+    if digest != version.held_out_sha256:
+        say(f"note: measured on other held-out rows than version {version.number} was")
+    return Sample.of_examples(examples, tokenizer("a", add_special_tokens=False)["input_ids"][-1])
 
 
 def engine_loss(path: Path, sample: Sample, what: str) -> float:

@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING
 from setup.common.console import counting, say
 from setup.common.errors import FixableError
 from setup.common.files import draft_of, fixable_read
-from setup.common.paths import without_home
-from setup.data import prepared_split
-from setup.data.plan import data_plan
 from setup.recipe.local import Quantization, Recipe
 from setup.weights.fetch import prepare_model
 
 if TYPE_CHECKING:
-    from setup.local.engine_loss import Sample
     from setup.local.registry import Version
 
 _MODEL = b"GGUF"  # how such a file begins
@@ -78,7 +74,7 @@ def export_version(recipe: Recipe, order: Order) -> Exported:
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports it: there is a bar here
     from setup.local.registry import get_version
-    from setup.local.tuned_model import refuse_other_base
+    from setup.local.tuned_model import refuse_other_base, refuse_other_source
     from setup.weights.adapter import read_adapter
 
     version = get_version(recipe.registry.model, order.version)
@@ -96,7 +92,7 @@ def export_version(recipe: Recipe, order: Order) -> Exported:
         if order.form == "adapter":
             write_adapter_gguf(base, adapter, order.target)
         else:
-            _refuse_other_source(recipe, version)
+            refuse_other_source(recipe, version)
             source = recipe.finetune.base
             served = base if source else None
             window = recipe.model.context_window
@@ -112,29 +108,28 @@ def _export_gguf(recipe: Recipe, order: Order, version: Version, base: Path) -> 
     if order.quantize:
         losses, measured = _quantise(recipe, order, version, base)
     else:
-        from setup.weights.adapter import read_adapter
-        from setup.weights.gguf_write import merge_into_gguf
+        from setup.local.tuned_model import merge_version
 
         losses, measured = None, ""
-        with counting(f"Writing version {version.number}") as tell:
-            merge_into_gguf(base, read_adapter(version.adapter), target, tell)
+        merge_version(version, f"version {version.number}", base, target)
     model = recipe.model
     folds = model.system_role == "fold"
     if remark := write_modelfile(target, version.tokenizer, folds, model.context_window):
         say(f"note: {remark}")
-    return Exported(version, modelfile_of(target), losses, measured)
+    modelfile = modelfile_of(target)
+    return Exported(version, modelfile if modelfile.is_file() else None, losses, measured)
 
 
 def _quantise(
     recipe: Recipe, order: Order, version: Version, base: Path
 ) -> tuple[tuple[float, float] | None, str]:
     """Write the quantised file if its loss allows it; the losses before and after, and of what."""
-    from setup.local.engine_loss import engine_loss
+    from setup.local.engine_loss import engine_loss, sample_of
     from setup.local.tuned_model import prepare_version, write_quantised
 
     if order.quantize is None:
         raise ValueError("no mixture to quantise to")
-    sample = _sample(recipe, version, needed=order.limit is not None)
+    sample = sample_of(recipe, version, needed=order.limit is not None)
     whole = prepare_version(recipe, version, base)
     with draft_of(order.target) as draft:
         write_quantised(whole, draft, order.quantize)
@@ -150,30 +145,6 @@ def _quantise(
                 "a higher --max-loss, a --quantize of more bits, or none",
             )
     return (before, after), f"measured by llama.cpp on {sample}"
-
-
-def _sample(recipe: Recipe, version: Version, needed: bool) -> Sample | None:
-    """The held-out conversations to measure on; None, said in a line, where there are none."""
-    import transformers
-
-    from setup.finetune.examples import dataset
-    from setup.finetune.examples.template import Renderer
-    from setup.local.engine_loss import Sample
-
-    try:
-        file = prepared_split(data_plan(recipe), "train").file
-        split = dataset.read_split(file, recipe.finetune)
-    except FixableError as error:
-        if needed:
-            raise
-        say(f"note: the held-out loss is not measured: {error.named(recipe.options)}")
-        return None
-    tokenizer = transformers.AutoTokenizer.from_pretrained(version.tokenizer)
-    folds, longest = recipe.model.system_role == "fold", recipe.finetune.max_tokens
-    examples, digest = dataset.read_held_out(split, folds, Renderer(tokenizer), longest)
-    if digest != version.held_out_sha256:
-        say(f"note: measured on other held-out rows than version {version.number} was")
-    return Sample.of_examples(examples, tokenizer("a", add_special_tokens=False)["input_ids"][-1])
 
 
 def _refuse_folder(form: str, out: Path) -> None:
@@ -198,12 +169,3 @@ def _refuse_overwriting(out: Path, sources: list[Path]) -> None:
             if file.read(len(_MODEL)) not in {_MODEL, b""}:
                 what = f"{target} is no model, and would be replaced"
                 raise FixableError(what, "--out a new name")
-
-
-def _refuse_other_source(recipe: Recipe, version: Version) -> None:
-    named = recipe.finetune.base or recipe.model.source
-    if without_home(version.base_source) != without_home(named):
-        raise FixableError(
-            f"version {version.number} was trained from {version.base_source}, not {named}",
-            f"--set finetune.base={version.base_source}",
-        )

@@ -87,7 +87,10 @@ def write_modelfile(gguf: Path, tokenizer: Path, folds: bool, context_window: in
     import transformers
 
     target = modelfile_of(gguf)
-    renderer = Renderer(transformers.AutoTokenizer.from_pretrained(tokenizer))
+    try:
+        renderer = Renderer(transformers.AutoTokenizer.from_pretrained(tokenizer))
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"no Modelfile: the tokenizer in {tokenizer} cannot be loaded"
     pieces = find_pieces(renderer, folds)
     lines = [MARK, f"# ollama create NAME -f {target.name}", f"FROM ./{gguf.name}"]
     remark = ""

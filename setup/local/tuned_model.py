@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from setup.common.console import counting, say
 from setup.common.errors import FixableError
 from setup.common.files import sha256_file
-from setup.common.paths import models_folder
+from setup.common.paths import models_folder, without_home
 from setup.recipe.local import Quantization, Recipe
 from setup.serve.engine_process import short_context, takes_long_factors
 from setup.weights.adapter import CONFIG, WEIGHTS
@@ -47,7 +47,7 @@ def prepare_version(recipe: Recipe, version: Version, base: Path) -> Path:
     what = f"version {version.number} of {recipe.registry.model}"
     digest = hashlib.sha256(f"{base_sha256} {_digest(version, what)}".encode()).hexdigest()
     target = models_folder() / f"{base.stem}-tuned-{digest[:12]}.gguf"
-    return build_cached(target, what, lambda draft: _merge(version, what, base, draft))
+    return build_cached(target, what, lambda draft: merge_version(version, what, base, draft))
 
 
 def as_served(recipe: Recipe, file: Path) -> Path:
@@ -72,13 +72,13 @@ def mixture_of(file: Path) -> str:
 
 
 def write_quantised(file: Path, target: Path, mixture: Quantization) -> None:
-    """Write ``file`` to ``target`` as ``mixture``, and say which tensors needed another type."""
-    from setup.weights.quantize import describe_fallbacks, quantize_gguf
+    """Write ``file`` to ``target`` as ``mixture``, and say what its user should know."""
+    from setup.weights.quantize import quantize_gguf
 
     with counting(f"Quantising {file.name} to {mixture}") as tell:
-        fallbacks = quantize_gguf(file, target, mixture, tell)
-    if fallbacks:
-        say(f"note: {mixture}: {describe_fallbacks(fallbacks)}")
+        remarks = quantize_gguf(file, target, mixture, tell)
+    for remark in remarks:
+        say(f"note: {mixture}: {remark}")
 
 
 def refuse_other_base(recipe: Recipe, version: Version, base: Path) -> str:
@@ -128,9 +128,20 @@ def _digest(version: Version, what: str) -> str:
         ) from None
 
 
-def _merge(version: Version, what: str, base: Path, draft: Path) -> None:
+def merge_version(version: Version, what: str, base: Path, draft: Path) -> None:
+    """Write ``version``, called ``what``, merged into ``base`` to ``draft``."""
     from setup.weights.adapter import read_adapter
     from setup.weights.gguf_write import merge_into_gguf
 
     with counting(f"Merging {what} into {base.name}") as tell:
         merge_into_gguf(base, read_adapter(version.adapter), draft, tell)
+
+
+def refuse_other_source(recipe: Recipe, version: Version) -> None:
+    """FixableError if ``version`` was trained from another model than the recipe names."""
+    named = recipe.finetune.base or recipe.model.source
+    if without_home(version.base_source) != without_home(named):
+        raise FixableError(
+            f"version {version.number} was trained from {version.base_source}, not {named}",
+            f"--set finetune.base={version.base_source}",
+        )

@@ -7,6 +7,7 @@ change the model is refused by its name.
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 import re
@@ -22,7 +23,7 @@ from setup.common.errors import FixableError
 from setup.common.files import fixable_read, sha256_file
 from setup.common.paths import read_json
 from setup.weights.adapter import CONFIG, WEIGHTS, Adapter, build_adapter
-from setup.weights.gguf_file import Header
+from setup.weights.gguf_file import open_header
 
 _PICKLE = "adapter_model.bin"
 _AGAIN = "copy it anew from where it was trained, or name another folder"
@@ -60,7 +61,7 @@ class Foreign:
     trained_on: str
     notes: list[str]
 
-    def refuse_other_embeddings(self, base: Header) -> Iterator[str]:
+    def refuse_other_embeddings(self, base: Path) -> Iterator[str]:
         """Yield a line about each whole matrix that is the base's own, and so is left out.
 
         Raises:
@@ -68,24 +69,29 @@ class Foreign:
         """
         import gguf
 
+        header = open_header(base)
         for module, matrix in self.whole.items():
             name = "output.weight" if module == "lm_head" else "token_embd.weight"
-            tensor = base.tensors.get(name) or base.tensors["token_embd.weight"]
+            tensor = header.tensors.get(name) or header.tensors["token_embd.weight"]
             own = gguf.dequantize(tensor.data, tensor.tensor_type)
             if matrix.shape != own.shape:
                 reason = f"it holds {module} of shape {matrix.shape}, there it is {own.shape}"
-                raise self.adapter.misfit(base.path, f"{reason}: its vocabulary is another")
+                raise self.adapter.misfit(base, f"{reason}: its vocabulary is another")
             difference = np.linalg.norm(matrix - own) / np.linalg.norm(own)
             if not difference < _ROUNDING:
                 reason = f"it holds a {module} of its own, {difference:.0%} from the one there"
-                raise self.adapter.misfit(base.path, reason)
+                raise self.adapter.misfit(base, reason)
             yield f"{module}, which lies whole beside the adapter, is the base's own: left out"
 
     def save(self, folder: Path, base: str) -> None:
         """Write it to the folder ``folder``, as peft writes one that was trained on ``base``."""
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
-        save_file(self.tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        try:
+            save_file(self.tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, in that library's words
+            raise OSError(errno.ENOSPC, str(error)) from None
         config = {**self.config, "base_model_name_or_path": base}
         text = json.dumps(config, indent=2, sort_keys=True) + "\n"
         (folder / CONFIG).write_text(text, encoding="utf-8", newline="\n")

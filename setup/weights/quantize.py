@@ -38,16 +38,16 @@ _KEPT = re.compile(r"_norm\.weight$|ffn_gate_inp\.weight$|^(?!.*\.weight$)")
 _VALUES = re.compile(r"attn_(v|qkv|kv_b)\.weight$")
 _DOWN = re.compile(r"ffn_down")
 _LAYER = re.compile(r"^blk\.(\d+)\.")
+_WHOLE = {"F32", "F16", "BF16"}
 _ENCODING = 2  # of ggml's quantised blocks: general.quantization_version
 
 
 def quantize_gguf(
     source: Path, target: Path, mixture: Quantization, on_progress: Callable[[int, int], None]
-) -> dict[str, list[str]]:
-    """Write ``source``, a file in half precision, to ``target`` as ``mixture``.
+) -> list[str]:
+    """Write ``source`` to ``target`` as ``mixture``; returns what its user should know, in lines.
 
-    Vectors and norms stay as they are. Returns the tensors that got another type than llama.cpp's
-    rule names, because their rows do not divide into its blocks, by that type.
+    Vectors and norms stay as they are. Memory stays at the largest tensor.
 
     Raises:
         FixableError: The file is damaged, the engine's library cannot quantise here, or ``target``
@@ -70,19 +70,26 @@ def quantize_gguf(
             count = tensor.n_elements // block * size
             writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), count, kind)
         gguf_file.write_data(writer, _quantized(header, types, on_progress))
-    return fallbacks
+    return [*_rounded_before(header), *_describe(fallbacks)]
 
 
-def describe_fallbacks(fallbacks: dict[str, list[str]]) -> str:
-    """Say in one line which tensors got another type, empty where none did."""
+def _rounded_before(header: gguf_file.Header) -> Iterator[str]:
+    before = {tensor.tensor_type.name for tensor in header.reader.tensors} - _WHOLE
+    if before:
+        kinds = ", ".join(sorted(before))
+        yield f"{header.path.name} is quantised already ({kinds}): what that rounded stays lost"
+
+
+def _describe(fallbacks: dict[str, list[str]]) -> Iterator[str]:
+    """Yield a line on the tensors that got another type than the rule names, if there are any."""
     if not fallbacks:
-        return ""
+        return
     parts = []
     for kind, names in fallbacks.items():
         kinds = sorted({_LAYER.sub("", name).removesuffix(".weight") for name in names})
         parts.append(f"{len(names)} in {kind} ({', '.join(kinds)})")
     count = sum(map(len, fallbacks.values()))
-    return f"{count} tensors have rows that do not divide into blocks: {'; '.join(parts)}"
+    yield f"{count} tensors have rows that do not divide into blocks: {'; '.join(parts)}"
 
 
 def _types(

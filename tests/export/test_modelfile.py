@@ -149,6 +149,12 @@ def test_template_that_cannot_be_written_is_said(base: Path, tmp_path: Path) -> 
     assert "PARAMETER num_ctx 512" in text
 
 
+def test_tokenizer_that_cannot_be_loaded_is_said(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    assert "no Modelfile: " in write_modelfile(tmp_path / "tuned.gguf", tmp_path, False, 512)
+    assert not (tmp_path / "tuned.Modelfile").exists()
+
+
 def test_pieces_are_read_in_the_order_of_a_talk() -> None:
     pieces = Pieces("B", ("<", ">"), True, ("Q:", "!"), ("A:", "."))
     assert pieces.text(TALK[:1]) == "BQ:Is {{ x }} red?!"

@@ -16,7 +16,7 @@ from setup.recipe.local import Quantization
 from setup.weights import quantize
 from setup.weights.base import load_base
 from setup.weights.gguf_file import open_gguf
-from setup.weights.quantize import describe_fallbacks, quantize_gguf
+from setup.weights.quantize import quantize_gguf
 from tests.tiny import make_tiny_llama, make_tiny_phi3
 
 ALL = list(Quantization)
@@ -38,8 +38,8 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _made(base: Path, target: Path, mixture: Quantization) -> tuple[Any, str]:
-    fallbacks = quantize_gguf(base, target, mixture, lambda *_: None)
-    return open_gguf(target), describe_fallbacks(fallbacks)
+    remarks = quantize_gguf(base, target, mixture, lambda *_: None)
+    return open_gguf(target), "; ".join(remarks)
 
 
 def _types(reader: Any) -> dict[str, str]:
@@ -136,6 +136,12 @@ def test_without_the_engines_quantiser(
     with pytest.raises(FixableError, match=r"Q4_K_M cannot be made here.*Fix: take Q8_0"):
         quantize_gguf(wide, tmp_path / "none.gguf", Quantization.Q4_K_M, lambda *_: None)
     assert not (tmp_path / "none.gguf").exists()
+
+
+def test_what_was_rounded_before_is_said(wide: Path, tmp_path: Path) -> None:
+    _made(wide, tmp_path / "once.gguf", Quantization.Q4_K_M)
+    _, told = _made(tmp_path / "once.gguf", tmp_path / "twice.gguf", Quantization.Q8_0)
+    assert told == "once.gguf is quantised already (Q4_K, Q6_K): what that rounded stays lost"
 
 
 def test_interrupted(narrow: Path, tmp_path: Path) -> None:
