@@ -113,6 +113,12 @@ KINDS = {
     "gemma3-4b": Kind("gemma3", "linear", _LINEAR | {"rope.freq_base": 1_000_000.0}),
     "gemma3-local-base": Kind("gemma3", "default", {"rope.freq_base_swa": 5_000.0}),
     "gemma3-yarn": Kind("gemma3", "yarn", _YARN),
+    "mistral-window": Kind("mistral", "default", shape={"sliding_window": 16}),
+    "qwen2-window": Kind(
+        "qwen2",
+        "default",
+        shape={"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1},
+    ),
     "mistral-base": Kind("mistral", "default", {"rope.freq_base": 1_000_000.0}),
     "llama-neutral": Kind(
         "llama", "default", {"expert_count": 0, "attention.causal": True, "logit_scale": 1.0}

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from setup.weights.base import load_base
 from tests.export.served import serve
 from tests.families import FAMILIES
 from tests.finetune.conftest import Families, MakeMachine
@@ -81,6 +82,23 @@ def test_family_is_trained_exported_and_served_as_one_model(
         expected = _logprobs(tuned, prompt)
         assert np.abs(_logprobs(folder, prompt) - expected).mean() < BOUND
         assert np.abs(untrained - expected).mean() > 10 * BOUND, "two steps must tell"
+
+
+_WINDOW = {"sliding_window": 32}
+_WINDOWS: dict[str, dict[str, Any]] = {"mistral": _WINDOW} | dict.fromkeys(
+    ("qwen2", "qwen3"), _WINDOW | {"use_sliding_window": True, "max_window_layers": 1}
+)
+
+
+@pytest.mark.parametrize("family", [name for name, made in FAMILIES.items() if made.from_file])
+def test_base_of_a_family_computes_what_its_file_does(tmp_path: Path, family: str) -> None:
+    """A window that llama.cpp does not apply is not trained with either."""
+    base = make_tiny(family, tmp_path, **_WINDOWS.get(family, {}))
+    folder, _ = load_base(str(transformers_folder(base)), torch.float32, base, 512)
+    file, _ = load_base(str(base), torch.float32, None, 512)
+    tokens = torch.arange(3, 103)[None]
+    with torch.no_grad():
+        assert torch.equal(folder(tokens).logits, file(tokens).logits)
 
 
 def test_unlisted_architecture_wants_its_base(

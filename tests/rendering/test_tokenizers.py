@@ -12,7 +12,7 @@ import pytest
 from tests import tiny
 from tests.families import CHATML, FAMILIES
 from tests.finetune.machine import Machine, facts, write_rows
-from tests.home import Home, failed
+from tests.home import Home
 from tests.rendering.chats import CHATS
 from tests.rendering.sentencepiece import adds_sentencepiece
 
@@ -64,6 +64,8 @@ def test_vocabulary_that_transformers_splits_otherwise_is_refused(tmp_path: Path
 
     with mock.patch.object(gguf.GGUFWriter, "add_tokenizer_pre", add_pre):
         base = tiny.make_tiny("qwen2", tmp_path, CHATML)
-    line = failed(_machine(tmp_path, base, facts(6)).setup("finetune"))
+    done = _machine(tmp_path, base, facts(6)).setup("finetune")
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
     assert f"{base} cannot be trained as it is served: llama.cpp makes other tokens" in line
     assert "Fix: --set finetune.base=FOLDER" in line

@@ -201,18 +201,17 @@ def read_examples(split: Split, folds: bool, renderer: Renderer, max_tokens: int
     """
     for remark in split.remarks():
         say(f"fine-tuning: {remark}")
-    rows, held_out_rows = (
-        fold_system(part) if folds else part for part in (split.train, split.held_out)
-    )
-    for remark in _folded([*rows, *held_out_rows], renderer.taken):
-        say(f"fine-tuning: {remark}")
+    rows = fold_system(split.train) if folds else split.train
     train = make_examples(rows, renderer, max_tokens, "training")
     held_out, held_out_sha256 = read_held_out(split, folds, renderer, max_tokens)
+    for remark in _folded([*rows, *([] if folds else split.held_out)], renderer.taken):
+        say(f"fine-tuning: {remark}")
+    used, aside = _rows_of(train), _rows_of(held_out)
     facts = {
         "train_sha256": split.sha256,
         "held_out_sha256": held_out_sha256,
-        "train_rows": (used := _rows_of(train)),
-        "held_out_rows": (aside := _rows_of(held_out)),
+        "train_rows": used,
+        "held_out_rows": aside,
         "left_out_rows": len(rows) + len(split.held_out) - used - aside,
         "context_only_rows": split.context_only,
         "shortened_rows": sum(example.shortened for example in train + held_out),

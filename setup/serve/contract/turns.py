@@ -51,8 +51,10 @@ def judge(prompts: Mapping[str, str | None], knows_system: bool | None = None) -
     template that moves the system text to the latest question has none either: what was answered
     before would be answered to another prompt than it was learnt from.
     """
+    if prompts["question"] is None:  # it takes nothing at all
+        return Taken()
     first, later = prompts["system"] or "", prompts["system, later"] or ""
-    system = f"{_MARK} 0" in first if knows_system is None else knows_system
+    system = f"{_MARK} 0" in first.lower() if knows_system is None else knows_system
     moves = not later.startswith(first)
     rewrites = not (prompts["later"] or "").startswith(prompts["question"] or "")
     return Taken(system and (not moves or rewrites), prompts["run"] is not None)
