@@ -33,6 +33,7 @@ _SIZE = 32
 _BANDS = 12  # of either side
 _NEIGHBOURS = 8  # rows of one key that each row is compared with
 _BATCH = 1 << 14
+_WAITING = 1 << 10  # rows before their sketches are packed: unpacked they take ten times as much
 _NONE = 2**32 - 1  # fills up a sketch of fewer words
 _EVEN = 2**32 - 4  # the bits of a hash: it is never _NONE, and odd only for a number
 _SAME, _ALIKE = 0.9, 0.6  # shares of common words: almost word for word, mostly
@@ -106,7 +107,7 @@ class Pair(NamedTuple):
 
 
 class NearDuplicates:
-    """The sketches of conversations, 272 bytes each, and the pairs among them."""
+    """The sketches of conversations, 260 bytes each, and the pairs among them."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -119,7 +120,7 @@ class NearDuplicates:
         """Take the next conversation."""
         self.rows += 1
         self._waiting.append(made)
-        if len(self._waiting) >= _BATCH:
+        if len(self._waiting) >= _WAITING:
             self._pack()
 
     def _pack(self) -> None:
