@@ -84,7 +84,8 @@ def prefer(
     )
     view = ("Judging pairs", evaluators.JUDGE_WORKERS, _AGAIN)
     journal = Journal(folder / "verdicts.jsonl")
-    verdicts, metrics = engine.judge_lines(flow_run, lines, journal, view, retry)
+    outcomes, metrics = engine.judge_lines(flow_run, lines, journal, view, retry)
+    verdicts = {number: each for number, each in outcomes.items() if each.error is None}
     record: dict[str, Any] = {"judge": judge.model, "engine": engine.name, "metrics": metrics}
     record |= {"pf_run": flow_run.name} if engine.keeps_runs else {}
     preferred = _preferences(lines, verdicts)

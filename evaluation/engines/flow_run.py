@@ -108,11 +108,14 @@ class Engine(ABC):
         if retry:
             known = {n: outcome for n, outcome in known.items() if not missing_verdicts(outcome)}
 
+        failed: dict[int, Outcome] = {}
+
         def keep(outcome: Outcome) -> None:
             journal.append(replace(outcome, key=keys[outcome.line]))
+            failed.update({outcome.line: outcome} if outcome.error else {})
 
         label, workers, again = view
         watch = Watch(label, len(lines) - len(known), workers, known, keep, again)
         with journal.writing():
             metrics = self.carry_out(run, watch)
-        return journal.recall(keys), metrics
+        return failed | journal.recall(keys), metrics

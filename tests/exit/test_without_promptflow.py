@@ -13,6 +13,8 @@ import pytest
 from evaluation.engines.stand_in import StandIn
 from tests.exit.conftest import BASELINE, KEY, SIDES, Place, baseline_rows
 from tests.home import ROOT, failed
+from tests.scripted.server import running
+from tests.scripted.steps import reply
 
 SAMPLE = ROOT / "data" / "sample" / "test.jsonl"
 RUN = ("run", *SIDES, "--data", str(SAMPLE), "--name", "whole", "--max-error-rate", "0")
@@ -177,14 +179,22 @@ def test_the_judges_of_azure_ai_evaluation_have_columns_of_their_own(
     assert len(judged) == 5
 
 
-def test_a_judge_of_azure_ai_evaluation_that_fails_is_one_line(
-    without: Place, judge: StandIn
-) -> None:
-    without.keep("judge-away", {"base_url": "http://127.0.0.1:9/v1"}, "OpenAIConnection")
-    options = ("--evaluator", "evals-judge", "--judge", "judge-away", "--judge-model", "stand-in")
-    line = failed(without.run("run", "phi-tuned", *options, "--data", str(SAMPLE), "--limit", "2"))
-    assert "judge stand-in of connection judge-away gives no answer" in line
-    assert KEY not in line
+def test_a_judge_of_azure_ai_evaluation_that_fails_tells_no_key(without: Place) -> None:
+    judged = '{"reason": "", "score": 4, "status": "completed"}'
+    good = reply({"choices": [{"message": {"role": "assistant", "content": judged}}]})
+    bad = reply({"error": {"message": f"Incorrect API key provided: {KEY}"}}, status=401)
+    with running() as server:
+        server.play(good, bad)
+        without.keep("judge-away", {"base_url": f"{server.url}/v1"}, "OpenAIConnection")
+        options = ("--evaluator", "evals-judge", "--judge", "judge-away", "--judge-model", "m")
+        some = ("--data", str(SAMPLE), "--limit", "2", "--no-general", "--name", "refused")
+        done = without.run("run", "phi-tuned", *options, *some)
+    assert done.returncode == 1
+    rows = (without.home / "runs" / "refused" / "phi-tuned" / "rows.jsonl").read_text()
+    assert "Incorrect API key provided: …" in rows
+    for text in (done.stdout, done.stderr, rows):
+        assert KEY not in text
+        assert "Traceback" not in text
 
 
 def test_other_commands_do_without_promptflow(asked: Place) -> None:

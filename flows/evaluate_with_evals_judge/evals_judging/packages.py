@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Union
@@ -53,8 +53,6 @@ class AzureAiEvaluation:
     settings: Mapping[str, Any] = {"max_tokens": 800, "response_format": {"type": "json_object"}}
 
     def __init__(self, connection: Any, model: str) -> None:
-        # It logs every repeated call with its stack.
-        logging.getLogger("azure.ai.evaluation").setLevel(logging.CRITICAL)
         values: dict[str, Any] = {"api_key": connection.api_key}
         if _kind(connection) == "AzureOpenAI":
             values.update(azure_endpoint=connection.api_base, azure_deployment=model)
@@ -76,6 +74,8 @@ class AzureAiEvaluation:
 
     def judge(self, name: str) -> Any:
         """The judge ``name``, to be awaited."""
+        # Else it logs a failed call with its stack, and with the key where the endpoint repeats it.
+        os.environ["PF_LOGGING_LEVEL"] = "CRITICAL"
         package = importlib.import_module("azure.ai.evaluation")
         evaluator = getattr(package, f"{name.capitalize()}Evaluator")(self._configuration)
         asked = evaluator._to_async()
