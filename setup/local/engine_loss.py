@@ -34,6 +34,7 @@ from setup.finetune.examples import dataset
 from setup.finetune.examples.render import Example
 from setup.finetune.examples.template import Renderer
 from setup.recipe.local import Recipe
+from setup.weights.base import folder_tokenizer
 
 if TYPE_CHECKING:
     from setup.local.registry import Version
@@ -74,8 +75,6 @@ class Sample:
 
 def sample_of(recipe: Recipe, version: Version, needed: bool) -> Sample | None:
     """The held-out conversations to measure on; None, said in a line, where there are none."""
-    import transformers
-
     try:
         file = prepared_split(data_plan(recipe), "train").file
         split = dataset.read_split(file, recipe.finetune)
@@ -84,7 +83,7 @@ def sample_of(recipe: Recipe, version: Version, needed: bool) -> Sample | None:
             raise
         say(f"note: the held-out loss is not measured: {error.named(recipe.options)}")
         return None
-    tokenizer = transformers.AutoTokenizer.from_pretrained(version.tokenizer)
+    tokenizer = folder_tokenizer(str(version.tokenizer))
     folds, longest = recipe.model.system_role == "fold", recipe.finetune.max_tokens
     examples, digest = dataset.read_held_out(split, folds, Renderer(tokenizer), longest)
     if digest != version.held_out_sha256:

@@ -23,6 +23,7 @@ from setup.finetune.examples.dataset import fold_system
 from setup.finetune.examples.refusals import RefusedByTemplateError
 from setup.finetune.examples.template import Renderer
 from setup.finetune.examples.tools import Message
+from setup.weights.base import folder_tokenizer
 from setup.weights.gguf_file import open_header
 
 MARK = "# Written by python -m setup export."
@@ -84,11 +85,9 @@ def write_modelfile(gguf: Path, tokenizer: Path, folds: bool, context_window: in
     Raises:
         FixableError: It cannot be written, or a file of that name is not ours.
     """
-    import transformers
-
     target = modelfile_of(gguf)
     try:
-        renderer = Renderer(transformers.AutoTokenizer.from_pretrained(tokenizer))
+        renderer = Renderer(folder_tokenizer(str(tokenizer)))
     except (OSError, ValueError, KeyError, TypeError):
         return f"no Modelfile: the tokenizer in {tokenizer} cannot be loaded"
     pieces = find_pieces(renderer, folds)

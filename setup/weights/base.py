@@ -198,21 +198,23 @@ def _from_folder(
             config.rope_parameters = as_served(config.rope_parameters, context_window)
         if not is_windowed(served.architecture):
             _see_everything(config)
-    tokenizer = _tokenizer_class(Path(where)).from_pretrained(where)
+    tokenizer = folder_tokenizer(where)
     load = transformers.AutoModelForCausalLM.from_pretrained
     return load(where, dtype=dtype, config=config), tokenizer
 
 
-def _tokenizer_class(folder: Path) -> Any:
-    """The plain class where the folder names it: ``AutoTokenizer`` takes that of the architecture.
+def folder_tokenizer(where: str) -> Any:
+    """The tokenizer in a folder or on the hub, of the plain class where the folder names it.
 
-    A copy of a .gguf file would then split its texts otherwise than the file says.
+    ``AutoTokenizer`` takes that of the architecture, by which a copy of a .gguf file would split
+    its texts otherwise than the file says.
     """
     import transformers
 
-    named = (read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
+    named = (read_json(Path(where) / "tokenizer_config.json") or {}).get("tokenizer_class")
     is_plain = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
-    return transformers.PreTrainedTokenizerFast if is_plain else transformers.AutoTokenizer
+    kind = transformers.PreTrainedTokenizerFast if is_plain else transformers.AutoTokenizer
+    return kind.from_pretrained(where)
 
 
 def _see_everything(config: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from setup.common.errors import FixableError
 from setup.common.paths import models_folder
-from setup.weights.base import Base, gguf_tokenizer
+from setup.weights.base import Base, folder_tokenizer, gguf_tokenizer
 from setup.weights.fetch import build_once
 from setup.weights.gguf_file import open_header
 
@@ -25,7 +25,7 @@ def load_tokenizer(base: Base) -> Any:
         FixableError: It cannot be read, or has no chat template.
     """
     if base.source:
-        return _checked(base.source, lambda: _of_folder(str(Path(base.source).expanduser())))
+        return _checked(base.source, lambda: folder_tokenizer(str(Path(base.source).expanduser())))
     return _checked(str(base.file), lambda: _of_file(base))
 
 
@@ -36,15 +36,9 @@ def _of_file(base: Base) -> Any:
         gguf_tokenizer(open_header(base.file)).save_pretrained(draft)
 
     try:
-        return _of_folder(str(build_once(folder, copy)))
+        return folder_tokenizer(str(build_once(folder, copy)))
     except OSError:  # where nothing may be written
         return gguf_tokenizer(open_header(base.file))
-
-
-def _of_folder(where: str) -> Any:
-    import transformers
-
-    return transformers.AutoTokenizer.from_pretrained(where)
 
 
 def _checked(source: str, load: Callable[[], Any]) -> Any:
