@@ -30,8 +30,8 @@ from setup.finetune.compute.lora import attach_lora
 from setup.finetune.compute.loss import use_answer_loss
 from setup.finetune.compute.precision import choose_dtype
 from setup.finetune.compute.schedule import plan_batches
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.dataset import make_examples
-from setup.finetune.examples.template import Renderer
 from setup.finetune.examples.tools import Message
 from setup.finetune.run.trainer import AnswerTrainer, trainer_arguments
 from setup.recipe.load import load_recipe

@@ -92,8 +92,8 @@ def test_loss(max_tokens: int, run: Path, base: Path) -> float:
 
     from setup.finetune.compute.lora import attach_lora
     from setup.finetune.compute.loss import mean_loss, use_answer_loss
+    from setup.finetune.examples.chat_template import Renderer
     from setup.finetune.examples.dataset import make_examples
-    from setup.finetune.examples.template import Renderer
     from setup.weights.base import load_base, transformers_copy
 
     model, tokenizer = load_base(transformers_copy(base, model_sha256(base)), torch.float32)

@@ -9,7 +9,7 @@ import typer
 
 from setup.cli import options
 from setup.common import console
-from setup.finetune.inspect import page, terminal, wording
+from setup.finetune.inspect import page, sentences, terminal
 from setup.finetune.inspect.look import Look
 from setup.finetune.inspect.tokens import Rendering, Tokens
 from setup.recipe.load import DEFAULT, load_recipe
@@ -40,7 +40,7 @@ def inspect(  # noqa: PLR0913, PLR0917 - one for each option of the command line
             return
         made = look.survey()
         if not as_json:
-            terminal.print_parts(console.out, wording.survey_parts(made))
+            terminal.print_parts(console.out, sentences.survey_parts(made))
         tokens = look.tokens(made)
         if as_json:
             options.show({**made.as_dict(), "tokens": tokens.as_dict()}, "", as_json)
@@ -56,8 +56,8 @@ def inspect(  # noqa: PLR0913, PLR0917 - one for each option of the command line
 
 
 def _show_tokens(tokens: Tokens) -> None:
-    terminal.print_parts(console.out, [wording.token_part(tokens)])
-    for chart in wording.charts(tokens):
+    terminal.print_parts(console.out, [sentences.token_part(tokens)])
+    for chart in sentences.charts(tokens):
         terminal.print_chart(console.out, chart)
 
 

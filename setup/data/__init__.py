@@ -8,9 +8,10 @@ prepared = prepare_data(plan)  # prepared.train, prepared.test, counts
 """
 
 from .lint import LintReport, Problem, lint_files
-from .plan import DataPlan, Prepared, describe_data
+from .plan import DataPlan, Prepared, data_plan, describe_data
 from .prepare import prepare_data
 from .provenance import AGAIN, PreparedSplit, prepared_split
+from .screen import describe_summary
 
 __all__ = [
     "AGAIN",
@@ -19,7 +20,9 @@ __all__ = [
     "Prepared",
     "PreparedSplit",
     "Problem",
+    "data_plan",
     "describe_data",
+    "describe_summary",
     "lint_files",
     "prepare_data",
     "prepared_split",

@@ -13,7 +13,7 @@ from .formats.origin import as_yaml
 from .formats.turns import is_turns
 
 if TYPE_CHECKING:
-    from .formats.record import Record
+    from .formats.source import Record
 
 _MESSAGES = '{"messages": [{"role": "user", "content": %s}, {"role": "assistant", "content": %s}]}'
 _ALTERNATE = "give rows with messages that alternate user and assistant (data/README.md)"

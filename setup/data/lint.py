@@ -22,8 +22,8 @@ from setup.common.files import replace_together
 from .advice import Advice, advise
 from .formats import as_messages
 from .formats.origin import Origin
-from .formats.record import Record, Source
 from .formats.rules import find_problem, find_unread
+from .formats.source import Record, Source
 from .rows import conversation_key
 from .seen import SeenKeys, quick_key
 from .sources.file import open_file

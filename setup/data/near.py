@@ -76,7 +76,7 @@ _HASHES = _Hashes()
 
 
 class Sketch(NamedTuple):
-    """What is kept of a conversation: hashes of its words, and one of its numbers."""
+    """The part of a conversation that is kept: hashes of its words, and one of its numbers."""
 
     asked: list[int]
     answered: list[int]

@@ -96,7 +96,7 @@ class DataPlan:
 
     @property
     def is_sample(self) -> bool:
-        """Whether the data are the committed sample, which is prepared already."""
+        """True where the data are the committed sample, which is prepared already."""
         return self.source == SAMPLE
 
     @property

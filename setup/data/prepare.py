@@ -10,7 +10,7 @@ from setup.common.errors import FixableError
 from setup.common.files import fixable_read, fixable_write, replace_together
 
 from . import lint, manifest, rows, screen
-from .formats.record import Record
+from .formats.source import Record
 from .plan import DataPlan, Prepared
 from .sources.sides import Sides
 from .sources.stream import Stream, open_streams, total_rows
@@ -85,7 +85,7 @@ class _OnceMoreError(Exception):
 
 @dataclass
 class _Shown:
-    """What passes over the source have shown, as the next one needs it.
+    """The findings of passes over the source, as the next one needs them.
 
     Attributes:
         past: Openings to look past, with their texts.

@@ -11,7 +11,7 @@ from pathlib import Path
 from setup.common.console import shorten
 from setup.common.errors import FixableError
 
-from .formats.record import Record
+from .formats.source import Record
 from .near import Grouped, NearDuplicates, Pair, droppable, group, sketch
 from .personal import count_kind, findings, hide, mask_row
 from .plan import DataPlan
@@ -116,7 +116,7 @@ class Screen:
         self._places.append(len(self._files) - 1 << 40 | record.number)
 
     def settle(self, is_test: Callable[[bytes], bool]) -> NearFound | None:
-        """What was found, if the rows have to be read again for it; ``is_test`` is their split.
+        """The findings for which the rows have to be read again; ``is_test`` is their split.
 
         Raises:
             FixableError: Near-duplicates are not to be.

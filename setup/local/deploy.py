@@ -11,9 +11,7 @@ from filelock import FileLock
 
 from setup.common.console import progress_bar
 from setup.common.errors import FixableError
-from setup.common.paths import without_home
 from setup.common.step import Result
-from setup.data.plan import data_plan
 from setup.local import rollout
 from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint, refuse_held_port
@@ -52,25 +50,8 @@ def run(endpoint: LocalEndpoint) -> Result:
     number = rollout.rolled_out(endpoint)
     if number and tuned in rows:
         detail += f"; {tuned} is version {number} and takes {rows[tuned]['traffic']} %"
-        detail += _trained_on(recipe, number)
+        detail += rollout.trained_on(recipe, number)
     return Result("deploy", changed, detail, recipe.command("connect"))
-
-
-def _trained_on(recipe: Recipe, number: str) -> str:
-    """Name the data of the version that is served, and of which the recipe speaks where it differs.
-
-    Versions of before do not say theirs; of an adapter from elsewhere only its origin is known.
-    """
-    from setup.local.registry import list_versions
-
-    versions = list_versions(recipe.registry.model)
-    version = next((v for v in versions if str(v.number) == number), None)
-    if version and version.origin:
-        return f" ({version.origin})"
-    source = version.data_source if version else ""
-    if not source or source == without_home(data_plan(recipe).name):
-        return f", trained on {source}" if source else ""
-    return f", trained on {source}, not on data.source {data_plan(recipe).name}"
 
 
 def deploy(endpoint: LocalEndpoint) -> bool:

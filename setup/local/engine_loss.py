@@ -31,8 +31,8 @@ from setup.common.paths import REPOSITORY
 from setup.data import prepared_split
 from setup.data.plan import data_plan
 from setup.finetune.examples import dataset
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.render import Example
-from setup.finetune.examples.template import Renderer
 from setup.recipe.local import Recipe
 from setup.weights.base import folder_tokenizer
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from setup.common.errors import FixableError
 from setup.common.files import draft_of
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.dataset import fold_system
 from setup.finetune.examples.refusals import RefusedByTemplateError
-from setup.finetune.examples.template import Renderer
 from setup.finetune.examples.tools import Message
 from setup.weights.base import folder_tokenizer
 from setup.weights.gguf_file import open_header
@@ -62,7 +62,7 @@ class Pieces:
         return text
 
     def template(self) -> str:
-        """The same in Go's text/template, of Ollama's variables System and Messages."""
+        """The pieces in Go's text/template, of Ollama's variables System and Messages."""
         before, after = self.question
         if self.folded:  # the system message is the first of Messages
             before = "{{ if or (not $.System) (gt $i 1) }}" + before + "{{ end }}"

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from setup.common.console import progress_bar
 from setup.common.errors import FixableError
-from setup.common.paths import models_folder, read_json, write_private
+from setup.common.paths import models_folder, read_json, without_home, write_private
+from setup.data import data_plan
 from setup.local.control import LocalEndpoint
 from setup.local.tuned_model import as_served, find_version, prepare_version
 from setup.recipe.local import Recipe
@@ -235,3 +236,20 @@ def _refuse_same_names(recipe: Recipe) -> None:
 
 def _read_note(endpoint: LocalEndpoint) -> dict[str, Any]:
     return read_json(endpoint.folder / _NOTE) or {}
+
+
+def trained_on(recipe: Recipe, number: str) -> str:
+    """Name the data of the version that is served, and of which the recipe speaks where it differs.
+
+    Versions of before do not say theirs; of an adapter from elsewhere only its origin is known.
+    """
+    from setup.local.registry import list_versions
+
+    versions = list_versions(recipe.registry.model)
+    version = next((v for v in versions if str(v.number) == number), None)
+    if version and version.origin:
+        return f" ({version.origin})"
+    source = version.data_source if version else ""
+    if not source or source == without_home(data_plan(recipe).name):
+        return f", trained on {source}" if source else ""
+    return f", trained on {source}, not on data.source {data_plan(recipe).name}"

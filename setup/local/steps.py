@@ -11,9 +11,7 @@ from pathlib import Path
 from setup.common import console
 from setup.common.checks import Check
 from setup.common.step import Result, Step
-from setup.data import Prepared, describe_data, prepare_data
-from setup.data.plan import data_plan
-from setup.data.screen import describe_summary
+from setup.data import Prepared, data_plan, describe_data, describe_summary, prepare_data
 from setup.finetune import step as training
 from setup.local import connect, deploy, new_version
 from setup.local.control import LocalEndpoint

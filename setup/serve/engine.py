@@ -16,7 +16,7 @@ import aiohttp
 
 from setup.common.paths import REPOSITORY
 from setup.serve.contract.error_reply import EngineError
-from setup.serve.contract.turns import PROBES, Taken, judge
+from setup.serve.contract.folding import PROBES, Taken, judge
 from setup.serve.settings import DeploymentSettings
 
 # Seconds; llama.cpp closes an idle connection after five.

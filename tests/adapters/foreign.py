@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.dataset import read_held_out, read_split
 from setup.finetune.examples.render import Example
-from setup.finetune.examples.template import Renderer
 from setup.recipe.load import load_recipe
 from setup.recipe.local import Recipe
 from setup.weights.adapter import CONFIG, WEIGHTS

@@ -10,7 +10,7 @@ import pytest
 from gguf import GGUFReader
 
 from setup.common.errors import FixableError
-from setup.finetune.examples.template import Renderer
+from setup.finetune.examples.chat_template import Renderer
 from setup.local.modelfile import (
     Pieces,
     find_pieces,

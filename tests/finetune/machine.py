@@ -17,7 +17,7 @@ from unittest import mock
 from setup.cli import main as cli
 from setup.common import console
 from setup.finetune.examples import render
-from setup.finetune.examples.template import Renderer
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.run.run import prepare_process
 from tests.home import Home
 

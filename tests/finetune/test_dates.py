@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 
-from setup.finetune.examples.template import Renderer
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.run import checkpoints as begun
 from setup.finetune.run import watch
 from tests.finetune.conftest import MakeMachine

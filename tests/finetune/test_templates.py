@@ -9,8 +9,8 @@ from unittest import mock
 
 import pytest
 
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.refusals import NotTrainableError
-from setup.finetune.examples.template import Renderer
 from tests.finetune.machine import Row, make_example
 from tests.tiny import TEMPLATE, transformers_folder
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.refusals import NotTrainableError, ToolsUnknownError
 from setup.finetune.examples.render import render_example
-from setup.finetune.examples.template import Renderer
 from tests.finetune.conftest import MakeMachine
 from tests.finetune.machine import facts
 from tests.tiny import TEMPLATE, transformers_folder

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.render import Example, render_examples
-from setup.finetune.examples.template import Renderer
 from tests.finetune.machine import Row, conversation
 from tests.rendering.chats import CHATS
 from tests.tiny import make_tokenizer

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.refusals import NotTrainableError
 from setup.finetune.examples.render import Example, render_examples
-from setup.finetune.examples.template import Renderer
 from tests.finetune.machine import Row
 from tests.rendering.chats import CHATS
 from tests.tiny import make_tokenizer

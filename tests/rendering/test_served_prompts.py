@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.refusals import NotTrainableError
 from setup.finetune.examples.render import render_examples
-from setup.finetune.examples.template import Renderer
 from setup.serve.engine import Engine
 from setup.serve.settings import DeploymentSettings
 from setup.weights.base import load_base

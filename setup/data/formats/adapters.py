@@ -76,7 +76,7 @@ class Format:
         return all(self.needed(row, columns).values())
 
     def clash(self, row: Row, columns: Mapping[str, str]) -> tuple[str, list[str]] | None:
-        """What is needed and stands in several columns of ``row``, and these; None if nothing."""
+        """The part that stands in several columns of ``row``, and these; None if none does."""
         filled = self.needed(row, columns).items()
         return next(((what, names) for what, names in filled if len(names) > 1), None)
 

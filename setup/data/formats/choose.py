@@ -11,8 +11,8 @@ from setup.common.errors import FixableError
 
 from .adapters import BESIDE_TURNS, BY_NAME, FORMATS, Format, Row, is_nothing, is_ready, to_row
 from .origin import AUTO, Origin
-from .record import Record, Source
 from .rules import kind_of
+from .source import Record, Source
 from .turns import UnusableError
 
 _NAMED = 8
@@ -139,7 +139,7 @@ class Reader:
             )
 
     def _said(self) -> str:
-        """What was taken for what, unless it is what everybody expects."""
+        """The columns and what they were taken for, unless it is what everybody expects."""
         form = self.form
         if form is None or (form.name == "openai" and not self._origin.columns):
             return ""

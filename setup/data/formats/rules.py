@@ -34,7 +34,7 @@ def find_unread(row: dict[str, Any]) -> set[str]:
 
 
 def _known(turn: dict[str, Any]) -> set[str]:
-    """What is read of a turn; the id of a call only where a tool answers."""
+    """The fields that are read of a turn; the id of a call only where a tool answers."""
     return _READ_OF_TOOL if turn["role"] == "tool" else _READ_OF_TURN
 
 

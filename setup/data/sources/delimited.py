@@ -13,7 +13,7 @@ from typing import Any
 from setup.common.errors import FixableError
 from setup.common.json_rows import text_lines
 from setup.common.unpack import plain_suffix
-from setup.data.formats.record import Record
+from setup.data.formats.source import Record
 
 _SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _SAID_BY_EXCEL = re.compile(r'"?sep=(.)"?\s*')
@@ -87,7 +87,7 @@ def _numbered(path: Path, reader: Any, counted: _Counted) -> Iterator[tuple[int,
 
 
 def _separator(path: Path, head: list[str]) -> tuple[int, str]:
-    """How many lines come before the names of the columns, and what separates these.
+    """The number of lines before the names of the columns, and what separates these.
 
     Of several that could be, the one is taken by which all rows at the beginning are of one length.
     """

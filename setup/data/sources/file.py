@@ -20,7 +20,7 @@ from setup.common.files import fixable_read
 from setup.common.json_rows import json_problem, raw_lines, read_whole
 from setup.common.unpack import plain_suffix
 from setup.data.formats.origin import PLAIN_SUFFIXES
-from setup.data.formats.record import Record, Source
+from setup.data.formats.source import Record, Source
 
 from .delimited import read_delimited
 from .tables import BATCH_ROWS, open_arrow, open_parquet

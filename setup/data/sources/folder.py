@@ -18,7 +18,7 @@ from setup.common.files import visible_files
 from setup.common.json_rows import raw_lines
 from setup.common.unpack import plain_suffix
 from setup.data.formats.origin import DEFAULT_CONFIG, FILE_SUFFIXES, PLAIN_SUFFIXES
-from setup.data.formats.record import Record, Source
+from setup.data.formats.source import Record, Source
 
 from . import hub
 from .file import open_file

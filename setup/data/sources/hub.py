@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from setup.common.errors import FixableError
 from setup.data.formats.origin import DEFAULT_CONFIG, TEST_SPLIT, ULTRACHAT_SPLIT
-from setup.data.formats.record import Source
+from setup.data.formats.source import Source
 
 from .file import numbered
 from .tables import iterate_dataset

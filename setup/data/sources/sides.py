@@ -65,7 +65,7 @@ class Sides:
     def copies(
         self, messages: list[Message], stream: Stream, is_test: bool | None, seed: int
     ) -> int:
-        """How many times a row is written: as its weight says, to test once at most."""
+        """The times that a row is written: as its weight says, to test once at most."""
         if is_test is None:
             return 0
         if stream.origin.weight == 1:

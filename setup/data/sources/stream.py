@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from setup.data.formats import Reader
 from setup.data.formats.origin import DEFAULT_CONFIG, TEST_SPLIT, ULTRACHAT_SPLIT, Origin
-from setup.data.formats.record import Record, Source
+from setup.data.formats.source import Record, Source
 from setup.data.plan import DataPlan
 from setup.data.rows import Message, conversation_key
 
@@ -39,7 +39,7 @@ class Stream:
     kept: int = 0
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of it."""
+        """The facts of it for the manifest."""
         form = self.reader.form.name if self.reader.form else None
         facts: dict[str, Any] = {
             "source": self.origin.source,
@@ -55,7 +55,7 @@ class Stream:
         return facts | revision | {"sha256": self.origin.sha256} | counts
 
     def copies(self, messages: list[Message], seed: int) -> int:
-        """How many times a conversation is trained on: its weight, the fraction of it by chance.
+        """The times that a conversation is trained on: its weight, the fraction of it by chance.
 
         The chance is that of the conversation and the seed, whatever rows there are beside it.
         """

@@ -17,11 +17,11 @@ from setup.common.files import sha256_file
 from setup.common.paths import REPOSITORY
 from setup.data.rows import COPY
 from setup.finetune.examples import render
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.refusals import NotTrainableError, TooLongError
-from setup.finetune.examples.template import Renderer
 from setup.finetune.examples.tools import Conversation, Message, is_copy, read_turn, tools_of
 from setup.recipe.local import Finetune
-from setup.serve.contract import turns
+from setup.serve.contract import folding
 
 _LARGEST_SHARE_HELD_OUT = 0.2
 _AGAIN = "python -m setup data --recipe NAME"
@@ -179,7 +179,7 @@ def fold_system(rows: Sequence[list[Message]]) -> list[list[Message]]:
     """``rows`` with each system message put before the first question."""
     folded = []
     for row in rows:
-        made = turns.fold_system(row)
+        made = folding.fold_system(row)
         folded.append(Conversation(made, tools_of(row)) if tools_of(row) else made)
     return folded
 
@@ -282,9 +282,9 @@ def make_examples(
     return examples
 
 
-def _folded(rows: Sequence[list[Message]], taken: turns.Taken) -> Iterator[str]:
+def _folded(rows: Sequence[list[Message]], taken: folding.Taken) -> Iterator[str]:
     """Lines about turns that are put together for a template that does not take them."""
-    without_system = [turns.fold_system(row) for row in rows]
+    without_system = [folding.fold_system(row) for row in rows]
     folded = sum(len(new) < len(row) for new, row in zip(without_system, rows, strict=True))
     if folded and not taken.system:
         put = f"that of {_count(folded)} is put before the first question"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from setup.finetune.examples import written_tools
+from setup.finetune.examples.chat_template import Rendered, Renderer
 from setup.finetune.examples.refusals import JoinedError, NotTrainableError, RewrittenError
-from setup.finetune.examples.template import Rendered, Renderer
 from setup.finetune.examples.tools import Message
 
 _FEW = 8  # answers whose prompts are all rendered: for more that costs the square of their number

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from setup.finetune.examples import written_tools
+from setup.finetune.examples.chat_template import Rendered, Renderer
 from setup.finetune.examples.labels import label, learnt_answers, system_and_turns
 from setup.finetune.examples.refusals import (
     JoinedError,
@@ -18,7 +19,6 @@ from setup.finetune.examples.refusals import (
     RewrittenError,
     TooLongError,
 )
-from setup.finetune.examples.template import Rendered, Renderer
 from setup.finetune.examples.tools import Message, uses_tools
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ def uses_tools(turns: Sequence[Message]) -> bool:
 
 
 def read_turn(message: Message) -> Message:
-    """What a turn has of tools beside its text."""
+    """The fields of a turn that are about tools, beside its text."""
     if message["role"] == "tool":
         return {name: message[name] for name in _OF_A_TOOL if message.get(name)}
     calls = message.get("tool_calls")

@@ -10,15 +10,15 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from setup.finetune.examples.chat_template import Rendered, Renderer
 from setup.finetune.examples.refusals import NotTrainableError, ToolsUnknownError
-from setup.finetune.examples.template import Rendered, Renderer
 from setup.finetune.examples.tools import Message, call_of, tools_of
 
 _MARK = "fdd3a-answer"
 
 
 def _unwritten(turn: Message, written: str) -> str:
-    """What of a turn that calls tools is not in ``written``, "" where all of it is."""
+    """The part of a turn that calls tools which is not in ``written``, "" where all of it is."""
     for call in turn["tool_calls"]:
         function = call_of(call)["function"]
         arguments = function["arguments"]

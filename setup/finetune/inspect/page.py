@@ -10,10 +10,10 @@ from markupsafe import Markup
 
 from setup.common.errors import FixableError
 from setup.common.files import fixable_write, replace_together
-from setup.finetune.inspect import wording
+from setup.finetune.inspect import sentences
+from setup.finetune.inspect.sentences import Chart
 from setup.finetune.inspect.survey import Survey
 from setup.finetune.inspect.tokens import Rendering, Tokens
-from setup.finetune.inspect.wording import Chart
 
 _TEMPLATES = Path(__file__).resolve().parent
 _SUFFIXES = (".html", ".htm")
@@ -46,11 +46,11 @@ def write_page(path: Path, made: Survey, tokens: Tokens, renderings: Sequence[Re
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"heading": wording.heading, "histogram": _histogram}
+    environment.filters |= {"heading": sentences.heading, "histogram": _histogram}
     text = environment.get_template("page.jinja2").render(
         source=made.source,
-        parts=[*wording.survey_parts(made), wording.token_part(tokens)],
-        charts=wording.charts(tokens),
+        parts=[*sentences.survey_parts(made), sentences.token_part(tokens)],
+        charts=sentences.charts(tokens),
         renderings=renderings,
     )
     with fixable_write(path.parent, "--html FILE"):
@@ -67,7 +67,7 @@ def _histogram(chart: Chart) -> Markup:
     for place, bin_ in enumerate(chart.bins):
         height = max(_TALL * bin_.rows / most, 1.5 if bin_.rows else 0)
         middle = step * (place + 0.5)
-        title = f"{wording.bin_label(bin_)}: {bin_.rows:,}"
+        title = f"{sentences.bin_label(bin_)}: {bin_.rows:,}"
         bars.append(
             Markup(
                 '<g><title>{}</title><rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" '

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from setup.data.personal import hide
-from setup.finetune.examples.template import Rendered
+from setup.finetune.examples.chat_template import Rendered
 
 # Control characters as pictures of themselves, for a terminal and a page must not obey them.
 _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}

@@ -54,7 +54,7 @@ class Personal(NamedTuple):
 
 @dataclass
 class Survey:
-    """What is in the prepared files.
+    """The contents of the prepared files.
 
     ``copies`` are rows that the weight of their source repeats: they are not looked at again.
     ``across`` counts test rows that a train row nearly repeats, ``leaks`` those of which the last
@@ -137,7 +137,7 @@ def survey(plan: DataPlan, train: Path, test: Path) -> Survey:
 
 
 def _described(plan: DataPlan, train: Path, test: Path) -> Survey:
-    """What the manifest and the side file of rejected rows tell."""
+    """A survey with what the manifest and the side file of rejected rows tell."""
     note = None if plan.is_sample else manifest.read_note(plan.paths)
     counts = (note or {}).get("counts") or {}
     names = {"rows": "read", "kept": "kept", "rejected": "rejected"}

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from setup.finetune.inspect.pieces import Piece
+from setup.finetune.inspect.sentences import Chart, Part, bin_label, heading
 from setup.finetune.inspect.tokens import Rendering
-from setup.finetune.inspect.wording import Chart, Part, bin_label, heading
 
 _WIDEST = 80
 _BAR = 40

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from setup.common.console import counting
 from setup.data.personal import hide
 from setup.finetune.examples import render
+from setup.finetune.examples.chat_template import Rendered, Renderer
 from setup.finetune.examples.dataset import fold_system, read_rows
 from setup.finetune.examples.refusals import NotTrainableError, TooLongError
-from setup.finetune.examples.template import Rendered, Renderer
 from setup.finetune.examples.tools import Message, tools_of
 from setup.finetune.inspect.pieces import Piece, cut_pieces
 from setup.recipe.local import Training

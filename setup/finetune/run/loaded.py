@@ -23,7 +23,7 @@ from setup.finetune.compute.loss import (
 )
 from setup.finetune.compute.schedule import plan_run
 from setup.finetune.examples import dataset
-from setup.finetune.examples.template import Renderer
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.run.checkpoints import begin
 from setup.finetune.run.present_answer import Question
 from setup.finetune.run.served_prompt import refuse_other_prompt

@@ -13,7 +13,7 @@ from setup.data import PreparedSplit
 from setup.finetune.compute.loss import mean_loss, return_answer_loss
 from setup.finetune.compute.precision import enough_memory, peak_memory
 from setup.finetune.examples import dataset
-from setup.finetune.examples.template import Renderer
+from setup.finetune.examples.chat_template import Renderer
 from setup.recipe.local import Training
 from setup.weights.adapter import Adapter
 from setup.weights.base import Base, load_base, transformers_copy

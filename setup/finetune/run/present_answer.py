@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from setup.common.console import shorten
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.dataset import fold_system
 from setup.finetune.examples.refusals import RefusedByTemplateError
-from setup.finetune.examples.template import Renderer
 from setup.finetune.examples.tools import Message
 
 _MOST_TOKENS = 24

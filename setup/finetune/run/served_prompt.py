@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from setup.common.console import say
 from setup.common.errors import FixableError
+from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.refusals import RefusedByTemplateError
-from setup.finetune.examples.template import Renderer
 from setup.finetune.examples.tools import Message
 from setup.weights.base import Base
 from setup.weights.gguf_file import open_header
@@ -61,7 +61,7 @@ class _Trained(NamedTuple):
 
 @cache  # a process that trains several times asks once
 def _difference(file: Path, sha256: str, trained: _Trained) -> str:
-    """What llama.cpp makes otherwise, in words, empty for nothing."""
+    """The difference to what llama.cpp makes, in words, empty for none."""
     after_begin = trained.text.removeprefix(trained.begin)
     with tempfile.TemporaryDirectory(prefix="finetune-phi-") as folder:
         vocabulary = file

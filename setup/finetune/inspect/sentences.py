@@ -45,7 +45,7 @@ def count(number: int, noun: str) -> str:
 
 
 def survey_parts(made: Survey) -> list[Part]:
-    """What is in the data, subject by subject."""
+    """The contents of the data, subject by subject."""
     return [
         _source(made),
         _conversations(made),
@@ -152,7 +152,7 @@ def _personal(made: Survey) -> Part:
 
 
 def token_part(made: Tokens) -> Part:
-    """What the trainer makes of the train split."""
+    """The train split as the trainer reads it."""
     rows = len(made.conversations)
     lines = [
         f"{count(made.total, 'token')} in {count(rows, 'row')}, {share(made.trained, made.total)} "

@@ -32,7 +32,7 @@ PROBES = {
 
 @dataclass(frozen=True)
 class Taken:
-    """What a chat template takes: a ``system`` message, and ``runs`` of turns of one role."""
+    """The turns a chat template takes: a ``system`` message, ``runs`` of turns of one role."""
 
     system: bool = True
     runs: bool = True
@@ -45,7 +45,7 @@ class Taken:
 
 
 def judge(prompts: Mapping[str, str | None], knows_system: bool | None = None) -> Taken:
-    """What a template takes, by its ``prompts`` for ``PROBES``, None where it raises an error.
+    """Tell what a template takes, by its ``prompts`` for ``PROBES``, None where it raises an error.
 
     ``knows_system`` is for a renderer that helps itself where the template has no such role. A
     template that moves the system text to the latest question has none either: what was answered

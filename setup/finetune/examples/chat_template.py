@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 
 from setup.finetune.examples.refusals import RefusedByTemplateError
 from setup.finetune.examples.tools import Message, for_template
-from setup.serve.contract.turns import PROBES, Taken, judge
+from setup.serve.contract.folding import PROBES, Taken, judge
 
 _DATES = {"date_string": "%d %b %Y", "datetime": "%b %d %Y"}
 
