@@ -22,8 +22,8 @@ from setup.common.flow_folder import hash_flow
 from setup.common.paths import REPOSITORY, read_json, runs_folder, write_private
 from setup.recipe.local import Recipe
 
-_DECIDES = ["connection", "configs", "data", "column_mapping", "flows", "variant", "evaluators"]
-_DECIDES += ["limit", "seed", "recipe", "model", "engine", "general"]
+_DECIDES = ["engine", "connection", "configs", "data", "column_mapping", "flows", "variant"]
+_DECIDES += ["evaluators", "limit", "seed", "recipe", "model", "general"]
 _PACKAGES = ["promptflow", "promptflow-tools", "promptflow-evals", "azure-ai-evaluation"]
 _PACKAGES += ["sacrebleu", "xllamacpp"]
 
@@ -112,7 +112,7 @@ class Plan:
         before = new | before
         changed = [key for key in _DECIDES if before.get(key) != config[key]]
         if changed:
-            own = f"--engine {before['engine']}" if changed == ["engine"] else "restore them"
+            own = f"--engine {before['engine']}" if "engine" in changed else "restore them"
             raise FixableError(
                 f"run {config['name']} was started with other values of {', '.join(changed)} "
                 f"({_first_difference(before.get(changed[0]), config[changed[0]])})",
