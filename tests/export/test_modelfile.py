@@ -22,7 +22,7 @@ from tests.finetune.test_templates import TEMPLATES
 from tests.tiny import make_tiny_llama, transformers_folder
 
 # Those whose turns look otherwise in their place than alone, or that put the system message last.
-UNWRITABLE = {"mistral", "last differs", "numbered", "counted", "backwards"}
+UNWRITABLE = {"last differs", "numbered", "counted", "backwards"}
 SYSTEM = {"role": "system", "content": "Say little."}
 TALK = [
     {"role": "user", "content": "Is {{ x }} red?"},
@@ -59,7 +59,7 @@ def test_pieces(tokenizer: Any, family: str, folds: bool) -> None:
     tokenizer.chat_template = {**TEMPLATES, "default system": SMOLLM}[family]
     renderer = Renderer(tokenizer)
     pieces = find_pieces(renderer, folds)
-    if family in UNWRITABLE and not (family == "mistral" and folds):
+    if family in UNWRITABLE:
         assert pieces is None
         return
     assert pieces is not None
