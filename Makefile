@@ -45,7 +45,7 @@ stop: $(VENV)/.installed            ## stop the endpoint
 agents: $(VENV)-agents/.installed   ## the environment of flows/chat_agent: Agent Framework, which promptflow excludes
 
 exit: $(VENV)-exit/.installed $(VENV)/.installed-dev  ## prove that nothing needs Prompt flow, in an environment without it
-	$(RUN) -m pytest -q tests/exit
+	$(RUN) -m pytest -q tests/evaluation/exit
 
 test: $(VENV)/.installed-dev        ## set up and pass the tests
 	$(RUN) -m tests.browser.chromium

@@ -16,10 +16,23 @@ from tests.home import Home
 MakeHome = Callable[..., Home]
 # Of the minutes that the tests take: begun first, so that no worker is left with one at the end.
 _LONGEST = (
-    *("setup/test_cli.py", "azure/test_path.py", "rollout/test_rollout.py", "chat/test_pf.py"),
-    *("flows/test_failures.py", "finetune/test_resume.py", "setup/test_doctor.py"),
-    *("evaluation/test_run.py", "flows/test_command.py"),
-    *("export/test_agreement.py", "evaluation/test_judging.py", "chat_agent/test_chat_agent.py"),
+    *(
+        "setup/cli/test_cli.py",
+        "azure/test_path.py",
+        "setup/local/rollout/test_rollout.py",
+        "flows/chat/by_pf/test_pf.py",
+    ),
+    *(
+        "flows/chat/test_failures.py",
+        "setup/finetune/run/test_resume.py",
+        "setup/local/test_doctor.py",
+    ),
+    *("evaluation/test_run.py", "flows/chat/test_command.py"),
+    *(
+        "setup/weights/test_agreement.py",
+        "evaluation/ask/test_judging.py",
+        "flows/chat_agent/test_chat_agent.py",
+    ),
 )
 
 

@@ -1,6 +1,6 @@
 """Intervals, exact tests and detectable differences; every interval is one of 95 %.
 
-What is used where was decided by simulation; tests/evaluation/test_coverage.py keeps it so.
+What is used where was decided by simulation; tests/evaluation/compare/test_coverage.py keeps it so.
 Of 60 rows of normal, exponential, lognormal, J- and U-shaped scores, the expanded percentile
 bootstrap covers 94.0 to 95.2 % (10 000 samples each), the plain percentile 93.3 to 94.6 %, BCa 93.4
 to 95.0 %, the studentized bootstrap 94.4 to 96.1 %. Where only every fifth row differs between two

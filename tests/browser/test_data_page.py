@@ -10,8 +10,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.chromium import find_chromium
 from tests.browser.test_report_page import _FAINT, _FLAGS, ARTEFACTS, SIZES, _opened
-from tests.inspect.planted import sample
 from tests.setup.command import options, prepare, run, write
+from tests.setup.data.inspect.planted import sample
 from tests.tiny import make_tiny_llama
 
 HOSTILE = "<script>window.pwned = 1</script> & <b>bold</b> \u202eevil\x1b[31m 👍🏽 مرحبا"

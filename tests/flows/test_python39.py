@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import ROOT
+from tests.flows.chat.conftest import ROOT
 
 FLOWS = ROOT / "flows"
 FOLDERS = sorted(path.parent for path in FLOWS.glob("*/flow.dag.yaml"))

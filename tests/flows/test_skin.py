@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.skin import ALLOWED, SKINS, importing_files
-from tests.flows.conftest import ROOT
+from tests.flows.chat.conftest import ROOT
 
 LINES_OF_A_SKIN, LINES_OF_ALL_SKINS = 40, 350
 FOLDERS = sorted(path.parent for path in ROOT.glob("flows/*/flow.dag.yaml"))

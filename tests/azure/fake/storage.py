@@ -1,6 +1,6 @@
 """What blobs and file shares have in common: accounts, who may use them, refusals, downloads.
 
-Held against Microsoft's emulator, where there is one: tests/azure/test_azurite.py.
+Held against Microsoft's emulator, where there is one: tests/azure/fake/test_azurite.py.
 """
 
 from __future__ import annotations
