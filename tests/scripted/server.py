@@ -73,6 +73,7 @@ class Server(ThreadingHTTPServer):
     stopping: threading.Event = field(default_factory=threading.Event)
     connections: int = 0
     daemon_threads = True
+    request_queue_size = 128  # of five, a busy machine drops some that come at once
     block_on_close = False
 
     def __post_init__(self) -> None:

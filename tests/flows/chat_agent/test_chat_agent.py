@@ -79,7 +79,9 @@ def _answers(url: str) -> bool:
 
 
 def _by_question(received: Received) -> str:
-    return str(received.body["input_data"]["input_string"][-1]["content"])
+    asked = received.body["input_data"]
+    # A list of texts is the other form of /score, tried where the first is refused.
+    return str(asked[-1] if isinstance(asked, list) else asked["input_string"][-1]["content"])
 
 
 def test_it_is_little_code() -> None:
