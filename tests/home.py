@@ -134,6 +134,22 @@ class Home:
             time.sleep(0.05)
 
 
+def run_module(
+    home: Path, module: str, *arguments: str, python: str = sys.executable
+) -> subprocess.CompletedProcess[str]:
+    """``python -m MODULE ARGUMENTS`` from the repository, its state in the folder ``home``."""
+    return subprocess.run(
+        [python, "-m", module, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"FINETUNE_PHI_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=150,
+        check=False,
+    )
+
+
 def failed(done: subprocess.CompletedProcess[str]) -> str:
     """The one line of a failure that the user can fix."""
     assert done.returncode == 1

@@ -43,7 +43,7 @@ class EarlierAnswers:
                 if number is not None:
                     name = f"{folder.parent.name}/{folder.name}"
                     self.taken[name] = self.taken.get(name, 0) + 1
-                    yield replace(outcome, line=number)
+                    yield replace(outcome, line=number, key=key)
 
     def _runs(self, variant: str | None) -> Iterator[Path]:
         if self._alike is None:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from evaluation import results
 from evaluation.ask import general
 from evaluation.ask.evaluators import CHAT, FAILED, Evaluator, JudgeEvaluator
-from evaluation.ask.journal import Journal, Outcome, line_key, write_lines
+from evaluation.ask.journal import Journal, Outcome, write_lines
 from evaluation.ask.plan import Plan
 from evaluation.ask.reuse import EarlierAnswers
 from evaluation.ask.watch import AGAIN, Watch
@@ -124,13 +124,12 @@ class _Side:
 
     def _take_over(self) -> None:
         """Answer from earlier runs what they have; config.json says how much is from where."""
-        general, earlier = self.plan.general, EarlierAnswers(self.plan.config())
+        earlier = EarlierAnswers(self.plan.config())
         known = earlier.of(self.rows, self.data.name, _ANSWERS, self.plan.request.variant)
         self.journal.extend(known)
-        if general:
-            known = earlier.of(general.lines, _GENERAL_DATA, _GENERAL_ANSWERS)
-            keyed = (replace(o, key=line_key(general.lines[o.line])) for o in known)
-            Journal(self.folder / _GENERAL_ANSWERS).extend(keyed)
+        if self.plan.general:
+            known = earlier.of(self.plan.general.lines, _GENERAL_DATA, _GENERAL_ANSWERS)
+            Journal(self.folder / _GENERAL_ANSWERS).extend(known)
         self.plan.note_reused(earlier.taken)
 
     def _is_finished(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,33 +84,45 @@ def load_base(
             template, or is another model than the one served.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # the caller has a bar of its own
-    import transformers
-    from huggingface_hub.errors import StrictDataclassError
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     path = Path(source).expanduser()
     is_gguf = path.suffix == ".gguf"
     header = open_header(path) if is_gguf else open_header(served) if served else None
-    try:
+    with loading(f"the base model {source}"):
         if header and is_gguf:
             model, tokenizer = _from_gguf(header, dtype, context_window)
         else:
             where = str(path) if path.is_dir() else source
             model, tokenizer = _from_folder(where, dtype, header, context_window)
-    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise FixableError(
-            f"cannot load the base model {source}: {reason}",
-            "name a .gguf file, a model folder or a Hugging Face id in the recipe",
-        ) from None
-    if not tokenizer.chat_template:
-        raise FixableError(f"{source} has no chat template", "use an instruct model")
+    refuse_no_template(tokenizer, source)
     if header and not is_gguf:
         gguf_config.refuse_other_model(header, model, source, context_window)
         if header.architecture not in ARCHITECTURES:
             refuse_disagreement(header, model, tokenizer, linear_layers(model), context_window)
     return model, tokenizer
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Let transformers load ``what`` in silence; a failure is the user's to fix, in one line."""
+    import transformers
+    from huggingface_hub.errors import StrictDataclassError
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise FixableError(
+            f"cannot load {what}: {reason}",
+            "name a .gguf file, a model folder or a Hugging Face id in the recipe",
+        ) from None
+
+
+def refuse_no_template(tokenizer: Any, source: str) -> None:
+    """Raise FixableError where nothing says how a conversation is written."""
+    if not tokenizer.chat_template:
+        raise FixableError(f"{source} has no chat template", "use an instruct model")
 
 
 def linear_layers(model: Any) -> list[str]:

@@ -44,9 +44,10 @@ class Sides:
             is_test = stream.side == "test"
             self._untested += has_tools and is_test
             return None if has_tools and is_test else is_test
+        is_test = self.splitter.is_test(opening)
         self.with_tools += has_tools
-        if not self.splitter.is_test(opening) or not (has_tools or self._openings):
-            return self.splitter.is_test(opening)
+        if not is_test or not (has_tools or self._openings):
+            return is_test
         leader = self.splitter.leader(opening)
         if has_tools:
             self._moved += 1

@@ -17,7 +17,7 @@ import pytest
 from evaluation.engines.stand_in import StandIn, standing_in
 from setup.common import connection_store
 from setup.common.connection_store import InFile
-from tests.home import ROOT
+from tests.home import ROOT, run_module
 from tests.scripted.pf_home import isolated_home
 from tests.scripted.server import Handler, running
 from tests.scripted.steps import reply
@@ -54,16 +54,7 @@ class Place:
 
     def run(self, *arguments: str, module: str = "evaluation") -> Done:
         """``python -m evaluation`` there."""
-        return subprocess.run(
-            [self.python, "-m", module, *arguments],
-            cwd=ROOT,
-            env=os.environ | {"FINETUNE_PHI_HOME": str(self.home)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=150,
-            check=False,
-        )
+        return run_module(self.home, module, *arguments, python=self.python)
 
     def good(self, *arguments: str, module: str = "evaluation") -> Done:
         """As :meth:`run`, of a command that has to end well."""

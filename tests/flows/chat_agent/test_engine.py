@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from evaluation.engines.graph import Graph
 from evaluation.engines.stand_in import MODES, StandIn, standing_in
 from setup.common import connection_store
 from setup.common.errors import FixableError
-from tests.home import ROOT
+from tests.home import ROOT, run_module
 
 AGENTS = ROOT / ".venv-agents" / "bin" / "python"
 pytestmark = pytest.mark.skipif(not AGENTS.is_file(), reason="run: make agents")
@@ -38,16 +37,7 @@ class Place:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``python -m evaluation run phi-one`` there."""
-        return subprocess.run(
-            [sys.executable, "-m", "evaluation", "run", *arguments],
-            cwd=ROOT,
-            env=os.environ | {"FINETUNE_PHI_HOME": str(self.home)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=150,
-            check=False,
-        )
+        return run_module(self.home, "evaluation", "run", *arguments)
 
     def asked(self, name: str, *arguments: str) -> Counter[str]:
         """The requests of a run ``name`` over some rows, one with a history."""
