@@ -59,6 +59,8 @@ def _print_status(facts: dict[str, Any]) -> None:
         busy, model = f"{row['admitted']}/{row['slots']}", Path(row["model_path"]).name
         table.add_row(name, f"{row['traffic']} %", state, busy, str(row["waiting"]), model)
     console.out.print(table)
+    if facts.get("traces"):
+        console.out.print(f"traces go to {facts['traces']}")
 
 
 @app.command(epilog="Example: python -m setup logs --lines 50 --follow")
