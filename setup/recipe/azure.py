@@ -147,12 +147,14 @@ class AzureEndpoint(local.Section):
     ``canary`` is the share of the traffic, in per cent, that a new version of the model takes
     beside the one before it; 100 replaces at once. ``keep_previous`` leaves the deployment before
     as what a rollback goes back to in seconds, at the price of a second one; false deletes it when
-    the new one has all the traffic and answers.
+    the new one has all the traffic and answers. ``contract`` is how it is asked, as connections
+    name it; ``auto`` finds out, for nobody knows before what a fine-tune of the catalog serves.
     """
 
     name: str = Field(default="", pattern=_ENDPOINT)
     deployment: str = Field(pattern=_ENDPOINT, min_length=3)
     kind: Literal["mlflow", "gguf"]
+    contract: Literal["auto", "score", "mlflow", "openai"] = "auto"
     sku: Sku
     instances: int = Field(default=1, ge=1, le=50)
     request_timeout_ms: int = Field(ge=1000, le=180_000)
