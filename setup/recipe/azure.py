@@ -174,12 +174,15 @@ class AzureEndpoint(local.Section):
     beside the one before it; 100 replaces at once. ``keep_previous`` leaves the deployment before
     as what a rollback goes back to in seconds, at the price of a second one; false deletes it when
     the new one has all the traffic and answers. With ``scale`` a deployment begins with
-    ``instances`` and has as many as its load asks for.
+    ``instances`` and has as many as its load asks for. ``contract`` is how it is asked, as
+    connections name it; ``auto`` finds out, for nobody knows before what a fine-tune of the catalog
+    serves.
     """
 
     name: str = Field(default="", pattern=_ENDPOINT)
     deployment: str = Field(pattern=_ENDPOINT, min_length=3)
     kind: Literal["mlflow", "gguf", "vllm"]
+    contract: Literal["auto", "score", "mlflow", "openai"] = "auto"
     sku: Sku
     instances: int = Field(default=1, ge=1, le=50)
     scale: Scale | None = None
