@@ -34,6 +34,8 @@ class FakeAzure:
         unknown_routes: What no service of the fake answers (404 to the client).
         strict: Whether a body that violates its published contract is refused with 400.
         answer: What deployments answer: ``(deployment, messages)`` to text or a whole body.
+        serves: The contract of deployments: ``score``, ``pipeline``, ``mlflow`` or ``openai``,
+            of all or by name.
         job_states: What a new job goes through, one state further at each look.
         violations: What was found against the contracts, refused or not.
         unchecked: What was written without a published contract to hold it against.
@@ -56,6 +58,7 @@ class FakeAzure:
         self.storage = Storage()
         self.catalog = Catalog()
         self.answer: Answer = say
+        self.serves: str | dict[str, str] = "score"
         self.job_states = ["Queued", "Running", "Completed"]
         self._faults: list[faults.Fault] = []
         certificates = Certificates()
