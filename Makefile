@@ -13,6 +13,8 @@ INSTALL = @UV_SYSTEM_CERTS=1 $(VENV)/bin/uv pip install --quiet --python $(2) --
 # torch is what the machine needs, so it is in no lock: setup/install_torch.py, TORCH_INDEX=URL.
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--upgrade --no-emit-package torch --constraints requirements-torch.txt
+# A program that no machine must have: without it one line says what was not looked at.
+IF_THERE = @if ! test -x $(1); then echo "$(notdir $(1)) is not installed, and was not run: make $(VENV)/.installed-dev"; else $(1)
 OPTIONS := --recipe $(RECIPE) $(foreach value,$(SET),--set $(value))
 
 .DEFAULT_GOAL := help
@@ -55,12 +57,14 @@ test: $(VENV)/.installed-dev        ## set up and pass the tests
 slow: $(VENV)/.installed-dev        ## the tests that take minutes each: kills, resumes, load, real answers
 	$(PYTEST) -n 2 -m slow
 
-check: $(VENV)/.installed-dev       ## lint, format, types, Python 3.9 for what is uploaded, direction of imports
+check: $(VENV)/.installed-dev       ## lint, format, types, Python 3.9 for uploads, imports, workflows, Dockerfiles
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/vermin --quiet --target=3.9- --no-tips --violations flows
 	$(VENV)/bin/lint-imports
+	$(call IF_THERE,$(VENV)/bin/zizmor) --offline --quiet --no-progress .github/workflows; fi
+	$(call IF_THERE,$(VENV)/bin/hadolint) --failure-threshold warning $$(git ls-files '*Dockerfile'); fi
 
 bench: $(VENV)/.installed-dev       ## the ratios of benchmarks/README.md (an idle machine, twenty minutes)
 	$(RUN) -m benchmarks.endpoint

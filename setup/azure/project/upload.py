@@ -104,7 +104,9 @@ def _named(flow: str, digest: str) -> str:
 
 def _where(link: str) -> str:
     """Tell where to chat: the service does not always know a flow's page."""
-    return f"chat there: {link}" if link else "chat in https://ai.azure.com, the project, Prompt flow"
+    return (
+        f"chat there: {link}" if link else "chat in https://ai.azure.com, the project, Prompt flow"
+    )
 
 
 def _about(older: Sequence[str]) -> str:
