@@ -19,7 +19,11 @@ from tests.azure.fake.scoring import Answer, say
 from tests.azure.fake.services import SERVICES
 from tests.azure.fake.storage import Storage, is_storage, refusal
 from tests.azure.fake.store import Store
-from tests.azure.fake.subscription import SUBSCRIPTION, Subscription
+from tests.azure.fake.subscription import (
+    SUBSCRIPTION,
+    Subscription,
+    refuse_other_tenant,
+)
 from tests.azure.fake.tls import Certificates
 
 
@@ -154,6 +158,8 @@ class FakeAzure:
         for fault in met:
             fault.before()
         self.login.check(request)
+        if request.host == ARM:
+            refuse_other_tenant(self, request)
         reply = self.dispatch(request)
         for fault in met:
             fault.after()
