@@ -61,9 +61,15 @@ _BY_CODE = {
     "AllocationFailed": _FULL,
     "SubscriptionNotFound": _SUBSCRIPTION,
     "InvalidSubscriptionId": _SUBSCRIPTION,
-    "RequestDisallowedByPolicy": "ask who runs the subscription for an exemption from that policy",
     "ReadOnlyDisabledSubscription": "enable the subscription: https://portal.azure.com, Billing",
     "ScopeLocked": "az lock list shows the lock; delete it, or choose another resource group",
+}
+EXEMPTION = "ask who runs the subscription for an exemption from that policy"
+# What a policy of a company is about, and the setting that does as it says.
+_BY_POLICY = {
+    r"network|public": "--set azure.public_network=false",
+    r"key access|sharedkey|shared key": "--set azure.shared_keys=false",
+    "purge": "--set azure.purge_protection=true",
 }
 _BY_STATUS = {
     401: f"{_LOGIN}, and {AGAIN}",
@@ -205,8 +211,17 @@ def _fix_by_code(code: str, message: str) -> str:
     if "InvalidAuthenticationTokenTenant" in code and (tenant := _TENANT.search(message)):
         where_az = f"where az signs in, az login --tenant {tenant[1]} first"
         return f"--set azure.tenant={tenant[1]}; {where_az}"
+    if "RequestDisallowedByPolicy" in code:
+        return policy_way(message)
     said = code.lower() or message.lower()
     return next((fix for part, fix in _BY_CODE.items() if part.lower() in said), "")
+
+
+def policy_way(said: str) -> str:
+    """Return the settings of the recipe that may satisfy a policy, beside an exemption from it."""
+    lower = said.lower()
+    ways = [fix for part, fix in _BY_POLICY.items() if re.search(part, lower)]
+    return ", or ".join([*ways, EXEMPTION])
 
 
 def _ask_for_role(message: str) -> str:

@@ -12,6 +12,7 @@ from tests.azure.fake.contracts import Contracts
 from tests.azure.fake.login import Login
 from tests.azure.fake.messages import WRITING, AzureError, DroppedError, Reply, Request
 from tests.azure.fake.operations import Operations
+from tests.azure.fake.policy import Policy
 from tests.azure.fake.proxy import Proxy
 from tests.azure.fake.registry import Catalog
 from tests.azure.fake.router import ARM, dispatch
@@ -40,6 +41,7 @@ class FakeAzure:
         answer: What deployments answer: ``(deployment, messages)`` to text or a whole body.
         serves: The contract of deployments: ``score``, ``pipeline``, ``mlflow`` or ``openai``,
             of all or by name.
+        policies: What denies or changes what is made: ``fake/policy.py``.
         job_states: What a new job goes through, one state further at each look.
         violations: What was found against the contracts, refused or not.
         unchecked: What was written without a published contract to hold it against.
@@ -62,6 +64,7 @@ class FakeAzure:
         self.storage = Storage()
         self.catalog = Catalog()
         self.answer: Answer = say
+        self.policies: list[Policy] = []
         self.serves: str | dict[str, str] = "score"
         self.job_states = ["Queued", "Running", "Completed"]
         self._faults: list[faults.Fault] = []
@@ -180,7 +183,7 @@ class FakeAzure:
 
 _READING_POSTS = re.compile(
     r"/(list\w*|getlogs|query|resources|search|versions/list|checknameavailability|validate"
-    r"|rundata|lastvalues)/?$",
+    r"|rundata|lastvalues|whatif)/?$",
     re.IGNORECASE,
 )
 

@@ -58,7 +58,9 @@ class Evaluator:
         if isinstance(content, list):
             return [self.value(item) for item in content]
         if isinstance(content, dict):
-            pairs = ((str(self.value(key)), self.value(value), value) for key, value in content.items())
+            pairs = (
+                (str(self.value(key)), self.value(value), value) for key, value in content.items()
+            )
             # A property that an expression makes null is one that was not sent.
             return {key: value for key, value, said in pairs if value is not None or said is None}
         if not isinstance(content, str) or not (content[:1] == "[" and content[-1:] == "]"):
