@@ -17,6 +17,9 @@ _GUID = r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$"
 _WORKSPACE = r"^[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}$"
 _ENDPOINT = r"^([a-z][a-z0-9-]{1,30}[a-z0-9])?$"
 
+_RESOURCE = r"^(/subscriptions/[^/]+/resourceGroups/[^/]+/providers/[^/]+/[^/]+/[^/]+)?$"
+
+ResourceId = Annotated[str, Field(pattern=_RESOURCE)]
 Guid = Annotated[str, Field(pattern=_GUID)]
 Workspace = Annotated[str, Field(pattern=_WORKSPACE)]
 Sku = Annotated[str, Field(pattern=r"^Standard_\w+$")]
@@ -30,13 +33,29 @@ class RegistryAsset(NamedTuple):
     version: str
 
 
+class Existing(local.Section):
+    """What is there already and is used instead of made: resource ids, empty for what is made.
+
+    With ``workspace`` the one that ``azure.workspace`` names is there in the recipe's group, and
+    its storage, vault, registry and insights are used. None of it is changed or deleted.
+    """
+
+    storage: ResourceId = ""
+    key_vault: ResourceId = ""
+    registry: ResourceId = ""
+    insights: ResourceId = ""
+    workspace: bool = False
+
+
 class Azure(local.Section):
     """A place in Azure: an empty id is taken from the login, an empty name is derived.
 
     Derived names (setup/azure/client/names.py) depend on subscription and group only, so that every
     run finds what the one before made. ``roles`` is what the identity of endpoint and cluster may
     do: the narrow roles that reading the model needs, or Contributor on the group as in the
-    tutorial.
+    tutorial. ``public_network`` false gives nothing a public address: the network with its private
+    endpoints is yours. ``image_build`` is what builds images; ``auto`` is the registry's tasks,
+    and the cluster where the offer or the network forbids those.
     """
 
     subscription: Guid = ""
@@ -51,6 +70,11 @@ class Azure(local.Section):
     registry: str = Field(default="", pattern=r"^([a-zA-Z0-9]{5,50})?$")
     tags: dict[str, str] = Field(default_factory=dict)
     roles: Literal["narrow", "contributor"] = "narrow"
+    public_network: bool = True
+    purge_protection: bool = False
+    shared_keys: bool = False
+    image_build: Literal["auto", "registry", "cluster"] = "auto"
+    existing: Existing = Existing()
 
 
 class AzureModel(local.Model):
@@ -147,12 +171,14 @@ class AzureEndpoint(local.Section):
     ``canary`` is the share of the traffic, in per cent, that a new version of the model takes
     beside the one before it; 100 replaces at once. ``keep_previous`` leaves the deployment before
     as what a rollback goes back to in seconds, at the price of a second one; false deletes it when
-    the new one has all the traffic and answers.
+    the new one has all the traffic and answers. ``contract`` is how it is asked, as connections
+    name it; ``auto`` finds out, for nobody knows before what a fine-tune of the catalog serves.
     """
 
     name: str = Field(default="", pattern=_ENDPOINT)
     deployment: str = Field(pattern=_ENDPOINT, min_length=3)
     kind: Literal["mlflow", "gguf"]
+    contract: Literal["auto", "score", "mlflow", "openai"] = "auto"
     sku: Sku
     instances: int = Field(default=1, ge=1, le=50)
     request_timeout_ms: int = Field(ge=1000, le=180_000)

@@ -92,7 +92,18 @@ class Diagnosis:
         return FixableError(
             f"version {version.version} of {version.name} ({self.what}) {problem}{told}; the "
             f"traffic is as it was; its log: {log.path}",
-            f"{self._endpoint.az('get-logs', self._name)} shows more. {way_out}",
+            f"{self._asked_by(problem)}{self._endpoint.az('get-logs', self._name)} shows more. "
+            f"{way_out}",
+        )
+
+    def _asked_by(self, problem: NoAnswerError) -> str:
+        """Name the way out where the recipe says how it is asked, and that may be wrong."""
+        contract = self._recipe.endpoint.contract
+        if contract == "auto" or not problem.unread:
+            return ""
+        find_out = self._recipe.command("deploy", "--set endpoint.contract=auto")
+        return (
+            f"it was asked by endpoint.contract {contract}; {find_out} finds out which it takes. "
         )
 
     @property

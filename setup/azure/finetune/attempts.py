@@ -11,6 +11,7 @@ from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset, data_assets, train_split
 from setup.azure.finetune.job_history import ENDED
 from setup.common.errors import FixableError
+from setup.data import ForgottenSourceError
 from setup.recipe.azure import AzureRecipe
 
 OUTPUT = "trained_model"  # what every job of ours leaves under this name is registered
@@ -73,9 +74,15 @@ def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt
 
 
 def newest_attempt(session: AzureSession) -> Attempt | None:
-    """Return the newest job of the recipe and its data; None where that is not prepared here."""
+    """Return the newest job of the recipe and its data; None where that is not prepared here.
+
+    Raises:
+        FixableError: The data were prepared with a source that this command was not given.
+    """
     try:
         train = train_split(session.recipe).file
+    except ForgottenSourceError:
+        raise
     except FixableError:
         return None
     with data_assets(session.recipe, train) as assets:

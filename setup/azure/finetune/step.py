@@ -153,6 +153,7 @@ def _submit(session: AzureSession, job: Job | Any, name: str, assets: Assets) ->
     job.tags = {
         **recipe.azure.tags,
         "model": recipe.model.source,
+        **data.source_tags(recipe),
         **{f"data_{part}": str(asset) for part, asset in assets.items()},
     }
     try:

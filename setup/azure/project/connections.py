@@ -7,12 +7,15 @@ flow's encrypted store; it is in no file of ours, no message and no exception.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from flows.chat.scoring_client import ConfigurationError, Settings
 from setup.azure.client.explain import one_line
 from setup.azure.client.session import AzureSession
+from setup.azure.deploy import smoke
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.project.client import project_id
+from setup.common import console
 from setup.common.connection_store import drop_in_both, keep_in_both
 from setup.common.errors import FixableError
 from setup.common.promptflow_store import is_promptflow_installed
@@ -52,11 +55,15 @@ def run(session: AzureSession) -> Result:
     endpoint = ManagedEndpoint(session)
     there = endpoint.need()
     key, configs = endpoint.key(), connection_configs(recipe, there)
+    names = sorted({*there.traffic, *there.mirror_traffic})
+    by_name = {name: _manners(recipe, str(there.scoring_uri), key, name) for name in names}
+    configs |= _common([by_name[name] for name in names if there.traffic.get(name)])
     in_project = is_promptflow_installed()  # which alone can tell that the project's is readable
     changed = in_project and connect_project(session, configs, key)
     here = {recipe.connection: configs}
-    for deployment in sorted({*there.traffic, *there.mirror_traffic}):
-        here[f"{recipe.connection}-{deployment}"] = {**configs, "deployment": deployment}
+    for deployment, manners in by_name.items():
+        own = {**connection_configs(recipe, there), **manners, "deployment": deployment}
+        here[f"{recipe.connection}-{deployment}"] = own
     new, kept = keep_in_both(here, key)
     gone = _forget_deleted(recipe, configs["endpoint"], {*endpoint.deployments(), *there.traffic})
     there_too = f"connection {recipe.connection} of project {recipe.azure.project}"
@@ -77,12 +84,35 @@ def connection_configs(recipe: AzureRecipe, endpoint: OnlineEndpoint) -> dict[st
     """Return what the connection tells of the endpoint, without the key; it follows the traffic."""
     settings = recipe.endpoint
     return {
-        "endpoint": str(endpoint.scoring_uri),
+        "endpoint": smoke.url_of(recipe, str(endpoint.scoring_uri)),
+        "contract": settings.contract,
         "context_window": str(recipe.model.context_window),
         "system_role": recipe.model.system_role,
         "timeout": f"{settings.request_timeout_ms / 1000:g}",
         "concurrency": str(settings.max_concurrent_requests * settings.instances),
     }
+
+
+def _manners(recipe: AzureRecipe, uri: str, key: str, deployment: str) -> dict[str, str]:
+    """Return what an answer of a deployment shows of how to ask it; nothing if it is silent."""
+    if recipe.endpoint.contract != "auto":
+        return {}
+    try:
+        return smoke.ask_deployment(recipe, uri, key, deployment, smoke.QUESTIONS[:1])
+    except smoke.NoAnswerError as error:
+        told = f"deployment {deployment} {error}: its contract is left to be found out by a flow"
+        console.err.print(told, markup=False)
+        return {}
+
+
+def _common(manners: list[dict[str, str]]) -> dict[str, str]:
+    """Return what holds for every deployment that takes traffic."""
+    first = manners[0] if manners else {}
+    if all(other == first for other in manners):
+        return first
+    told = "the deployments with traffic do not answer by one contract: each flow finds it out"
+    console.err.print(told, markup=False)
+    return {}
 
 
 def connect_project(session: AzureSession, configs: dict[str, str], key: str) -> bool:
@@ -126,7 +156,8 @@ def _forget_deleted(recipe: AzureRecipe, uri: str, there: set[str]) -> list[str]
     def is_stale(name: str, configs: dict[str, str]) -> bool:
         deployment = configs.get("deployment", "")
         ours = deployment and name == f"{recipe.connection}-{deployment}"
-        return bool(ours) and configs.get("endpoint") == uri and deployment not in there
+        same = urlsplit(configs.get("endpoint", "")).netloc == urlsplit(uri).netloc
+        return bool(ours) and same and deployment not in there
 
     return drop_in_both(is_stale)
 
