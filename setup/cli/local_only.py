@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from setup.cli import inspect_data, options
 from setup.common import console
 from setup.common.errors import FixableError
+from setup.common.feedback_file import feedback_path, feedback_size
 from setup.common.step import Result, Step
 from setup.local.control import LocalEndpoint
 from setup.recipe.load import DEFAULT, AnyRecipe, load_recipe
@@ -59,6 +60,10 @@ def _print_status(facts: dict[str, Any]) -> None:
         busy, model = f"{row['admitted']}/{row['slots']}", Path(row["model_path"]).name
         table.add_row(name, f"{row['traffic']} %", state, busy, str(row["waiting"]), model)
     console.out.print(table)
+    if (collect := facts.get("collect", "none")) != "none":
+        used = f"{feedback_size():,} of {facts['collect_limit']:,} bytes"
+        told = f"collects {collect}: {feedback_path()} has {used}"
+        console.out.print(told, markup=False)
 
 
 @app.command(epilog="Example: python -m setup logs --lines 50 --follow")

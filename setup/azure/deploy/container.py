@@ -31,12 +31,14 @@ _MODULES = (
     "setup/__init__.py",
     "setup/common/__init__.py",
     "setup/common/errors.py",
+    "setup/common/feedback_file.py",
     "setup/common/paths.py",
     "setup/recipe/__init__.py",
     "setup/recipe/local.py",
     "setup/serve/container/*.py",
     "setup/serve/*.py",
     "setup/serve/contract/*.py",
+    "setup/serve/pages/*.*",
 )
 
 
