@@ -189,6 +189,17 @@ class Scale(local.Section):
         return self
 
 
+class DataCollector(local.Section):
+    """Azure's data collector: requests and answers go to the workspace's blob storage.
+
+    ``sampling_rate`` is the share of them; a new folder begins each ``rolling_rate``.
+    """
+
+    enabled: bool = False
+    sampling_rate: float = Field(default=1.0, gt=0, le=1)
+    rolling_rate: Literal["minute", "hour", "day"] = "hour"
+
+
 class AzureEndpoint(local.Section):
     """The managed online endpoint; its name is unique in the region, empty derives one.
 
@@ -215,6 +226,7 @@ class AzureEndpoint(local.Section):
     readiness: Probe
     canary: int = Field(default=100, ge=1, le=100)
     keep_previous: bool = True
+    data_collector: DataCollector = DataCollector()
 
     @property
     def form(self) -> str:
