@@ -56,6 +56,8 @@ def _print_status(facts: dict[str, Any]) -> None:
         used = f"{feedback_size():,} of {facts['collect_limit']:,} bytes"
         told = f"collects {collect}: {feedback_path()} has {used}"
         console.out.print(told, markup=False)
+    if facts.get("traces"):
+        console.out.print(f"traces go to {facts['traces']}", markup=False)
 
 
 def _traffic(row: dict[str, Any]) -> str:
