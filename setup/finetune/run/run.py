@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -83,6 +84,7 @@ def finetune(recipe: Training, base: Base, split: PreparedSplit) -> Finetuned:
     """
     folder, fingerprint = run_folder(recipe, base.sha256, split.file)
     with _sole_owner(folder):
+        began = time.monotonic()
         done = finished(folder)
         if done:
             return Finetuned(folder, False, done)
@@ -91,7 +93,7 @@ def finetune(recipe: Training, base: Base, split: PreparedSplit) -> Finetuned:
         from setup.finetune.run.attempt import Session
 
         with enough_memory():
-            session = Session(recipe, base, split.file, folder)
+            session = Session(recipe, base, split.file, folder, began)
             console.err.print(f"fine-tuning: on {split}", markup=False)
             outcome = session.train()
         outcome["data"] = split.facts | outcome["data"]
@@ -99,6 +101,7 @@ def finetune(recipe: Training, base: Base, split: PreparedSplit) -> Finetuned:
         if session.is_first:
             used = recipe.model_copy(update={"finetune": session.plan.settings})
             _finish(folder, used, session.tokenizer, result)
+            session.say_truth(result)
         return Finetuned(folder, True, result)
 
 
@@ -161,4 +164,5 @@ def _finish(folder: Path, recipe: Training, tokenizer: Any, result: dict[str, An
             draft.write_text(text, encoding="utf-8", newline="\n")
     for path in [*folder.glob("*best*"), *folder.glob("checkpoint-*")]:
         shutil.rmtree(path, ignore_errors=True)
-    (folder / "begun.json").unlink(missing_ok=True)
+    for note in ("begun.json", "forecast.json"):
+        (folder / note).unlink(missing_ok=True)
