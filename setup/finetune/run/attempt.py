@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
@@ -23,6 +24,7 @@ from setup.finetune.compute.precision import PRECISIONS, peak_memory
 from setup.finetune.forecast.time_left import TimeLeft
 from setup.finetune.run import checkpoints
 from setup.finetune.run.history import History
+from setup.finetune.run.live import shown_live
 from setup.finetune.run.loaded import Loaded
 from setup.finetune.run.trainer import AnswerTrainer, trainer_arguments
 from setup.finetune.run.watch import Interruption, Progress, Watch
@@ -32,8 +34,14 @@ from setup.weights.adapter import WEIGHTS
 class Session(Loaded):
     """One process of one run."""
 
-    def train(self) -> dict[str, Any]:
-        """Train to the end; the figures of result.json but for the fingerprint."""
+    live: Sequence[str] = ()
+
+    def train(self, live: Sequence[str] = ()) -> dict[str, Any]:
+        """Train to the end; the figures of result.json but for the fingerprint.
+
+        ``live`` is the command that shows the curve meanwhile.
+        """
+        self.live = live
         if self.forecast and self.is_first:
             self.forecast.keep(self.folder)
         self.prepared = self.remember_frozen()
@@ -116,11 +124,13 @@ class Session(Loaded):
             self.trainer.add_callback(watch)
             # A kill may have come between the last step and the result.
             if not watch.is_enough(done):
-                with interruption.listening(alone=self.world == 1):
-                    self._train(str(checkpoint) if checkpoint else None)
-        if interruption.asked and not watch.ended:
-            say(f"stopped after step {self.trainer.state.global_step}, checkpoint kept")
-            raise KeyboardInterrupt
+                with shown_live(self.live, self.folder):
+                    with interruption.listening(alone=self.world == 1):
+                        self._train(str(checkpoint) if checkpoint else None)
+                    if interruption.asked and not watch.ended:
+                        step = self.trainer.state.global_step
+                        say(f"stopped after step {step}, checkpoint kept")
+                        raise KeyboardInterrupt
         return history
 
     def _train(self, checkpoint: str | None) -> None:
