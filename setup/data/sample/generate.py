@@ -37,7 +37,7 @@ class Plan:
 
 
 PLANS: dict[catalog.Split, Plan] = {
-    "train": Plan(6, 3, 0, 3, 30, 140, 28),
+    "train": Plan(6, 3, 0, 3, 30, 152, 28),
     "test": Plan(1, 0, 16, 0, 68, 36, 4),
 }
 
