@@ -18,7 +18,7 @@ IF_THERE = @if ! test -x $(1); then echo "$(notdir $(1)) is not installed and wa
 OPTIONS := --recipe $(RECIPE) $(foreach value,$(SET),--set $(value))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo finetune evaluate chat stop agents checkov exit test slow check bench lock clean
+.PHONY: help demo finetune evaluate chat compare stop agents checkov exit test slow check bench lock clean
 
 help:            ## list the targets; RECIPE=, SET="endpoint.port=8009 …" and PORT= (of the page) change them
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -40,6 +40,10 @@ chat: $(VENV)/.installed            ## chat with the deployed model in the brows
 	$(RUN) -m setup deploy $(OPTIONS)
 	$(RUN) -m setup connect $(OPTIONS)
 	$(RUN) -m setup chat --port $(PORT)
+
+compare: $(VENV)/.installed         ## one question to base and tuned, side by side in the browser
+	$(RUN) -m setup deploy $(OPTIONS)
+	$(RUN) -m setup compare $(OPTIONS)
 
 stop: $(VENV)/.installed            ## stop the endpoint
 	$(RUN) -m setup stop $(OPTIONS)

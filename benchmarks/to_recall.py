@@ -83,7 +83,7 @@ def train_ours(recipe: Recipe, folder: Path) -> dict[str, Any]:
 
     path = prepare_model(recipe.model)
     base = Base(path, model_sha256(path), recipe.finetune.base, recipe.model.source)
-    session = Session(recipe, base, _SAMPLE / "train.jsonl", folder)
+    session = Session(recipe, base, _SAMPLE / "train.jsonl", folder, time.monotonic())
     outcome = session.train()
     session.model.save_pretrained(str(folder / "adapter"))
     return {"tokens": outcome["tokens"], "precision": outcome["precision"]}

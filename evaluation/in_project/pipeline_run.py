@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from evaluation import results
-from evaluation.ask.journal import Journal, Outcome, write_lines
+from evaluation.ask.journal import USAGE_NODE, Journal, Outcome, write_lines
 from evaluation.ask.rows_in import RunData
 from evaluation.ask.run import ANSWERS, Evaluated, finished_row, summarise
 from evaluation.failure import Failure
@@ -203,7 +203,7 @@ class PipelineRun:
         finished = (finished_row(n, row, outcomes[n], evaluated) for n, row in enumerate(rows))
         write_lines(folder / results.ROWS, finished)
         seconds = run.hours * 3600
-        pace = {"seconds": round(seconds, 3)}
+        pace: dict[str, float | None] = {"seconds": round(seconds, 3)}
         pace["lines_per_second"] = round(len(rows) / seconds, 3) if seconds else None
         summary = summarise(outcomes, evaluated) | {"pf_runs": {}, "workers": self._order.nodes}
         write_private(folder / results.SUMMARY, summary | pace)
@@ -262,6 +262,6 @@ def _outcome(line: int, answer: results.Row | None, job: str, link: str) -> Outc
     if answer is None:
         text = f"job {job} has no answer to this row; the log of its step {pipeline.ASK} says why"
         return Outcome(line, error=Failure(_UNANSWERED, text, f"see {link}"))
-    usage = answer.get(pipeline.USAGE_NODE)
+    usage = answer.get(USAGE_NODE)
     usage = usage if isinstance(usage, dict) else None
     return Outcome(line, {"answer": answer.get("answer")}, usage=usage)

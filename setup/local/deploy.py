@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from setup.common.console import progress_bar, say
 from setup.common.errors import FixableError
+from setup.common.feedback_file import feedback_path
 from setup.common.step import Result
 from setup.local import rollout
 from setup.local.connect import deployments_of
@@ -19,6 +20,8 @@ from setup.local.tuned_model import as_served
 from setup.recipe.local import Recipe
 from setup.serve.settings import DeploymentSettings, EndpointSettings, names_collector
 from setup.weights import fetch
+
+_COLLECTED = {"feedback": "rated answers", "conversations": "all conversations and ratings"}
 
 
 def plan(endpoint: LocalEndpoint) -> list[str]:
@@ -52,6 +55,9 @@ def run(endpoint: LocalEndpoint) -> Result:
     if number and tuned in rows:
         detail += f"; {tuned} is version {number} and takes {rows[tuned]['traffic']} %"
         detail += rollout.trained_on(recipe, number)
+    if recipe.endpoint.collect != "none":
+        kept = _COLLECTED[recipe.endpoint.collect]
+        detail += f"; {kept} are kept in {feedback_path()}"
     return Result("deploy", changed, detail, recipe.command("connect"))
 
 
@@ -109,6 +115,7 @@ def _start(endpoint: LocalEndpoint) -> None:
 
 def _endpoint_fields(recipe: Recipe) -> dict[str, Any]:
     names = {"host", "port", "max_body", "read_timeout", "allowed_origins"}
+    names |= {"collect", "collect_limit"}
     return recipe.endpoint.model_dump(include=names)
 
 

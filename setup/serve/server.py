@@ -20,12 +20,13 @@ from pydantic import RootModel
 
 from setup.common.paths import write_private
 from setup.recipe.local import NAME
-from setup.serve import cors, observe, routes, tracing
+from setup.serve import cors, observe, ratings, routes, tracing
 from setup.serve import settings as stored
 from setup.serve.contract.contracts import parse_body
 from setup.serve.contract.error_reply import ApiError
 from setup.serve.contract.swagger import swagger
 from setup.serve.deployments import ENDPOINT, Endpoint, log
+from setup.serve.pages import static
 
 _OPEN = {"/", "/health"}
 # Every accepted request has a deadline of its own; this only has to be longer than any of them.
@@ -71,7 +72,7 @@ def _routing_error(request: web.Request, error: web.HTTPException) -> ApiError:
 @web.middleware
 async def require_key(request: web.Request, handler: observe.Handler) -> web.StreamResponse:
     """401 without the key the route wants, compared in constant time."""
-    if request.path not in _OPEN:
+    if request.path not in _OPEN and not request.path.startswith("/pages/"):
         kind = "management" if request.path.startswith("/manage") else "scoring"
         expected: str = getattr(request.app[ENDPOINT].keys, kind)
         scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
@@ -84,8 +85,10 @@ async def require_key(request: web.Request, handler: observe.Handler) -> web.Str
     return await handler(request)
 
 
-async def live(_: web.Request) -> web.Response:
-    """``GET /``: the process answers."""
+async def live(request: web.Request) -> web.Response:
+    """``GET /``: the process answers, a browser with the page to compare on."""
+    if static.wants_page(request):
+        return static.file_reply("compare.html")
     return web.Response(text="Healthy\n")
 
 
@@ -170,6 +173,7 @@ def build_app(endpoint: Endpoint) -> web.Application:
         ("/swagger.json", swagger),
         ("/v1/models", routes.models),
         ("/manage", show),
+        (static.ROUTE, static.static_file),
     ):
         app.router.add_get(path, handler)
     app.router.add_delete("/manage/deployments/{name}", delete_deployment)
@@ -182,6 +186,7 @@ def build_app(endpoint: Endpoint) -> web.Application:
         ("POST", "/manage/drain", drain),
     ):
         app.router.add_route(method, path, taking, expect_handler=routes.expect_nothing_yet)
+    ratings.add_feedback(app)
     return app
 
 

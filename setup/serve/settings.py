@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from setup.common.paths import read_json, write_private
-from setup.recipe.local import Origin
+from setup.recipe.local import Collect, Origin
 
 SETTINGS, KEYS, PID, LOG = "endpoint.json", "keys.json", "endpoint.pid", "endpoint.log"
 
@@ -59,6 +59,8 @@ class EndpointSettings(BaseModel):
     max_body: int = 1_048_576
     read_timeout: float = 30.0
     allowed_origins: list[Origin] = ["loopback"]
+    collect: Collect = "none"
+    collect_limit: int = 104_857_600
     deployments: dict[str, DeploymentSettings] = {}
     traffic: dict[str, int] = {}
 
