@@ -32,6 +32,9 @@ def session(recipe: Recipe, _: bool = False, /) -> Iterator[LocalEndpoint]:
         yield LocalEndpoint(recipe)
 
 
+endpoint = LocalEndpoint  # for the commands that look at it and steer it
+
+
 def doctor(session: LocalEndpoint) -> Iterator[Check]:
     """Find what would fail later, and what fine-tuning will take."""
     yield from run_checks(session)
