@@ -47,6 +47,23 @@ def _seconds(dtype: torch.dtype) -> float:
     return best
 
 
+def product_flop(dtype: torch.dtype) -> float:
+    """The operations a second of this machine's products in ``dtype``, timed on its GPU if any."""
+    tokens, width, out = _SHAPE
+    if not torch.cuda.is_available():
+        return 2 * tokens * width * out / _seconds(dtype)
+    side = 4096
+    x = torch.ones(side, side, dtype=dtype, device="cuda")
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    x @ x
+    start.record()
+    for _ in range(_REPEATS):
+        x @ x
+    end.record()
+    torch.cuda.synchronize()
+    return 2 * side**3 * _REPEATS / (start.elapsed_time(end) / 1000)
+
+
 @contextmanager
 def enough_memory() -> Iterator[None]:
     """Turn torch's ways of saying that memory ran out into a FixableError."""
