@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from evaluation import results
-from evaluation.ask.journal import Journal, Outcome, write_lines
+from evaluation.ask.journal import USAGE_NODE, Journal, Outcome, write_lines
 from evaluation.ask.rows_in import RunData
 from evaluation.ask.run import ANSWERS, Evaluated, finished_row, summarise
 from evaluation.failure import Failure
@@ -116,7 +116,7 @@ class RunOfJob:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / results.SUMMARY).unlink(missing_ok=True)
         self.request.save(self.name)
-        write_private(folder / results.CONFIG, self._config() | job)
+        write_private(folder / results.CONFIG, self._config() | dict(job))
         write_lines(folder / "data.jsonl", rows)
         (folder / ANSWERS).unlink(missing_ok=True)
         Journal(folder / ANSWERS).extend(outcomes.values())
@@ -191,6 +191,6 @@ def _outcome(line: int, answer: results.Row | None, job: str, link: str) -> Outc
     if answer is None:
         text = f"job {job} has no answer to this row; the log of its step {pipeline.ASK} says why"
         return Outcome(line, error=Failure(_UNANSWERED, text, f"see {link}"))
-    usage = answer.get(pipeline.USAGE_NODE)
+    usage = answer.get(USAGE_NODE)
     usage = usage if isinstance(usage, dict) else None
     return Outcome(line, {"answer": answer.get("answer")}, usage=usage)
