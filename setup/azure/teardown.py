@@ -214,7 +214,8 @@ def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[st
     """
     doing = f"reading workspace {session.recipe.azure.workspace}"
     workspace = session.find(doing, session.workspace_path())
-    if workspace:  # not ours, it may hold our endpoint: nothing could be promised
+    existing = session.recipe.azure.existing.workspace
+    if workspace and not existing:  # it may hold our endpoint: nothing could be promised
         ownership.refuse_foreign(f"workspace {workspace['name']}", workspace, "azure.workspace")
     if stage != "all":
         items = [*_inside(session, workspace, stage)] if workspace else []
@@ -223,7 +224,10 @@ def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[st
         if stage == "endpoint":
             ours += _autoscale(session)
         return ours, [f"{item.title}: {item.cost}" for item in items if item not in ours]
-    group, items, others = session.find_group(), [], []
+    group, items, others = session.find_group(), list[Item](), list[str]()
+    if workspace and existing:  # of it, only what the recipe put into it
+        items += [part for stage in _INSIDE for part in _inside(session, workspace, stage)]
+        items = [item for item in items if not item.guest]
     with session.errors(f"listing what is in resource group {session.group}"):
         listed = session.arm.children(f"{session.group_id}/resources")
     for resource in listed:

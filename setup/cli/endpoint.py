@@ -13,6 +13,7 @@ from setup.cli import options
 from setup.cli.targets import endpoint_of
 from setup.common import console
 from setup.common.errors import FixableError
+from setup.common.feedback_file import feedback_path, feedback_size
 from setup.recipe.load import DEFAULT, load_any_recipe
 
 app = typer.Typer()
@@ -51,6 +52,12 @@ def _print_status(facts: dict[str, Any]) -> None:
         cells = (_traffic(row), _state(row), f"{busy}/{slots}", waiting, model + _machines(row))
         table.add_row(name, *cells)
     console.out.print(table)
+    if (collect := facts.get("collect", "none")) != "none":
+        used = f"{feedback_size():,} of {facts['collect_limit']:,} bytes"
+        told = f"collects {collect}: {feedback_path()} has {used}"
+        console.out.print(told, markup=False)
+    if facts.get("traces"):
+        console.out.print(f"traces go to {facts['traces']}", markup=False)
 
 
 def _traffic(row: dict[str, Any]) -> str:

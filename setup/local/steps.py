@@ -13,9 +13,11 @@ from setup.common.checks import Check
 from setup.common.step import Result, Step
 from setup.data import Prepared, data_plan, describe_data, describe_summary, prepare_data
 from setup.finetune import step as training
+from setup.finetune.run.run import FINGERPRINT
 from setup.local import connect, deploy, new_version
 from setup.local.control import LocalEndpoint
 from setup.local.doctor import run_checks
+from setup.local.registry import CURVE_COMMAND
 from setup.recipe.local import Recipe
 
 _REJECTS_SHOWN = 5
@@ -51,6 +53,12 @@ def _data(endpoint: LocalEndpoint) -> Result:
     return Result("data", not prepared.already_there, detail, endpoint.recipe.command("finetune"))
 
 
+def _finetune(endpoint: LocalEndpoint) -> Result:
+    """Train, and show the curve in the registry meanwhile."""
+    live = (CURVE_COMMAND, endpoint.recipe.registry.model, FINGERPRINT)
+    return training.run(endpoint.recipe, live)
+
+
 def show_notes(prepared: Prepared) -> None:
     """Say what was chosen, changed or left out while the data was prepared."""
     for note in prepared.notes:
@@ -76,7 +84,7 @@ STEPS = [
         "finetune",
         training.HELP,
         lambda endpoint: training.plan(endpoint.recipe),
-        lambda endpoint: training.run(endpoint.recipe),
+        _finetune,
     ),
     Step(
         "register",

@@ -18,7 +18,9 @@ _WORKSPACE = r"^[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}$"
 _ENDPOINT = r"^([a-z][a-z0-9-]{1,30}[a-z0-9])?$"
 
 _VLLM_LOADS = 900  # seconds that it may take to load a model and compile for it
+_RESOURCE = r"^(/subscriptions/[^/]+/resourceGroups/[^/]+/providers/[^/]+/[^/]+/[^/]+)?$"
 
+ResourceId = Annotated[str, Field(pattern=_RESOURCE)]
 Guid = Annotated[str, Field(pattern=_GUID)]
 Workspace = Annotated[str, Field(pattern=_WORKSPACE)]
 Sku = Annotated[str, Field(pattern=r"^Standard_\w+$")]
@@ -32,13 +34,29 @@ class RegistryAsset(NamedTuple):
     version: str
 
 
+class Existing(local.Section):
+    """What is there already and is used instead of made: resource ids, empty for what is made.
+
+    With ``workspace`` the one that ``azure.workspace`` names is there in the recipe's group, and
+    its storage, vault, registry and insights are used. None of it is changed or deleted.
+    """
+
+    storage: ResourceId = ""
+    key_vault: ResourceId = ""
+    registry: ResourceId = ""
+    insights: ResourceId = ""
+    workspace: bool = False
+
+
 class Azure(local.Section):
     """A place in Azure: an empty id is taken from the login, an empty name is derived.
 
     Derived names (setup/azure/client/names.py) depend on subscription and group only, so that every
     run finds what the one before made. ``roles`` is what the identity of endpoint and cluster may
     do: the narrow roles that reading the model needs, or Contributor on the group as in the
-    tutorial.
+    tutorial. ``public_network`` false gives nothing a public address: the network with its private
+    endpoints is yours. ``image_build`` is what builds images; ``auto`` is the registry's tasks,
+    and the cluster where the offer or the network forbids those.
     """
 
     subscription: Guid = ""
@@ -53,6 +71,11 @@ class Azure(local.Section):
     registry: str = Field(default="", pattern=r"^([a-zA-Z0-9]{5,50})?$")
     tags: dict[str, str] = Field(default_factory=dict)
     roles: Literal["narrow", "contributor"] = "narrow"
+    public_network: bool = True
+    purge_protection: bool = False
+    shared_keys: bool = False
+    image_build: Literal["auto", "registry", "cluster"] = "auto"
+    existing: Existing = Existing()
 
 
 class AzureModel(local.Model):
@@ -166,6 +189,17 @@ class Scale(local.Section):
         return self
 
 
+class DataCollector(local.Section):
+    """Azure's data collector: requests and answers go to the workspace's blob storage.
+
+    ``sampling_rate`` is the share of them; a new folder begins each ``rolling_rate``.
+    """
+
+    enabled: bool = False
+    sampling_rate: float = Field(default=1.0, gt=0, le=1)
+    rolling_rate: Literal["minute", "hour", "day"] = "hour"
+
+
 class AzureEndpoint(local.Section):
     """The managed online endpoint; its name is unique in the region, empty derives one.
 
@@ -192,6 +226,7 @@ class AzureEndpoint(local.Section):
     readiness: Probe
     canary: int = Field(default=100, ge=1, le=100)
     keep_previous: bool = True
+    data_collector: DataCollector = DataCollector()
 
     @property
     def form(self) -> str:

@@ -113,7 +113,7 @@ class ManagedEndpoint:
             identity=entities.IdentityConfiguration(
                 type="user_assigned", user_assigned_identities=mine
             ),
-            public_network_access="enabled",
+            public_network_access=("enabled" if self._recipe.azure.public_network else "disabled"),
         )
 
     def _put(self, endpoint: OnlineEndpoint) -> None:

@@ -15,6 +15,7 @@ version that traffic was taken from by a rollback gets none again.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from setup.azure.client import waiting
@@ -175,7 +176,9 @@ class Rollout:
             state = self._state()
             if waiting.under_way(state) and state.lower() != _DELETING:
                 return None
-            return self.endpoint.ml.online_deployments.begin_create_or_update(description)
+            # A copy, for azure-ai-ml changes a data collector while it writes it.
+            asked = deepcopy(description)
+            return self.endpoint.ml.online_deployments.begin_create_or_update(asked)
 
         with self.session.errors(self._fails.what), waiting.nothing_printed():
             try:

@@ -8,7 +8,7 @@ from setup.azure.client.money import price_lines
 from setup.azure.client.session import AzureSession
 from setup.azure.deploy import smoke
 from setup.azure.deploy.autoscale import describe_scale
-from setup.azure.deploy.deployment import price_of
+from setup.azure.deploy.deployment import collected_in, price_of
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.deploy.registration import find_version, need_version
 from setup.azure.deploy.release import Rollout
@@ -52,15 +52,16 @@ def _plan_rollout(rollout: Rollout) -> list[str]:
             price = price_of(recipe, endpoint.name, name, other)
             verb = "delete" if name in going else "keep"
             others.append(replace(price, what=f"{verb} {price.what}"))
+    collecting = _collecting(rollout)
     if right:
-        return [f"keep {what}", told, *(price_lines(others) if others else [])]
+        return [f"keep {what}{collecting}", told, *(price_lines(others) if others else [])]
     old, verb = slots.version(rollout.name), "make" if there is None else "change"
     if there and old != version.version:
         verb = f"replace version {old or 'of another model'} in"
     elif slots.must_go_first(rollout.name):
         verb = "replace failed"
     asked = "asked again afterwards" if verb == "change" else "asked before it gets traffic"
-    lines = [f"{verb} {what}, {asked}", told]
+    lines = [f"{verb} {what}, {asked}{collecting}", told]
     if rollout.container and not rollout.container.find():
         lines.insert(0, f"build the image of environment {rollout.container.environment}")
     return lines + price_lines([price_of(recipe, endpoint.name, rollout.name), *others])
@@ -155,7 +156,17 @@ def _detail(rollout: Rollout) -> str:
         detail += f"; it took the place of version {rollout.replaced}"
     if rollout.deleted:
         detail += f"; deleted: {', '.join(rollout.deleted)}"
-    return detail
+    return detail + _collecting(rollout)
+
+
+def _collecting(rollout: Rollout) -> str:
+    """Say where requests and answers are kept, "" where they are not."""
+    settings = rollout.recipe.endpoint.data_collector
+    if not settings.enabled:
+        return ""
+    share = f"{settings.sampling_rate:.0%} of requests and answers"
+    place = collected_in(rollout.endpoint.name, rollout.name)
+    return f"; {share} are kept in {place}, if the identity may write there (docs/azure.md)"
 
 
 def _serving(slots: Slots, name: str) -> str:
