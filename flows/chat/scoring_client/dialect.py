@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -69,7 +69,7 @@ class Dialect:
             to_set = settings.how_to_set("answer_limit", name)
             self.tell(settings, f"does not read max_new_tokens, {name} is sent instead; {to_set}")
 
-    def others(self, settings: Settings, error: EndpointError) -> Iterator[Settings]:
+    def others(self, settings: Settings, error: EndpointError) -> Generator[Settings, None, None]:
         """Other contracts to ask by after a request was refused, each once and none after an
         answer. Close it: other threads wait for what comes of it."""
         names = _worth_trying(settings, error)
