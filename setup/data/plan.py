@@ -34,9 +34,9 @@ class DataPlan:
     """The plan of a preparation: the `data` part of a recipe.
 
     Attributes:
-        source: `sample`; a Hugging Face dataset id; the path of a folder or a file, or a pattern of
-            several; or a list of these, each with a weight (setup/data/formats/origin.py); `~` is
-            the home folder.
+        source: `sample`; `feedback`, what endpoints have kept; a Hugging Face dataset id; the path
+            of a folder or a file, or a pattern of several; or a list of these, each with a weight
+            (setup/data/formats/origin.py); `~` is the home folder.
         test: The rows of the test file, as `source`; empty to split them off.
         format: The format of the rows; `auto` sees by the rows.
         columns: The columns by what they hold.
@@ -93,6 +93,8 @@ class DataPlan:
                 "--set data.source=mine.jsonl",
             )
         _ = self.origins  # refuses what has no form
+        if any(origin.kind == "feedback" for origin in self.test_origins):
+            raise FixableError("data.test is feedback, which is to train on", "name a file")
         if any(origin.weight != 1 for origin in self.test_origins):
             raise FixableError("data.test has a weight, but is asked once", "take the weight away")
 
@@ -207,7 +209,8 @@ def describe_data(plan: DataPlan) -> list[str]:
 
 def _reading(origin: Origin, purpose: str) -> str:
     verb = "download" if origin.kind == "hub" else "read"
-    part = "" if origin.kind == "file" else f", config {origin.config}, slice {origin.split}"
+    is_laid_out = origin.kind in ("folder", "hub")
+    part = "" if not is_laid_out else f", config {origin.config}, slice {origin.split}"
     form = "" if origin.format == AUTO else f", format {origin.format}"
     weight = "" if origin.weight == 1 else f", weight {origin.weight:g}"
     return f"{verb} {origin.source}{part}{form}{weight}{purpose}"

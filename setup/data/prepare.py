@@ -114,7 +114,7 @@ def _write(plan: DataPlan, streams: list[Stream]) -> _Outcome:
         try:
             writer.write(streams)
         except _OnceMoreError:
-            streams = open_streams(plan)
+            streams = open_streams(plan, streams)
             continue
         told = [
             f"many conversations open with {shorten(opening, _LONGEST_OPENING)!r}: split by what "

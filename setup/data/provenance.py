@@ -105,12 +105,25 @@ def _check_source(note: manifest.Note, plan: DataPlan, file: Path, again: str) -
         if not os.path.lexists(path)
     ]
     is_local = local or plan.test  # of a copy on another machine, nothing but the name is known
-    if is_local and not remarks and manifest.source_sha256(plan) != note.get("source_sha256"):
+    is_other = manifest.source_sha256(plan) != note.get("source_sha256")
+    if is_local and not remarks and is_other and _is_only_feedback(note, plan):
+        remarks.append(f"feedback has come or gone since, which {again} takes in")
+    elif is_local and not remarks and is_other:
         what = f"{plan.name}{' or data.test' if plan.test else ''}"
         raise FixableError(f"{what} was changed after {file} was made from it", again)
     if manifest.digests(note).get(file.name) != sha256_file(file):
         remarks.append("edited since `data` wrote it")
     return tuple(remarks)
+
+
+def _is_only_feedback(note: manifest.Note, plan: DataPlan) -> bool:
+    """Tell whether nothing but feedback has changed, which an endpoint adds to at any time."""
+    made = {fact["source"]: fact.get("sha256") for fact in note.get("sources") or []}
+    others = [*plan.origins, *plan.test_origins]
+    is_fed = any(origin.kind == "feedback" for origin in others)
+    return is_fed and all(
+        made.get(origin.source) == origin.sha256 for origin in others if origin.kind != "feedback"
+    )
 
 
 def _without_folders(source: str) -> str:

@@ -33,6 +33,8 @@ Origin = Annotated[str, Field(pattern=ORIGIN)]
 Format = Literal[
     "auto", "openai", "sharegpt", "alpaca", "prompt_completion", "question_answer"
 ]  # setup/data/formats
+# What is kept of conversations: nothing, the answers that were rated, or all of them.
+Collect = Literal["none", "feedback", "conversations"]
 
 
 class Quantization(StrEnum):
@@ -121,7 +123,8 @@ class Model(Section):
 class Endpoint(Section):
     """The local endpoint; times in seconds, sizes in bytes.
 
-    ``quantize`` is what both deployments serve, made of the same half-precision files.
+    ``quantize`` is what both deployments serve, made of the same half-precision files. ``collect``
+    is what goes to the feedback file, until that has ``collect_limit`` bytes.
     """
 
     name: Name
@@ -139,6 +142,8 @@ class Endpoint(Section):
     tuned: Name = "tuned"
     version: str = Field(default="champion", pattern=r"^(champion|none|[1-9][0-9]*)$")
     quantize: Literal["none"] | Quantization = "none"
+    collect: Collect = "none"
+    collect_limit: int = Field(default=104_857_600, ge=1024)
 
 
 class Finetune(Section):

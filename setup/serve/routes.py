@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from setup.serve import observe
+from setup.serve import collector, observe
 from setup.serve.contract import contracts, schemas
 from setup.serve.contract.error_reply import ApiError, EngineError
 from setup.serve.deployments import ENDPOINT, Deployment
@@ -127,6 +127,7 @@ async def _turn(
         deployment = roomiest or _pick(request)
         place.enter_context(deployment.admission.place())
         parsed = contracts.parse_body(schema, await read_body(request))
+        collector.name_conversation(request, parsed)
         if by_model:
             place.close()
             deployment = _pick(request, parsed.model)
@@ -153,6 +154,7 @@ async def _complete(request: web.Request, turn: Turn) -> dict[str, Any]:
             schemas.check_json(choice["message"]["content"], cut=cut)
     usage = completion["usage"]
     observe.count_tokens(request, usage["prompt_tokens"], usage["completion_tokens"])
+    await collector.keep_answer(request, turn.deployment, turn.body["messages"], completion)
     return completion
 
 
@@ -164,7 +166,9 @@ async def _stream(request: web.Request, turn: Turn) -> web.StreamResponse:
             async with timeout_at(turn.deadline), engine.stream(turn.body) as pieces:
                 await response.prepare(request)
                 json_held = schemas.holds_json(turn.body)
-                async for piece in schemas.checked(pieces) if json_held else pieces:
+                sent = schemas.checked(pieces) if json_held else pieces
+                turns = turn.body["messages"]
+                async for piece in collector.kept_stream(request, turn.deployment, turns, sent):
                     await response.write(piece)
                     tail = (tail + piece)[-_STREAM_TAIL:]
     except ApiError as error:

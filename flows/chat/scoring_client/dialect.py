@@ -69,7 +69,7 @@ class Dialect:
             to_set = settings.how_to_set("answer_limit", name)
             self.tell(settings, f"does not read max_new_tokens, {name} is sent instead; {to_set}")
 
-    def others(self, settings: Settings, error: EndpointError) -> Generator[Settings, None, None]:
+    def others(self, settings: Settings, error: EndpointError) -> Generator[Settings]:
         """Other contracts to ask by after a request was refused, each once and none after an
         answer. Close it: other threads wait for what comes of it."""
         names = _worth_trying(settings, error)

@@ -45,6 +45,7 @@ _VERSIONS = {
     "microsoft.storage": "2023-05-01",
     "microsoft.keyvault": "2023-07-01",
     "microsoft.containerregistry": "2023-07-01",
+    "microsoft.insights/autoscalesettings": "2022-10-01",
 }
 
 
@@ -52,12 +53,12 @@ _VERSIONS = {
 def version_of(path: str) -> str:
     """Return the API version in which what is at ``path`` is asked for."""
     rest = path.lower()
-    namespace = "microsoft.resources" if "/resourcegroups/" in rest else ""
+    namespace, kind = "microsoft.resources" if "/resourcegroups/" in rest else "", ""
     if "/providers/" in rest:
-        namespace = rest.rpartition("/providers/")[2].partition("/")[0]
+        namespace, kind, *_ = [*rest.rpartition("/providers/")[2].split("/"), ""]
     types = {entry["type"].lower(): entry["apiVersion"] for entry in template()["resources"]}
     known = {kind.partition("/")[0]: version for kind, version in types.items()} | _VERSIONS
-    return str(known.get(namespace, RESOURCES_VERSION))
+    return str(known.get(f"{namespace}/{kind}") or known.get(namespace, RESOURCES_VERSION))
 
 
 class Arm:

@@ -137,9 +137,9 @@ class AzureSession:
         """Return the recipe's resource group, None where there is none."""
         return self.find(f"reading resource group {self.group}", self.group_id)
 
-    def find_cluster(self) -> dict[str, Any] | None:
-        """Return the properties of the recipe's cluster, None where there is none."""
-        name = self.recipe.finetune.compute.name
+    def find_cluster(self, name: str = "") -> dict[str, Any] | None:
+        """Return the properties of a cluster, of the recipe's that fine-tunes, None without one."""
+        name = name or self.recipe.finetune.compute.name
         path = f"{self.workspace_path()}/computes/{name}"
         cluster = self.find(f"looking for cluster {name}", path)
         properties = (cluster or {}).get("properties") or {}

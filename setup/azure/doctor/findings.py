@@ -115,7 +115,8 @@ def _images(session: AzureSession) -> Check:
     if builds_on_cluster(session):
         if azure.existing.workspace and _image_builder(session) != name:
             place = f"--name {azure.workspace} --resource-group {session.group}"
-            fix = f"az ml workspace update {place} --image-build-compute {name}"
+            update = f"az ml workspace update {place} --image-build-compute {name}"
+            fix = f"az extension add --name ml && {update}"
             what = f"{cluster} is to build them, and workspace {azure.workspace} does not say so"
             return Check("images", what, fix)
         why = "azure.image_build says so" if azure.image_build == "cluster" else ""

@@ -115,13 +115,18 @@ def _common(manners: list[dict[str, str]]) -> dict[str, str]:
     return {}
 
 
-def connect_project(session: AzureSession, configs: dict[str, str], key: str) -> bool:
-    """Make or correct the project's connection; False when Prompt flow read the same already."""
+def connect_project(
+    session: AzureSession, configs: dict[str, str], key: str, workspace: str = ""
+) -> bool:
+    """Make or correct the project's connection; False when Prompt flow read the same already.
+
+    ``workspace`` is another one than the project that is to have it.
+    """
     settings = Settings.from_values({**configs, "key": key})
-    connection = _find(session)
+    connection, where = _find(session, workspace), workspace or session.recipe.azure.project
     metadata = ((connection or {}).get("properties") or {}).get("metadata") or {}
     listed = _OF_PROMPT_FLOW.items() <= metadata.items()
-    if listed and _as_prompt_flow_reads(session) == settings:
+    if listed and _as_prompt_flow_reads(session, where) == settings:
         return False
     name = session.recipe.connection
     properties = {
@@ -132,12 +137,12 @@ def connect_project(session: AzureSession, configs: dict[str, str], key: str) ->
         "credentials": {"keys": {"key": key}},
         "metadata": {**configs, **_OF_PROMPT_FLOW},
     }
-    with session.errors(f"connection {name} of project {session.recipe.azure.project}"):
-        session.arm.put(_path(session), {"properties": properties})
-    if _as_prompt_flow_reads(session) != settings:
+    with session.errors(f"connection {name} of {where}"):
+        session.arm.put(_path(session, workspace), {"properties": properties})
+    if _as_prompt_flow_reads(session, where) != settings:
         raise FixableError(
-            f"connection {name} of project {session.recipe.azure.project} was written, but Prompt "
-            "flow does not read the same back",
+            f"connection {name} of {where} was written, but Prompt flow does not read the same "
+            "back",
             "wait a minute and run the same command again",
         )
     return True
@@ -162,15 +167,17 @@ def _forget_deleted(recipe: AzureRecipe, uri: str, there: set[str]) -> list[str]
     return drop_in_both(is_stale)
 
 
-def _path(session: AzureSession) -> str:
-    return f"{project_id(session)}/connections/{session.recipe.connection}"
+def _path(session: AzureSession, workspace: str = "") -> str:
+    place = session.workspace_path(workspace) if workspace else project_id(session)
+    return f"{place}/connections/{session.recipe.connection}"
 
 
-def _find(session: AzureSession) -> dict[str, Any] | None:
-    return session.find(f"reading connection {session.recipe.connection}", _path(session))
+def _find(session: AzureSession, workspace: str = "") -> dict[str, Any] | None:
+    name = session.recipe.connection
+    return session.find(f"reading connection {name}", _path(session, workspace))
 
 
-def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:
+def _as_prompt_flow_reads(session: AzureSession, workspace: str) -> Settings | None:
     """The settings that a flow in the project gets, None where it could not use them."""
     from promptflow.core._connection_provider import (
         _workspace_connection_provider as reader,
@@ -179,7 +186,7 @@ def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:
     from promptflow.exceptions import PromptflowException
 
     recipe = session.recipe
-    place = (session.subscription_id, session.group, recipe.azure.project)
+    place = (session.subscription_id, session.group, workspace)
     try:
         connection = reader.WorkspaceConnectionProvider(*place, session.credential).get(
             recipe.connection
@@ -189,8 +196,8 @@ def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:
         return None
     except PromptflowException as error:
         raise FixableError(
-            f"Prompt flow cannot read connection {recipe.connection} of project "
-            f"{recipe.azure.project}: {one_line(str(error))}",
+            f"Prompt flow cannot read connection {recipe.connection} of {workspace}: "
+            f"{one_line(str(error))}",
             "a role given a moment ago takes up to ten minutes to work: wait, and run the same "
             "command again",
         ) from None

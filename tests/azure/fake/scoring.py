@@ -104,7 +104,7 @@ def _pipeline(azure: FakeAzure, deployment: str, body: Any) -> Reply:
     messages: Any = _given(body).get("input_string")
     parameters: Any = _given(body).get("parameters", {})
     known = {"temperature", "top_p", "do_sample", "max_new_tokens"}
-    if not _are_messages(messages) or set(parameters) - known:
+    if messages is None or not _are_messages(messages) or set(parameters) - known:
         return Reply(424, _UNTOLD, {_MODEL: "500"})
     return Reply(200, [{"0": azure.answer(deployment, messages)}])
 

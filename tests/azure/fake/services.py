@@ -12,6 +12,7 @@ from tests.azure.fake import (
     endpoints,
     file_share,
     flow_service,
+    flow_steps,
     jobs,
     login,
     metrics,
@@ -49,3 +50,5 @@ SERVICES = [
     assets.routes,
     arm.routes,
 ]
+
+jobs.WORK.append(flow_steps.at_work)
