@@ -49,6 +49,7 @@ class DataPlan:
         limit: Read at most so many rows of each source.
         near_duplicates: `keep` both on one side, `drop` the later one, or end with an `error`.
         personal: `keep` what looks like personal data and secrets, `mask` it, or `reject` the row.
+        chosen: Whether the source was said for this command, and is not what a recipe has.
 
     Raises:
         FixableError: no source, the ratio is not between 0 and 1, the limit not positive, the seed
@@ -67,6 +68,7 @@ class DataPlan:
     limit: int | None = None
     near_duplicates: Literal["keep", "drop", "error"] = "keep"
     personal: Literal["keep", "mask", "reject"] = "keep"
+    chosen: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.test_ratio < 1:
@@ -230,4 +232,4 @@ def _describe_screen(plan: DataPlan) -> list[str]:
 
 def data_plan(recipe: Training | AzureRecipe) -> DataPlan:
     """The data part of ``recipe``, of either target, as the plan that carries it out."""
-    return DataPlan(**recipe.data.model_dump())
+    return DataPlan(**recipe.data.model_dump(), chosen=recipe.overrides("data.source"))

@@ -6,6 +6,7 @@ Unknown fields and wrong types are refused when the recipe is loaded, not an hou
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -202,6 +203,10 @@ class NamedRecipe(Section):
     def options(self) -> str:
         """The options that name this very recipe: its path, and every ``--set``."""
         return f"--recipe {self.name}" if self._options is None else self._options
+
+    def overrides(self, field: str) -> bool:
+        """Tell whether ``--set`` said the field, and the file did not decide it."""
+        return any(part.startswith(f"{field}=") for part in shlex.split(self.options))
 
     def command(self, verb: str, *more: str, of: str = "setup") -> str:
         """Write the command ``verb`` about this very recipe, what overrides it in ``more``."""

@@ -20,7 +20,7 @@ from pydantic import RootModel
 
 from setup.common.paths import write_private
 from setup.recipe.local import NAME
-from setup.serve import cors, observe, ratings, routes
+from setup.serve import cors, observe, ratings, routes, tracing
 from setup.serve import settings as stored
 from setup.serve.contract.contracts import parse_body
 from setup.serve.contract.error_reply import ApiError
@@ -124,7 +124,8 @@ async def show(request: web.Request) -> web.Response:
         for name, deployment in endpoint.table.items()
     }
     settings = endpoint.settings.model_dump(exclude={"deployments", "traffic"})
-    return web.json_response({**settings, "deployments": deployments})
+    told = {**settings, "traces": tracing.destination(request.app), "deployments": deployments}
+    return web.json_response(told)
 
 
 async def put_deployment(request: web.Request) -> web.Response:
@@ -159,9 +160,10 @@ async def drain(request: web.Request) -> web.Response:
 def build_app(endpoint: Endpoint) -> web.Application:
     """The application with all its routes."""
     app = web.Application(
-        middlewares=[observe.observe, answer_errors, cors.answer_preflights, require_key],
+        middlewares=[answer_errors, cors.answer_preflights, require_key],
         client_max_size=endpoint.settings.max_body,
     )
+    app.middlewares[:0] = [observe.observe, *tracing.middlewares(app, log)]
     app.on_response_prepare.append(cors.allow_origin)
     app[ENDPOINT] = endpoint
     for path, handler in (

@@ -13,6 +13,17 @@ from setup.recipe.local import Collect, Origin
 
 SETTINGS, KEYS, PID, LOG = "endpoint.json", "keys.json", "endpoint.pid", "endpoint.log"
 
+_COLLECTOR = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+)
+
+
+def names_collector() -> bool:
+    """Tell whether the environment names a collector of traces."""
+    return any(map(os.environ.get, _COLLECTOR))
+
 
 class DeploymentSettings(BaseModel):
     """One deployment; ``context_window`` in tokens of one conversation, times in seconds.

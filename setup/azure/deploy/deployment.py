@@ -46,6 +46,8 @@ def price_of(
     if deployment is None:
         return price
     sku, count = str(deployment.instance_type), int(deployment.instance_count or 1)
+    if recipe.endpoint.scale and name in slot_names(recipe):
+        count = max(count, recipe.endpoint.most_instances)
     return replace(price, sku=sku, count=count, price=money.price_class(sku))
 
 
