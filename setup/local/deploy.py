@@ -107,8 +107,8 @@ def _start(endpoint: LocalEndpoint) -> None:
 
 
 def _endpoint_fields(recipe: Recipe) -> dict[str, Any]:
-    names = {"host", "port", "max_body", "read_timeout", "allowed_origins"}
-    return recipe.endpoint.model_dump(include=names)
+    own = {"host", "port", "max_body", "read_timeout", "allowed_origins", "requests_per_minute"}
+    return recipe.endpoint.model_dump(include=own)
 
 
 def _refuse_other_settings(endpoint: LocalEndpoint) -> None:
