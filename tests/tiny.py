@@ -73,7 +73,7 @@ def alter_gguf(
     tensors: dict[str, Any] | None = None,
     without: tuple[str, ...] = (),
 ) -> Path:
-    """Write ``source`` to ``target`` with other ``keys`` (no architecture before them) and tensors.
+    """Write ``source`` to ``target`` with other ``keys`` (without their architecture) and tensors.
 
     ``without`` names whole keys and tensors that are left out.
     """
@@ -81,8 +81,7 @@ def alter_gguf(
 
     reader = gguf.GGUFReader(source)
     architecture = reader.fields["general.architecture"].contents()
-    prefix = {True: "", False: f"{architecture}."}
-    changes = {prefix[key.startswith("tokenizer.")] + key: value for key, value in keys.items()}
+    changes = {f"{architecture}.{key}": value for key, value in keys.items()}
     left_out = {"general.architecture", *changes, *without}
     writer = gguf.GGUFWriter(target, architecture)
     for name, field in reader.fields.items():

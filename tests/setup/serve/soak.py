@@ -28,8 +28,8 @@ from setup.weights.fetch import prepare_model
 from tests.home import Home, ask, ask_openai
 
 CHAT = "/v1/chat/completions"
-_EXPECTED = {200, 400, 401, 413, 429}
-_GROWTH = 1.05
+EXPECTED = {200, 400, 401, 413, 429}
+GROWTH = 1.05
 _WARM = 0.15  # of the time: what is loaded and kept once is loaded by then
 Statuses = Counter[int]
 
@@ -175,13 +175,13 @@ def main() -> None:
             growth, seen = soak(home, minutes)
         finally:
             home.setup("stop")
-    odd = set(seen) - _EXPECTED
+    odd = set(seen) - EXPECTED
     print(f"{minutes:g} minutes, statuses {dict(sorted(seen.items()))}")
     print(
         "memory: "
         + ", ".join(f"{name} {100 * (share - 1):+.1f} %" for name, share in growth.items())
     )
-    if odd or max(growth.values()) > _GROWTH:
+    if odd or max(growth.values()) > GROWTH:
         raise SystemExit(
             f"not as it should be: statuses {sorted(odd)}" if odd else "memory has grown"
         )
