@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 import torch
@@ -54,14 +55,16 @@ def product_flop(dtype: torch.dtype) -> float:
         return 2 * tokens * width * out / _seconds(dtype)
     side = 4096
     x = torch.ones(side, side, dtype=dtype, device="cuda")
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    events: Any = torch.cuda.Event  # has no types
+    start, end = (events(enable_timing=True) for _ in range(2))
     x @ x
     start.record()
     for _ in range(_REPEATS):
         x @ x
     end.record()
     torch.cuda.synchronize()
-    return 2 * side**3 * _REPEATS / (start.elapsed_time(end) / 1000)
+    seconds = float(start.elapsed_time(end)) / 1000
+    return 2 * side**3 * _REPEATS / seconds
 
 
 @contextmanager

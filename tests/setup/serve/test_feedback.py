@@ -113,7 +113,7 @@ def test_what_is_no_rating_is_refused(
 ) -> None:
     home, _ = rated
     reply = home.call("/feedback", rating(**change))
-    assert reply.status_code == 422
+    assert reply.status_code == 400
     assert reply.json()["error"]["param"].startswith(named)
 
 
@@ -136,7 +136,7 @@ def test_conversations_are_kept_whole_until_the_file_is_full(
     assert second["finish_reason"] == "length"
     assert second["id"] == events[0]["id"]
     refusal = home.call(CHAT, ask_openai("Hi", metadata={"conversation_id": "no spaces"}))
-    assert refusal.status_code == 422
+    assert refusal.status_code == 400
     assert refusal.json()["error"]["param"] == "metadata.conversation_id"
     assert len(kept(home)) == 2
 
