@@ -66,9 +66,8 @@ def provider(service: str, say: Say) -> Any:
                 _providers[os.getpid()] = None
             except Exception as error:  # noqa: BLE001 - its SDK takes values apart that people wrote
                 names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
-                say(
-                    f"no traces: OpenTelemetry gives up ({type(error).__name__}). Fix: check {names}"
-                )
+                reason = type(error).__name__
+                say(f"no traces: OpenTelemetry gives up ({reason}). Fix: check {names}")
                 _providers[os.getpid()] = None
         return _providers[os.getpid()]
 
