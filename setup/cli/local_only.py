@@ -19,6 +19,7 @@ from setup.common.step import Result, Step
 from setup.local.control import LocalEndpoint
 from setup.recipe.load import DEFAULT, AnyRecipe, load_recipe
 from setup.recipe.local import Quantization
+from setup.serve.keys import KeyType
 
 if TYPE_CHECKING:
     from setup.local.export import Limit
@@ -41,6 +42,30 @@ def stop(
     detail = f"endpoint {endpoint.name} {'stopped' if stopped else 'was not running'}"
     result = Result("stop", stopped, detail, endpoint.recipe.command("deploy"))
     options.show(result.as_dict(), result.line(), as_json)
+
+
+@app.command(epilog="Example: python -m setup regenerate-keys")
+def regenerate_keys(
+    key_type: Annotated[
+        KeyType | None,
+        typer.Option(help="Replace this one at once; what it was is refused from then on."),
+    ] = None,
+    recipe: options.RecipeName = DEFAULT,
+    sets: options.Sets = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make a new primary key without a restart; the one before stays valid as the secondary key.
+
+    What runs with the key of before goes on; after `connect`, flows send the new one.
+    """
+    endpoint = _endpoint(recipe, sets)
+    endpoint.renew_key(key_type)
+    detail = f"endpoint {endpoint.name} has a new {key_type or KeyType.primary} key"
+    kept = "what the primary key was is the secondary key now, and still taken"
+    detail += "; what it was is refused" if key_type else f"; {kept}"
+    result = Result("regenerate-keys", True, detail, endpoint.recipe.command("connect"))
+    options.show(result.as_dict(), result.line(), as_json)
+    options.say_next(result.next, as_json)
 
 
 def adapter_step(step: Step[Any], recipe: AnyRecipe, adapter: Path) -> Step[Any]:

@@ -18,7 +18,8 @@ from setup.common.console import progress_bar, say
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY, endpoint_folder, read_json
 from setup.recipe.local import Recipe
-from setup.serve.settings import LOG, PID, Keys
+from setup.serve.keys import Keys, KeyType
+from setup.serve.settings import KEYS, LOG, PID
 
 _CALL_TIMEOUT = 10.0
 _START_TIMEOUT = 30.0
@@ -150,6 +151,20 @@ class LocalEndpoint:
             "azureml-model-deployment": deployment,
         }
         return dict(self._request("POST", "/score", body, headers, timeout))
+
+    def renew_key(self, kind: KeyType | None) -> None:
+        """Make a scoring key anew, see ``Keys.renewed``; at once where it runs.
+
+        Raises:
+            FixableError: It runs and does not answer, or was never deployed.
+        """
+        if self.process() is not None:
+            self.manage("POST", "/keys", {"key": kind} if kind else {})
+        elif (self.folder / KEYS).is_file():
+            Keys.ensure(self.folder).renewed(kind).save(self.folder)
+        else:
+            fix = self.recipe.command("deploy")
+            raise FixableError(f"endpoint {self.name} has no keys yet: it was never deployed", fix)
 
     def start(self) -> None:
         """Start it detached and return when it answers; its deployments may still be loading.

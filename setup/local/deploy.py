@@ -115,7 +115,7 @@ def _start(endpoint: LocalEndpoint) -> None:
 
 def _endpoint_fields(recipe: Recipe) -> dict[str, Any]:
     names = {"host", "port", "max_body", "read_timeout", "allowed_origins"}
-    names |= {"collect", "collect_limit"}
+    names |= {"collect", "collect_limit", "requests_per_minute"}
     return recipe.endpoint.model_dump(include=names)
 
 

@@ -138,6 +138,7 @@ class Endpoint(Section):
     max_body: int = Field(default=1_048_576, ge=1024)
     read_timeout: float = Field(default=30.0, gt=0)
     start_timeout: float = Field(default=120.0, gt=0)
+    requests_per_minute: int = Field(default=0, ge=0)
     allowed_origins: list[Origin] = ["loopback"]
     tuned: Name = "tuned"
     version: str = Field(default="champion", pattern=r"^(champion|none|[1-9][0-9]*)$")

@@ -48,7 +48,8 @@ class Collector:
         if self.mode == "none":
             return {"collect": self.mode}
         limit, size = self._settings.collect_limit, feedback_file.feedback_size()
-        return {"collect": self.mode, "bytes": size, "limit": limit, "full": self._told == "full"}
+        is_full = self._told == "full" or size >= limit
+        return {"collect": self.mode, "bytes": size, "limit": limit, "full": is_full}
 
     async def write(self, record: dict[str, Any]) -> str:
         """Append ``record``, with the time; returns why it could not be kept, "" where it is."""
@@ -80,14 +81,14 @@ COLLECTOR = web.AppKey("collector", Collector)
 def name_conversation(request: web.Request, asked: Any) -> None:
     """Remember which conversation the client says that its question belongs to.
 
-    ApiError 422 for an id that is none, where it would be kept.
+    ApiError 400 for an id that is none, where it would be kept.
     """
     name = (getattr(asked, "metadata", None) or {}).get("conversation_id", "")
     if request.app[COLLECTOR].mode != "conversations":
         return
     if name and not (isinstance(name, str) and re.fullmatch(CONVERSATION_ID, name)):
         what = "metadata.conversation_id: 1 to 64 letters, digits and . _ : -"
-        raise ApiError(422, what, param="metadata.conversation_id")
+        raise ApiError(400, what, param="metadata.conversation_id")
     request[_CONVERSATION] = name
 
 

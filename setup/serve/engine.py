@@ -7,7 +7,7 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import aiohttp
 
 from setup.common.paths import REPOSITORY
 from setup.serve import tracing
+from setup.serve.contract import tools
 from setup.serve.contract.error_reply import EngineError
 from setup.serve.contract.folding import PROBES, Taken, judge
 from setup.serve.settings import DeploymentSettings
@@ -37,6 +38,7 @@ class Engine:
         self._process, self._session, self._log = process, session, log
         self._vocabulary = 0
         self._taken = Taken()
+        self._form: list[tools.CallForm | None] = []
         self.tried: dict[str, str] = {}
         self.trying = asyncio.Lock()
 
@@ -109,6 +111,14 @@ class Engine:
             self._vocabulary = int(reply["data"][0]["meta"]["n_vocab"])
         return self._vocabulary
 
+    async def call_form(self) -> tools.CallForm | None:
+        """The form in which the chat template writes calls of tools, None where it does not."""
+        if not self._form:
+            kwargs = {"tools": [tools.PROBE_TOOL]}
+            prompts = await self._prompts(tools.PROBES, {"chat_template_kwargs": kwargs})
+            self._form = [tools.form_of(prompts)]
+        return self._form[0]
+
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """A whole chat completion; cancelling the call frees the engine's slot."""
         body = self._folded(body) | {"stream": False}
@@ -151,14 +161,23 @@ class Engine:
 
         But with another text in between than ours, and so with another prompt than was trained.
         """
-        prompts: dict[str, str | None] = {}
-        for name, turns in PROBES.items():
-            try:
-                prompts[name] = str((await self.post(_TEMPLATE, {"messages": turns}))["prompt"])
-            except (EngineError, KeyError):
-                prompts[name] = None
+        prompts = await self._prompts(PROBES, {})
         abilities = (await self.post("/props", None)).get("chat_template_caps", {})
         return judge(prompts, abilities.get("supports_system_role"))
+
+    async def _prompts(
+        self, conversations: Mapping[str, list[dict[str, Any]]], fields: dict[str, Any]
+    ) -> dict[str, str | None]:
+        """The prompt of each conversation, None where the template refuses it."""
+        prompts: dict[str, str | None] = {}
+        for name, turns in conversations.items():
+            try:
+                prompts[name] = str(
+                    (await self.post(_TEMPLATE, {"messages": turns, **fields}))["prompt"]
+                )
+            except (EngineError, KeyError):
+                prompts[name] = None
+        return prompts
 
     @asynccontextmanager
     async def _ask(
@@ -177,7 +196,7 @@ class Engine:
         method, headers = "GET" if body is None else "POST", tracing.headers()
         try:
             return await self._session.request(method, route, json=body, headers=headers)
-        except aiohttp.ServerDisconnectedError:
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             headers = {**headers, "Connection": "close"}
             return await self._session.request(method, route, json=body, headers=headers)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,6 +57,7 @@ class EndpointSettings(BaseModel):
     port: int
     max_body: int = 1_048_576
     read_timeout: float = 30.0
+    requests_per_minute: int = Field(default=0, ge=0)
     allowed_origins: list[Origin] = ["loopback"]
     collect: Collect = "none"
     collect_limit: int = 104_857_600
@@ -73,22 +73,3 @@ class EndpointSettings(BaseModel):
     def save(self, folder: Path) -> None:
         """Write the settings atomically: a crash leaves the old file or the new one."""
         write_private(folder / SETTINGS, self.model_dump())
-
-
-class Keys(BaseModel):
-    """``scoring`` is what clients send; ``management`` adds and removes deployments."""
-
-    scoring: str = Field(repr=False)
-    management: str = Field(repr=False)
-
-    @classmethod
-    def ensure(cls, folder: Path) -> Keys:
-        """The keys of the endpoint in ``folder``, made on first use and kept over restarts."""
-        content = read_json(folder / KEYS)
-        if content is None:
-            content = {
-                "scoring": secrets.token_urlsafe(32),
-                "management": secrets.token_urlsafe(32),
-            }
-            write_private(folder / KEYS, content)
-        return cls.model_validate(content)

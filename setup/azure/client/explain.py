@@ -63,6 +63,8 @@ _BY_CODE = {
     "SubscriptionNotFound": _SUBSCRIPTION,
     "InvalidSubscriptionId": _SUBSCRIPTION,
     "ReadOnlyDisabledSubscription": "enable the subscription: https://portal.azure.com, Billing",
+    "TasksOperationsNotAllowed": "python -m setup provision --recipe NAME --set "
+    "azure.image_build=cluster lets the cluster build images, which this offer's registry does not",
     "ScopeLocked": "az lock list shows the lock; delete it, or choose another resource group",
 }
 EXEMPTION = "ask who runs the subscription for an exemption from that policy"

@@ -121,8 +121,15 @@ def _subscription(session: AzureSession, sizes: dict[str, quota.Size]) -> Check:
 def _images(session: AzureSession) -> Check:
     """Say what builds images: the registry's tasks are not for every offer, nor for a network."""
     azure, offer = session.recipe.azure, offer_of(session)
-    cluster = f"cluster {session.recipe.finetune.compute.name}"
+    name = session.recipe.finetune.compute.name
+    cluster = f"cluster {name}"
     if builds_on_cluster(session):
+        if azure.existing.workspace and _image_builder(session) != name:
+            place = f"--name {azure.workspace} --resource-group {session.group}"
+            update = f"az ml workspace update {place} --image-build-compute {name}"
+            fix = f"az extension add --name ml && {update}"
+            what = f"{cluster} is to build them, and workspace {azure.workspace} does not say so"
+            return Check("images", what, fix)
         why = "azure.image_build says so" if azure.image_build == "cluster" else ""
         why = why or ("" if offer.tasks else f"{offer.name} gets no registry tasks")
         return Check(
@@ -132,6 +139,11 @@ def _images(session: AzureSession) -> Check:
         what = f"the registry is to build them, and {offer.name} gets no registry tasks"
         return Check("images", what, "--set azure.image_build=auto")
     return Check("images", "the registry builds them")
+
+
+def _image_builder(session: AzureSession) -> str:
+    space = session.find("reading the existing workspace", session.workspace_path()) or {}
+    return str((space.get("properties") or {}).get("imageBuildCompute") or "")
 
 
 def _or_without_gpu(session: AzureSession) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Any
+
+import torch
 
 from setup.common.paths import REPOSITORY
 from setup.finetune.compute.schedule import Plan, plan_run
@@ -40,6 +41,11 @@ class Outline:
     settings: Finetune
     shape: Shape
     machine: Machine
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The kind of number that frozen weights are."""
+        return torch.bfloat16 if self.machine.number_bytes == 2 else torch.float32
 
     @cached_property
     def plan(self) -> Plan:
@@ -111,8 +117,3 @@ def _general_text(max_tokens: int) -> list[Example]:
     texts = _GENERAL.read_text(encoding="utf-8").splitlines()
     lengths = [min(max_tokens, round(len(text) / _LETTERS)) for text in texts]
     return [Example([0] * length, list(range(1, length))) for length in lengths]
-
-
-def sample_rows() -> Path:
-    """The sample's train split, which a recipe without prepared data is forecast on."""
-    return REPOSITORY / "data" / "sample" / "train.jsonl"

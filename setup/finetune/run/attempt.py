@@ -43,6 +43,7 @@ class Session(Loaded):
         """
         self.live = live
         if self.forecast and self.is_first:
+            say(f"fine-tuning: predicted {self.forecast.line()}")
             self.forecast.keep(self.folder)
         self.prepared = self.remember_frozen()
         plan, lengths = self.plan, [len(example) for example in self.examples]

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from setup.recipe.local import NAME
-from setup.serve.contract import fields
+from setup.serve.contract.messages import Message, Part
 
 CONVERSATION_ID = r"^[\w.:-]{1,64}$"
 
 
-class Rating(fields.Part):
+class Rating(Part):
     """What people say of an answer.
 
     The last one that comes for an ``id`` holds; one that says nothing takes it back.
@@ -21,7 +21,7 @@ class Rating(fields.Part):
     id: str = Field(pattern=r"^[\w.:-]{1,128}$")
     conversation_id: Annotated[str, Field(pattern=CONVERSATION_ID)] | None = None
     deployment: str = Field(pattern=NAME)
-    messages: list[fields.Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1)
     answer: str
     rating: Literal["up", "down"] | None = None
     comment: Annotated[str, Field(max_length=10_000)] = ""
@@ -29,7 +29,7 @@ class Rating(fields.Part):
 
     @field_validator("messages")
     @classmethod
-    def _end_with_a_question(cls, turns: list[fields.Message]) -> list[fields.Message]:
+    def _end_with_a_question(cls, turns: list[Message]) -> list[Message]:
         if turns[-1].role != "user":
             raise ValueError("the last turn must be the user's: answer is the answer to it")
         return turns

@@ -10,7 +10,7 @@ from setup.common.checks import Check
 from setup.recipe.load import load_azure_recipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.policy import Policy
-from tests.azure.provisioned import build, provide, refused
+from tests.azure.provisioned import NAMES, build, provide, refused
 
 STORAGE = r"^Microsoft\.Storage/storageAccounts$"
 NO_PUBLIC = Policy("No public storage", "deny", STORAGE, "publicNetworkAccess", "Enabled")
@@ -51,15 +51,25 @@ def test_denial_is_named_and_its_fix_works(azure: FakeAzure, policy: Policy, fix
     assert f"{policy.name}" in line
     assert f"--set {fix}" in line
     azure.clear()
+    azure.inside_network = True
     assert "10 resources" in provide(fix).detail
 
 
-def test_silent_change_is_told_before_and_after(azure: FakeAzure) -> None:
+def test_silent_change_is_told_before_and_after(
+    azure: FakeAzure, capsys: pytest.CaptureFixture[str]
+) -> None:
     azure.policies = [CLOSES]
     [check] = asked()
     assert "a policy would change phi" in check.detail
     assert "publicNetworkAccess Disabled, the recipe says Enabled" in check.detail
     assert check.fix.startswith("--set azure.public_network=false, or ask")
+    line = refused()  # nobody asked: the storage is made, and lets nobody in
+    assert "refuses the network of this machine (403 AuthorizationFailure)" in line
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"storage account {NAMES.storage}: publicNetworkAccess Disabled" in said
+    azure.inside_network = True
+    assert provide("azure.public_network=false").changed
+    assert not provide("azure.public_network=false").changed
 
 
 def test_login_without_the_right_to_ask_goes_on(azure: FakeAzure) -> None:

@@ -66,8 +66,8 @@ def provider(service: str, say: Say) -> Any:
                 _providers[os.getpid()] = None
             except Exception as error:  # noqa: BLE001 - its SDK takes values apart that people wrote
                 names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
-                kind = type(error).__name__
-                say(f"no traces: OpenTelemetry gives up ({kind}). Fix: check {names}")
+                reason = type(error).__name__
+                say(f"no traces: OpenTelemetry gives up ({reason}). Fix: check {names}")
                 _providers[os.getpid()] = None
         return _providers[os.getpid()]
 
