@@ -19,8 +19,8 @@ from tests.tiny import CONTEXT, make_tiny_llama
 pytestmark = pytest.mark.slow
 _COMMAND = re.compile(r"`(python -m (?:setup|evaluation)[^`]*)`")
 _ASKING = ("up", "provision", "finetune", "deploy", "run", "teardown")
-# The hub's data set needs a network: tests/setup/data/test_hub.py has that command.
-_NOT_HERE = ("data.source=HuggingFaceH4",)
+# The hub's data set needs a network: tests/setup/data/test_hub.py has that, here it is the sample.
+_HUB = " --set data.source=HuggingFaceH4/ultrachat_200k"
 
 
 def _column(number: int) -> Iterator[list[str]]:
@@ -31,8 +31,9 @@ def _column(number: int) -> Iterator[list[str]]:
     for row in table.splitlines():
         cells = row.strip("|").split("|")
         if len(cells) == 3:
-            for command in _COMMAND.findall(cells[number]):
-                if command not in seen and not any(name in command for name in _NOT_HERE):
+            for named in _COMMAND.findall(cells[number]):
+                command = named.removesuffix(_HUB)
+                if command not in seen:
                     seen.add(command)
                     yield shlex.split(command)[2:]
 
