@@ -16,7 +16,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 OPTIONS := --recipe $(RECIPE) $(foreach value,$(SET),--set $(value))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo finetune evaluate chat stop agents exit test slow check bench lock clean
+.PHONY: help demo finetune evaluate chat compare stop agents exit test slow check bench lock clean
 
 help:            ## list the targets; RECIPE=, SET="endpoint.port=8009 …" and PORT= (of the page) change them
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -38,6 +38,10 @@ chat: $(VENV)/.installed            ## chat with the deployed model in the brows
 	$(RUN) -m setup deploy $(OPTIONS)
 	$(RUN) -m setup connect $(OPTIONS)
 	$(RUN) -m setup chat --port $(PORT)
+
+compare: $(VENV)/.installed         ## one question to base and tuned, side by side in the browser
+	$(RUN) -m setup deploy $(OPTIONS)
+	$(RUN) -m setup compare $(OPTIONS)
 
 stop: $(VENV)/.installed            ## stop the endpoint
 	$(RUN) -m setup stop $(OPTIONS)

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import wording
+from evaluation.ask.columns import parse_mapping
 from evaluation.ask.evaluators import COMPUTED
 from evaluation.ask.journal import USAGE_NODE, write_lines
 from evaluation.ask.rows_in import read_data
-from evaluation.in_project.flow_run import Done, FlowRuns, ProjectFlow
-from evaluation.results import Row
+from evaluation.in_project.flow_run import Done, FlowRuns, ProjectFlow, served_models
+from evaluation.results import Request, Row, RunFolder
 from setup.azure.client.session import AzureSession
 from setup.common import console
 from setup.common.errors import FixableError
@@ -95,6 +96,29 @@ def run_in_project(
         runs.metrics(scored.name),
         {name: link for name, link in links.items() if link},
     )
+
+
+def run_as_pipeline(
+    session: AzureSession, request: Request, nodes: int, name: str = "", again: bool = False
+) -> RunFolder:
+    """Ask and score the rows over ``nodes`` machines, and bring the results back as a run.
+
+    ``again`` runs a job anew that has completed with failed rows.
+
+    Raises:
+        FixableError: As :func:`run_in_project`.
+        KeyboardInterrupt: After Ctrl-C; the job goes on, and the same command finds it.
+    """
+    from evaluation.in_project.pipeline_run import Order, PipelineRun
+
+    recipe = session.recipe
+    served = served_models(session)
+    mapping = parse_mapping(request.column_mapping)
+    path = request.data or _test_split(session)
+    data = read_data(path, request.limit, request.seed, mapping)
+    command = recipe.command("run", f"--nodes {nodes}", of="evaluation")
+    request = request.model_copy(update={"connections": (recipe.connection,), "data": path})
+    return PipelineRun(session, Order(data, nodes, served, command, request, name)).carry_out(again)
 
 
 def _test_split(session: AzureSession) -> Path:

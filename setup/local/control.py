@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from setup.common.console import progress_bar, say
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY, endpoint_folder, read_json
 from setup.recipe.local import Recipe
-from setup.serve.keys import Keys, KeyType
+from setup.serve.access.keys import Keys, KeyType
 from setup.serve.settings import KEYS, LOG, PID
 
 _CALL_TIMEOUT = 10.0
@@ -122,6 +122,19 @@ class LocalEndpoint:
                 file.seek(position if position <= path.stat().st_size else 0)
                 yield from file
                 position = file.tell()
+
+    def set_traffic(self, shares: Mapping[str, int]) -> None:
+        """Share the requests so, in per cent."""
+        self.manage("PUT", "/traffic", dict(shares))
+
+    def set_mirror(self, shares: Mapping[str, int]) -> None:
+        """Refuse: here there is nothing that sends copies."""
+        fix = f"{self.recipe.command('traffic')} without --mirror"
+        raise FixableError(f"target local sends no copies of requests ({', '.join(shares)})", fix)
+
+    def delete(self, deployment: str) -> None:
+        """Remove a deployment after the requests it has accepted."""
+        self.manage("DELETE", f"/deployments/{deployment}", timeout=self.patience)
 
     def score(
         self, question: str, deployment: str, parameters: dict[str, Any], timeout: float

@@ -13,9 +13,11 @@ from setup.common.checks import Check
 from setup.common.step import Result, Step
 from setup.data import Prepared, data_plan, describe_data, describe_summary, prepare_data
 from setup.finetune import step as training
+from setup.finetune.run.run import FINGERPRINT
 from setup.local import connect, deploy, new_version
 from setup.local.control import LocalEndpoint
 from setup.local.doctor import run_checks
+from setup.local.registry import CURVE_COMMAND
 from setup.recipe.local import Recipe
 
 _REJECTS_SHOWN = 5
@@ -26,6 +28,9 @@ def session(recipe: Recipe, _: bool = False, /) -> Iterator[LocalEndpoint]:
     """The endpoint that a command is about; nothing here costs, so that nothing is asked."""
     with console.after_interrupt(f"an endpoint that was started goes on: {recipe.command('stop')}"):
         yield LocalEndpoint(recipe)
+
+
+endpoint = LocalEndpoint  # for the commands that look at it and steer it
 
 
 def doctor(session: LocalEndpoint) -> Iterator[Check]:
@@ -46,6 +51,12 @@ def _data(endpoint: LocalEndpoint) -> Result:
     rejects = f"; rejected rows are in {prepared.rejects}" if prepared.rejects else ""
     detail = f"{prepared.train}, {prepared.test} ({prepared.counts}){rejects}"
     return Result("data", not prepared.already_there, detail, endpoint.recipe.command("finetune"))
+
+
+def _finetune(endpoint: LocalEndpoint) -> Result:
+    """Train, and show the curve in the registry meanwhile."""
+    live = (CURVE_COMMAND, endpoint.recipe.registry.model, FINGERPRINT)
+    return training.run(endpoint.recipe, live)
 
 
 def show_notes(prepared: Prepared) -> None:
@@ -73,7 +84,7 @@ STEPS = [
         "finetune",
         training.HELP,
         lambda endpoint: training.plan(endpoint.recipe),
-        lambda endpoint: training.run(endpoint.recipe),
+        _finetune,
     ),
     Step(
         "register",

@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 
 from setup.common.paths import REPOSITORY
+from setup.serve import tracing
 from setup.serve.contract import tools
 from setup.serve.contract.error_reply import EngineError
 from setup.serve.contract.folding import PROBES, Taken, judge
@@ -120,7 +121,12 @@ class Engine:
 
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """A whole chat completion; cancelling the call frees the engine's slot."""
-        return await self.post(_COMPLETIONS, self._folded(body) | {"stream": False})
+        body = self._folded(body) | {"stream": False}
+        with tracing.engine_call(body) as call:
+            completion = await self.post(_COMPLETIONS, body)
+            if call:
+                call.answered(completion)
+        return completion
 
     async def prompt(self, messages: list[dict[str, Any]]) -> str:
         """The text that ``messages`` make in the model's chat template."""
@@ -130,8 +136,11 @@ class Engine:
     @asynccontextmanager
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
         """The server-sent events of a chat completion as the engine writes them."""
-        async with self._ask(_COMPLETIONS, self._folded(body) | {"stream": True}) as response:
-            yield response.content.iter_any()
+        body = self._folded(body) | {"stream": True}
+        with tracing.engine_call(body) as call:
+            async with self._ask(_COMPLETIONS, body) as response:
+                pieces = response.content.iter_any()
+                yield call.timed(pieces) if call else pieces
 
     async def stop(self) -> None:
         """End the process; whoever still waits for an answer gets an EngineError."""
@@ -184,12 +193,12 @@ class Engine:
 
     async def _open(self, route: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
         """Ask over a kept connection; over a fresh one if that was closed in the meantime."""
-        method = "GET" if body is None else "POST"
+        method, headers = "GET" if body is None else "POST", tracing.headers()
         try:
-            return await self._session.request(method, route, json=body)
+            return await self._session.request(method, route, json=body, headers=headers)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            closing = {"Connection": "close"}
-            return await self._session.request(method, route, json=body, headers=closing)
+            headers = {**headers, "Connection": "close"}
+            return await self._session.request(method, route, json=body, headers=headers)
 
 
 def open_session(url: str, key: str) -> aiohttp.ClientSession:

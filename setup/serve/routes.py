@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from setup.serve import answers, delivery, observe
+from setup.serve import collector, observe
+from setup.serve.answering import answers, delivery
 from setup.serve.contract import contracts, schemas
 from setup.serve.contract.error_reply import ApiError, EngineError
 from setup.serve.deployments import ENDPOINT, Deployment
@@ -129,6 +130,7 @@ async def _turn(
         deployment = roomiest or _pick(request)
         place.enter_context(deployment.admission.place())
         parsed = contracts.parse_body(schema, await read_body(request))
+        collector.name_conversation(request, parsed)
         if by_model:
             place.close()
             deployment = _pick(request, parsed.model)
@@ -164,6 +166,7 @@ async def _complete(request: web.Request, turn: Turn) -> dict[str, Any]:
             completion = await answers.complete(turn.deployment.engine, turn.order)
     usage = completion["usage"]
     observe.count_tokens(request, usage["prompt_tokens"], usage["completion_tokens"])
+    await collector.keep_answer(request, turn.deployment, turn.order.body["messages"], completion)
     return completion
 
 
@@ -173,7 +176,9 @@ async def _stream(request: web.Request, turn: Turn) -> web.StreamResponse:
     try:
         with _translated(turn.deployment.settings.request_timeout):
             async with timeout_at(turn.deadline):
-                async for piece in answers.stream(turn.deployment.engine, turn.order, usage):
+                sent = answers.stream(turn.deployment.engine, turn.order, usage)
+                turns = turn.order.body["messages"]
+                async for piece in collector.kept_stream(request, turn.deployment, turns, sent):
                     if not response.prepared:  # a request that the engine refuses has a status
                         await response.prepare(request)
                     await outlet.write(piece)

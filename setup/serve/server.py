@@ -19,12 +19,15 @@ from pydantic import RootModel
 
 from setup.common.paths import write_private
 from setup.recipe.local import NAME
-from setup.serve import cors, delivery, keys, observe, routes
+from setup.serve import observe, ratings, routes, tracing
 from setup.serve import settings as stored
+from setup.serve.access import cors, keys
+from setup.serve.answering import delivery
 from setup.serve.contract.contracts import parse_body
 from setup.serve.contract.error_reply import ApiError
 from setup.serve.contract.swagger import swagger
 from setup.serve.deployments import ENDPOINT, Endpoint, log
+from setup.serve.pages import static
 
 _OPEN = {"/", "/health"}
 _ANSWERED = {"/score", "/v1/chat/completions"}  # by a model, at some cost
@@ -72,7 +75,7 @@ def _routing_error(request: web.Request, error: web.HTTPException) -> ApiError:
 @web.middleware
 async def require_key(request: web.Request, handler: observe.Handler) -> web.StreamResponse:
     """401 without the key the route wants; 429 where that asks for answers too often."""
-    if request.path not in _OPEN:
+    if request.path not in _OPEN and not request.path.startswith("/pages/"):
         endpoint = request.app[ENDPOINT]
         kind = "management" if request.path.startswith("/manage") else "scoring"
         known = keys.check(request, endpoint.keys, kind)
@@ -81,8 +84,10 @@ async def require_key(request: web.Request, handler: observe.Handler) -> web.Str
     return await handler(request)
 
 
-async def live(_: web.Request) -> web.Response:
-    """``GET /``: the process answers."""
+async def live(request: web.Request) -> web.Response:
+    """``GET /``: the process answers, a browser with the page to compare on."""
+    if static.wants_page(request):
+        return static.file_reply("compare.html")
     return web.Response(text="Healthy\n")
 
 
@@ -118,7 +123,8 @@ async def show(request: web.Request) -> web.Response:
         for name, deployment in endpoint.table.items()
     }
     settings = endpoint.settings.model_dump(exclude={"deployments", "traffic"})
-    return web.json_response({**settings, "deployments": deployments})
+    told = {**settings, "traces": tracing.destination(request.app), "deployments": deployments}
+    return web.json_response(told)
 
 
 async def put_deployment(request: web.Request) -> web.Response:
@@ -163,9 +169,10 @@ async def drain(request: web.Request) -> web.Response:
 def build_app(endpoint: Endpoint) -> web.Application:
     """The application with all its routes."""
     app = web.Application(
-        middlewares=[observe.observe, answer_errors, cors.answer_preflights, require_key],
+        middlewares=[answer_errors, cors.answer_preflights, require_key],
         client_max_size=endpoint.settings.max_body,
     )
+    app.middlewares[:0] = [observe.observe, *tracing.middlewares(app, log)]
     app.on_response_prepare.append(cors.allow_origin)
     app[ENDPOINT] = endpoint
     for path, handler in (
@@ -175,6 +182,7 @@ def build_app(endpoint: Endpoint) -> web.Application:
         ("/swagger.json", swagger),
         ("/v1/models", routes.models),
         ("/manage", show),
+        (static.ROUTE, static.static_file),
     ):
         app.router.add_get(path, handler)
     app.router.add_delete("/manage/deployments/{name}", delete_deployment)
@@ -188,6 +196,7 @@ def build_app(endpoint: Endpoint) -> web.Application:
         ("POST", "/manage/drain", drain),
     ):
         app.router.add_route(method, path, taking, expect_handler=routes.expect_nothing_yet)
+    ratings.add_feedback(app)
     return app
 
 

@@ -8,9 +8,20 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from setup.common.paths import read_json, write_private
-from setup.recipe.local import Origin
+from setup.recipe.local import Collect, Origin
 
 SETTINGS, KEYS, PID, LOG = "endpoint.json", "keys.json", "endpoint.pid", "endpoint.log"
+
+_COLLECTOR = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+)
+
+
+def names_collector() -> bool:
+    """Tell whether the environment names a collector of traces."""
+    return any(map(os.environ.get, _COLLECTOR))
 
 
 class DeploymentSettings(BaseModel):
@@ -48,6 +59,8 @@ class EndpointSettings(BaseModel):
     read_timeout: float = 30.0
     requests_per_minute: int = Field(default=0, ge=0)
     allowed_origins: list[Origin] = ["loopback"]
+    collect: Collect = "none"
+    collect_limit: int = 104_857_600
     deployments: dict[str, DeploymentSettings] = {}
     traffic: dict[str, int] = {}
 

@@ -65,9 +65,8 @@ def endpoint_costs(recipe: AzureRecipe, name: str) -> Billable:
     """The deployment of endpoint ``name`` for as long as it exists, asked or not."""
     settings = recipe.endpoint
     what = f"deployment {settings.deployment} of endpoint {name}"
-    return Billable(
-        what, settings.sku, settings.instances, price_class(settings.sku), "until it is deleted"
-    )
+    price, count = price_class(settings.sku), settings.most_instances
+    return Billable(what, settings.sku, count, price, "until it is deleted")
 
 
 def base_costs(recipe: AzureRecipe) -> Billable:

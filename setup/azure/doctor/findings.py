@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from setup.azure.client import money
 from setup.azure.client.session import AzureSession
 from setup.azure.doctor.place import missing_rights, name_checks
+from setup.azure.doctor.policy import policy_checks
 from setup.azure.facts import lifecycle, quota
+from setup.azure.facts.offers import builds_on_cluster, offer_of
 from setup.azure.provision.providers import missing_providers
 from setup.common.checks import Check, environment_checks
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
+from setup.recipe.load import load_azure_recipe
 
 _PROVIDERS = (
     "Microsoft.MachineLearningServices",
@@ -24,16 +27,9 @@ _PROVIDERS = (
     "Microsoft.Authorization",
     "Microsoft.Quota",
 )
-# Offers that get no GPU and no larger quota, by the start of the subscription's quotaId:
-# https://learn.microsoft.com/azure/cost-management-billing/manage/understand-azure-offers
-_LIMITED = {
-    "FreeTrial": "a free trial",
-    "AzureForStudents": "Azure for Students",
-    "AzurePass": "an Azure Pass",
-    "DreamSpark": "DreamSpark",
-}
 _DOCTOR = "python -m setup doctor --recipe NAME"
-_SPONSORED = "Sponsored"  # GPU on request, out of a credit that ends
+_WITHOUT_GPU = "gguf-azure"
+_PAY = "make it pay-as-you-go in the portal (Subscriptions, Upgrade)"
 
 
 def run_azure_checks(session: AzureSession) -> Iterator[Check]:
@@ -50,11 +46,13 @@ def run_azure_checks(session: AzureSession) -> Iterator[Check]:
     sizes: dict[str, quota.Size] = {}
     yield _guard("region", lambda: _region(session, sizes))
     yield _guard("subscription", lambda: _subscription(session, sizes))
+    yield _guard("images", lambda: _images(session))
     yield _guard("providers", lambda: _providers(session))
     yield _guard("rights", lambda: _rights(session))
     yield from _quota(session, sizes)
     yield _guard("model", lambda: _model(session))
     yield from name_checks(session)
+    yield from policy_checks(session)
     yield _guard("price", lambda: _price(session))
 
 
@@ -99,15 +97,44 @@ def _subscription(session: AzureSession, sizes: dict[str, quota.Size]) -> Check:
     state = str(subscription.get("state"))
     if state != "Enabled":
         return Check("subscription", f"it is {state}", "https://portal.azure.com: enable or pay it")
-    offer = str((subscription.get("subscriptionPolicies") or {}).get("quotaId") or "")
-    limited = next((name for start, name in _LIMITED.items() if offer.startswith(start)), "")
-    if limited and _wants_gpu(session.recipe, sizes):
-        fix = "make it pay-as-you-go in the portal, or --recipe gguf-azure, which needs no GPU"
-        return Check("subscription", f"it is {limited}, which gets no GPU quota", fix)
-    detail = f"enabled, offer {offer or 'not told'}"
-    if offer.startswith(_SPONSORED):
-        detail += ": a GPU is paid out of the sponsorship's credit, and stops with it"
+    offer = offer_of(session)
+    if not offer.gpus and _wants_gpu(session.recipe, sizes):
+        fix = f"{_PAY}{_or_without_gpu(session)}"
+        return Check("subscription", f"it is {offer.name}, which gets no GPU quota", fix)
+    detail = f"enabled, offer {offer.quota_id or 'not told'}"
+    if offer.ends:
+        detail += f": {offer.name}, and what it pays for stops with its credit"
     return Check("subscription", detail)
+
+
+def _images(session: AzureSession) -> Check:
+    """Say what builds images: the registry's tasks are not for every offer, nor for a network."""
+    azure, offer = session.recipe.azure, offer_of(session)
+    cluster = f"cluster {session.recipe.finetune.compute.name}"
+    if builds_on_cluster(session):
+        why = "azure.image_build says so" if azure.image_build == "cluster" else ""
+        why = why or ("" if offer.tasks else f"{offer.name} gets no registry tasks")
+        return Check(
+            "images", f"{cluster} builds them ({why or 'the registry has no public address'})"
+        )
+    if not offer.tasks:
+        what = f"the registry is to build them, and {offer.name} gets no registry tasks"
+        return Check("images", what, "--set azure.image_build=auto")
+    return Check("images", "the registry builds them")
+
+
+def _or_without_gpu(session: AzureSession) -> str:
+    """Name the recipe without a GPU where the subscription has the cores for it; else nothing."""
+    recipe = session.recipe
+    place = [f"azure.{name}={getattr(recipe.azure, name)}" for name in ("location", "subscription")]
+    place = [setting for setting in place if not setting.endswith("=")]
+    other = AzureSession(load_azure_recipe(_WITHOUT_GPU, place))
+    try:
+        other.subscription = session.subscription
+        enough = all(demand.enough for demand in quota.demands(other, quota.region_sizes(other)))
+    except FixableError:
+        return ""
+    return f", or --recipe {_WITHOUT_GPU}, which needs no GPU" if enough else ""
 
 
 def _wants_gpu(recipe: AzureRecipe, sizes: dict[str, quota.Size]) -> bool:
@@ -151,6 +178,8 @@ def _quota(session: AzureSession, sizes: dict[str, quota.Size]) -> Iterator[Chec
         request = f"--family '{demand.family}' --request {demand.sufficient_limit}"
         where = f"--set azure.location={recipe.azure.location}"
         ask = "" if demand.enough else recipe.command("quota", where, request)
+        if ask and not offer_of(session).may_ask:
+            ask = f"{_PAY}: {offer_of(session).name} gets no more cores"
         yield Check("quota", demand.line(), ask)
 
 

@@ -120,7 +120,7 @@ def demands(session: AzureSession, sizes: dict[str, Size]) -> list[Demand]:
     held = _cores_of(cluster.get("vmSize"), sizes, size) * int(cluster.get("currentNodeCount") or 0)
     tuning = _demand("fine-tuning", size, compute.nodes * size.cores, held, usage)
     size = find_size(session, sizes, endpoint.sku)
-    needed, held = endpoint_cores(size.name, size.cores, endpoint.instances), 0
+    needed, held = endpoint_cores(size.name, size.cores, endpoint.most_instances), 0
     for deployment in _deployments(session):
         sku = str(deployment["properties"].get("instanceType"))
         instances = int((deployment.get("sku") or {}).get("capacity") or 0)

@@ -9,6 +9,7 @@ from typing import Any
 from setup.azure.client import waiting
 from setup.azure.client.names import role_assignment_name
 from setup.azure.client.session import AzureSession
+from setup.azure.facts.offers import builds_on_cluster
 from setup.azure.provision.infra import template
 from setup.common import console
 from setup.common.errors import FixableError
@@ -44,10 +45,15 @@ def wanted_roles(session: AzureSession, resources: Bodies) -> list[Role]:
     ids, me = _role_ids(), session.principal
     identity = (resources.get("identity") or {}).get("properties") or {}
     narrow = session.recipe.azure.roles == "narrow"
+    pushes = [("identity", "acrPush", "registry")] if builds_on_cluster(session) else []
+    keyless = (
+        [] if session.recipe.azure.shared_keys else [("identity", "blobContributor", "storage")]
+    )
     rows = [
         ("identity", "blobReader", "storage"),
-        ("identity", "blobContributor", "storage"),
+        *keyless,
         ("identity", "acrPull", "registry"),
+        *pushes,
         ("identity", *(("metricsWriter", "workspace") if narrow else ("contributor", "group"))),
         ("you", "blobContributor", "storage"),
         ("you", "fileContributor", "storage"),

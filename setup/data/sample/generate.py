@@ -22,9 +22,13 @@ DEFAULT_SEED = 20
 
 @dataclass(frozen=True)
 class Plan:
-    """The number of conversations of each kind in a split: per fact (`each`), on top (`extra`)."""
+    """The number of conversations of each kind in a split: per fact (`each`), on top (`extra`).
+
+    A policy is asked `policy_more` times more: no peer and no second topic ever mentions it.
+    """
 
     single_each: int
+    policy_more: int
     single_extra: int
     multi_each: int
     multi_extra: int
@@ -33,8 +37,8 @@ class Plan:
 
 
 PLANS: dict[catalog.Split, Plan] = {
-    "train": Plan(5, 0, 3, 30, 140, 28),
-    "test": Plan(1, 16, 0, 68, 36, 4),
+    "train": Plan(6, 3, 0, 3, 30, 152, 28),
+    "test": Plan(1, 0, 16, 0, 68, 36, 4),
 }
 
 
@@ -169,6 +173,7 @@ def _build_split(
     plan, writer = PLANS[split], Writer(company, split, rng)
     endings = [fact for fact in company.facts if fact.follow[split]]
     products = [fact for fact in company.facts if fact.is_product]
+    policies = [fact for fact in company.facts if not fact.is_product]
     seen: set[bytes] = set()
     made = []
     for write, facts, each, extra in (
@@ -180,6 +185,7 @@ def _build_split(
         rng.shuffle(more)
         made += [_unseen(partial(write, fact), seen) for fact in facts * each + more[:extra]]
     made += [_unseen(writer.decline, seen) for _ in range(plan.declines)]
+    made += [_unseen(partial(writer.single, fact), seen) for fact in policies * plan.policy_more]
     if split == "train":
         made += map(_general, catalog.load_general())
     rng.shuffle(made)

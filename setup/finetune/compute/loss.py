@@ -152,7 +152,7 @@ def mean_loss(model: Any, examples: Sequence[Example]) -> float:
     total = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     with torch.inference_mode():
-        for batch in _batches(sorted(examples, key=len)[rank::world]):
+        for batch in batches_of(sorted(examples, key=len)[rank::world]):
             batch_inputs = collate(batch, attention_window(model))
             inputs = {name: tensor.to(device) for name, tensor in batch_inputs.items()}
             loss = model(**inputs, num_items_in_batch=1)["loss"]
@@ -164,7 +164,7 @@ def mean_loss(model: Any, examples: Sequence[Example]) -> float:
     return float(total[0] / total[1])
 
 
-def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
+def batches_of(examples: Sequence[Example]) -> Iterator[list[Example]]:
     """``examples`` in their order, in batches of some hundred tokens."""
     batch: list[Example] = []
     for example in examples:
@@ -181,8 +181,12 @@ def worth_remembering(model: Any, examples: Sequence[Example]) -> bool:
     if getattr(model.config, "computed_plainly", False):
         return False
     width = model.config.hidden_size * next(model.parameters()).element_size()
-    fits = sum(map(len, examples)) * width <= _LARGEST
-    return fits and _lowest_trained_layer(model) > 0
+    return fits_in_memory(examples, width) and _lowest_trained_layer(model) > 0
+
+
+def fits_in_memory(examples: Sequence[Example], width: int) -> bool:
+    """Tell whether ``width`` bytes for each token of ``examples`` are few enough to be kept."""
+    return sum(map(len, examples)) * width <= _LARGEST
 
 
 def remember_frozen(
@@ -201,7 +205,7 @@ def remember_frozen(
     numbers = iter(order)
     decoder, window = _decoder(inner), attention_window(model)
     with torch.no_grad(), _ended(decoder, lowest):
-        for batch in _batches([examples[number] for number in order]):
+        for batch in batches_of([examples[number] for number in order]):
             inputs = {name: value.to(device) for name, value in collate(batch, window).items()}
             del inputs["labels"]
             inputs["attention_mask"] = _for_attention(inner, inputs["attention_mask"])

@@ -24,6 +24,9 @@ from setup.finetune.compute.loss import (
 from setup.finetune.compute.schedule import plan_run
 from setup.finetune.examples import dataset
 from setup.finetune.examples.chat_template import Renderer
+from setup.finetune.forecast.forecast import kept_forecast
+from setup.finetune.forecast.prediction import forecast_steps, warn_of_memory
+from setup.finetune.forecast.work import Parts
 from setup.finetune.run.checkpoints import begin
 from setup.finetune.run.present_answer import Question
 from setup.finetune.run.served_prompt import refuse_other_prompt
@@ -34,9 +37,22 @@ from setup.weights.base import Base, load_base, transformers_copy
 class Loaded:
     """The model with its adapters, the examples and the plan of a run in ``folder``."""
 
-    def __init__(self, recipe: Training, base: Base, train: Path, folder: Path) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - all that a process is told
+        self,
+        recipe: Training,
+        base: Base,
+        train: Path,
+        folder: Path,
+        began: float,
+        writes: bool = True,
+    ) -> None:
+        """``began`` is the moment of the monotonic clock that its time counts from.
+
+        Unless it ``writes``, nothing is kept outside ``folder``, to time two steps and no more.
+        """
         transformers.logging.set_verbosity_error()
         self.settings, self.base, self.folder = recipe.finetune, base, folder
+        self.began, self.earlier = began, 0.0
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.is_first = os.environ.get("RANK", "0") == "0"
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -44,8 +60,10 @@ class Loaded:
         split = dataset.read_split(train, self.settings)
         begun = begin(folder, self.settings.precision, self.world, self.is_first)
         self.dtype = begun.dtype
+        if self.is_first:
+            warn_of_memory(recipe, split, self.dtype)
         with progress_bar("Loading the base model"):
-            source = base.source or transformers_copy(base.file, base.sha256)
+            source = base.source or transformers_copy(base.file, base.sha256, writes)
             served = base.file if base.source else None
             window = recipe.model.context_window
             model, self.tokenizer = load_base(source, self.dtype, served, window)
@@ -61,7 +79,12 @@ class Loaded:
         if reason := compute_plainly_unless_same(self.model, min(self.examples, key=len)):
             say(f"fine-tuning: every token is computed in full, for shortcuts differ ({reason})")
         self._mind_context(model.config.max_position_embeddings)
-        self.prepared = self._remember_frozen()
+        if torch.cuda.is_available():
+            self.model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
+        parts = Parts(self.examples, self.held_out, self.general)
+        self.forecast = kept_forecast(folder) or forecast_steps(
+            recipe.model, self.model, parts, self.plan, began
+        )
 
     def _read_examples(self, split: dataset.Split, folds: bool) -> None:
         longest = self.settings.max_tokens
@@ -99,11 +122,9 @@ class Loaded:
         agreed: list[datetime] = broadcast_object_list([moment])
         return agreed[0]
 
-    def _remember_frozen(self) -> float:
+    def remember_frozen(self) -> float:
         """Compute once what would be the same in every epoch; returns the seconds it took."""
         start = time.monotonic()
-        if torch.cuda.is_available():
-            self.model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
         often = self.examples if self.settings.epochs > 1 else []
         if not worth_remembering(self.model, often + self.held_out):
             return 0.0

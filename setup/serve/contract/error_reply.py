@@ -13,7 +13,7 @@ STATUSES = {
         "not JSON, a field that is not as expected or not supported, or longer than the context",
     ),
     401: ("authentication_error", "invalid_api_key", "no key, or a wrong one"),
-    403: ("permission_error", "forbidden", ""),
+    403: ("permission_error", "forbidden", "nothing is kept here (/feedback)"),
     404: ("not_found_error", "not_found", "no such model or deployment, or none takes traffic"),
     405: ("invalid_request_error", "method_not_allowed", ""),
     408: ("timeout_error", "request_timeout", "the body or the answer took too long"),
@@ -30,6 +30,7 @@ STATUSES = {
         *("service_unavailable_error", "service_unavailable"),
         "the deployment is down and being started again",
     ),
+    507: ("server_error", "not_kept", "the feedback file is full (/feedback)"),
 }
 
 

@@ -10,11 +10,13 @@ from pydantic import BaseModel
 from setup.serve.contract import contracts
 from setup.serve.contract.error_reply import STATUSES
 from setup.serve.contract.messages import NOTHING
+from setup.serve.contract.rating import Rating
 
 _ROUTES: dict[str, tuple[type[BaseModel], str]] = {
     "/score": (contracts.ScoreRequest, "Answer a conversation (Azure ML chat contract)"),
     "/v1/chat/completions": (contracts.ChatRequest, "Answer a conversation (OpenAI contract)"),
     "/tokenize": (contracts.TokenizeRequest, "Count the tokens of a conversation or a text"),
+    "/feedback": (Rating, "Rate an answer, where the endpoint keeps feedback"),
 }
 _STREAMS = "/v1/chat/completions"
 _TEXT = {"type": "string"}

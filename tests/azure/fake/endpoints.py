@@ -121,6 +121,9 @@ def _complete_deployment(azure: FakeAzure, deployment: Resource) -> None:
     deployment.body.setdefault("sku", {"name": "Default", "capacity": 1})
     properties.setdefault("scaleSettings", {"scaleType": "Default"})
     properties.setdefault("requestSettings", {"requestTimeout": "PT5S"})
+    for collection in ((properties.get("dataCollector") or {}).get("collections") or {}).values():
+        # azure-ai-ml writes it in lower case, and reads it as the contract has it.
+        collection["dataCollectionMode"] = collection["dataCollectionMode"].capitalize()
     deployment.hidden.setdefault("log", "the container is ready\n")
     endpoint = azure.store.need(deployment.id.parent)
     if problem := _lacking_role(azure, endpoint):
