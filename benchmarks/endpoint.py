@@ -30,7 +30,8 @@ import aiohttp
 from setup.common.paths import REPOSITORY
 from setup.recipe.load import load_recipe
 from setup.serve.engine import engine_order
-from setup.serve.settings import DeploymentSettings, EndpointSettings, Keys
+from setup.serve.keys import Keys
+from setup.serve.settings import DeploymentSettings, EndpointSettings
 from setup.weights.fetch import prepare_model
 from tests.home import free_port
 

@@ -6,7 +6,11 @@ own; the contenders take turns, in another order each round, on the same rows. A
 but for the rows of precision auto: bf16 where this machine is faster with it. Exits 1 when a target
 for LoRA on all layers is missed.
 
+With --to-recall, whole runs instead: seconds to a fact recall on the test split, which takes a
+quarter of an hour at least. Exits 1 below three times trl's speed.
+
 Example: python -m benchmarks.finetune --rounds 3 --steps 8
+         python -m benchmarks.finetune --to-recall 0.9
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks import to_recall
 from setup.finetune.run.run import prepare_process
 from setup.recipe.load import DEFAULT, load_recipe
 
@@ -152,6 +157,8 @@ def missed(figures: Figures) -> list[str]:
 def main() -> None:
     """Measure, print the tables, exit 1 when a target is missed."""
     given = _parser().parse_args()
+    if given.to_recall:
+        raise SystemExit(to_recall.compare(given.to_recall, given.seed, given.precision))
     prepare_process()  # the product's own settings of threads, inherited by every contender
     figures = measure(given)
     for layers in given.layers:
@@ -181,6 +188,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     threads = os.cpu_count() or 1
     add("--threads", type=int, default=threads, help="default: all cores, %(default)s here")
+    add("--to-recall", type=float, metavar="RECALL", help="a fact recall to reach, such as 0.9")
+    add("--seed", type=int, default=0, help="of --to-recall, default: %(default)s")
+    choices = ("auto", "fp32", "bf16")
+    add("--precision", choices=choices, default="auto", help="of --to-recall, default: auto")
     return parser
 
 

@@ -128,7 +128,7 @@ def _train_trl(task: Task, grouped: bool, **options: Any) -> dict[str, Any]:
         arguments,
         train_dataset=datasets.Dataset.from_list([{"messages": task.rows[i]} for i in order]),
         processing_class=tokenizer,
-        peft_config=_lora(model, task.settings),
+        peft_config=lora_config(model, task.settings),
     )
     return _train(trainer, task, [len(ids) for ids in trainer.train_dataset["input_ids"]])
 
@@ -150,7 +150,8 @@ def _grouped(task: Task, tokenizer: Any) -> Sequence[int]:
     return [*range(task.unmeasured), *(task.unmeasured + row for row in order)]
 
 
-def _lora(model: Any, settings: Finetune) -> LoraConfig:
+def lora_config(model: Any, settings: Finetune) -> LoraConfig:
+    """The LoRA of the recipe for ``model`` in peft's words."""
     depth = model.config.num_hidden_layers
     return LoraConfig(
         task_type="CAUSAL_LM",
@@ -222,7 +223,8 @@ CONTENDERS = {
 }
 
 
-def _base_source(recipe: Recipe) -> str:
+def base_source(recipe: Recipe) -> str:
+    """The id or folder from which transformers loads the recipe's model."""
     path = prepare_model(recipe.model)
     return recipe.finetune.base or transformers_copy(path, model_sha256(path))
 
@@ -245,7 +247,7 @@ def main() -> None:
     rows = [json.loads(line)["messages"] for line in ROWS.read_text("utf-8").splitlines()]
     chosen = random.Random(given.seed).sample(rows, count)  # noqa: S311
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(_base_source(recipe), recipe.finetune, given.steps, chosen, folder)
+        task = Task(base_source(recipe), recipe.finetune, given.steps, chosen, folder)
         figures = CONTENDERS[given.contender](task)
     unit = 1 if sys.platform == "darwin" else 1024
     figures["peak_memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -22,6 +22,7 @@ from setup.local.rollout import rolled_out
 from setup.recipe.local import Recipe
 
 _SHOWN, _WIDEST = 8, 160
+_VARIANT = "${chat.short}"  # a base model fills whatever room it gets, and that takes minutes
 
 
 def run_demo(
@@ -40,6 +41,7 @@ def run_demo(
         sets=tuple(sets),
         limit=limit,
         reuse=reuse,
+        variant=_VARIANT,
     )
     plans = plan_run(name, request)
     rows, engine = plans[0].data.rows, recipe.evaluation.engine

@@ -17,6 +17,7 @@ from evaluation.ask.evaluators import CHAT, Evaluator
 from evaluation.ask.general import Questions
 from evaluation.ask.rows_in import RunData
 from evaluation.engines.flow_run import Engine
+from evaluation.engines.graph import Graph
 from setup.common.errors import FixableError
 from setup.common.flow_folder import hash_flow
 from setup.common.paths import REPOSITORY, read_json, runs_folder, write_private
@@ -76,6 +77,7 @@ class Plan:
             "column_mapping": dict(self.data.mapping),
             "flows": {folder.name: hash_flow(folder) for folder in used},
             "variant": self.request.variant,
+            "answer_limit": _answer_limit(self.request.variant),
             "evaluators": {flow.name: dict(flow.settings) for flow in self.evaluators},
             "limit": self.request.limit,
             "seed": self.request.seed,
@@ -118,6 +120,16 @@ class Plan:
                 f"({_first_difference(before.get(changed[0]), config[changed[0]])})",
                 f"{own}, or start a new run with another --name",
             )
+
+
+def _answer_limit(variant: str) -> int | None:
+    """The tokens after which the chat flow cuts an answer; None where its graph does not say."""
+    try:
+        nodes = Graph.read(CHAT, variant).nodes
+    except FixableError:  # a flow that somebody rewrote, which promptflow may read all the same
+        return None
+    limits = [node.literals.get("max_new_tokens") for node in nodes]
+    return next((limit for limit in limits if isinstance(limit, int)), None)
 
 
 def _versions() -> dict[str, str]:

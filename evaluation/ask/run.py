@@ -25,7 +25,7 @@ from setup.common.errors import FixableError
 from setup.common.paths import read_json, runs_folder, write_private
 
 _STARTED = "pf_runs.json"
-_ANSWERS = "answers.jsonl"
+ANSWERS = "answers.jsonl"
 _GENERAL_DATA, _GENERAL_ANSWERS = "data-general.jsonl", "answers-general.jsonl"
 _FLOW_COLUMNS = ("ground_truth", "facts", "must_decline", "category")
 _COLUMNS = {"question": "${data.question}", "chat_history": "${data.chat_history}"}
@@ -94,7 +94,7 @@ class _Side:
         self.plan, self.mode, self.rows = plan, mode, plan.data.rows
         self.engine = plan.engine
         self.folder, self.data = plan.folder, plan.folder / "data.jsonl"
-        self.journal = Journal(plan.folder / _ANSWERS)
+        self.journal = Journal(plan.folder / ANSWERS)
         self.pf_runs: dict[str, str] = read_json(plan.folder / _STARTED) or {}
 
     def make(self) -> results.RunFolder:
@@ -113,9 +113,9 @@ class _Side:
         self._refuse_nothing_answered(outcomes)
         evaluated = [self._evaluate(each, outcomes) for each in self.plan.evaluators]
         kept = self._ask_general()
-        rows = (_row(n, row, outcomes[n], evaluated) for n, row in enumerate(self.rows))
+        rows = (finished_row(n, row, outcomes[n], evaluated) for n, row in enumerate(self.rows))
         write_lines(self.folder / results.ROWS, rows)
-        summary = _summarise(outcomes, evaluated) | {"pf_runs": self.pf_runs}
+        summary = summarise(outcomes, evaluated) | {"pf_runs": self.pf_runs}
         rate = round((len(self.rows) - len(known)) / seconds, 3) if seconds else None
         summary |= {"general": kept} if kept else {}
         summary |= {"workers": self.plan.workers, "seconds": round(seconds, 3)}
@@ -125,7 +125,7 @@ class _Side:
     def _take_over(self) -> None:
         """Answer from earlier runs what they have; config.json says how much is from where."""
         earlier = EarlierAnswers(self.plan.config())
-        known = earlier.of(self.rows, self.data.name, _ANSWERS, self.plan.request.variant)
+        known = earlier.of(self.rows, self.data.name, ANSWERS, self.plan.request.variant)
         self.journal.extend(known)
         if self.plan.general:
             known = earlier.of(self.plan.general.lines, _GENERAL_DATA, _GENERAL_ANSWERS)
@@ -258,7 +258,7 @@ class Evaluated:
         return outcome is None or bool(outcome.error or (outcome.outputs or {}).get(FAILED))
 
 
-def _row(
+def finished_row(
     line: int, row: results.Row, asked: Outcome, evaluated: Sequence[Evaluated]
 ) -> results.Row:
     """The row as rows.jsonl has it; a failed one keeps its error and has no score."""
@@ -301,7 +301,7 @@ def _values(outcome: Outcome) -> dict[str, Any]:
     return {**outputs, **outputs.get("scores", {})}
 
 
-def _summarise(outcomes: Mapping[int, Outcome], evaluated: Sequence[Evaluated]) -> dict[str, Any]:
+def summarise(outcomes: Mapping[int, Outcome], evaluated: Sequence[Evaluated]) -> dict[str, Any]:
     """The counts first, then the metrics exactly as promptflow aggregated them.
 
     ``unscored`` counts answers that an evaluation flow failed on, in one repeat or all,

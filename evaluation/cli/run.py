@@ -19,6 +19,8 @@ from setup.recipe.load import DEFAULT, load_any_recipe
 
 app = typer.Typer()
 _IN_PROJECT = {"recipe", "sets", "data", "limit", "max_error_rate", "yes", "as_json"}
+_IN_PIPELINE = {*_IN_PROJECT, "nodes", "seed", "name", "column_mapping", "primary", "gates"}
+_IN_PIPELINE |= {"retry_errors"}
 
 
 @app.command(
@@ -48,6 +50,14 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     processes: Annotated[
         int, typer.Option(min=1, max=64, help="Of engine plain, where one core is too few.")
     ] = 1,
+    nodes: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100,
+            help="In Azure: as a pipeline over so many machines.",
+        ),
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Ask again: failed rows, and no verdicts.")
@@ -67,11 +77,17 @@ def run(  # noqa: PLR0913, PLR0917  # the options of a command are its parameter
     """Ask connections the rows of a test split, evaluate the answers, compare and report.
 
     --resume and --retry-errors go on with the run --name, else the newest, with its options. With a
-    recipe for Azure, the flows in its project are asked, and their metrics printed.
+    recipe for Azure, the flows in its project are asked, and their metrics printed; with --nodes
+    as well, a pipeline asks and scores over so many machines: the same command follows the job.
     """
     loaded = load_any_recipe(recipe, sets or [])
-    if loaded.target == "azure":
+    if loaded.target == "azure" and nodes:
+        _run_as_pipeline(context, loaded)
+    elif loaded.target == "azure":
         _run_in_project(context, loaded)
+    elif nodes:
+        what = f"--nodes is for a recipe of target azure, and {loaded.name} is of {loaded.target}"
+        raise FixableError(what, "--recipe phi-azure, or --workers for more in flight here")
     else:
         _run_here(context, primary, gates, max_error_rate)
 
@@ -103,15 +119,49 @@ def _run_in_project(context: typer.Context, recipe: Any) -> None:
     from evaluation.in_project.run import run_in_project
 
     given = context.params
-    for name in given:  # options of a run on this machine decide nothing in the project
-        if name not in _IN_PROJECT and _is_typed(context, name):
-            what = name if name == "connections" else f"--{name.replace('_', '-')}"
-            raise FixableError(f"a run in the project takes no {what}", "leave it out")
+    _refuse_others(context, _IN_PROJECT, "a run in the project")
     with session_of(recipe, given["yes"]) as session:
         data = Path(given["data"]) if given["data"] else None
         done = run_in_project(session, data, given["limit"], given["max_error_rate"])
         shared.show({"ok": True, "run": done.as_dict()}, done.text(), given["as_json"])
     shared.say_next(recipe.command("teardown"), given["as_json"])
+
+
+def _run_as_pipeline(context: typer.Context, recipe: Any) -> None:
+    from evaluation.in_project.run import run_as_pipeline
+
+    given = context.params
+    _refuse_others(context, _IN_PIPELINE, "a pipeline")
+    Finding.check_names(given["primary"], given["gates"])
+    if given["name"]:
+        results.check_name(given["name"])
+    request, again = results.Request(**_typed_request(context)), given["retry_errors"]
+    with session_of(recipe, given["yes"]) as session:
+        side = run_as_pipeline(session, request, given["nodes"], given["name"], again)
+    names = {"primary": given["primary"], "gates": given["gates"]}
+    finding = Finding.of([side], side.path.parent, **names)
+    finding.print(given["as_json"], problem=_too_many_failed(side, given["max_error_rate"]))
+    shared.say_next(recipe.command("teardown"), given["as_json"])
+    finding.exit_by_gates()
+
+
+def _too_many_failed(side: results.RunFolder, limit: float) -> FixableError | None:
+    counts = side.summary
+    failed = int(counts["error"]) + int(counts["unscored"])
+    if failed <= limit * int(counts["n"]):
+        return None
+    what = f"n={counts['n']} ok={counts['ok']} error={counts['error']}: {failed / counts['n']:.1%} "
+    what += f"of the rows of run {side.name} failed, more than --max-error-rate {limit:.1%}"
+    fix = f"see {side.config['link']}: the log of its steps says why; the same command with "
+    return FixableError(what, f"{fix}--retry-errors asks all rows again, in a new job")
+
+
+def _refuse_others(context: typer.Context, allowed: set[str], where: str) -> None:
+    """Refuse options of a run on this machine, which decide nothing in Azure."""
+    for name in context.params:
+        if name not in allowed and _is_typed(context, name):
+            what = name if name == "connections" else f"--{name.replace('_', '-')}"
+            raise FixableError(f"{where} takes no {what}", "leave it out")
 
 
 def _typed_request(context: typer.Context) -> dict[str, Any]:

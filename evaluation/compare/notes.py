@@ -52,8 +52,18 @@ def notes_of(*tables: Table) -> list[str]:
         *dict.fromkeys(read),
         *(note for table in tables for note in (*_without_verdict(table), *_same_grades(table))),
         *(note for table in tables for note in _general_without_answer(table)),
-        *(note for table in tables for note in _reused(table.run)),
+        *(note for table in tables for note in (*_cut(table), *_reused(table.run))),
     ]
+
+
+def _cut(table: Table) -> list[str]:
+    """Say how many answers are as long as the chat flow lets them get."""
+    limit, tokens = table.run.config.get("answer_limit"), table.scores.get("completion_tokens")
+    cut = 0 if limit is None or tokens is None else int((tokens >= limit).sum())
+    if not cut:
+        return []
+    which = "answer is" if cut == 1 else "answers are"
+    return [f"{cut:,} of {table.answered:,} {which} cut at {limit} tokens in {table.run.name}"]
 
 
 def _reused(run: RunFolder) -> list[str]:

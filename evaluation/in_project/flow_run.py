@@ -220,12 +220,17 @@ class FlowRuns:
 
 
 def _require_steps(session: AzureSession) -> dict[str, Any]:
-    """Which model answers: the endpoint's traffic, and the model of each deployment with some."""
     recipe = session.recipe
     projects.require_project(session)
     if not projects.is_there(session, f"/connections/{recipe.connection}"):
         what = f"project {recipe.azure.project} has no connection {recipe.connection}"
         raise FixableError(what, recipe.command("connect"))
+    return served_models(session)
+
+
+def served_models(session: AzureSession) -> dict[str, Any]:
+    """Return which model answers: the endpoint's traffic, and the model of each with some."""
+    recipe = session.recipe
     name = derive_names(recipe, session.subscription_id).endpoint
     path = f"{session.workspace_path()}/onlineEndpoints/{name}"
     with session.errors(f"reading endpoint {name}"):

@@ -16,6 +16,7 @@ _GROUPS = {
     "data": ["data", "general"],
     "model": ["model"],
     "connection": ["connection", "configs"],
+    "asking": ["variant", "answer_limit"],
     "flows (SHA-256)": ["flows"],
     "packages": ["versions"],
     "recipe": ["recipe"],

@@ -13,9 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agent_framework import Agent, Message
 from agent_framework.exceptions import AgentFrameworkException
+from opentelemetry import trace
 
 from flows.chat.scoring_client.conversation import turns_of
+from flows.chat.scoring_client.tracing import collector
 from flows.chat_agent.chat_client import ScoringChatClient
+
+# Foundry's host has traces of its own there.
+_HOST_TRACES = "APPLICATIONINSIGHTS_CONNECTION_STRING" in os.environ
 
 
 def main() -> None:
@@ -36,6 +41,8 @@ def main() -> None:
     try:
         client = ScoringChatClient(options.connection)
         agent = Agent(client, options.system or None, id="chat", name="chat")
+        if options.command != "serve" or not _HOST_TRACES:
+            _trace()
         if options.command == "ask":
             sys.exit(asyncio.run(_ask(agent, options)))
         (_serve if options.command == "serve" else _page)(agent, options)
@@ -43,6 +50,14 @@ def main() -> None:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _trace() -> None:
+    """Let the framework's spans go where the flow's go, if the environment names a collector."""
+    if collector.asked():
+        provider = collector.provider("finetune-phi-agent", logging.getLogger("flows").warning)
+        if provider is not None:
+            trace.set_tracer_provider(provider)
 
 
 async def _ask(agent: Agent, options: argparse.Namespace) -> bool:
@@ -77,8 +92,7 @@ def _serve(agent: Agent, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as state:
         # Unless Foundry keeps them, conversations are gone with the server, and in no log.
         os.environ.setdefault("AGENTSERVER_STATE_ROOT", state)
-        traced = "APPLICATIONINSIGHTS_CONNECTION_STRING" in os.environ
-        quiet = {} if traced else {"configure_observability": None}
+        quiet = {} if _HOST_TRACES else {"configure_observability": None}
         ResponsesHostServer(agent, **quiet).run(host=options.host)
 
 

@@ -36,6 +36,12 @@ def doctor(session: AzureSession) -> Iterator[Check]:
     return checks
 
 
+def endpoint(recipe: AzureRecipe) -> Any:
+    """The deployed endpoint, for the commands that look at it and steer it."""
+    session = _room("client.session").AzureSession(recipe)
+    return _room("deploy.operate").DeployedEndpoint(session)
+
+
 def _room(name: str) -> Any:
     return importlib.import_module(f"setup.azure.{name}")
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from setup.azure.client import explain, money, ownership, waiting
 from setup.azure.client.session import AzureSession, signed_in
+from setup.azure.deploy import autoscale
 from setup.azure.provision import inventory, roles, vault
 from setup.azure.provision import template as arm_deployment
 from setup.common import console
@@ -213,13 +214,20 @@ def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[st
     """
     doing = f"reading workspace {session.recipe.azure.workspace}"
     workspace = session.find(doing, session.workspace_path())
-    if workspace:  # not ours, it may hold our endpoint: nothing could be promised
+    existing = session.recipe.azure.existing.workspace
+    if workspace and not existing:  # it may hold our endpoint: nothing could be promised
         ownership.refuse_foreign(f"workspace {workspace['name']}", workspace, "azure.workspace")
     if stage != "all":
         items = [*_inside(session, workspace, stage)] if workspace else []
-        ours = [item for item in items if item.path.endswith(f"/{getattr(session.names, stage)}")]
+        named = {"endpoint": {session.names.endpoint}, "compute": _clusters(session)}[stage]
+        ours = [item for item in items if item.path.rpartition("/")[2] in named]
+        if stage == "endpoint":
+            ours += _autoscale(session)
         return ours, [f"{item.title}: {item.cost}" for item in items if item not in ours]
-    group, items, others = session.find_group(), [], []
+    group, items, others = session.find_group(), list[Item](), list[str]()
+    if workspace and existing:  # of it, only what the recipe put into it
+        items += [part for stage in _INSIDE for part in _inside(session, workspace, stage)]
+        items = [item for item in items if not item.guest]
     with session.errors(f"listing what is in resource group {session.group}"):
         listed = session.arm.children(f"{session.group_id}/resources")
     for resource in listed:
@@ -232,6 +240,21 @@ def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[st
         items.append(Item(session.group_id, title, "nothing", Wave.GROUP))
         others = []
     return sorted(items, key=lambda item: item.wave), others
+
+
+def _clusters(session: AzureSession) -> set[str]:
+    """The names of the recipe's clusters: of the one that fine-tunes, and of the one that asks."""
+    return {session.names.compute, session.recipe.evaluation.compute.name}
+
+
+def _autoscale(session: AzureSession) -> Iterator[Item]:
+    """Yield what scales deployments of the recipe's endpoint: Azure leaves it when they go."""
+    with session.errors("listing the autoscale settings"):
+        listed = session.arm.children(f"{session.group_id}/providers/{autoscale.KIND}")
+    for setting in listed:
+        of = str(setting["properties"].get("targetResourceUri", "")).lower()
+        if f"/onlineendpoints/{session.names.endpoint.lower()}/" in of:
+            yield Item(setting["id"], f"autoscale {setting['name']}", "nothing", Wave.REST)
 
 
 def _ours(session: AzureSession, resource: Mapping[str, Any]) -> Iterator[Item]:
@@ -252,7 +275,7 @@ def _inside(session: AzureSession, workspace: Mapping[str, Any], stage: str) -> 
     params = {"underlyingResourceAction": "Delete"} if wave == Wave.COMPUTE else {}
     with session.errors(f"listing what runs in workspace {workspace['name']}"):
         for resource in session.arm.children(f"{workspace['id']}/{kind}"):
-            named = resource["name"] in (session.names.endpoint, session.names.compute)
+            named = resource["name"] in {session.names.endpoint, *_clusters(session)}
             attached = bool(resource["properties"].get("isAttachedCompute"))
             guest = attached or not (named or ownership.is_ours(resource))
             title, cost = _compute(resource) if params else _endpoint(session, resource)

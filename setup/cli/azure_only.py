@@ -1,4 +1,4 @@
-"""Commands that only target azure has: quota, rollback, teardown."""
+"""Commands that only target azure has: quota, cancel, rollback, teardown."""
 
 from __future__ import annotations
 
@@ -77,6 +77,20 @@ def _requests(demands: list[Demand]) -> dict[str, int]:
         if not demand.enough:
             limits[demand.family] = max(demand.sufficient_limit, limits.get(demand.family, 0))
     return limits
+
+
+@app.command(epilog="Example: python -m setup cancel phi-azure-1a2b3c4d5e")
+def cancel(
+    job: Annotated[str, typer.Argument(help="A job of the recipe's workspace, by its name.")],
+    recipe: options.RecipeName = DEFAULTS["azure"],
+    sets: options.Sets = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """In Azure: end a job, and with it what it costs."""
+    from setup.azure.finetune.attempts import cancel_job
+
+    with session_of(load_azure_recipe(recipe, sets or [])) as session:
+        options.say_next(options.show_result(cancel_job(session, job), as_json), as_json)
 
 
 @app.command(epilog="Example: python -m setup rollback --recipe phi-azure")

@@ -1,4 +1,4 @@
-"""The chat page: what ``pf flow serve`` shows, laid out for a phone as well."""
+"""The pages: what ``pf flow serve`` shows, laid out for a phone as well, and the endpoint's own."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from setup.cli import options
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.flow_folder import FLOWS
 from setup.common.paths import page_folder
 from setup.common.promptflow_store import is_promptflow_installed
-from setup.local.control import port_holder
+from setup.local.control import LocalEndpoint, port_holder
+from setup.recipe.load import DEFAULT, load_recipe
 
 app = typer.Typer()
 # promptflow's page gives 320 pixels to the list of chats, whatever the width of the window.
@@ -62,6 +65,27 @@ def chat(
     if os.name == "posix":
         os.execv(sys.executable, command)  # noqa: S606 - our own program, no shell
     raise SystemExit(subprocess.run(command, check=False).returncode)
+
+
+@app.command(epilog="Example: python -m setup compare")
+def compare(
+    recipe: options.RecipeName = DEFAULT,
+    sets: options.Sets = None,
+    print_key: Annotated[
+        bool, typer.Option("--print-key", help="Print the key that the page asks for, no more.")
+    ] = False,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Show the endpoint's page: one question to base and tuned, side by side; after deploy."""
+    endpoint = LocalEndpoint(load_recipe(recipe, sets or []))
+    url = f"{endpoint.url}/"
+    if print_key:
+        console.out.print(endpoint.scoring_key, markup=False)
+        return
+    console.out.print(f"compare: the page is {url}")
+    console.err.print(f"its key: {endpoint.recipe.command('compare', '--print-key')}", markup=False)
+    if browser and not webbrowser.open(url):
+        console.err.print("no browser could be opened here: open that address yourself")
 
 
 def _page() -> Path | None:

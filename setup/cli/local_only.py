@@ -1,17 +1,16 @@
-"""Commands that only target local has: about its endpoint, and about the versions of a model."""
+"""Commands that only target local has: its endpoint's stop, and the versions of a model."""
 
 from __future__ import annotations
 
 import math
 import shlex
-import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Column, Table
+from rich.table import Table
 
 from setup.cli import inspect_data, options
 from setup.common import console
@@ -20,6 +19,7 @@ from setup.common.step import Result, Step
 from setup.local.control import LocalEndpoint
 from setup.recipe.load import DEFAULT, AnyRecipe, load_recipe
 from setup.recipe.local import Quantization
+from setup.serve.keys import KeyType
 
 if TYPE_CHECKING:
     from setup.local.export import Limit
@@ -32,78 +32,6 @@ def _endpoint(recipe: str, sets: list[str] | None) -> LocalEndpoint:
     return LocalEndpoint(load_recipe(recipe, sets or []))
 
 
-@app.command(epilog="Example: python -m setup status --json")
-def status(
-    recipe: options.RecipeName = DEFAULT, sets: options.Sets = None, as_json: options.AsJson = False
-) -> None:
-    """Show the endpoint, its deployments and their traffic; exit 1 when it cannot answer."""
-    endpoint = _endpoint(recipe, sets)
-    facts = endpoint.status()
-    if as_json:
-        options.show(facts, "", as_json)
-    elif not facts["running"]:
-        told = f"endpoint {endpoint.name} is not running; next: {endpoint.recipe.command('deploy')}"
-        console.out.print(told, markup=False)
-    else:
-        _print_status(facts)
-    raise typer.Exit(0 if facts["healthy"] else 1)
-
-
-def _print_status(facts: dict[str, Any]) -> None:
-    state = "healthy" if facts["healthy"] else "NOT healthy"
-    console.out.print(f"endpoint {facts['name']}: {state} at {facts['url']} (pid {facts['pid']})")
-    whole = Column("model", overflow="fold")  # its end says in what it is quantised
-    table = Table("deployment", "traffic", "state", "busy", "waiting", whole)
-    for name, row in facts["deployments"].items():
-        state = "healthy" if row["healthy"] else "down"
-        busy, model = f"{row['admitted']}/{row['slots']}", Path(row["model_path"]).name
-        table.add_row(name, f"{row['traffic']} %", state, busy, str(row["waiting"]), model)
-    console.out.print(table)
-
-
-@app.command(epilog="Example: python -m setup logs --lines 50 --follow")
-def logs(
-    recipe: options.RecipeName = DEFAULT,
-    sets: options.Sets = None,
-    lines: Annotated[int, typer.Option(min=0, help="How many of the last lines.")] = 20,
-    follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C.")] = False,
-    deployment: Annotated[str, typer.Option(help="The engine log of this deployment.")] = "",
-) -> None:
-    """Print the endpoint's log: one JSON object a line, never a prompt or a key."""
-    for line in _endpoint(recipe, sets).log_lines(lines, follow, deployment):
-        sys.stdout.write(line)
-        sys.stdout.flush()
-
-
-@app.command(epilog="Example: python -m setup traffic base=90 tuned=10")
-def traffic(
-    shares: Annotated[list[str], typer.Argument(help="DEPLOYMENT=PERCENT, in all 100 (or 0).")],
-    recipe: options.RecipeName = DEFAULT,
-    sets: options.Sets = None,
-) -> None:
-    """Set how many per cent of the requests each deployment takes."""
-    table = {}
-    for share in shares:
-        name, _, percent = share.partition("=")
-        if not percent.isdecimal():
-            raise FixableError(f"{share!r} is not DEPLOYMENT=PERCENT", "base=90 tuned=10")
-        table[name] = int(percent)
-    _endpoint(recipe, sets).manage("PUT", "/traffic", table)
-    console.out.print("traffic: " + ", ".join(f"{name} {share} %" for name, share in table.items()))
-
-
-@app.command(epilog="Example: python -m setup delete tuned")
-def delete(
-    deployment: Annotated[str, typer.Argument(help="A deployment that takes no traffic.")],
-    recipe: options.RecipeName = DEFAULT,
-    sets: options.Sets = None,
-) -> None:
-    """Remove a deployment after the requests it has accepted."""
-    endpoint = _endpoint(recipe, sets)
-    endpoint.manage("DELETE", f"/deployments/{deployment}", timeout=endpoint.patience)
-    console.out.print(f"delete: deployment {deployment} is gone")
-
-
 @app.command(epilog="Example: python -m setup stop")
 def stop(
     recipe: options.RecipeName = DEFAULT, sets: options.Sets = None, as_json: options.AsJson = False
@@ -114,6 +42,30 @@ def stop(
     detail = f"endpoint {endpoint.name} {'stopped' if stopped else 'was not running'}"
     result = Result("stop", stopped, detail, endpoint.recipe.command("deploy"))
     options.show(result.as_dict(), result.line(), as_json)
+
+
+@app.command(epilog="Example: python -m setup regenerate-keys")
+def regenerate_keys(
+    key_type: Annotated[
+        KeyType | None,
+        typer.Option(help="Replace this one at once; what it was is refused from then on."),
+    ] = None,
+    recipe: options.RecipeName = DEFAULT,
+    sets: options.Sets = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make a new primary key without a restart; the one before stays valid as the secondary key.
+
+    What runs with the key of before goes on; after `connect`, flows send the new one.
+    """
+    endpoint = _endpoint(recipe, sets)
+    endpoint.renew_key(key_type)
+    detail = f"endpoint {endpoint.name} has a new {key_type or KeyType.primary} key"
+    kept = "what the primary key was is the secondary key now, and still taken"
+    detail += "; what it was is refused" if key_type else f"; {kept}"
+    result = Result("regenerate-keys", True, detail, endpoint.recipe.command("connect"))
+    options.show(result.as_dict(), result.line(), as_json)
+    options.say_next(result.next, as_json)
 
 
 def adapter_step(step: Step[Any], recipe: AnyRecipe, adapter: Path) -> Step[Any]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from setup.cli import azure_only, chat, connection, local_only, options
+from setup.cli import azure_only, chat, connection, endpoint, feedback_list, local_only, options
 from setup.cli.targets import TARGETS, session_of
 from setup.common import console
 from setup.common.checks import Check
@@ -87,7 +87,7 @@ for _step in TARGETS["azure"].STEPS:  # the longer path, in its order
     else:
         _add(_step.name, f"In Azure: {_step.help}", DEFAULTS["azure"])
 _add("up", f"Run the whole path: {', '.join(_LOCAL)}; in Azure also the steps around it.", DEFAULT)
-for _group in (chat, connection, local_only, azure_only):
+for _group in (chat, connection, endpoint, local_only, feedback_list, azure_only):
     app.add_typer(_group.app)
 
 

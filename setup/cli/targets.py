@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from setup.azure import path as azure
-from setup.common.step import Target
+from setup.common.errors import FixableError
+from setup.common.step import OperatedEndpoint, Target
 from setup.finetune import step as job
 from setup.local import steps as local
-from setup.recipe.load import AnyRecipe
+from setup.recipe.load import DEFAULT, AnyRecipe
 
 TARGETS: dict[str, Target] = {"local": local, "azure": azure, "job": job}
 
@@ -24,3 +25,13 @@ def session_of(recipe: AnyRecipe, yes: bool = False) -> Iterator[Any]:
     """
     with TARGETS[recipe.target].session(recipe, yes) as session, recipe.naming():
         yield session
+
+
+@contextmanager
+def endpoint_of(recipe: AnyRecipe) -> Iterator[OperatedEndpoint]:
+    """The endpoint that the recipe deploys; nothing about it costs, so that nothing is asked."""
+    target: Any = TARGETS[recipe.target]
+    if not hasattr(target, "endpoint"):
+        raise FixableError(f"target {recipe.target} has no endpoint", f"--recipe {DEFAULT}")
+    with recipe.naming():
+        yield target.endpoint(recipe)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -13,11 +14,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
 out = Console(file=sys.stdout, highlight=False, soft_wrap=True, emoji=False)
@@ -59,18 +62,29 @@ class Stopped(SystemExit):
 def progress_bar(label: str, total: float | None = None) -> Iterator[Progress]:
     """A bar on stderr while the block runs; invisible when stderr is not a terminal.
 
-    The bar has one task, ``TASK``: call ``bar.update(TASK, completed=n)``.
+    The bar has one task, ``TASK``: call ``bar.update(TASK, completed=n)``, and with ``left``, in
+    seconds, where the caller knows better what is left than the speed so far tells.
     """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _TimeLeftColumn(),
     )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         bar.add_task(label, total=total)
         yield bar
+
+
+class _TimeLeftColumn(TimeRemainingColumn):
+    """The seconds in the task's field ``left`` where it has one, else as rich guesses them."""
+
+    def render(self, task: Task) -> Text:
+        left = task.fields.get("left")
+        if left is None:
+            return super().render(task)
+        return Text(str(timedelta(seconds=round(left))), style="progress.remaining")
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def is_full(error: OSError) -> bool:
     return error.errno in {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
-_ROOMS = ("finetunes", "registry", "endpoints")
+_ROOMS = ("finetunes", "registry", "endpoints", "feedback")
 
 
 def writing_fix(path: Path, error: OSError) -> str:
@@ -80,6 +80,11 @@ def registry_folder() -> Path:
 def endpoint_folder(name: str) -> Path:
     """State of the local endpoint ``name``: settings, keys, pid file and logs."""
     return _folder(f"endpoints/{name}", platformdirs.user_state_path("finetune-phi"))
+
+
+def feedback_folder() -> Path:
+    """What endpoints keep of conversations, where their recipes say so."""
+    return _folder("feedback", platformdirs.user_state_path("finetune-phi"))
 
 
 def runs_folder() -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -54,3 +54,25 @@ class Target(Protocol):
 
     def doctor(self, session: Any) -> Iterator[Check]:
         """Find what would fail later."""
+
+
+class OperatedEndpoint(Protocol):
+    """A deployed endpoint as its commands see it, wherever it runs.
+
+    Each method raises FixableError where the endpoint refuses, or a deployment is not there.
+    """
+
+    def status(self) -> dict[str, Any]:
+        """Say what there is: ``running``, ``healthy``, ``url``, and a row for each deployment."""
+
+    def log_lines(self, count: int, follow: bool, deployment: str = "") -> Iterator[str]:
+        """The last ``count`` lines of its log or of a deployment's, then new ones."""
+
+    def set_traffic(self, shares: Mapping[str, int]) -> None:
+        """Share the requests so, in per cent."""
+
+    def set_mirror(self, shares: Mapping[str, int]) -> None:
+        """Send deployments copies of so many per cent of the requests."""
+
+    def delete(self, deployment: str) -> None:
+        """Remove a deployment that takes no traffic."""

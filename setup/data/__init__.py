@@ -10,12 +10,13 @@ prepared = prepare_data(plan)  # prepared.train, prepared.test, counts
 from .lint import LintReport, Problem, lint_files
 from .plan import DataPlan, Prepared, data_plan, describe_data
 from .prepare import prepare_data
-from .provenance import AGAIN, PreparedSplit, prepared_split
+from .provenance import AGAIN, ForgottenSourceError, PreparedSplit, prepared_split
 from .screen import describe_summary
 
 __all__ = [
     "AGAIN",
     "DataPlan",
+    "ForgottenSourceError",
     "LintReport",
     "Prepared",
     "PreparedSplit",

@@ -34,9 +34,9 @@ class DataPlan:
     """The plan of a preparation: the `data` part of a recipe.
 
     Attributes:
-        source: `sample`; a Hugging Face dataset id; the path of a folder or a file, or a pattern of
-            several; or a list of these, each with a weight (setup/data/formats/origin.py); `~` is
-            the home folder.
+        source: `sample`; `feedback`, what endpoints have kept; a Hugging Face dataset id; the path
+            of a folder or a file, or a pattern of several; or a list of these, each with a weight
+            (setup/data/formats/origin.py); `~` is the home folder.
         test: The rows of the test file, as `source`; empty to split them off.
         format: The format of the rows; `auto` sees by the rows.
         columns: The columns by what they hold.
@@ -49,6 +49,7 @@ class DataPlan:
         limit: Read at most so many rows of each source.
         near_duplicates: `keep` both on one side, `drop` the later one, or end with an `error`.
         personal: `keep` what looks like personal data and secrets, `mask` it, or `reject` the row.
+        chosen: Whether the source was said for this command, and is not what a recipe has.
 
     Raises:
         FixableError: no source, the ratio is not between 0 and 1, the limit not positive, the seed
@@ -67,6 +68,7 @@ class DataPlan:
     limit: int | None = None
     near_duplicates: Literal["keep", "drop", "error"] = "keep"
     personal: Literal["keep", "mask", "reject"] = "keep"
+    chosen: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.test_ratio < 1:
@@ -91,6 +93,8 @@ class DataPlan:
                 "--set data.source=mine.jsonl",
             )
         _ = self.origins  # refuses what has no form
+        if any(origin.kind == "feedback" for origin in self.test_origins):
+            raise FixableError("data.test is feedback, which is to train on", "name a file")
         if any(origin.weight != 1 for origin in self.test_origins):
             raise FixableError("data.test has a weight, but is asked once", "take the weight away")
 
@@ -205,7 +209,8 @@ def describe_data(plan: DataPlan) -> list[str]:
 
 def _reading(origin: Origin, purpose: str) -> str:
     verb = "download" if origin.kind == "hub" else "read"
-    part = "" if origin.kind == "file" else f", config {origin.config}, slice {origin.split}"
+    is_laid_out = origin.kind in ("folder", "hub")
+    part = "" if not is_laid_out else f", config {origin.config}, slice {origin.split}"
     form = "" if origin.format == AUTO else f", format {origin.format}"
     weight = "" if origin.weight == 1 else f", weight {origin.weight:g}"
     return f"{verb} {origin.source}{part}{form}{weight}{purpose}"
@@ -227,4 +232,4 @@ def _describe_screen(plan: DataPlan) -> list[str]:
 
 def data_plan(recipe: Training | AzureRecipe) -> DataPlan:
     """The data part of ``recipe``, of either target, as the plan that carries it out."""
-    return DataPlan(**recipe.data.model_dump())
+    return DataPlan(**recipe.data.model_dump(), chosen=recipe.overrides("data.source"))

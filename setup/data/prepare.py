@@ -9,7 +9,7 @@ from setup.common.console import TASK, progress_bar, shorten
 from setup.common.errors import FixableError
 from setup.common.files import fixable_read, fixable_write, replace_together
 
-from . import lint, manifest, rows, screen
+from . import lint, manifest, provenance, rows, screen
 from .formats.source import Record
 from .plan import DataPlan, Prepared
 from .sources.sides import Sides
@@ -38,9 +38,11 @@ def prepare_data(plan: DataPlan) -> Prepared:
 
     Raises:
         FixableError: the source cannot be had or read, no row of it is usable, one side of the
-            split would be empty, or files that `data` did not write would be overwritten.
+            split would be empty, files that `data` did not write would be overwritten, or one's own
+            data were forgotten.
     """
     if plan.is_sample:
+        provenance.refuse_forgotten(plan)
         return _check_sample(plan)
     with fixable_read(plan.name):
         done = manifest.read_manifest(plan)
@@ -112,7 +114,7 @@ def _write(plan: DataPlan, streams: list[Stream]) -> _Outcome:
         try:
             writer.write(streams)
         except _OnceMoreError:
-            streams = open_streams(plan)
+            streams = open_streams(plan, streams)
             continue
         told = [
             f"many conversations open with {shorten(opening, _LONGEST_OPENING)!r}: split by what "

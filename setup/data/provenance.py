@@ -22,6 +22,10 @@ AGAIN = "python -m setup data --recipe NAME"
 _BLOCK = 1 << 20
 
 
+class ForgottenSourceError(FixableError):
+    """A command without the ``--set data.source`` that the data were prepared with."""
+
+
 @dataclass(frozen=True)
 class PreparedSplit:
     """A train or test file, and what it was made from.
@@ -61,6 +65,7 @@ def prepared_split(
     if not file.is_file():
         raise FixableError(f"no {part} split at {file}", again + then)
     if plan.is_sample:
+        refuse_forgotten(plan)
         return PreparedSplit(file, SAMPLE, {"source": SAMPLE}, _beside_the_sample(plan))
     note = manifest.read_note(plan.paths)
     if note is None:
@@ -71,7 +76,12 @@ def prepared_split(
             f"{again} --set data.out={free}, and go on as it says",
         )
     if not manifest.describes(note, plan):
-        raise FixableError(f"{plan.out} holds {_difference(note, plan)}", again + then)
+        what, fix = f"{plan.out} holds {_difference(note, plan)}", again + then
+        if not plan.chosen and (source := note.get("source")) not in (None, plan.name):
+            option = shlex.quote(f"data.source={source}")
+            fix = f"the same command with --set {option}, or for other data {fix}"
+            raise ForgottenSourceError(what, fix)
+        raise FixableError(what, fix)
     with fixable_read(plan.name):
         remarks = _check_source(note, plan, file, again + then)
     return PreparedSplit(file, str(note["source"]), _facts(note), remarks)
@@ -95,12 +105,25 @@ def _check_source(note: manifest.Note, plan: DataPlan, file: Path, again: str) -
         if not os.path.lexists(path)
     ]
     is_local = local or plan.test  # of a copy on another machine, nothing but the name is known
-    if is_local and not remarks and manifest.source_sha256(plan) != note.get("source_sha256"):
+    is_other = manifest.source_sha256(plan) != note.get("source_sha256")
+    if is_local and not remarks and is_other and _is_only_feedback(note, plan):
+        remarks.append(f"feedback has come or gone since, which {again} takes in")
+    elif is_local and not remarks and is_other:
         what = f"{plan.name}{' or data.test' if plan.test else ''}"
         raise FixableError(f"{what} was changed after {file} was made from it", again)
     if manifest.digests(note).get(file.name) != sha256_file(file):
         remarks.append("edited since `data` wrote it")
     return tuple(remarks)
+
+
+def _is_only_feedback(note: manifest.Note, plan: DataPlan) -> bool:
+    """Tell whether nothing but feedback has changed, which an endpoint adds to at any time."""
+    made = {fact["source"]: fact.get("sha256") for fact in note.get("sources") or []}
+    others = [*plan.origins, *plan.test_origins]
+    is_fed = any(origin.kind == "feedback" for origin in others)
+    return is_fed and all(
+        made.get(origin.source) == origin.sha256 for origin in others if origin.kind != "feedback"
+    )
 
 
 def _without_folders(source: str) -> str:
@@ -143,12 +166,32 @@ def _difference(note: manifest.Note, plan: DataPlan) -> str:
     return f"the data of {source} with {said}"
 
 
-def _beside_the_sample(plan: DataPlan) -> tuple[str, ...]:
-    """A word for one who prepared data of their own, and now does not name it."""
+def refuse_forgotten(plan: DataPlan) -> None:
+    """Refuse the sample where data of one's own is prepared, unless the sample was asked for.
+
+    Whoever leaves ``--set data.source`` out of the second command would train on something else,
+    and in Azure pay for it.
+    """
+    source = _own_source(plan)
+    if source and plan.is_sample and not plan.chosen:
+        own, sample = (shlex.quote(f"data.source={name}") for name in (source, SAMPLE))
+        raise ForgottenSourceError(
+            f"{plan.out} holds the data of {source}, the recipe says {SAMPLE}",
+            f"the same command with --set {own}, or with --set {sample} for the sample",
+        )
+
+
+def _own_source(plan: DataPlan) -> str:
+    """The source of what is prepared in the plan's folder, empty where nothing is."""
     own = DataPlan(source="own", out=plan.out)
     note = manifest.read_note(own.paths)
-    source = (note or {}).get("source")
-    if not source or not own.paths.train.is_file():
+    return str((note or {}).get("source") or "") if own.paths.train.is_file() else ""
+
+
+def _beside_the_sample(plan: DataPlan) -> tuple[str, ...]:
+    """A word for one who prepared data of their own, and asks for the sample."""
+    source = _own_source(plan)
+    if not source:
         return ()
     option = shlex.quote(f"data.source={source}")
     return (f"not the data of {source} in {plan.out}, which --set {option} takes",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from setup.common.checks import Check, environment_checks
@@ -11,6 +11,8 @@ from setup.common.errors import FixableError
 from setup.common.step import Result, Step
 from setup.data import prepared_split
 from setup.data.plan import data_plan
+from setup.finetune.forecast.preview import preview_lines
+from setup.finetune.run.job_curve import COMMAND, is_in_job
 from setup.finetune.run.run import finetune, finished, run_folder
 from setup.recipe.local import Training
 from setup.weights.base import Base
@@ -26,23 +28,28 @@ def plan(training: Training) -> list[str]:
     what = f"LoRA of rank {settings.rank} on {layers} layers, {settings.epochs} epochs of {train}"
     path = model_path(training.model)
     if not train.is_file():
-        return [what]
+        return [what, *preview_lines(training)]
     try:
         split = prepared_split(data_plan(training), "train")
     except FixableError as error:
         return [what, f"but first: {error.named(training.options)}"]
     if not path.is_file():
-        return [what, f"on {split}"]
+        return [what, f"on {split}", *preview_lines(training)]
     folder, _ = run_folder(training, model_sha256(path), train)
-    return [f"{what}, in {folder}" + (" (done)" if finished(folder) else ""), f"on {split}"]
+    if finished(folder):
+        return [f"{what}, in {folder} (done)", f"on {split}"]
+    return [f"{what}, in {folder}", f"on {split}", *preview_lines(training)]
 
 
-def run(training: Training) -> Result:
-    """Fine-tune, or find it done; FixableError: as :func:`setup.finetune.run.run.finetune`."""
+def run(training: Training, live: Sequence[str] = ()) -> Result:
+    """Fine-tune, or find it done; FixableError: as :func:`setup.finetune.run.run.finetune`.
+
+    ``live`` is the command that shows the curve while it trains.
+    """
     split = prepared_split(data_plan(training), "train")
     path = prepare_model(training.model)
     base = Base(path, model_sha256(path), training.finetune.base, training.model.source)
-    done = finetune(training, base, split)
+    done = finetune(training, base, split, live)
     if not done.changed:
         err.print(f"trained on {split}", markup=False)
     figures = done.result
@@ -56,7 +63,11 @@ def run(training: Training) -> Result:
     return Result("finetune", done.changed, detail, training.command("register"))
 
 
-STEPS = [Step("finetune", HELP, plan, run)]
+def _run_in_job(training: Training) -> Result:
+    return run(training, COMMAND if is_in_job() else ())
+
+
+STEPS = [Step("finetune", HELP, plan, _run_in_job)]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from setup.common.console import progress_bar, say
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY, endpoint_folder, read_json
 from setup.recipe.local import Recipe
-from setup.serve.settings import LOG, PID, Keys
+from setup.serve.keys import Keys, KeyType
+from setup.serve.settings import KEYS, LOG, PID
 
 _CALL_TIMEOUT = 10.0
 _START_TIMEOUT = 30.0
@@ -122,6 +123,19 @@ class LocalEndpoint:
                 yield from file
                 position = file.tell()
 
+    def set_traffic(self, shares: Mapping[str, int]) -> None:
+        """Share the requests so, in per cent."""
+        self.manage("PUT", "/traffic", dict(shares))
+
+    def set_mirror(self, shares: Mapping[str, int]) -> None:
+        """Refuse: here there is nothing that sends copies."""
+        fix = f"{self.recipe.command('traffic')} without --mirror"
+        raise FixableError(f"target local sends no copies of requests ({', '.join(shares)})", fix)
+
+    def delete(self, deployment: str) -> None:
+        """Remove a deployment after the requests it has accepted."""
+        self.manage("DELETE", f"/deployments/{deployment}", timeout=self.patience)
+
     def score(
         self, question: str, deployment: str, parameters: dict[str, Any], timeout: float
     ) -> dict[str, Any]:
@@ -137,6 +151,20 @@ class LocalEndpoint:
             "azureml-model-deployment": deployment,
         }
         return dict(self._request("POST", "/score", body, headers, timeout))
+
+    def renew_key(self, kind: KeyType | None) -> None:
+        """Make a scoring key anew, see ``Keys.renewed``; at once where it runs.
+
+        Raises:
+            FixableError: It runs and does not answer, or was never deployed.
+        """
+        if self.process() is not None:
+            self.manage("POST", "/keys", {"key": kind} if kind else {})
+        elif (self.folder / KEYS).is_file():
+            Keys.ensure(self.folder).renewed(kind).save(self.folder)
+        else:
+            fix = self.recipe.command("deploy")
+            raise FixableError(f"endpoint {self.name} has no keys yet: it was never deployed", fix)
 
     def start(self) -> None:
         """Start it detached and return when it answers; its deployments may still be loading.

@@ -9,16 +9,19 @@ from typing import Any
 
 from filelock import FileLock
 
-from setup.common.console import progress_bar
+from setup.common.console import progress_bar, say
 from setup.common.errors import FixableError
+from setup.common.feedback_file import feedback_path
 from setup.common.step import Result
 from setup.local import rollout
 from setup.local.connect import deployments_of
 from setup.local.control import LocalEndpoint, refuse_held_port
 from setup.local.tuned_model import as_served
 from setup.recipe.local import Recipe
-from setup.serve.settings import DeploymentSettings, EndpointSettings
+from setup.serve.settings import DeploymentSettings, EndpointSettings, names_collector
 from setup.weights import fetch
+
+_COLLECTED = {"feedback": "rated answers", "conversations": "all conversations and ratings"}
 
 
 def plan(endpoint: LocalEndpoint) -> list[str]:
@@ -41,6 +44,7 @@ def plan(endpoint: LocalEndpoint) -> list[str]:
 def run(endpoint: LocalEndpoint) -> Result:
     """Do it, and say who takes the traffic and what that was trained on; as :func:`deploy`."""
     changed = deploy(endpoint)
+    _tell_traces(endpoint)
     recipe, rows = endpoint.recipe, deployments_of(endpoint)
     name, tuned = recipe.endpoint.deployment, recipe.endpoint.tuned
     detail = f"deployment {name} of endpoint {endpoint.name} is healthy at {endpoint.url}"
@@ -51,6 +55,9 @@ def run(endpoint: LocalEndpoint) -> Result:
     if number and tuned in rows:
         detail += f"; {tuned} is version {number} and takes {rows[tuned]['traffic']} %"
         detail += rollout.trained_on(recipe, number)
+    if recipe.endpoint.collect != "none":
+        kept = _COLLECTED[recipe.endpoint.collect]
+        detail += f"; {kept} are kept in {feedback_path()}"
     return Result("deploy", changed, detail, recipe.command("connect"))
 
 
@@ -108,6 +115,7 @@ def _start(endpoint: LocalEndpoint) -> None:
 
 def _endpoint_fields(recipe: Recipe) -> dict[str, Any]:
     names = {"host", "port", "max_body", "read_timeout", "allowed_origins"}
+    names |= {"collect", "collect_limit", "requests_per_minute"}
     return recipe.endpoint.model_dump(include=names)
 
 
@@ -126,6 +134,16 @@ def _refuse_other_settings(endpoint: LocalEndpoint) -> None:
             kept = [shlex.quote(f"endpoint.{name}={_typed(running[name])}") for name in other]
             fix += ", or give what runs: " + " ".join(f"--set {value}" for value in kept)
         raise FixableError(f"endpoint {endpoint.name} runs with {told}", fix)
+
+
+def _tell_traces(endpoint: LocalEndpoint) -> None:
+    """Say where the running endpoint's traces go, which was decided when it was started."""
+    if to := endpoint.manage("GET").get("traces"):
+        say(f"traces go to {to}")
+    elif names_collector():
+        stop, deploy_ = (endpoint.recipe.command(verb) for verb in ("stop", "deploy"))
+        fix = f"see {endpoint.recipe.command('logs')}, then {stop}, {deploy_}"
+        say(f"endpoint {endpoint.name} sends no traces, though a collector is named. Fix: {fix}")
 
 
 def _typed(value: Any) -> str:

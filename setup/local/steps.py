@@ -10,12 +10,16 @@ from pathlib import Path
 
 from setup.common import console
 from setup.common.checks import Check
+from setup.common.errors import FixableError
 from setup.common.step import Result, Step
 from setup.data import Prepared, data_plan, describe_data, describe_summary, prepare_data
 from setup.finetune import step as training
+from setup.finetune.forecast.preview import quick_preview
+from setup.finetune.run.run import FINGERPRINT
 from setup.local import connect, deploy, new_version
 from setup.local.control import LocalEndpoint
 from setup.local.doctor import run_checks
+from setup.local.registry import CURVE_COMMAND
 from setup.recipe.local import Recipe
 
 _REJECTS_SHOWN = 5
@@ -28,9 +32,25 @@ def session(recipe: Recipe, _: bool = False, /) -> Iterator[LocalEndpoint]:
         yield LocalEndpoint(recipe)
 
 
+endpoint = LocalEndpoint  # for the commands that look at it and steer it
+
+
 def doctor(session: LocalEndpoint) -> Iterator[Check]:
-    """Find what would fail later."""
-    return run_checks(session)
+    """Find what would fail later, and what fine-tuning will take."""
+    yield from run_checks(session)
+    yield Check.of("fine-tuning", lambda: _forecast(session.recipe))
+
+
+def _forecast(recipe: Recipe) -> str:
+    try:
+        preview = quick_preview(recipe)
+    except FixableError as error:  # what lacks has a finding of its own, or comes with the run
+        return f"time and memory are not predicted yet: {error.what}"
+    if preview.lack:
+        raise FixableError(
+            f"{preview.line()}; {preview.lack}", "free memory, or a --set as it says"
+        )
+    return preview.line()
 
 
 def _plan_data(endpoint: LocalEndpoint) -> list[str]:
@@ -46,6 +66,12 @@ def _data(endpoint: LocalEndpoint) -> Result:
     rejects = f"; rejected rows are in {prepared.rejects}" if prepared.rejects else ""
     detail = f"{prepared.train}, {prepared.test} ({prepared.counts}){rejects}"
     return Result("data", not prepared.already_there, detail, endpoint.recipe.command("finetune"))
+
+
+def _finetune(endpoint: LocalEndpoint) -> Result:
+    """Train, and show the curve in the registry meanwhile."""
+    live = (CURVE_COMMAND, endpoint.recipe.registry.model, FINGERPRINT)
+    return training.run(endpoint.recipe, live)
 
 
 def show_notes(prepared: Prepared) -> None:
@@ -73,7 +99,7 @@ STEPS = [
         "finetune",
         training.HELP,
         lambda endpoint: training.plan(endpoint.recipe),
-        lambda endpoint: training.run(endpoint.recipe),
+        _finetune,
     ),
     Step(
         "register",

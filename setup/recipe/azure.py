@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,10 @@ _WORKSPACE = r"^[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}$"
 _INDEX = r"^(https://[\w.-]+(:\d+)?(/[\w./-]*)?)?$"  # without a user: the image would keep it
 _ENDPOINT = r"^([a-z][a-z0-9-]{1,30}[a-z0-9])?$"
 
+_VLLM_LOADS = 900  # seconds that it may take to load a model and compile for it
+_RESOURCE = r"^(/subscriptions/[^/]+/resourceGroups/[^/]+/providers/[^/]+/[^/]+/[^/]+)?$"
+
+ResourceId = Annotated[str, Field(pattern=_RESOURCE)]
 Guid = Annotated[str, Field(pattern=_GUID)]
 Workspace = Annotated[str, Field(pattern=_WORKSPACE)]
 Sku = Annotated[str, Field(pattern=r"^Standard_\w+$")]
@@ -31,13 +35,29 @@ class RegistryAsset(NamedTuple):
     version: str
 
 
+class Existing(local.Section):
+    """What is there already and is used instead of made: resource ids, empty for what is made.
+
+    With ``workspace`` the one that ``azure.workspace`` names is there in the recipe's group, and
+    its storage, vault, registry and insights are used. None of it is changed or deleted.
+    """
+
+    storage: ResourceId = ""
+    key_vault: ResourceId = ""
+    registry: ResourceId = ""
+    insights: ResourceId = ""
+    workspace: bool = False
+
+
 class Azure(local.Section):
     """A place in Azure: an empty id is taken from the login, an empty name is derived.
 
     Derived names (setup/azure/client/names.py) depend on subscription and group only, so that every
     run finds what the one before made. ``roles`` is what the identity of endpoint and cluster may
     do: the narrow roles that reading the model needs, or Contributor on the group as in the
-    tutorial.
+    tutorial. ``public_network`` false gives nothing a public address: the network with its private
+    endpoints is yours. ``image_build`` is what builds images; ``auto`` is the registry's tasks,
+    and the cluster where the offer or the network forbids those.
     """
 
     subscription: Guid = ""
@@ -52,6 +72,11 @@ class Azure(local.Section):
     registry: str = Field(default="", pattern=r"^([a-zA-Z0-9]{5,50})?$")
     tags: dict[str, str] = Field(default_factory=dict)
     roles: Literal["narrow", "contributor"] = "narrow"
+    public_network: bool = True
+    purge_protection: bool = False
+    shared_keys: bool = False
+    image_build: Literal["auto", "registry", "cluster"] = "auto"
+    existing: Existing = Existing()
 
 
 class AzureModel(local.Model):
@@ -143,6 +168,41 @@ class Probe(local.Section):
         return self.initial_delay + self.period * self.failure_threshold
 
 
+class Scale(local.Section):
+    """How the number of instances follows the load: Azure's autoscale, between ``min`` and ``max``.
+
+    One instance more where the mean of ``metric`` over ``minutes`` is above ``out_above`` per cent,
+    one less where it is below ``in_below``; ``minutes`` also pass between two such steps. Every
+    instance is billed, so ``max`` is what it may cost.
+    """
+
+    min: int = Field(default=1, ge=1, le=50)
+    max: int = Field(ge=1, le=50)
+    metric: Literal["cpu", "gpu"]
+    out_above: int = Field(default=70, ge=1, le=100)
+    in_below: int = Field(default=30, ge=0, le=99)
+    minutes: int = Field(default=5, ge=1, le=60)
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Scale:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        if self.in_below >= self.out_above:
+            raise ValueError(f"in_below {self.in_below} is not below out_above {self.out_above}")
+        return self
+
+
+class DataCollector(local.Section):
+    """Azure's data collector: requests and answers go to the workspace's blob storage.
+
+    ``sampling_rate`` is the share of them; a new folder begins each ``rolling_rate``.
+    """
+
+    enabled: bool = False
+    sampling_rate: float = Field(default=1.0, gt=0, le=1)
+    rolling_rate: Literal["minute", "hour", "day"] = "hour"
+
+
 class AzureEndpoint(local.Section):
     """The managed online endpoint; its name is unique in the region, empty derives one.
 
@@ -150,20 +210,80 @@ class AzureEndpoint(local.Section):
     ``canary`` is the share of the traffic, in per cent, that a new version of the model takes
     beside the one before it; 100 replaces at once. ``keep_previous`` leaves the deployment before
     as what a rollback goes back to in seconds, at the price of a second one; false deletes it when
-    the new one has all the traffic and answers.
+    the new one has all the traffic and answers. With ``scale`` a deployment begins with
+    ``instances`` and has as many as its load asks for. ``contract`` is how it is asked, as
+    connections name it; ``auto`` finds out, for nobody knows before what a fine-tune of the catalog
+    serves.
     """
 
     name: str = Field(default="", pattern=_ENDPOINT)
     deployment: str = Field(pattern=_ENDPOINT, min_length=3)
-    kind: Literal["mlflow", "gguf"]
+    kind: Literal["mlflow", "gguf", "vllm"]
+    contract: Literal["auto", "score", "mlflow", "openai"] = "auto"
     sku: Sku
     instances: int = Field(default=1, ge=1, le=50)
+    scale: Scale | None = None
     request_timeout_ms: int = Field(ge=1000, le=180_000)
     max_concurrent_requests: int = Field(default=1, ge=1)
     liveness: Probe
     readiness: Probe
     canary: int = Field(default=100, ge=1, le=100)
     keep_previous: bool = True
+    data_collector: DataCollector = DataCollector()
+
+    @property
+    def form(self) -> str:
+        """The form in which our own job is to leave the model: what ``kind`` serves."""
+        return "transformers" if self.kind == "vllm" else "gguf"
+
+    @property
+    def most_instances(self) -> int:
+        """The most instances that one deployment can have, each of which is billed."""
+        return self.scale.max if self.scale else self.instances
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_asked_as_vllm_answers(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("kind") != "vllm":
+            return values
+        if (given := values.get("contract", "auto")) not in ("auto", "openai"):
+            raise ValueError(f"kind vllm is asked by contract openai, not {given}")
+        return {**values, "contract": "openai"}
+
+    @model_validator(mode="after")
+    def _probes_wait_for_vllm(self) -> AzureEndpoint:
+        shortest = min(self.liveness.longest, self.readiness.longest)
+        if self.kind == "vllm" and shortest < _VLLM_LOADS:
+            raise ValueError(
+                f"kind vllm answers no probe before the model is loaded: initial_delay + period x "
+                f"failure_threshold of liveness and readiness must be {_VLLM_LOADS} or more, such "
+                "as initial_delay: 600"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _begins_in_the_range(self) -> AzureEndpoint:
+        if self.scale and not self.scale.min <= self.instances <= self.scale.max:
+            raise ValueError(
+                f"instances {self.instances} is outside scale.min {self.scale.min} to "
+                f"scale.max {self.scale.max}"
+            )
+        return self
+
+
+def _small_cluster() -> Compute:
+    return Compute(name="evaluation", sku="Standard_E4s_v3")
+
+
+class AzureEvaluation(local.Section):
+    """Evaluation over several machines, ``run --nodes``: CPUs that ask the endpoint and score.
+
+    The cluster is made when it is first asked for, of as many nodes as ``--nodes`` says. A job that
+    runs longer than ``max_hours`` is cancelled by the command that follows it.
+    """
+
+    compute: Compute = Field(default_factory=_small_cluster)
+    max_hours: float = Field(default=6, gt=0, le=500)
 
 
 class AzureRecipe(local.NamedRecipe):
@@ -176,6 +296,7 @@ class AzureRecipe(local.NamedRecipe):
     finetune: AzureFinetune
     registry: local.Registry
     endpoint: AzureEndpoint
+    evaluation: AzureEvaluation = Field(default_factory=AzureEvaluation)
     connection: local.Name
 
     @model_validator(mode="after")
@@ -186,8 +307,9 @@ class AzureRecipe(local.NamedRecipe):
                 "model.source is neither azureml://registries/R/models/NAME/versions/N "
                 f"nor OWNER/NAME of Hugging Face: {self.model.source!r}"
             )
-        if self.endpoint.kind == "gguf" and self.finetune.route == "catalog":
+        kind = self.endpoint.kind
+        if kind != "mlflow" and self.finetune.route == "catalog":
             raise ValueError(
-                "endpoint.kind gguf needs finetune.route own: the catalog writes mlflow"
+                f"endpoint.kind {kind} needs finetune.route own: the catalog writes mlflow"
             )
         return self

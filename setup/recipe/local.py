@@ -6,6 +6,7 @@ Unknown fields and wrong types are refused when the recipe is loaded, not an hou
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -32,6 +33,8 @@ Origin = Annotated[str, Field(pattern=ORIGIN)]
 Format = Literal[
     "auto", "openai", "sharegpt", "alpaca", "prompt_completion", "question_answer"
 ]  # setup/data/formats
+# What is kept of conversations: nothing, the answers that were rated, or all of them.
+Collect = Literal["none", "feedback", "conversations"]
 
 
 class Quantization(StrEnum):
@@ -120,7 +123,8 @@ class Model(Section):
 class Endpoint(Section):
     """The local endpoint; times in seconds, sizes in bytes.
 
-    ``quantize`` is what both deployments serve, made of the same half-precision files.
+    ``quantize`` is what both deployments serve, made of the same half-precision files. ``collect``
+    is what goes to the feedback file, until that has ``collect_limit`` bytes.
     """
 
     name: Name
@@ -134,10 +138,13 @@ class Endpoint(Section):
     max_body: int = Field(default=1_048_576, ge=1024)
     read_timeout: float = Field(default=30.0, gt=0)
     start_timeout: float = Field(default=120.0, gt=0)
+    requests_per_minute: int = Field(default=0, ge=0)
     allowed_origins: list[Origin] = ["loopback"]
     tuned: Name = "tuned"
     version: str = Field(default="champion", pattern=r"^(champion|none|[1-9][0-9]*)$")
     quantize: Literal["none"] | Quantization = "none"
+    collect: Collect = "none"
+    collect_limit: int = Field(default=104_857_600, ge=1024)
 
 
 class Finetune(Section):
@@ -199,6 +206,10 @@ class NamedRecipe(Section):
     def options(self) -> str:
         """The options that name this very recipe: its path, and every ``--set``."""
         return f"--recipe {self.name}" if self._options is None else self._options
+
+    def overrides(self, field: str) -> bool:
+        """Tell whether ``--set`` said the field, and the file did not decide it."""
+        return any(part.startswith(f"{field}=") for part in shlex.split(self.options))
 
     def command(self, verb: str, *more: str, of: str = "setup") -> str:
         """Write the command ``verb`` about this very recipe, what overrides it in ``more``."""

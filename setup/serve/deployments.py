@@ -14,6 +14,7 @@ from setup.serve import settings as stored
 from setup.serve.admission import Admission
 from setup.serve.contract.error_reply import ApiError, EngineError
 from setup.serve.engine import Engine
+from setup.serve.keys import Allowance, Keys, KeyType
 
 log = logging.getLogger("endpoint")
 
@@ -95,7 +96,8 @@ class Endpoint:
 
     def __init__(self, settings: stored.EndpointSettings, folder: Path) -> None:
         self.settings, self._folder = settings, folder
-        self.keys = stored.Keys.ensure(folder)
+        self.keys = Keys.ensure(folder)
+        self.allowances = {kind: Allowance(settings.requests_per_minute) for kind in KeyType}
         self.stop = asyncio.Event()
         self._change = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -103,6 +105,18 @@ class Endpoint:
             name: Deployment(name, options, folder)
             for name, options in settings.deployments.items()
         }
+
+    def renew_key(self, kind: KeyType | None) -> None:
+        """Make a scoring key anew, see ``Keys.renewed``; the other one stays valid."""
+        new = self.keys.renewed(kind)
+        new.save(self._folder)
+        self.keys = new
+
+    @property
+    def longest_request(self) -> float:
+        """The most seconds that any deployment takes for an answer."""
+        limits = [row.settings.request_timeout for row in self.table.values()]
+        return max(limits, default=self.settings.read_timeout)
 
     async def start_all(self) -> bool:
         """Start every deployment of the settings; one that fails is tried again later.
@@ -162,13 +176,13 @@ class Endpoint:
         await asyncio.shield(retiring)
 
     async def shift(self, traffic: dict[str, int]) -> None:
-        """Set the traffic table; 422 unless it names deployments and sums to 0 or 100."""
+        """Set the traffic table; 400 unless it names deployments and sums to 0 or 100."""
         async with self._change:
             unknown = sorted(set(traffic) - set(self.table))
             if unknown:
-                raise ApiError(422, f"traffic names no deployment: {', '.join(unknown)}")
+                raise ApiError(400, f"traffic names no deployment: {', '.join(unknown)}")
             if min(traffic.values(), default=0) < 0 or sum(traffic.values()) not in (0, 100):
-                raise ApiError(422, f"traffic must sum to 0 or 100, got {sum(traffic.values())}")
+                raise ApiError(400, f"traffic must sum to 0 or 100, got {sum(traffic.values())}")
             self.settings.traffic = traffic
             self.settings.save(self._folder)
 

@@ -7,7 +7,7 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 import aiohttp
 
 from setup.common.paths import REPOSITORY
+from setup.serve import tracing
+from setup.serve.contract import tools
 from setup.serve.contract.error_reply import EngineError
 from setup.serve.contract.folding import PROBES, Taken, judge
 from setup.serve.settings import DeploymentSettings
@@ -36,6 +38,7 @@ class Engine:
         self._process, self._session, self._log = process, session, log
         self._vocabulary = 0
         self._taken = Taken()
+        self._form: list[tools.CallForm | None] = []
         self.tried: dict[str, str] = {}
         self.trying = asyncio.Lock()
 
@@ -108,9 +111,22 @@ class Engine:
             self._vocabulary = int(reply["data"][0]["meta"]["n_vocab"])
         return self._vocabulary
 
+    async def call_form(self) -> tools.CallForm | None:
+        """The form in which the chat template writes calls of tools, None where it does not."""
+        if not self._form:
+            kwargs = {"tools": [tools.PROBE_TOOL]}
+            prompts = await self._prompts(tools.PROBES, {"chat_template_kwargs": kwargs})
+            self._form = [tools.form_of(prompts)]
+        return self._form[0]
+
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """A whole chat completion; cancelling the call frees the engine's slot."""
-        return await self.post(_COMPLETIONS, self._folded(body) | {"stream": False})
+        body = self._folded(body) | {"stream": False}
+        with tracing.engine_call(body) as call:
+            completion = await self.post(_COMPLETIONS, body)
+            if call:
+                call.answered(completion)
+        return completion
 
     async def prompt(self, messages: list[dict[str, Any]]) -> str:
         """The text that ``messages`` make in the model's chat template."""
@@ -120,8 +136,11 @@ class Engine:
     @asynccontextmanager
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
         """The server-sent events of a chat completion as the engine writes them."""
-        async with self._ask(_COMPLETIONS, self._folded(body) | {"stream": True}) as response:
-            yield response.content.iter_any()
+        body = self._folded(body) | {"stream": True}
+        with tracing.engine_call(body) as call:
+            async with self._ask(_COMPLETIONS, body) as response:
+                pieces = response.content.iter_any()
+                yield call.timed(pieces) if call else pieces
 
     async def stop(self) -> None:
         """End the process; whoever still waits for an answer gets an EngineError."""
@@ -142,14 +161,23 @@ class Engine:
 
         But with another text in between than ours, and so with another prompt than was trained.
         """
-        prompts: dict[str, str | None] = {}
-        for name, turns in PROBES.items():
-            try:
-                prompts[name] = str((await self.post(_TEMPLATE, {"messages": turns}))["prompt"])
-            except (EngineError, KeyError):
-                prompts[name] = None
+        prompts = await self._prompts(PROBES, {})
         abilities = (await self.post("/props", None)).get("chat_template_caps", {})
         return judge(prompts, abilities.get("supports_system_role"))
+
+    async def _prompts(
+        self, conversations: Mapping[str, list[dict[str, Any]]], fields: dict[str, Any]
+    ) -> dict[str, str | None]:
+        """The prompt of each conversation, None where the template refuses it."""
+        prompts: dict[str, str | None] = {}
+        for name, turns in conversations.items():
+            try:
+                prompts[name] = str(
+                    (await self.post(_TEMPLATE, {"messages": turns, **fields}))["prompt"]
+                )
+            except (EngineError, KeyError):
+                prompts[name] = None
+        return prompts
 
     @asynccontextmanager
     async def _ask(
@@ -165,12 +193,12 @@ class Engine:
 
     async def _open(self, route: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
         """Ask over a kept connection; over a fresh one if that was closed in the meantime."""
-        method = "GET" if body is None else "POST"
+        method, headers = "GET" if body is None else "POST", tracing.headers()
         try:
-            return await self._session.request(method, route, json=body)
-        except aiohttp.ServerDisconnectedError:
-            closing = {"Connection": "close"}
-            return await self._session.request(method, route, json=body, headers=closing)
+            return await self._session.request(method, route, json=body, headers=headers)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            headers = {**headers, "Connection": "close"}
+            return await self._session.request(method, route, json=body, headers=headers)
 
 
 def open_session(url: str, key: str) -> aiohttp.ClientSession:

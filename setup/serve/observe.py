@@ -46,6 +46,12 @@ tokens = Counter(
 admitted = Gauge(
     "endpoint_admitted", "Requests being answered or waiting", ["deployment"], registry=registry
 )
+refusals = Counter(
+    "endpoint_refusals",
+    "Requests refused or broken off, by the code of their error",
+    ["reason"],
+    registry=registry,
+)
 
 
 class _JsonLines(logging.Formatter):
@@ -101,11 +107,12 @@ def _record(request: web.Request, status: int, took: float) -> None:
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unknown"
     requests.labels(route, facts["deployment"], str(status)).inc()
+    if reason := facts.get("reason") or ("client_left" if status == 499 else ""):
+        refusals.labels(reason).inc()
     seconds.labels(route, facts["deployment"]).observe(took)
     extra = {"method": request.method, "route": route, "status": status, **facts}
     if resource is None:  # some clients put a key into the path
-        path = request.path.replace(keys.scoring, "***").replace(keys.management, "***")
-        extra["path"] = path[:_SHOWN]
+        extra["path"] = keys.hidden(request.path)[:_SHOWN]
     # Probes come every few seconds and would bury what people look for.
     level = logging.DEBUG if route in _PROBES else logging.INFO
     log.log(level, "request", extra={**extra, "ms": round(took * 1000, 1)})

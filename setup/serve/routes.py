@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from asyncio import timeout_at
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
@@ -12,14 +11,12 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from setup.serve import observe
+from setup.serve import answers, collector, delivery, observe
 from setup.serve.contract import contracts, schemas
 from setup.serve.contract.error_reply import ApiError, EngineError
 from setup.serve.deployments import ENDPOINT, Deployment
 
 _HEADER = "azureml-model-deployment"
-_COUNTS = re.compile(rb'"(cache_n|prompt_n|predicted_n)":\s*(\d+)')
-_STREAM_TAIL = 2048
 
 
 class Turn(NamedTuple):
@@ -27,7 +24,7 @@ class Turn(NamedTuple):
 
     deployment: Deployment
     deadline: float
-    body: dict[str, Any]
+    order: answers.Order
 
 
 async def score(request: web.Request) -> web.Response:
@@ -40,9 +37,13 @@ async def score(request: web.Request) -> web.Response:
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """``POST /v1/chat/completions``: OpenAI's contract, streamed when asked to."""
     async with _turn(request, contracts.ChatRequest) as turn:
-        if turn.body["stream"]:
-            return await _stream(request, turn)
-        return web.json_response(await _complete(request, turn))
+        if not turn.order.body["stream"]:
+            return web.json_response(await _complete(request, turn))
+        response = await _stream(request, turn)
+    # Not before the slot is free: some clients read slowly.
+    with suppress(ConnectionResetError):  # or hang up after the last event
+        await response.write_eof()
+    return response
 
 
 async def tokenize(request: web.Request) -> web.Response:
@@ -55,6 +56,7 @@ async def tokenize(request: web.Request) -> web.Response:
             text = asked.prompt
             if asked.messages is not None:
                 messages = [message.as_sent() for message in asked.messages]
+                await schemas.see_obeyed(deployment.engine, {"messages": messages}, None)
                 text = await deployment.engine.prompt(messages)
             body = {"content": text, "add_special": True, "parse_special": asked.prompt is None}
             tokens = list((await deployment.engine.post("/tokenize", body))["tokens"])
@@ -127,57 +129,65 @@ async def _turn(
         deployment = roomiest or _pick(request)
         place.enter_context(deployment.admission.place())
         parsed = contracts.parse_body(schema, await read_body(request))
+        collector.name_conversation(request, parsed)
         if by_model:
             place.close()
             deployment = _pick(request, parsed.model)
             place.enter_context(deployment.admission.place())
         stack.enter_context(observe.admitted.labels(deployment.name).track_inprogress())
         limit = deployment.settings.request_timeout
-        turn = Turn(deployment, asyncio.get_running_loop().time() + limit, parsed.engine_body())
+        deadline = asyncio.get_running_loop().time() + limit
         with _translated(limit):
-            async with timeout_at(turn.deadline):
+            async with timeout_at(deadline):
                 waited = await stack.enter_async_context(deployment.admission.slot())
-                await schemas.see_obeyed(deployment.engine, turn.body)
+                order = await _order(deployment, parsed)
         observe.queue_seconds.labels(deployment.name).observe(waited)
         request["facts"]["queue_ms"] = round(waited * 1000, 1)
-        yield turn
+        yield Turn(deployment, deadline, order)
+
+
+async def _order(
+    deployment: Deployment, asked: contracts.ScoreRequest | contracts.ChatRequest
+) -> answers.Order:
+    """What is asked of the engine; ApiError 400 for what it would not obey."""
+    body = asked.engine_body()
+    if isinstance(asked, contracts.ScoreRequest):
+        await schemas.see_obeyed(deployment.engine, body, None)
+        return answers.Order(body)
+    form = await schemas.see_obeyed(deployment.engine, body, asked.wish)
+    alternatives = (asked.top_logprobs or 0) if asked.logprobs else None
+    return answers.Order(body, asked.n, alternatives, form, asked.wish)
 
 
 async def _complete(request: web.Request, turn: Turn) -> dict[str, Any]:
     with _translated(turn.deployment.settings.request_timeout):
         async with timeout_at(turn.deadline):
-            completion = await turn.deployment.engine.complete(turn.body)
-        if schemas.holds_json(turn.body):
-            choice = completion["choices"][0]
-            cut = choice["finish_reason"] == "length"
-            schemas.check_json(choice["message"]["content"], cut=cut)
+            completion = await answers.complete(turn.deployment.engine, turn.order)
     usage = completion["usage"]
     observe.count_tokens(request, usage["prompt_tokens"], usage["completion_tokens"])
+    await collector.keep_answer(request, turn.deployment, turn.order.body["messages"], completion)
     return completion
 
 
 async def _stream(request: web.Request, turn: Turn) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    engine, tail = turn.deployment.engine, b""
+    usage, outlet = answers.Usage(), delivery.Outlet(request, response)
     try:
         with _translated(turn.deployment.settings.request_timeout):
-            async with timeout_at(turn.deadline), engine.stream(turn.body) as pieces:
-                await response.prepare(request)
-                json_held = schemas.holds_json(turn.body)
-                async for piece in schemas.checked(pieces) if json_held else pieces:
-                    await response.write(piece)
-                    tail = (tail + piece)[-_STREAM_TAIL:]
+            async with timeout_at(turn.deadline):
+                pieces = answers.stream(turn.deployment.engine, turn.order, usage)
+                turns = turn.order.body["messages"]
+                async for piece in collector.kept_stream(request, turn.deployment, turns, pieces):
+                    if not response.prepared:  # a request that the engine refuses has a status
+                        await response.prepare(request)
+                    await outlet.write(piece)
     except ApiError as error:
         if not response.prepared:
             raise
         # The status is sent already: the failure can only be told as one more event.
         await response.write(b"data: " + json.dumps(error.body()).encode() + b"\n\n")
-        request["facts"]["stream_error"] = error.code
-    counts = {key: int(value) for key, value in _COUNTS.findall(tail)}
-    prompt = counts.get(b"cache_n", 0) + counts.get(b"prompt_n", 0)
-    observe.count_tokens(request, prompt, counts.get(b"predicted_n", 0))
-    with suppress(ConnectionResetError):  # some clients hang up after the last event
-        await response.write_eof()
+        request["facts"]["stream_error"] = request["facts"]["reason"] = error.code
+    observe.count_tokens(request, usage.prompt, usage.completion)
     return response
 
 
@@ -194,5 +204,5 @@ def _translated(limit: float) -> Iterator[None]:
         if error.status == 503:
             raise ApiError(503, str(error), retry_after=2) from None
         if error.status == 400:
-            raise ApiError(422, str(error)) from None
+            raise ApiError(400, str(error)) from None
         raise ApiError(424, f"the model failed: {error}") from None

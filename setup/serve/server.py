@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging.handlers
 import os
 import re
@@ -20,7 +19,7 @@ from pydantic import RootModel
 
 from setup.common.paths import write_private
 from setup.recipe.local import NAME
-from setup.serve import cors, observe, routes
+from setup.serve import cors, delivery, keys, observe, ratings, routes, tracing
 from setup.serve import settings as stored
 from setup.serve.contract.contracts import parse_body
 from setup.serve.contract.error_reply import ApiError
@@ -28,6 +27,7 @@ from setup.serve.contract.swagger import swagger
 from setup.serve.deployments import ENDPOINT, Endpoint, log
 
 _OPEN = {"/", "/health"}
+_ANSWERED = {"/score", "/v1/chat/completions"}  # by a model, at some cost
 # Every accepted request has a deadline of its own; this only has to be longer than any of them.
 _DRAIN_AT_MOST = 3600.0
 _SHOWN = 100  # characters of a path
@@ -48,7 +48,8 @@ async def answer_errors(request: web.Request, handler: observe.Handler) -> web.S
     except Exception:  # noqa: BLE001 - logged with its traceback, answered without it
         log.exception("unforeseen failure", extra={"path": request.path})
         refusal, headers = ApiError(500, "internal error; see the log"), {}
-    return web.json_response(refusal.body(), status=refusal.status, headers=headers)
+    request["facts"]["reason"] = refusal.code
+    return web.json_response(refusal.body(request.path), status=refusal.status, headers=headers)
 
 
 def _routing_error(request: web.Request, error: web.HTTPException) -> ApiError:
@@ -70,22 +71,18 @@ def _routing_error(request: web.Request, error: web.HTTPException) -> ApiError:
 
 @web.middleware
 async def require_key(request: web.Request, handler: observe.Handler) -> web.StreamResponse:
-    """401 without the key the route wants, compared in constant time."""
-    if request.path not in _OPEN:
+    """401 without the key the route wants; 429 where that asks for answers too often."""
+    if request.path not in _OPEN and not request.path.startswith("/pages/"):
+        endpoint = request.app[ENDPOINT]
         kind = "management" if request.path.startswith("/manage") else "scoring"
-        expected: str = getattr(request.app[ENDPOINT].keys, kind)
-        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-        sent = credentials.strip().encode("utf-8", "surrogateescape")
-        if scheme.lower() != "bearer" or not sent:
-            message = f"no key: send the {kind} key as `Authorization: Bearer KEY`"
-            raise ApiError(401, message, code="missing_api_key")
-        if not hmac.compare_digest(sent, expected.encode()):
-            raise ApiError(401, f"wrong key: it is not the {kind} key of this endpoint")
+        known = keys.check(request, endpoint.keys, kind)
+        if known and request.path in _ANSWERED:
+            endpoint.allowances[known].take()
     return await handler(request)
 
 
 async def live(_: web.Request) -> web.Response:
-    """``GET /``: the process answers."""
+    """``GET /`` for all but browsers: the process answers."""
     return web.Response(text="Healthy\n")
 
 
@@ -121,7 +118,8 @@ async def show(request: web.Request) -> web.Response:
         for name, deployment in endpoint.table.items()
     }
     settings = endpoint.settings.model_dump(exclude={"deployments", "traffic"})
-    return web.json_response({**settings, "deployments": deployments})
+    told = {**settings, "traces": tracing.destination(request.app), "deployments": deployments}
+    return web.json_response(told)
 
 
 async def put_deployment(request: web.Request) -> web.Response:
@@ -129,7 +127,7 @@ async def put_deployment(request: web.Request) -> web.Response:
     settings = parse_body(stored.DeploymentSettings, await routes.read_body(request))
     name = request.match_info["name"]
     if not re.fullmatch(NAME, name):
-        raise ApiError(422, f"a deployment's name matches {NAME}, got {name!r}")
+        raise ApiError(400, f"a deployment's name matches {NAME}, got {name!r}")
     changed = await request.app[ENDPOINT].put(name, settings)
     return web.json_response({"changed": changed}, status=201 if changed else 200)
 
@@ -147,6 +145,16 @@ async def put_traffic(request: web.Request) -> web.Response:
     return web.json_response(traffic)
 
 
+async def renew_key(request: web.Request) -> web.Response:
+    """``POST /manage/keys``: a new scoring key, ``{"key": "primary"}`` or ``"secondary"``.
+
+    Without one a new primary key, and the one before stays valid as the secondary one.
+    """
+    asked = parse_body(RootModel[dict[str, str]], await routes.read_body(request)).root
+    request.app[ENDPOINT].renew_key(keys.kind_of(asked.get("key")))
+    return web.Response(status=204)
+
+
 async def drain(request: web.Request) -> web.Response:
     """``POST /manage/drain``: answer what was accepted, then end (SIGTERM for every system)."""
     request.app[ENDPOINT].stop.set()
@@ -156,9 +164,10 @@ async def drain(request: web.Request) -> web.Response:
 def build_app(endpoint: Endpoint) -> web.Application:
     """The application with all its routes."""
     app = web.Application(
-        middlewares=[observe.observe, answer_errors, cors.answer_preflights, require_key],
+        middlewares=[answer_errors, cors.answer_preflights, require_key],
         client_max_size=endpoint.settings.max_body,
     )
+    app.middlewares[:0] = [observe.observe, *tracing.middlewares(app, log)]
     app.on_response_prepare.append(cors.allow_origin)
     app[ENDPOINT] = endpoint
     for path, handler in (
@@ -177,9 +186,11 @@ def build_app(endpoint: Endpoint) -> web.Application:
         ("POST", "/tokenize", routes.tokenize),
         ("PUT", "/manage/deployments/{name}", put_deployment),
         ("PUT", "/manage/traffic", put_traffic),
+        ("POST", "/manage/keys", renew_key),
         ("POST", "/manage/drain", drain),
     ):
         app.router.add_route(method, path, taking, expect_handler=routes.expect_nothing_yet)
+    ratings.add_page(app)
     return app
 
 
@@ -215,12 +226,19 @@ async def run(
             endpoint.stop.set()
 
     loading.add_done_callback(end_unless_loaded)
+
+    def connections() -> list[Any]:
+        return list(runner.server.connections) if runner.server else []
+
+    read, longest = endpoint.settings.read_timeout, endpoint.longest_request
+    guard = asyncio.create_task(delivery.guard(connections, read, longest))
     await endpoint.stop.wait()
     log.info("draining")
     loading.cancel()
     (loaded,) = await asyncio.gather(loading, return_exceptions=True)
     await runner.cleanup()
     await endpoint.stop_all()
+    guard.cancel()
     return loaded is not False
 
 

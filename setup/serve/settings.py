@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from setup.common.paths import read_json, write_private
-from setup.recipe.local import Origin
+from setup.recipe.local import Collect, Origin
 
 SETTINGS, KEYS, PID, LOG = "endpoint.json", "keys.json", "endpoint.pid", "endpoint.log"
+
+_COLLECTOR = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+)
+
+
+def names_collector() -> bool:
+    """Tell whether the environment names a collector of traces."""
+    return any(map(os.environ.get, _COLLECTOR))
 
 
 class DeploymentSettings(BaseModel):
@@ -47,7 +57,10 @@ class EndpointSettings(BaseModel):
     port: int
     max_body: int = 1_048_576
     read_timeout: float = 30.0
+    requests_per_minute: int = Field(default=0, ge=0)
     allowed_origins: list[Origin] = ["loopback"]
+    collect: Collect = "none"
+    collect_limit: int = 104_857_600
     deployments: dict[str, DeploymentSettings] = {}
     traffic: dict[str, int] = {}
 
@@ -60,22 +73,3 @@ class EndpointSettings(BaseModel):
     def save(self, folder: Path) -> None:
         """Write the settings atomically: a crash leaves the old file or the new one."""
         write_private(folder / SETTINGS, self.model_dump())
-
-
-class Keys(BaseModel):
-    """``scoring`` is what clients send; ``management`` adds and removes deployments."""
-
-    scoring: str = Field(repr=False)
-    management: str = Field(repr=False)
-
-    @classmethod
-    def ensure(cls, folder: Path) -> Keys:
-        """The keys of the endpoint in ``folder``, made on first use and kept over restarts."""
-        content = read_json(folder / KEYS)
-        if content is None:
-            content = {
-                "scoring": secrets.token_urlsafe(32),
-                "management": secrets.token_urlsafe(32),
-            }
-            write_private(folder / KEYS, content)
-        return cls.model_validate(content)

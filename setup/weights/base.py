@@ -40,16 +40,16 @@ class Base:
     named: str = ""
 
 
-def transformers_copy(path: Path, sha256: str) -> str:
+def transformers_copy(path: Path, sha256: str, writes: bool = True) -> str:
     """``path``, a .gguf file, as a folder that loads in two seconds instead of twenty.
 
     The copy is made once, in half precision as the file is served, beside the cached models.
-    Files above 2 GiB are not copied, nor is any where nothing may be written; then this is ``path``
-    itself.
+    Files above 2 GiB are not copied, nor is any where nothing may be written or that is not to be
+    (``writes``); then this is ``path`` itself.
     """
-    if path.stat().st_size > _COPIED_BELOW:
-        return str(path)
     folder = models_folder() / f"{path.stem}-{sha256[:8]}-transformers-{_COPY_FORMAT}"
+    if path.stat().st_size > _COPIED_BELOW or not (writes or folder.exists()):
+        return str(path)
     try:
         return str(build_once(folder, lambda draft: _copy(path, draft)))
     except OSError:

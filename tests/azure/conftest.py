@@ -19,6 +19,7 @@ What else there is (tests/azure/fake/azure.py):
     azure.subscription.limits[FAMILY] = 0                     # quota in cores; .providers, .actions
     azure.job_states = ["Queued", "Running", "Completed"]     # one further at each look
     azure.answer = lambda deployment, messages: "Paris"       # what the scoring host says
+    azure.serves = "pipeline"                                 # mlflow, openai: its contract
     azure.catalog.models["Phi-4/8"] = {"isArchived": True}    # models of the registry azureml
     add_workspace(azure, "ws", "rg"); add_compute(…); add_role(…)  # fake/ready.py: there already
     azure.operations.polls = 50                               # long-running operations take longer

@@ -45,7 +45,7 @@ def make_workspace(azure: FakeAzure, *sets: str, name: str = "phi-azure") -> Azu
 def register(azure: FakeAzure, recipe: AzureRecipe, version: str) -> None:
     """Another version of the recipe's model."""
     path = "azureml://datastores/workspaceblobstore/paths/model"
-    kind = {"mlflow": "mlflow_model", "gguf": "custom_model"}[recipe.endpoint.kind]
+    kind = "mlflow_model" if recipe.endpoint.kind == "mlflow" else "custom_model"
     at = f"{workspace_id(azure, recipe)}/models/{recipe.registry.model}/versions/{version}"
     add(azure, at, properties={"modelUri": path, "modelType": kind})
 

@@ -44,6 +44,8 @@ def test_two_connections_are_compared_and_reported(machine: Machine, chat: ChatS
     assert summary["metrics"] == metrics_of(summary["pf_runs"]["answers"])
     assert summary["metrics"]["fact_recall"] == pytest.approx(3 / 12)
     assert set(chat.rows_asked.values()) == {2}
+    config = (machine.home / "runs/first/one/config.json").read_text(encoding="utf-8")
+    assert json.loads(config)["answer_limit"] == 256
     assert not [path for path in machine.home.rglob("*") if path.is_file() and KEY in _text(path)]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .contracts import CONTRACTS, Generation, Message
-from .dialect import dialect_of
+from .dialect import dialect_of, forget
 from .errors import EndpointError
 from .reply import Reply, bad_shape, contract_of
 from .settings import Settings
@@ -37,35 +38,58 @@ class Endpoint:
         dialect, generation = dialect_of(self.settings), generation or Generation()
         settings = dialect.apply(self.settings)
         try:
-            return self._complete(messages, generation, settings)
+            return self._ask(messages, generation, settings)
         except EndpointError as error:
-            other = dialect.alternative(settings, error)
-            if other is None:
-                raise
             refusal = error
+        with closing(dialect.others(settings, refusal)) as others:
+            for other in others:
+                # Not this contract either: the first words are the right ones.
+                with suppress(EndpointError):
+                    return self._ask(messages, generation, other)
+        raise refusal from None
+
+    def _ask(self, messages: list[Message], generation: Generation, settings: Settings) -> Reply:
+        """Ask by one contract, with the other name of the longest answer if it wants that."""
+        dialect = dialect_of(self.settings)
         try:
-            return self._complete(messages, generation, other)
-        except EndpointError:
-            if other.contract == settings.contract:
+            reply = self._complete(messages, generation, settings)
+        except EndpointError as error:
+            if (other := dialect.other_limit(settings, error)) is None:
                 raise
-            dialect.settle()
-            raise refusal from None  # not another contract: the first words are the right ones
+            return self._complete(messages, generation, other)
+        if not _cut_short(reply, generation, settings):
+            return reply
+        # It reads another name than the one that was sent, or has a limit of its own.
+        with suppress(EndpointError):
+            other = replace(settings, answer_limit="max_tokens")
+            longer = self._complete(messages, generation, other)
+            if _tokens(longer) > _tokens(reply):
+                dialect.learn_limit(settings, "max_tokens")
+                return longer
+        dialect.learn_limit(settings, "max_new_tokens")
+        return reply
 
     def _complete(
         self, messages: list[Message], generation: Generation, settings: Settings
     ) -> Reply:
         """Ask once, and remember what the endpoint takes."""
         make_body, parse = CONTRACTS[settings.contract]
-        body, dialect = make_body(messages, generation, settings), dialect_of(settings)
+        body = make_body(messages, generation, settings)
         with post(settings, settings.endpoint, body, settings.timeout) as answer:
             value = answer.json()
-            answered = contract_of(value)
-            if settings.auto and settings.contract == "score" and answered in ("mlflow", "openai"):
-                dialect.tell(settings, f"answers as contract {answered} does, and is read so")
-                parse = CONTRACTS[answered][1]
-            reply = parse(value, body, settings)
-        dialect.answered(settings)
+            shape = contract_of(value)
+            read_so = settings.auto and settings.contract == "score" and shape in CONTRACTS
+            reply = (CONTRACTS[shape][1] if read_so else parse)(value, body, settings)
+        dialect_of(self.settings).answered(settings, shape if read_so else "")
         return reply
+
+    def learnt(self) -> dict[str, str]:
+        """The connection's keys, with their values, that answers have shown to be right."""
+        return dialect_of(self.settings).learnt(self.settings)
+
+    def forget(self) -> None:
+        """Find everything out anew: what answered 404 may not have been there yet."""
+        forget(self.settings)
 
     def stream(
         self, messages: list[Message], generation: Generation | None = None
@@ -75,16 +99,17 @@ class Endpoint:
         Contracts A and B do not stream, and some servers of contract C neither: their answer comes
         as one piece. Nothing is tried again once the first byte of a stream is here.
         """
-        if self.settings.contract != "openai":
+        settings = dialect_of(self.settings).apply(self.settings)
+        if settings.contract != "openai":
             reply = self.complete(messages, generation)
             yield reply.text
             return reply
         make_body, parse = CONTRACTS["openai"]
-        body = make_body(messages, generation or Generation(), self.settings) | {"stream": True}
-        with post(self.settings, self.settings.endpoint, body, self.settings.timeout) as answer:
+        body = make_body(messages, generation or Generation(), settings) | {"stream": True}
+        with post(settings, settings.endpoint, body, settings.timeout) as answer:
             if answer.is_event_stream:
-                return (yield from stream_reply(answer.pieces(), self.settings))
-            reply = parse(answer.json(), body, self.settings)
+                return (yield from stream_reply(answer.pieces(), settings))
+            reply = parse(answer.json(), body, settings)
         yield reply.text
         return reply
 
@@ -105,3 +130,15 @@ class Endpoint:
             if not isinstance(count, int):
                 raise bad_shape(value, "an object with 'count' (the tokenizer's reply)", settings)
         return TokenCount(count, limit if isinstance(limit, int) and limit > 0 else None)
+
+
+def _cut_short(reply: Reply, generation: Generation, settings: Settings) -> bool:
+    """Tell whether an answer ended at fewer tokens than were asked for, by a name left open."""
+    open_ = settings.answer_limit == "auto" and settings.contract == "score"
+    return (
+        open_ and reply.finish_reason == "length" and 0 < _tokens(reply) < generation.max_new_tokens
+    )
+
+
+def _tokens(reply: Reply) -> int:
+    return reply.usage.get("completion_tokens", 0)

@@ -47,9 +47,10 @@ class Generation:
 
 
 def score_body(messages: list[Message], generation: Generation, settings: Settings) -> Body:
-    """Contract A. Server generations differ in ``max_new_tokens`` and ``max_tokens``: both, until
-    a server refuses one of them (``dialect.py``)."""
-    limits = _limits(generation, settings, "max_new_tokens", "max_tokens")
+    """Contract A. Server generations differ in ``max_new_tokens`` and ``max_tokens``, and some
+    refuse the one beside the other: the second name goes to those that ask for it (``dialect.py``).
+    """
+    limits = _limits(generation, settings, "max_new_tokens")
     parameters = _sampling(generation, settings, do_sample=True) | limits
     if generation.seed >= 0:
         parameters["seed"] = generation.seed

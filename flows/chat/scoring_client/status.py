@@ -221,18 +221,18 @@ def _without(field: str, lower: str, settings: Settings) -> str:
 
 def limit_hint(settings: Settings) -> str:
     """The rest of a fix for contract A, whose scoring scripts do not say what they raised."""
-    if settings.contract != "score" or settings.answer_limit not in ("auto", "both"):
+    if settings.contract != "score" or settings.answer_limit not in ("both", "max_tokens"):
         return ""
     return f"; where that names max_tokens, {settings.how_to_set('answer_limit', 'max_new_tokens')}"
 
 
 def _other_limit(field: str, settings: Settings) -> str:
-    if settings.contract != "openai":
-        return "max_tokens" if field == "max_new_tokens" else "max_new_tokens"
-    sent = settings.answer_limit if settings.answer_limit in _LIMITS else "max_tokens"
-    if field != sent:
+    newer = "max_completion_tokens" if settings.contract == "openai" else "max_new_tokens"
+    usual = "max_tokens" if settings.contract == "openai" else "max_new_tokens"
+    sent = settings.answer_limit if settings.answer_limit in _LIMITS else usual
+    if field != sent and settings.answer_limit != "both":
         return field  # it is asked for, not refused
-    return "max_tokens" if field == "max_completion_tokens" else "max_completion_tokens"
+    return "max_tokens" if field == newer else newer
 
 
 def _lacks_model(body: dict[str, Any]) -> bool:

@@ -33,6 +33,7 @@ from .errors import (
 )
 from .settings import Settings, place
 from .status import failure
+from .tracing.chat_span import headers as trace_headers
 
 RETRIED = frozenset({429, 502, 503, 504})
 ATTEMPTS = 4
@@ -169,6 +170,7 @@ def _send(
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
     if settings.deployment:
         headers["azureml-model-deployment"] = settings.deployment
+    headers.update(trace_headers())
     left, parts = deadline.remaining, urlsplit(url)
     # None leaves the choice to the environment; loopback is never a proxy's business.
     proxies = {"no_proxy": ",".join(_LOOPBACK)} if parts.hostname in _LOOPBACK else None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from .client import Endpoint
-from .contracts import Generation
+from .contracts import Generation, Message
 from .conversation import Window, build_messages
 from .errors import EndpointError
+from .reply import Reply
 from .settings import ConnectionLike, Settings
+from .tracing.chat_span import ChatSpan
 
 Report = Callable[[EndpointError], Exception]
 """Makes of an endpoint's error the exception that whoever runs the flow shows as its line."""
@@ -64,24 +66,34 @@ class Turn:
         with _reporting(report):
             generation = Generation(self.temperature, self.top_p, self.max_new_tokens, self.seed)
             settings = Settings.from_connection(connection)
-            endpoint = Endpoint(settings)
-            counter = endpoint.count_tokens if settings.tokenizer else None
-            window = Window(settings.context_window, self.max_new_tokens, counter)
-            messages = build_messages(
-                self.question,
-                self.chat_history,
-                self.system_prompt,
-                window,
-                system_role=settings.system_role,
-            )
-            if stream:
-                pieces = endpoint.stream(messages, generation)
-                # What fails before the first piece fails in the node, where it can be reported.
-                return {"answer": _relay(next(pieces), pieces, report), "usage": _usage({})}
-            started = time.perf_counter()
-            reply = endpoint.complete(messages, generation)
-            usage = _usage({**reply.usage, "seconds": round(time.perf_counter() - started, 4)})
+            span = ChatSpan.start(settings, generation)
+            with span.current():
+                endpoint = Endpoint(settings)
+                messages = self._messages(endpoint)
+                span.asked(messages)
+                if stream:
+                    pieces = endpoint.stream(messages, generation)
+                    # What fails before the first piece fails in the node, where it can be reported.
+                    first = next(pieces)
+                    return {"answer": _relay(first, pieces, report, span), "usage": _usage({})}
+                started = time.perf_counter()
+                reply = endpoint.complete(messages, generation)
+                seconds = round(time.perf_counter() - started, 4)
+            span.answered(reply)
+            usage = _usage({**reply.usage, "seconds": seconds})
             return {"answer": _without_half_characters(reply.text), "usage": usage}
+
+    def _messages(self, endpoint: Endpoint) -> list[Message]:
+        settings = endpoint.settings
+        counter = endpoint.count_tokens if settings.tokenizer else None
+        window = Window(settings.context_window, self.max_new_tokens, counter)
+        return build_messages(
+            self.question,
+            self.chat_history,
+            self.system_prompt,
+            window,
+            system_role=settings.system_role,
+        )
 
 
 @contextmanager
@@ -92,10 +104,13 @@ def _reporting(report: Report) -> Iterator[None]:
         raise report(error) from None
 
 
-def _relay(first: str, rest: Iterator[str], report: Report) -> Iterator[str]:
-    with _reporting(report):
+def _relay(
+    first: str, rest: Generator[str, None, Reply], report: Report, span: ChatSpan
+) -> Iterator[str]:
+    with _reporting(report), span.failing():
         yield first
-        yield from rest
+        reply = yield from rest
+    span.answered(reply)
 
 
 def _usage(counts: dict[str, float]) -> dict[str, float | None]:

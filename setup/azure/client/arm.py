@@ -45,6 +45,7 @@ _VERSIONS = {
     "microsoft.storage": "2023-05-01",
     "microsoft.keyvault": "2023-07-01",
     "microsoft.containerregistry": "2023-07-01",
+    "microsoft.insights/autoscalesettings": "2022-10-01",
 }
 
 
@@ -52,12 +53,12 @@ _VERSIONS = {
 def version_of(path: str) -> str:
     """Return the API version in which what is at ``path`` is asked for."""
     rest = path.lower()
-    namespace = "microsoft.resources" if "/resourcegroups/" in rest else ""
+    namespace, kind = "microsoft.resources" if "/resourcegroups/" in rest else "", ""
     if "/providers/" in rest:
-        namespace = rest.rpartition("/providers/")[2].partition("/")[0]
+        namespace, kind, *_ = [*rest.rpartition("/providers/")[2].split("/"), ""]
     types = {entry["type"].lower(): entry["apiVersion"] for entry in template()["resources"]}
     known = {kind.partition("/")[0]: version for kind, version in types.items()} | _VERSIONS
-    return str(known.get(namespace, RESOURCES_VERSION))
+    return str(known.get(f"{namespace}/{kind}") or known.get(namespace, RESOURCES_VERSION))
 
 
 class Arm:
@@ -115,6 +116,20 @@ class Arm:
         )
         return LROPoller(self._client, begun, lambda *_: None, ARMPolling(timeout=_POLL))
 
+    def outcome(
+        self, path: str, body: dict[str, Any], api_version: str, patience: float
+    ) -> dict[str, Any]:
+        """Return the answer to a question that takes a while; empty if it is not there in time."""
+        from azure.core.polling import LROPoller
+        from azure.mgmt.core.polling.arm_polling import ARMPolling
+
+        begun = self._run("POST", HOST + path, {"api-version": api_version}, body)
+        poller: LROPoller[Any] = LROPoller(
+            self._client, begun, _content_of, ARMPolling(timeout=_POLL)
+        )
+        answer = poller.result(patience)
+        return answer if poller.done() and isinstance(answer, dict) else {}
+
     def ask(self, url: str, **query: str) -> HttpResponse:
         """Return what another service of Azure ML answers, asked with the same token."""
         response: HttpResponse = self._run("GET", url, query).http_response
@@ -136,6 +151,11 @@ class Arm:
         if done.http_response.status_code >= 400:
             _raise(done.http_response)
         return done
+
+
+def _content_of(response: Any) -> Any:
+    content = response.http_response
+    return content.json() if content.content else {}
 
 
 def _path_of(link: str) -> str:

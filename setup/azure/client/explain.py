@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -21,11 +22,13 @@ T = TypeVar("T")
 
 AGAIN = "run the same command again: it finds what is done"
 _LOGIN = "az login, or correct AZURE_CLIENT_SECRET where the environment signs in"
+_NO_TENANT = "correct azure.tenant or AZURE_TENANT_ID: az account list shows your tenants"
 _NO_CLI = "install it (https://learn.microsoft.com/cli/azure/install-azure-cli), then az login"
 _SUBSCRIPTION = (
     "az account list shows yours: --set azure.subscription=ID, or export AZURE_SUBSCRIPTION_ID=ID"
 )
 _DOCTOR = "python -m setup doctor --recipe NAME"
+_NETWORK = "AuthorizationFailure"
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
 _LIMIT = 400  # characters of a service's message: some carry a page
 
@@ -37,6 +40,7 @@ _SECRETS = re.compile(
 _ACTION = re.compile(r"action '([^']+)'")
 _SCOPE = re.compile(r"scope '([^']+)'")
 _OBJECT = re.compile(r"object id '([^']+)'")
+_CLIENT = re.compile(r"client '([^']+)'")
 _NAMESPACE = re.compile(r"namespace '([^']+)'")
 _AADSTS = re.compile(r"AADSTS\d+: [^.\n]*")
 _TENANT = re.compile(r"https://login\.[\w.]+/([0-9a-fA-F-]{36})")
@@ -58,9 +62,17 @@ _BY_CODE = {
     "AllocationFailed": _FULL,
     "SubscriptionNotFound": _SUBSCRIPTION,
     "InvalidSubscriptionId": _SUBSCRIPTION,
-    "RequestDisallowedByPolicy": "ask who runs the subscription for an exemption from that policy",
     "ReadOnlyDisabledSubscription": "enable the subscription: https://portal.azure.com, Billing",
+    "TasksOperationsNotAllowed": "python -m setup provision --recipe NAME --set "
+    "azure.image_build=cluster lets the cluster build images, which this offer's registry does not",
     "ScopeLocked": "az lock list shows the lock; delete it, or choose another resource group",
+}
+EXEMPTION = "ask who runs the subscription for an exemption from that policy"
+# What a policy of a company is about, and the setting that does as it says.
+_BY_POLICY = {
+    r"network|public": "--set azure.public_network=false",
+    r"key access|sharedkey|shared key": "--set azure.shared_keys=false",
+    "purge": "--set azure.purge_protection=true",
 }
 _BY_STATUS = {
     401: f"{_LOGIN}, and {AGAIN}",
@@ -98,6 +110,8 @@ def explain(error: AzureError, doing: str = "") -> FixableError:
 
     if _is_login(error):
         what, fix = _not_signed_in(error)
+    elif is_network_refusal(error):
+        what, fix = _refused_network(error)
     elif isinstance(error, core.HttpResponseError) and error.status_code:
         what, fix = refusal(error.status_code, *code_and_message(error))
     elif isinstance(error, core.ServiceRequestError | core.ServiceResponseError):
@@ -105,6 +119,28 @@ def explain(error: AzureError, doing: str = "") -> FixableError:
     else:
         what, fix = one_line(error.message), _DOCTOR
     return FixableError(f"{doing}: {what}" if doing else what, fix)
+
+
+def is_network_refusal(error: BaseException) -> bool:
+    """Tell a storage account that lets nobody of this network in from one where a role is missing.
+
+    The code for a role is ``AuthorizationPermissionMismatch``:
+    https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes
+    """
+    said = f"{getattr(error, 'error_code', '')} {error}"
+    return getattr(error, "status_code", None) == FORBIDDEN and _NETWORK in said
+
+
+def _refused_network(error: AzureError) -> tuple[str, str]:
+    request = getattr(getattr(error, "response", None), "request", None)
+    account = (urlsplit(request.url).hostname or "").partition(".")[0] if request else ""
+    return (
+        f"storage account {account or 'of the workspace'} refuses the network of this machine "
+        f"({FORBIDDEN} {_NETWORK}): its firewall, or public access that a policy switched off",
+        f"az storage account update --name {account or 'NAME'} --public-network-access Enabled "
+        "--default-action Allow; where that is not allowed, the same command from a machine inside "
+        "its network (docs/azure.md, Networks)",
+    )
 
 
 def one_line(text: str) -> str:
@@ -176,9 +212,27 @@ def _fix_by_code(code: str, message: str) -> str:
         namespace = _NAMESPACE.search(message)
         return f"az provider register --wait --namespace {namespace[1] if namespace else 'NAME'}"
     if "InvalidAuthenticationTokenTenant" in code and (tenant := _TENANT.search(message)):
-        return f"az login --tenant {tenant[1]}, and {AGAIN}"
+        where_az = f"where az signs in, az login --tenant {tenant[1]} first"
+        return f"--set azure.tenant={tenant[1]}; {where_az}"
+    if "RequestDisallowedByPolicy" in code:
+        return policy_way(message)
     said = code.lower() or message.lower()
     return next((fix for part, fix in _BY_CODE.items() if part.lower() in said), "")
+
+
+def assignee(object_id: str, kind: str) -> str:
+    """The options of `az role assignment create` for whom; no question to the directory is needed.
+
+    ``--assignee`` looks the id up there, which a company may refuse.
+    """
+    return f"--assignee-object-id {object_id} --assignee-principal-type {kind}"
+
+
+def policy_way(said: str) -> str:
+    """Return the settings of the recipe that may satisfy a policy, beside an exemption from it."""
+    lower = said.lower()
+    ways = [fix for part, fix in _BY_POLICY.items() if re.search(part, lower)]
+    return ", or ".join([*ways, EXEMPTION])
 
 
 def _ask_for_role(message: str) -> str:
@@ -186,7 +240,10 @@ def _ask_for_role(message: str) -> str:
     if not action:
         return "a role given a moment ago takes up to ten minutes to work: wait, and " + AGAIN
     role = next(name for start, name in _ROLES if action[1].lower().startswith(start.lower()))
-    command = f'az role assignment create --role "{role}" --assignee {who[1] if who else "YOU"}'
+    # Azure names a person by an address, a program by its id.
+    kind = "User" if (named := _CLIENT.search(message)) and "@" in named[1] else "ServicePrincipal"
+    whom = assignee(who[1], kind) if who else "--assignee YOU"
+    command = f'az role assignment create --role "{role}" {whom}'
     return f"an owner runs: {command} --scope {scope[1] if scope else 'SCOPE'}"
 
 
@@ -217,7 +274,8 @@ def _reached_nobody(error: AzureError) -> str:
 def _not_signed_in(error: AzureError) -> tuple[str, str]:
     said = _said_of_login(error)
     if refusal := _AADSTS.search(error.message):
-        return f"not signed in to Azure: {one_line(refusal[0])}", _LOGIN
+        fix = _NO_TENANT if refusal[0].startswith("AADSTS90002") else _LOGIN
+        return f"not signed in to Azure: {one_line(refusal[0])}", fix
     if reached := _reached_nobody(error):
         what = f"the connection to Azure failed while signing in: {reached}"
         return what, f"look at the network and HTTPS_PROXY, and {AGAIN}"
@@ -240,8 +298,8 @@ def status_of(error: BaseException | None) -> int:
 
 
 def is_forbidden(error: FixableError) -> bool:
-    """Tell whether it comes of a right that the login has not."""
-    return status_of(error) == FORBIDDEN
+    """Tell whether it comes of a right that the login has not, and not of its network."""
+    return status_of(error) == FORBIDDEN and _NETWORK not in error.what
 
 
 Table = Literal["job", "deployment"]

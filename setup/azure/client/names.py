@@ -44,15 +44,19 @@ def derive_names(recipe: AzureRecipe, subscription_id: str) -> Names:
         workspace=azure.workspace,
         hub=azure.hub,
         project=azure.project,
-        storage=azure.storage or f"phi{token}",
-        key_vault=azure.key_vault or f"phi-{token}",
-        registry=azure.registry or f"phi{token}",
-        insights=f"{azure.workspace}-insights",
+        storage=_last(azure.existing.storage) or azure.storage or f"phi{token}",
+        key_vault=_last(azure.existing.key_vault) or azure.key_vault or f"phi-{token}",
+        registry=_last(azure.existing.registry) or azure.registry or f"phi{token}",
+        insights=_last(azure.existing.insights) or f"{azure.workspace}-insights",
         logs=f"{azure.workspace}-logs",
         identity=f"{azure.workspace}-identity",
         endpoint=recipe.endpoint.name or f"{recipe.name[: 31 - _TOKEN].rstrip('-')}-{token}",
         compute=recipe.finetune.compute.name,
     )
+
+
+def _last(id_: str) -> str:
+    return id_.rpartition("/")[2]
 
 
 def unique_token(subscription_id: str, group: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from setup.azure.client import arm, explain, ownership
+from setup.azure.client import arm, explain, ownership, sign_in
 from setup.azure.client.names import Names, derive_names
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
@@ -56,21 +56,10 @@ class AzureSession:
 
     @cached_property
     def credential(self) -> TokenCredential:
-        """Environment, workload or managed identity, az or azd: whichever is signed in first.
-
-        Nothing that opens a browser, and no tool that stays signed in behind the user's back.
-        """
-        from azure.identity import DefaultAzureCredential
-
+        """The login, of the recipe's tenant where that names one."""
         _be_quiet()
-        return DefaultAzureCredential(
-            exclude_interactive_browser_credential=True,
-            exclude_shared_token_cache_credential=True,
-            exclude_visual_studio_code_credential=True,
-            exclude_powershell_credential=True,
-            exclude_broker_credential=True,
-            process_timeout=30,
-        )
+        sign_in.refuse_other_cloud()
+        return sign_in.sign_in(self.recipe.azure.tenant)
 
     @cached_property
     def arm(self) -> arm.Arm:
@@ -80,8 +69,8 @@ class AzureSession:
     @cached_property
     def subscription(self) -> dict[str, Any]:
         """The subscription: ``subscriptionId``, ``displayName``, ``tenantId``, ``state``,
-        ``subscriptionPolicies.quotaId``; of the recipe, else AZURE_SUBSCRIPTION_ID, else the only
-        enabled one of the login.
+        ``subscriptionPolicies.quotaId``; of the recipe, else AZURE_SUBSCRIPTION_ID, else the one
+        that ``az account set`` chose, else the only enabled one of the login.
         """
         id_ = self.recipe.azure.subscription or os.environ.get("AZURE_SUBSCRIPTION_ID", "")
         with self.errors("finding the subscription"):
@@ -98,7 +87,7 @@ class AzureSession:
             raise FixableError(
                 f"subscription {subscription['subscriptionId']} is of tenant "
                 f"{subscription.get('tenantId')}, the recipe says {tenant}",
-                f"az login --tenant {tenant}, or correct azure.tenant",
+                f"--set azure.tenant={subscription.get('tenantId')}, or another azure.subscription",
             )
 
     @property
@@ -148,9 +137,9 @@ class AzureSession:
         """Return the recipe's resource group, None where there is none."""
         return self.find(f"reading resource group {self.group}", self.group_id)
 
-    def find_cluster(self) -> dict[str, Any] | None:
-        """Return the properties of the recipe's cluster, None where there is none."""
-        name = self.recipe.finetune.compute.name
+    def find_cluster(self, name: str = "") -> dict[str, Any] | None:
+        """Return the properties of a cluster, of the recipe's that fine-tunes, None without one."""
+        name = name or self.recipe.finetune.compute.name
         path = f"{self.workspace_path()}/computes/{name}"
         cluster = self.find(f"looking for cluster {name}", path)
         properties = (cluster or {}).get("properties") or {}
@@ -209,8 +198,9 @@ def _be_quiet() -> None:
 
 def _only_one(listed: list[dict[str, Any]]) -> dict[str, Any]:
     enabled = [subscription for subscription in listed if subscription.get("state") == "Enabled"]
-    if len(enabled) == 1:
-        return enabled[0]
+    chosen = [row for row in enabled if row["subscriptionId"] == sign_in.cli_subscription()]
+    if len(chosen or enabled) == 1:
+        return (chosen or enabled)[0]
     if not enabled:
         raise FixableError("the login has no enabled subscription", "az login, as another user")
     names = ", ".join(
@@ -219,7 +209,8 @@ def _only_one(listed: list[dict[str, Any]]) -> dict[str, Any]:
     )
     raise FixableError(
         f"the login has {len(enabled)} subscriptions: {names}",
-        "export AZURE_SUBSCRIPTION_ID=ID, or --set azure.subscription=ID",
+        "az account set --subscription ID, export AZURE_SUBSCRIPTION_ID=ID, or --set "
+        "azure.subscription=ID",
     )
 
 

@@ -46,6 +46,14 @@ def upload(session: AzureSession, source: Path, path: str, told: Callable[[int, 
     return uri
 
 
+def read_lines(session: AzureSession, folder: str) -> list[str]:
+    """Return the lines of all files under ``folder`` of the workspace's blob store."""
+    container = container_of(session, DATA_STORE)
+    names = sorted(container.list_blob_names(name_starts_with=f"{folder.rstrip('/')}/"))
+    texts = [container.download_blob(name).readall().decode("utf-8") for name in names]
+    return [line for text in texts for line in text.split("\n") if line.strip()]
+
+
 def _send_blocks(
     blob: BlobClient, source: Path, told: Callable[[int, int], None], total: int
 ) -> list[Any]:

@@ -155,6 +155,12 @@ def run(session: AzureSession) -> Result:
     return Result("data", bool(sent), detail, recipe.command("finetune"))
 
 
+def source_tags(recipe: AzureRecipe) -> dict[str, str]:
+    """Return the SHA-256 of the source that the train split was made from, as a tag."""
+    digest = str(train_split(recipe).facts.get("source_sha256") or "")
+    return {"source_sha256": digest} if digest else {}
+
+
 def is_registered(session: AzureSession, asset: DataAsset) -> bool:
     """Tell whether the recipe's workspace has the asset; no workspace has none."""
     get: Callable[..., Data] = session.ml().data.get
@@ -179,7 +185,7 @@ def _register(session: AzureSession, asset: DataAsset) -> bool:
             type="uri_file",
             path=blobs.upload(session, asset.file, path, told),
             description="conversations to fine-tune on: JSON lines with messages",
-            tags={"sha256": sha256_file(asset.file)},
+            tags={"sha256": sha256_file(asset.file), **source_tags(session.recipe)},
         )
         session.ml().data.create_or_update(described)
     return True

@@ -12,10 +12,12 @@ from setup.azure.deploy.registration import ModelVersion
 from setup.recipe.azure import AzureRecipe
 
 if TYPE_CHECKING:
-    from azure.ai.ml.entities import ManagedOnlineDeployment
+    from azure.ai.ml.entities import DataCollector, ManagedOnlineDeployment
 
 _LONGEST = 32  # https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas
 _SLOTS = ("blue", "green")
+# The names that Azure keeps for what is sent and answered, as it is.
+_PAYLOADS = ("request", "response")
 
 
 def slot_names(recipe: AzureRecipe) -> list[str]:
@@ -44,6 +46,8 @@ def price_of(
     if deployment is None:
         return price
     sku, count = str(deployment.instance_type), int(deployment.instance_count or 1)
+    if recipe.endpoint.scale and name in slot_names(recipe):
+        count = max(count, recipe.endpoint.most_instances)
     return replace(price, sku=sku, count=count, price=money.price_class(sku))
 
 
@@ -67,7 +71,28 @@ def describe_deployment(
         ),
         liveness_probe=entities.ProbeSettings(**settings.liveness.model_dump()),
         readiness_probe=entities.ProbeSettings(**settings.readiness.model_dump()),
+        data_collector=_collector(recipe),
     )
+
+
+def _collector(recipe: AzureRecipe) -> DataCollector | None:
+    """Return the data collector, None where nothing is to be kept."""
+    from azure.ai.ml import entities
+
+    settings = recipe.endpoint.data_collector
+    if not settings.enabled:
+        return None
+    collections = {name: entities.DeploymentCollection(enabled="true") for name in _PAYLOADS}
+    return entities.DataCollector(
+        collections=collections,
+        rolling_rate=settings.rolling_rate.capitalize(),  # as the contract writes it
+        sampling_rate=settings.sampling_rate,
+    )
+
+
+def collected_in(endpoint: str, name: str) -> str:
+    """Return the folder of what is collected of a deployment."""
+    return f"azureml://datastores/workspaceblobstore/paths/modelDataCollector/{endpoint}/{name}"
 
 
 def is_as_described(
@@ -92,7 +117,17 @@ def _facts(deployment: ManagedOnlineDeployment) -> dict[str, Any]:
         "concurrent": settings.max_concurrent_requests_per_instance if settings else None,
         "liveness": vars(deployment.liveness_probe) if deployment.liveness_probe else {},
         "readiness": vars(deployment.readiness_probe) if deployment.readiness_probe else {},
+        "collected": _collected(deployment.data_collector),
     }
+
+
+def _collected(collector: DataCollector | None) -> dict[str, Any]:
+    collections = collector.collections if collector else {}
+    names = [name for name, collection in collections.items() if collection.enabled == "true"]
+    if collector is None or not names:
+        return {}
+    rolling, rate = str(collector.rolling_rate).lower(), collector.sampling_rate
+    return {"names": sorted(names), "rolling": rolling, "rate": rate}
 
 
 def _plain(id_: Any) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from setup.azure.client import waiting
 from setup.azure.client.explain import code_and_message
 from setup.azure.client.session import AzureSession
+from setup.azure.deploy.autoscale import Autoscale
 from setup.azure.deploy.traffic import Slots, live_traffic
 from setup.common.errors import FixableError
 
@@ -112,7 +113,7 @@ class ManagedEndpoint:
             identity=entities.IdentityConfiguration(
                 type="user_assigned", user_assigned_identities=mine
             ),
-            public_network_access="enabled",
+            public_network_access=("enabled" if self._recipe.azure.public_network else "disabled"),
         )
 
     def _put(self, endpoint: OnlineEndpoint) -> None:
@@ -173,6 +174,12 @@ class ManagedEndpoint:
         what = f"endpoint {self.name} was told the traffic {traffic}, and shows another one"
         waiting.wait_until(lambda: live_traffic(self.need()) == traffic, _SEEN, waiting.PAUSE, what)
 
+    def mirror(self, copies: dict[str, int]) -> None:
+        """Send copies of so many per cent of the requests to deployments; of none where empty."""
+        endpoint = self.need()
+        endpoint.mirror_traffic = dict(copies)
+        self._put(endpoint)
+
     def key(self) -> str:
         """The primary key; for this process's memory and for connections only."""
         with self._session.errors(f"reading the key of endpoint {self.name}"):
@@ -201,22 +208,4 @@ class ManagedEndpoint:
 
         with self._session.errors(f"deleting deployment {deployment} of endpoint {self.name}"):
             waiting.follow(what, waiting.when_free(what, begin), lambda: "gone", _PATIENCE)
-
-    def az(self, verb: str, deployment: str) -> str:
-        """The Azure CLI's command for one deployment, such as ``delete`` or ``get-logs``."""
-        return (
-            f"az ml online-deployment {verb} --name {deployment} --endpoint-name {self.name} "
-            f"{self._place}"
-        )
-
-    def az_traffic(self, traffic: dict[str, int], kind: str = "traffic") -> str:
-        """Return the Azure CLI's command that shares the traffic so, or the ``mirror-traffic``."""
-        shares = " ".join(f"{name}={share}" for name, share in traffic.items())
-        return f'az ml online-endpoint update --name {self.name} --{kind} "{shares}" {self._place}'
-
-    @property
-    def _place(self) -> str:
-        return (
-            f"--workspace-name {self._names.workspace} --resource-group {self._session.group} "
-            f"--subscription {self._session.subscription_id}"
-        )
+        Autoscale(self._session, deployment).delete()

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 JOB = "job"  # the tag that says which job made a version
-TYPES = {"mlflow": "mlflow_model", "gguf": "custom_model"}  # by endpoint.kind
+TYPES = {
+    "mlflow": "mlflow_model",
+    "gguf": "custom_model",
+    "vllm": "custom_model",
+}  # by endpoint.kind
+FORM = "form"  # the tag that says in which form our own job left a model
 
 
 def plan(session: AzureSession) -> list[str]:
@@ -61,6 +66,7 @@ def _register(session: AzureSession, job: str, assets: finetune.Assets) -> Model
         tags={
             **recipe.azure.tags,
             JOB: job,
+            **({FORM: recipe.endpoint.form} if recipe.finetune.route == "own" else {}),
             "model": recipe.model.source,
             **{f"data_{part}": str(asset) for part, asset in assets.items()},
             **{key: f"{value:.4f}" for key, value in _losses(session, job).items()},
@@ -166,10 +172,14 @@ def _own_job(session: AzureSession) -> tuple[str, str]:
 
 
 def _refuse_other_type(session: AzureSession, model: Model) -> None:
-    kind = session.recipe.endpoint.kind
-    if model.type != TYPES[kind]:
+    endpoint = session.recipe.endpoint
+    kind, type_ = endpoint.kind, str(model.type)
+    has, serves = type_, TYPES[kind]
+    if type_ == serves and kind != "mlflow":  # versions of before had no tag, and were all gguf
+        has, serves = str((model.tags or {}).get(FORM, "gguf")), endpoint.form
+    if has != serves:
         raise FixableError(
-            f"version {model.version} of {model.name} is of type {model.type}, and endpoint.kind "
-            f"{kind} serves {TYPES[kind]}",
+            f"version {model.version} of {model.name} is of type {has}, and endpoint.kind {kind} "
+            f"serves {serves}",
             "--set endpoint.kind=…, or --set registry.model=ANOTHER and register again",
         )

@@ -15,12 +15,14 @@ version that traffic was taken from by a rollback gets none again.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from setup.azure.client import waiting
 from setup.azure.client.money import confirm
 from setup.azure.client.session import AzureSession
-from setup.azure.deploy.container import Container
+from setup.azure.deploy.autoscale import Autoscale
+from setup.azure.deploy.container import IMAGES, Container
 from setup.azure.deploy.deployment import describe_deployment, is_as_described, price_of
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.deploy.registration import ModelVersion
@@ -48,8 +50,9 @@ class Rollout:
         self.name = self._place(self.endpoint.slots())
         self.deleted: list[str] = []  # names, of what made room for it or was superseded by it
         self.replaced = ""  # the version that was in the slot
-        gguf = self.recipe.endpoint.kind == "gguf"
-        self.container = Container(session, self.name) if gguf else None
+        own = self.recipe.endpoint.kind in IMAGES
+        self.container = Container(session, self.name) if own else None
+        self.autoscale = Autoscale(session, self.name)
         self._fails = Diagnosis(session, self.endpoint, self.name, version)
 
     def _place(self, slots: Slots) -> str:
@@ -57,11 +60,12 @@ class Rollout:
             return name
         shares = [f"{name} {share} %" for name, share in slots.live.items()]
         shares += [f"{name} copies of {share} %" for name, share in slots.mirrors.items()]
-        newest = self.endpoint.az_traffic({slots.current(): 100})
+        newest = self.recipe.command("traffic", f"{slots.current()}=100")
         fix = f"{self.recipe.command('rollback')} ends the canary, or {newest} "
         fix += "gives it everything"
         if slots.mirrors:
-            fix = self.endpoint.az_traffic(dict.fromkeys(slots.mirrors, 0), "mirror-traffic")
+            none = (f"{name}=0" for name in slots.mirrors)
+            fix = self.recipe.command("traffic", "--mirror", *none)
         raise FixableError(
             f"no slot of endpoint {self.endpoint.name} is free for version {self.version.version} "
             f"of {self.version.name}: {', '.join(shares)}",
@@ -75,7 +79,7 @@ class Rollout:
         environment = self.container.find() if self.container else ""
         if self.container and not environment:
             return False
-        return is_as_described(deployment, self._description(environment))
+        return is_as_described(deployment, self._description(environment, deployment))
 
     def deploy(self) -> bool:
         """See that the deployment is there and healthy; False when it was."""
@@ -94,7 +98,7 @@ class Rollout:
             self.replaced = there
         if slots.must_go_first(self.name):
             self.endpoint.delete(self.name)
-        self._put(self._description(environment))
+        self._put(self._description(environment, deployment))
         return True
 
     def shares(self, slots: Slots) -> dict[str, int]:
@@ -152,8 +156,14 @@ class Rollout:
         deployment = self.find()
         return str(deployment.provisioning_state) if deployment else "missing"
 
-    def _description(self, environment: str) -> ManagedOnlineDeployment:
+    def _description(
+        self, environment: str, there: ManagedOnlineDeployment | None
+    ) -> ManagedOnlineDeployment:
+        """The deployment as the recipe has it; where it scales, as many instances as are there."""
         description = describe_deployment(self.recipe, self.name, self.endpoint.name, self.version)
+        scale = self.recipe.endpoint.scale
+        if scale and there and there.instance_count:
+            description.instance_count = min(max(there.instance_count, scale.min), scale.max)
         if self.container:
             description.environment = environment
             description.environment_variables = self.container.variables
@@ -166,7 +176,9 @@ class Rollout:
             state = self._state()
             if waiting.under_way(state) and state.lower() != _DELETING:
                 return None
-            return self.endpoint.ml.online_deployments.begin_create_or_update(description)
+            # A copy, for azure-ai-ml changes a data collector while it writes it.
+            asked = deepcopy(description)
+            return self.endpoint.ml.online_deployments.begin_create_or_update(asked)
 
         with self.session.errors(self._fails.what), waiting.nothing_printed():
             try:

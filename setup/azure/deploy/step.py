@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from setup.azure.client.money import price_lines
 from setup.azure.client.session import AzureSession
-from setup.azure.deploy import container, smoke
-from setup.azure.deploy.deployment import price_of
+from setup.azure.deploy import smoke
+from setup.azure.deploy.autoscale import describe_scale
+from setup.azure.deploy.deployment import collected_in, price_of
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.deploy.registration import find_version, need_version
 from setup.azure.deploy.release import Rollout
@@ -39,6 +40,7 @@ def _plan_rollout(rollout: Rollout) -> list[str]:
     shares = rollout.shares(slots)
     told = ", ".join(f"{name} {share} %" for name, share in shares.items())
     told = f"traffic: {told}" + (" (as it is)" if shares == slots.live else "")
+    told += _planned_scale(rollout)
     there = rollout.find()
     right = rollout.is_right(there)
     going = [] if right else slots.crowded_out(rollout.name)
@@ -50,19 +52,26 @@ def _plan_rollout(rollout: Rollout) -> list[str]:
             price = price_of(recipe, endpoint.name, name, other)
             verb = "delete" if name in going else "keep"
             others.append(replace(price, what=f"{verb} {price.what}"))
+    collecting = _collecting(rollout)
     if right:
-        return [f"keep {what}", told, *(price_lines(others) if others else [])]
+        return [f"keep {what}{collecting}", told, *(price_lines(others) if others else [])]
     old, verb = slots.version(rollout.name), "make" if there is None else "change"
     if there and old != version.version:
         verb = f"replace version {old or 'of another model'} in"
     elif slots.must_go_first(rollout.name):
         verb = "replace failed"
     asked = "asked again afterwards" if verb == "change" else "asked before it gets traffic"
-    lines = [f"{verb} {what}, {asked}", told]
+    lines = [f"{verb} {what}, {asked}{collecting}", told]
     if rollout.container and not rollout.container.find():
-        image = f"{container.NAME}:{container.context_version()}"
-        lines.insert(0, f"build the image of environment {image}")
+        lines.insert(0, f"build the image of environment {rollout.container.environment}")
     return lines + price_lines([price_of(recipe, endpoint.name, rollout.name), *others])
+
+
+def _planned_scale(rollout: Rollout) -> str:
+    scale, right = rollout.recipe.endpoint.scale, rollout.autoscale.is_right()
+    if scale is None:
+        return "" if right else "; no autoscale any more"
+    return f"; autoscale: {describe_scale(scale)}" + (" (as it is)" if right else "")
 
 
 def run(session: AzureSession) -> Result:
@@ -75,11 +84,12 @@ def run(session: AzureSession) -> Result:
     recipe = session.recipe
     rollout = Rollout(session, need_version(session))
     made = rollout.deploy()
+    scaled = rollout.autoscale.ensure()
     mended = rollout.endpoint.ensure()
     shifted = rollout.give_traffic(made)
     rollout.delete_superseded()
     detail = f"{_detail(rollout)}. It is billed until you run: {recipe.command('teardown')}"
-    changed = made or mended or shifted or bool(rollout.deleted)
+    changed = made or scaled or mended or shifted or bool(rollout.deleted)
     return Result("deploy", changed, detail, recipe.command("connect"))
 
 
@@ -108,12 +118,12 @@ def rollback(session: AzureSession) -> Result:
     except smoke.NoAnswerError as error:
         if not (error.busy and before in slots.live):
             what = f"deployment {before} {error}; the traffic is as it was"
-            raise FixableError(what, endpoint.az("get-logs", before)) from None
+            raise FixableError(what, recipe.command("logs", "--deployment", before)) from None
     endpoint.shift({before: 100}, taken_from=current)
     detail = (
         f"deployment {before}{_serving(slots, before)} of endpoint {endpoint.name} takes 100 % of "
         f"the traffic; {current}{_serving(slots, current)} takes none and "
-        f"is billed until you run: {endpoint.az('delete', current)}"
+        f"is billed until you run: {recipe.command('delete', current)}"
     )
     return Result("rollback", True, detail, recipe.command("teardown"))
 
@@ -127,8 +137,10 @@ def _detail(rollout: Rollout) -> str:
         f"{there.scoring_uri}"
     )
     detail += f" ({version.why})" if version.why else ""
+    if scale := rollout.recipe.endpoint.scale:
+        detail += f", with {describe_scale(scale)}"
     if slots.is_rolled_back(rollout.name):
-        more = endpoint.az_traffic({rollout.name: 100})
+        more = rollout.recipe.command("traffic", f"{rollout.name}=100")
         detail += f"; it was rolled back, {more} gives it the traffic"
     kept = slots.way_back(rollout.name)
     others = {name: share for name, share in there.traffic.items() if name != rollout.name}
@@ -136,7 +148,7 @@ def _detail(rollout: Rollout) -> str:
         detail += f"; {name}{_serving(slots, name)} takes {share} %"
         if not share:
             purpose = ", is there for a rollback and" if name == kept else " and"
-            delete = endpoint.az("delete", name)
+            delete = rollout.recipe.command("delete", name)
             if name in slots.ours and slots.live == {rollout.name: 100} and slots.is_idle(name):
                 delete = rollout.recipe.command("deploy", "--set endpoint.keep_previous=false")
             detail += f"{purpose} is billed until you run: {delete}"
@@ -144,7 +156,17 @@ def _detail(rollout: Rollout) -> str:
         detail += f"; it took the place of version {rollout.replaced}"
     if rollout.deleted:
         detail += f"; deleted: {', '.join(rollout.deleted)}"
-    return detail
+    return detail + _collecting(rollout)
+
+
+def _collecting(rollout: Rollout) -> str:
+    """Say where requests and answers are kept, "" where they are not."""
+    settings = rollout.recipe.endpoint.data_collector
+    if not settings.enabled:
+        return ""
+    share = f"{settings.sampling_rate:.0%} of requests and answers"
+    place = collected_in(rollout.endpoint.name, rollout.name)
+    return f"; {share} are kept in {place}, if the identity may write there (docs/azure.md)"
 
 
 def _serving(slots: Slots, name: str) -> str:

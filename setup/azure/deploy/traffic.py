@@ -185,7 +185,7 @@ class Slots:
 
         ``taken_from`` is the deployment that a rollback takes it from, empty where none does.
         """
-        leading = max(traffic, key=lambda name: traffic[name])
+        leading = max(traffic, key=lambda name: traffic[name], default="")
         before = [name for name in self.live if name not in (leading, taken_from)]
         last = max(before, key=lambda name: self.live[name], default="")
         previous = self._word(last) if last else self._tags.get(_PREVIOUS, "")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LINES = 400  # of the container's log that are kept
 SHOWN = 15  # of them on the screen
-_CONTAINERS = ("inference-server", "storage-initializer")  # as the Azure CLI names them
+CONTAINERS = ("inference-server", "storage-initializer")  # as the Azure CLI names them
 _UNKNOWN = explain.Cause("no cause that is known here", "read the log and correct what it says")
 _SCALE_DOWN = 900.0  # seconds that machines may take to go, beside their idle time
 _GOING, _BUSY = ("idle", "leaving"), ("running", "preparing")
@@ -92,12 +92,23 @@ class Diagnosis:
         return FixableError(
             f"version {version.version} of {version.name} ({self.what}) {problem}{told}; the "
             f"traffic is as it was; its log: {log.path}",
-            f"{self._endpoint.az('get-logs', self._name)} shows more. {way_out}",
+            f"{self._asked_by(problem)}{self._recipe.command('logs', '--deployment', self._name)} "
+            f"shows more. {way_out}",
+        )
+
+    def _asked_by(self, problem: NoAnswerError) -> str:
+        """Name the way out where the recipe says how it is asked, and that may be wrong."""
+        contract, kind = self._recipe.endpoint.contract, self._recipe.endpoint.kind
+        if contract == "auto" or kind == "vllm" or not problem.unread:
+            return ""
+        find_out = self._recipe.command("deploy", "--set endpoint.contract=auto")
+        return (
+            f"it was asked by endpoint.contract {contract}; {find_out} finds out which it takes. "
         )
 
     @property
     def _billed(self) -> str:
-        return f"It is billed until you run: {self._endpoint.az('delete', self._name)}"
+        return f"It is billed until you run: {self._recipe.command('delete', self._name)}"
 
     def _cause(self, texts: list[str]) -> explain.Cause | None:
         return explain.likely_cause("deployment", texts, self._recipe.options)
@@ -121,7 +132,7 @@ class Diagnosis:
         slots = self._endpoint.slots()
         idle = [name for name in self._endpoint.deployments() if slots.is_idle(name)]
         free = [name for name in idle if name != self._name]
-        delete = self._endpoint.az("delete", free[0]) if free else ""
+        delete = self._recipe.command("delete", free[0]) if free else ""
         freed = f"{delete} frees what takes no traffic, or " if free else ""
         return FixableError(
             f"{self.what} was refused for want of quota: it needs {needs.needed} cores of "
@@ -146,8 +157,8 @@ def fetch_log(endpoint: ManagedEndpoint, deployment: str) -> Log:
     """
     lines = [
         explain.one_line(line)
-        for container in reversed(_CONTAINERS)
-        for line in _read(endpoint, deployment, container).splitlines()
+        for container in reversed(CONTAINERS)
+        for line in read_log(endpoint, deployment, container, _LINES).splitlines()
         if line.strip()
     ]
     path = endpoint_folder(endpoint.name) / f"{deployment}.log"
@@ -158,13 +169,14 @@ def fetch_log(endpoint: ManagedEndpoint, deployment: str) -> Log:
     return Log(lines, path)
 
 
-def _read(endpoint: ManagedEndpoint, deployment: str, container: str) -> str:
+def read_log(endpoint: ManagedEndpoint, deployment: str, container: str, lines: int) -> str:
+    """Return the last lines that a container of a deployment printed; empty where there is none."""
     from azure.core.exceptions import AzureError
 
     try:
         return str(
             endpoint.ml.online_deployments.get_logs(
-                deployment, endpoint.name, lines=_LINES, container_type=container
+                deployment, endpoint.name, lines=lines, container_type=container
             )
         )
     except AzureError:  # there is no container yet, or none any more

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from setup.azure.client import money
+from setup.azure.client.explain import assignee
 from setup.azure.client.session import AzureSession
 from setup.azure.doctor.place import missing_rights, name_checks
-from setup.azure.facts import lifecycle, quota
+from setup.azure.doctor.policy import policy_checks
+from setup.azure.facts import dated_table, lifecycle, quota
+from setup.azure.facts.offers import builds_on_cluster, offer_of
 from setup.azure.provision.providers import missing_providers
 from setup.common.checks import Check, environment_checks
 from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
+from setup.recipe.load import load_azure_recipe
 
 _PROVIDERS = (
     "Microsoft.MachineLearningServices",
@@ -24,16 +28,9 @@ _PROVIDERS = (
     "Microsoft.Authorization",
     "Microsoft.Quota",
 )
-# Offers that get no GPU and no larger quota, by the start of the subscription's quotaId:
-# https://learn.microsoft.com/azure/cost-management-billing/manage/understand-azure-offers
-_LIMITED = {
-    "FreeTrial": "a free trial",
-    "AzureForStudents": "Azure for Students",
-    "AzurePass": "an Azure Pass",
-    "DreamSpark": "DreamSpark",
-}
 _DOCTOR = "python -m setup doctor --recipe NAME"
-_SPONSORED = "Sponsored"  # GPU on request, out of a credit that ends
+_WITHOUT_GPU = "gguf-azure"
+_PAY = "make it pay-as-you-go in the portal (Subscriptions, Upgrade)"
 
 
 def run_azure_checks(session: AzureSession) -> Iterator[Check]:
@@ -49,12 +46,15 @@ def run_azure_checks(session: AzureSession) -> Iterator[Check]:
         return
     sizes: dict[str, quota.Size] = {}
     yield _guard("region", lambda: _region(session, sizes))
+    yield _serving(session.recipe)
     yield _guard("subscription", lambda: _subscription(session, sizes))
+    yield _guard("images", lambda: _images(session))
     yield _guard("providers", lambda: _providers(session))
     yield _guard("rights", lambda: _rights(session))
     yield from _quota(session, sizes)
     yield _guard("model", lambda: _model(session))
     yield from name_checks(session)
+    yield from policy_checks(session)
     yield _guard("price", lambda: _price(session))
 
 
@@ -94,20 +94,70 @@ def _region(session: AzureSession, sizes: dict[str, quota.Size]) -> Check:
     return Check("region", f"{recipe.azure.location} offers {offered}")
 
 
+def _serving(recipe: AzureRecipe) -> Check:
+    sku, table = recipe.endpoint.sku, dated_table("quota")
+    where = f"the SKUs that managed endpoints take ({table['checked']}; {table['source']})"
+    if quota.serves(sku):
+        return Check("endpoint", f"{sku} is one of {where}")
+    instead = "Standard_E4s_v3" if recipe.endpoint.kind == "gguf" else "Standard_NC24ads_A100_v4"
+    return Check("endpoint", f"{sku} is none of {where}", f"--set endpoint.sku={instead}")
+
+
 def _subscription(session: AzureSession, sizes: dict[str, quota.Size]) -> Check:
     subscription = session.subscription
     state = str(subscription.get("state"))
     if state != "Enabled":
         return Check("subscription", f"it is {state}", "https://portal.azure.com: enable or pay it")
-    offer = str((subscription.get("subscriptionPolicies") or {}).get("quotaId") or "")
-    limited = next((name for start, name in _LIMITED.items() if offer.startswith(start)), "")
-    if limited and _wants_gpu(session.recipe, sizes):
-        fix = "make it pay-as-you-go in the portal, or --recipe gguf-azure, which needs no GPU"
-        return Check("subscription", f"it is {limited}, which gets no GPU quota", fix)
-    detail = f"enabled, offer {offer or 'not told'}"
-    if offer.startswith(_SPONSORED):
-        detail += ": a GPU is paid out of the sponsorship's credit, and stops with it"
+    offer = offer_of(session)
+    if not offer.gpus and _wants_gpu(session.recipe, sizes):
+        fix = f"{_PAY}{_or_without_gpu(session)}"
+        return Check("subscription", f"it is {offer.name}, which gets no GPU quota", fix)
+    detail = f"enabled, offer {offer.quota_id or 'not told'}"
+    if offer.ends:
+        detail += f": {offer.name}, and what it pays for stops with its credit"
     return Check("subscription", detail)
+
+
+def _images(session: AzureSession) -> Check:
+    """Say what builds images: the registry's tasks are not for every offer, nor for a network."""
+    azure, offer = session.recipe.azure, offer_of(session)
+    name = session.recipe.finetune.compute.name
+    cluster = f"cluster {name}"
+    if builds_on_cluster(session):
+        if azure.existing.workspace and _image_builder(session) != name:
+            place = f"--name {azure.workspace} --resource-group {session.group}"
+            update = f"az ml workspace update {place} --image-build-compute {name}"
+            fix = f"az extension add --name ml && {update}"
+            what = f"{cluster} is to build them, and workspace {azure.workspace} does not say so"
+            return Check("images", what, fix)
+        why = "azure.image_build says so" if azure.image_build == "cluster" else ""
+        why = why or ("" if offer.tasks else f"{offer.name} gets no registry tasks")
+        return Check(
+            "images", f"{cluster} builds them ({why or 'the registry has no public address'})"
+        )
+    if not offer.tasks:
+        what = f"the registry is to build them, and {offer.name} gets no registry tasks"
+        return Check("images", what, "--set azure.image_build=auto")
+    return Check("images", "the registry builds them")
+
+
+def _image_builder(session: AzureSession) -> str:
+    space = session.find("reading the existing workspace", session.workspace_path()) or {}
+    return str((space.get("properties") or {}).get("imageBuildCompute") or "")
+
+
+def _or_without_gpu(session: AzureSession) -> str:
+    """Name the recipe without a GPU where the subscription has the cores for it; else nothing."""
+    recipe = session.recipe
+    place = [f"azure.{name}={getattr(recipe.azure, name)}" for name in ("location", "subscription")]
+    place = [setting for setting in place if not setting.endswith("=")]
+    other = AzureSession(load_azure_recipe(_WITHOUT_GPU, place))
+    try:
+        other.subscription = session.subscription
+        enough = all(demand.enough for demand in quota.demands(other, quota.region_sizes(other)))
+    except FixableError:
+        return ""
+    return f", or --recipe {_WITHOUT_GPU}, which needs no GPU" if enough else ""
 
 
 def _wants_gpu(recipe: AzureRecipe, sizes: dict[str, quota.Size]) -> bool:
@@ -133,8 +183,8 @@ def _rights(session: AzureSession) -> Check:
     missing, scope = missing_rights(session)
     if not missing:
         return Check("rights", f"may make resources and assign roles in {scope}")
-    who = session.principal.object_id
-    give = f'az role assignment create --assignee {who} --scope {scope} --role "{{}}"'
+    who = assignee(session.principal.object_id, session.principal.kind)
+    give = f'az role assignment create {who} --scope {scope} --role "{{}}"'
     roles = dict.fromkeys(missing.values())
     fix = "an owner runs: " + " && ".join(give.format(role) for role in roles)
     return Check("rights", f"may not {', '.join(missing)} in {scope}", fix)
@@ -151,6 +201,8 @@ def _quota(session: AzureSession, sizes: dict[str, quota.Size]) -> Iterator[Chec
         request = f"--family '{demand.family}' --request {demand.sufficient_limit}"
         where = f"--set azure.location={recipe.azure.location}"
         ask = "" if demand.enough else recipe.command("quota", where, request)
+        if ask and not offer_of(session).may_ask:
+            ask = f"{_PAY}: {offer_of(session).name} gets no more cores"
         yield Check("quota", demand.line(), ask)
 
 

@@ -95,6 +95,8 @@ def _group(session: AzureSession, group: Mapping[str, Any] | None) -> str:
 def _free_or_ours(session: AzureSession, field: str, there: Resources) -> tuple[str, str]:
     """Say of the name what there is to say, and the fix if there is one to make."""
     kind, name = _SHARED[field], str(getattr(session.names, field))
+    if session.recipe.azure.existing.workspace or getattr(session.recipe.azure.existing, field):
+        return "what is there already is used", ""
     if resource := there.get(f"{kind}/{name}".lower()):
         ownership.refuse_foreign(f"{_title(field)} {name}", resource, f"azure.{field}")
         return f"{name} is ours", ""
@@ -122,9 +124,10 @@ def _inside(session: AzureSession, there: Resources) -> str:
     for field in ("workspace", "hub", "project"):
         name = str(getattr(names, field))
         resource = there.get(f"{_SPACES}/{name}".lower())
-        if resource:
+        existing = field == "workspace" and session.recipe.azure.existing.workspace
+        if resource and not existing:
             ownership.refuse_foreign(f"{field} {name}", resource, f"azure.{field}")
-        parts.append(f"{name} is {'ours' if resource else 'free'}")
+        parts.append(f"{name} is {'used' if existing else 'ours' if resource else 'free'}")
     path = f"{session.workspace_path()}/onlineEndpoints/{names.endpoint}"
     endpoint = session.find(f"reading endpoint {names.endpoint}", path)
     parts.append(f"endpoint {names.endpoint} is {'ours' if endpoint else 'not there yet'}")

@@ -85,6 +85,12 @@ def endpoint_cores(sku: str, cores: int, instances: int) -> int:
     return machines * cores
 
 
+def serves(sku: str) -> bool:
+    """Tell whether managed endpoints take ``sku``, by a dated list: clusters take more."""
+    listed = dated_table("quota")["managed_endpoints"]
+    return any(re.fullmatch(row, sku, re.IGNORECASE) for row in listed)
+
+
 def region_sizes(session: AzureSession) -> dict[str, Size]:
     """Return the VM sizes of Azure ML in the recipe's region, by lower-case name."""
     with session.errors(f"listing the VM sizes of {session.recipe.azure.location}"):
@@ -120,7 +126,7 @@ def demands(session: AzureSession, sizes: dict[str, Size]) -> list[Demand]:
     held = _cores_of(cluster.get("vmSize"), sizes, size) * int(cluster.get("currentNodeCount") or 0)
     tuning = _demand("fine-tuning", size, compute.nodes * size.cores, held, usage)
     size = find_size(session, sizes, endpoint.sku)
-    needed, held = endpoint_cores(size.name, size.cores, endpoint.instances), 0
+    needed, held = endpoint_cores(size.name, size.cores, endpoint.most_instances), 0
     for deployment in _deployments(session):
         sku = str(deployment["properties"].get("instanceType"))
         instances = int((deployment.get("sku") or {}).get("capacity") or 0)

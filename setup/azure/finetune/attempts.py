@@ -11,6 +11,8 @@ from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset, data_assets, train_split
 from setup.azure.finetune.job_history import ENDED
 from setup.common.errors import FixableError
+from setup.common.step import Result
+from setup.data import ForgottenSourceError
 from setup.recipe.azure import AzureRecipe
 
 OUTPUT = "trained_model"  # what every job of ours leaves under this name is registered
@@ -48,6 +50,8 @@ def job_name(recipe: AzureRecipe, assets: dict[str, DataAsset], number: int = 1)
     }
     if finetune.route == "own" and finetune.trainer:
         settings = {"trainer": finetune.trainer.model_dump(exclude=_NOT_IN_NAME)}
+        if recipe.endpoint.kind == "vllm":  # else gguf, as it was before there was another form
+            settings["form"] = recipe.endpoint.form
     content = {
         "format": _FORMAT,
         "model": recipe.model.model_dump(exclude={"context_window"}),
@@ -56,14 +60,24 @@ def job_name(recipe: AzureRecipe, assets: dict[str, DataAsset], number: int = 1)
         **settings,
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return f"{recipe.name}-{digest[:_DIGITS]}" + (f"-{number}" if number > 1 else "")
+    return attempt_name(f"{recipe.name}-{digest[:_DIGITS]}", number)
+
+
+def attempt_name(first: str, number: int) -> str:
+    """The name of an attempt, counted from 1."""
+    return f"{first}-{number}" if number > 1 else first
 
 
 def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt | None:
     """The newest job of this recipe and data, None where there is none."""
+    return last_of(session, job_name(session.recipe, assets))
+
+
+def last_of(session: AzureSession, first: str) -> Attempt | None:
+    """The newest attempt of the job whose first one has the name ``first``."""
     last, number = None, 1
     while True:
-        name = job_name(session.recipe, assets, number)
+        name = attempt_name(first, number)
         path = f"{session.workspace_path()}/jobs/{name}"
         job = session.find(f"looking for job {name}", path)
         if job is None:
@@ -73,10 +87,31 @@ def last_attempt(session: AzureSession, assets: dict[str, DataAsset]) -> Attempt
 
 
 def newest_attempt(session: AzureSession) -> Attempt | None:
-    """Return the newest job of the recipe and its data; None where that is not prepared here."""
+    """Return the newest job of the recipe and its data; None where that is not prepared here.
+
+    Raises:
+        FixableError: The data were prepared with a source that this command was not given.
+    """
     try:
         train = train_split(session.recipe).file
+    except ForgottenSourceError:
+        raise
     except FixableError:
         return None
     with data_assets(session.recipe, train) as assets:
         return last_attempt(session, assets)
+
+
+def cancel_job(session: AzureSession, name: str) -> Result:
+    """End a job of the recipe's workspace; one that has ended stays as it is."""
+    path = f"{session.workspace_path()}/jobs/{name}"
+    job = session.find(f"looking for job {name}", path)
+    if job is None:
+        where = f"workspace {session.recipe.azure.workspace}"
+        raise FixableError(f"{where} has no job {name}", "name one that a command has printed")
+    status = str(job["properties"]["status"])
+    if status in ENDED:
+        return Result("cancel", False, f"job {name} is {status.lower()}", "")
+    with session.errors(f"cancelling job {name}"):
+        session.ml().jobs.begin_cancel(name).wait()
+    return Result("cancel", True, f"job {name} is cancelled, and costs no more", "")

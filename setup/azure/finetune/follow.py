@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
@@ -19,6 +20,7 @@ from setup.azure.data.blobs import log_end
 from setup.azure.finetune.job_history import WAITING, History, Run
 from setup.common import console
 from setup.common.errors import FixableError
+from setup.recipe.azure import AzureRecipe, Compute
 
 if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
@@ -34,16 +36,35 @@ _LAUNCHER = re.compile(r"elastic/multiprocessing/api\.py.*\bfailed \(exitcode")
 _AGAIN = "read the lines above and change the recipe; the same command then starts a new attempt"
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """The cluster of a job, and the hours it may work, which ``section``.max_hours says.
+
+    ``less`` is what else shortens it.
+    """
+
+    compute: Compute
+    hours: float
+    section: str
+    less: str
+
+    @classmethod
+    def of_training(cls, recipe: AzureRecipe) -> Bounds:
+        """Those of the fine-tuning."""
+        settings = recipe.finetune
+        return cls(settings.compute, settings.max_hours, "finetune", "train on less")
+
+
 class Follower:
     """One job of the recipe's workspace.
 
-    ``limit`` is in hours, and the follower cancels what works longer: in Azure only command jobs
-    take a limit, pipelines have none, and the steps inside a registry's component are not ours.
+    The follower cancels what works for longer than ``bounds`` say: in Azure only command jobs take
+    a limit, pipelines have none, and the steps inside a registry's component are not ours.
     https://learn.microsoft.com/azure/machine-learning/reference-yaml-job-pipeline
     """
 
-    def __init__(self, session: AzureSession, job: str, command: str, limit: float) -> None:
-        self.session, self.job, self.command, self.limit = session, job, command, limit
+    def __init__(self, session: AzureSession, job: str, command: str, bounds: Bounds) -> None:
+        self.session, self.job, self.command, self.bounds = session, job, command, bounds
         self._history: History | None = None
         self._said = ""
         self._refused_since: float | None = None  # when the cluster was first seen unable to grow
@@ -67,11 +88,7 @@ class Follower:
 
     @property
     def _cancel(self) -> str:
-        azure = self.session.recipe.azure
-        return (
-            f"az ml job cancel --name {self.job} --resource-group {azure.resource_group} "
-            f"--workspace-name {azure.workspace} --subscription {self.session.subscription_id}"
-        )
+        return self.session.recipe.command("cancel", self.job)
 
     def _is_completed(self, status: Any) -> bool:
         run, steps = self._look()
@@ -79,9 +96,9 @@ class Follower:
         if run.status == "Completed":
             return True
         if run.over:
-            raise explain_failure(self.session, run, steps)
+            raise explain_failure(self.session, run, steps, self.bounds)
         self._refuse_endless_wait(run, steps)
-        if self._hours(run, steps) > self.limit:
+        if self._hours(run, steps) > self.bounds.hours:
             self._end()
         return False
 
@@ -164,10 +181,10 @@ class Follower:
     def _why_no_machine(self) -> str:
         """Return what the cluster says against growing, empty where it can or has its nodes."""
         try:
-            cluster = self.session.find_cluster() or {}
+            cluster = self.session.find_cluster(self.bounds.compute.name) or {}
         except FixableError:
             return ""  # the next look asks again
-        if int(cluster.get("currentNodeCount") or 0) >= self.session.recipe.finetune.compute.nodes:
+        if int(cluster.get("currentNodeCount") or 0) >= self.bounds.compute.nodes:
             return ""
         for row in cluster.get("errors") or cluster.get("provisioningErrors") or []:
             error = row.get("error") or row
@@ -177,7 +194,7 @@ class Follower:
     def _end(self) -> NoReturn:
         with self.session.errors(f"cancelling job {self.job}"):
             self.session.ml().jobs.begin_cancel(self.job).wait()
-        raise ran_too_long(self.job, self.limit)
+        raise ran_too_long(self.job, self.bounds)
 
 
 def _passes(error: Any) -> bool:
@@ -196,12 +213,14 @@ def why_ended(session: AzureSession, job: str) -> str:
     return explain_failure(session, run, steps).what
 
 
-def explain_failure(session: AzureSession, run: Run, steps: Sequence[Run]) -> FixableError:
+def explain_failure(
+    session: AzureSession, run: Run, steps: Sequence[Run], bounds: Bounds | None = None
+) -> FixableError:
     """Explain why an ended job did not complete; prints the end of the failing step's log."""
     if run.status == "Canceled":
-        limit = session.recipe.finetune.max_hours
-        if run.hours >= limit:
-            return ran_too_long(run.name, limit)
+        bounds = bounds or Bounds.of_training(session.recipe)
+        if run.hours >= bounds.hours:
+            return ran_too_long(run.name, bounds)
         return FixableError(
             f"job {run.name} was cancelled", "the same command starts a new attempt"
         )
@@ -212,11 +231,12 @@ def explain_failure(session: AzureSession, run: Run, steps: Sequence[Run]) -> Fi
     return FixableError(f"job {run.name} failed{where}: {cause}", fix)
 
 
-def ran_too_long(job: str, limit: float) -> FixableError:
-    """The end of a job by ``finetune.max_hours``, whether Azure kept it or the follower."""
+def ran_too_long(job: str, bounds: Bounds) -> FixableError:
+    """The end of a job by its ``max_hours``, whether Azure kept it or the follower."""
+    setting = f"{bounds.section}.max_hours"
     return FixableError(
-        f"job {job} ran longer than finetune.max_hours ({limit:g}) and was cancelled",
-        "raise finetune.max_hours, or train on less; the same command starts a new attempt",
+        f"job {job} ran longer than {setting} ({bounds.hours:g}) and was cancelled",
+        f"raise {setting}, or {bounds.less}; the same command starts a new attempt",
     )
 
 

@@ -2,8 +2,9 @@
 
 ``python -m setup.azure.finetune.job_output RECIPE --model FOLDER --adapter FOLDER`` merges the
 adapter of the finished run into the file it was trained on, as ``model.gguf``, and copies the
-adapter with its tokenizer, curve and losses into the other folder. The losses also become metrics
-of the job.
+adapter with its tokenizer, curve and losses into the other folder. With ``--form transformers`` the
+model is a folder of merged safetensors with its tokenizer, as vLLM loads it. The losses also become
+metrics of the job.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from setup.common.paths import MAKE_ROOM
 from setup.data.plan import data_plan
 from setup.finetune.run.run import finished, run_folder
 from setup.recipe.load import load_job_recipe
-from setup.weights.adapter import read_adapter
+from setup.recipe.local import JobRecipe
+from setup.weights.adapter import Adapter, read_adapter
 from setup.weights.fetch import model_sha256, prepare_model
 from setup.weights.gguf_write import merge_into_gguf
 
@@ -33,7 +35,7 @@ MODEL_FILE = "model.gguf"
 _SECONDS = 30.0
 
 
-def write_outputs(recipe: str, model: Path, adapter: Path) -> dict[str, Any]:
+def write_outputs(recipe: str, model: Path, adapter: Path, form: str = "gguf") -> dict[str, Any]:
     """Write both outputs of the finished run of ``recipe``; its figures."""
     loaded = load_job_recipe(recipe)
     base = prepare_model(loaded.model)
@@ -43,18 +45,25 @@ def write_outputs(recipe: str, model: Path, adapter: Path) -> dict[str, Any]:
         raise FixableError(f"no finished run in {folder}", loaded.command("finetune"))
     try:
         with tempfile.TemporaryDirectory() as room, console.counting("Merging the adapter") as told:
-            merge_into_gguf(
-                base,
-                read_adapter(folder / "adapter"),
-                Path(room) / MODEL_FILE,
-                told,
-            )
+            tuned = read_adapter(folder / "adapter")
+            if form == "transformers":
+                _write_transformers(loaded, base, tuned, Path(room) / "model")
+            else:
+                merge_into_gguf(base, tuned, Path(room) / MODEL_FILE, told)
             _copy_files(Path(room), model)
         _copy_files(folder, adapter)
         shutil.copyfile(folder / "result.json", model / "result.json")
     except OSError as error:
         raise FixableError(f"cannot write {error.filename}: {error.strerror}", MAKE_ROOM) from None
     return figures
+
+
+def _write_transformers(recipe: JobRecipe, base: Path, tuned: Adapter, target: Path) -> None:
+    from setup.weights.transformers_write import write_merged_safetensors
+
+    source = recipe.finetune.base
+    window = recipe.model.context_window
+    write_merged_safetensors(source or base, tuned, target, base if source else None, window)
 
 
 def _copy_files(source: Path, target: Path) -> None:
@@ -103,9 +112,10 @@ def main() -> int:
     parser.add_argument("recipe")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--adapter", type=Path, required=True)
+    parser.add_argument("--form", choices=["gguf", "transformers"], default="gguf")
     options = parser.parse_args()
     try:
-        figures = write_outputs(options.recipe, options.model, options.adapter)
+        figures = write_outputs(options.recipe, options.model, options.adapter, options.form)
     except FixableError as error:
         console.err.print(f"error: {error}", markup=False)
         return 1

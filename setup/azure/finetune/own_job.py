@@ -1,8 +1,8 @@
 """Fine-tuning with our own trainer as a command job: the same recipe as on your own machine.
 
 The job gets a snapshot of the code it needs, an image with the locked packages, and the train split
-as a data asset. It leaves two outputs: ``trained_model`` (a folder with ``model.gguf``) and
-``adapter``.
+as a data asset. It leaves two outputs: ``trained_model`` (a folder with ``model.gguf``, or for vLLM
+with merged safetensors) and ``adapter``.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def job_recipe(recipe: AzureRecipe) -> JobRecipe:
     )
 
 
-def job_command(nodes: int, gpus: int) -> str:
+def job_command(nodes: int, gpus: int, form: str = "gguf") -> str:
     """Write what every machine of the job runs, in bash: the trainer once for each GPU, or once.
 
     Azure ML's PyTorch distribution says in the environment who is who, torchrun starts the
@@ -84,7 +84,7 @@ def job_command(nodes: int, gpus: int) -> str:
         "--master-addr ${MASTER_ADDR:-127.0.0.1} --master-port ${MASTER_PORT:-29500}"
     )
     to = f'--model "${{{{outputs.{OUTPUT}}}}}" --adapter "${{{{outputs.{ADAPTER}}}}}"'
-    output = f"python -m setup.azure.finetune.job_output {RECIPE} {to}"
+    output = f"python -m setup.azure.finetune.job_output {RECIPE} {to} --form {form}"
     return " && ".join(
         [
             *([_find_gpus(gpus)] if gpus else []),
@@ -207,7 +207,7 @@ def command_job(
     places = {OUTPUT: None, ADAPTER: None, COPIES: _WORK.format(job_name(recipe, assets))}
     job: Any = command(
         code=str(code),
-        command=job_command(nodes, gpus),
+        command=job_command(nodes, gpus, recipe.endpoint.form),
         environment=environment,
         compute=finetune.compute.name,
         instance_count=nodes,

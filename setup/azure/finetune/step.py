@@ -15,7 +15,8 @@ from setup.azure.data import step as data
 from setup.azure.facts.lifecycle import refuse_objected
 from setup.azure.finetune import catalog_pipeline, own_job
 from setup.azure.finetune.attempts import Attempt, job_name, last_attempt
-from setup.azure.finetune.follow import Follower, why_ended
+from setup.azure.finetune.follow import Bounds, Follower, why_ended
+from setup.azure.finetune.forecast import forecast_lines
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
@@ -51,7 +52,8 @@ def plan(session: AzureSession) -> list[str]:
         if finetune.route == "catalog":
             _catalog_inputs(session, assets)
         name = job_name(recipe, assets, last.number + 1 if last else 1)
-    return [f"{what}, as job {name}", money.finetune_costs(recipe).line()]
+    told = forecast_lines(recipe, split.file)
+    return [f"{what}, as job {name}", *told, money.finetune_costs(recipe).line()]
 
 
 def run(session: AzureSession) -> Result:
@@ -70,7 +72,7 @@ def run(session: AzureSession) -> Result:
             return Result("finetune", False, f"job {last.job} is completed", following)
         job = last.job if last and not last.over else _next(session, assets, last)
     command = recipe.command("finetune")
-    Follower(session, job, command, recipe.finetune.max_hours).follow()
+    Follower(session, job, command, Bounds.of_training(recipe)).follow()
     return Result("finetune", True, f"job {job} is completed", following)
 
 
@@ -153,6 +155,7 @@ def _submit(session: AzureSession, job: Job | Any, name: str, assets: Assets) ->
     job.tags = {
         **recipe.azure.tags,
         "model": recipe.model.source,
+        **data.source_tags(recipe),
         **{f"data_{part}": str(asset) for part, asset in assets.items()},
     }
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from setup.azure.client.explain import AGAIN, explain, one_line
+from setup.azure.client.explain import AGAIN, assignee, explain, is_network_refusal, one_line
 from setup.azure.client.session import AzureSession
 from setup.common.errors import FixableError
 from setup.common.promptflow_store import quieten_promptflow
@@ -98,13 +98,13 @@ def _missing_role(session: AzureSession, error: Any, doing: str) -> FixableError
     host = (urlsplit(request.url).hostname or "") if request else ""
     account, _, service = host.partition(".")
     role = _DATA_ROLES.get(service.partition(".")[0])
-    if role is None or error.status_code != 403:
+    if role is None or error.status_code != 403 or is_network_refusal(error):
         return None
     scope = f"{session.group_id}/providers/Microsoft.Storage/storageAccounts/{account}"
     who = session.principal.object_id
     return FixableError(
         f"{doing}: {who} may not write to storage account {account}: role {role} is missing, "
         "or was given less than ten minutes ago",
-        f'an owner runs: az role assignment create --role "{role}" --assignee {who} '
-        f"--scope {scope}; wait ten minutes, and {AGAIN}",
+        f'an owner runs: az role assignment create --role "{role}" '
+        f"{assignee(who, session.principal.kind)} --scope {scope}; wait ten minutes, and {AGAIN}",
     )

@@ -7,12 +7,15 @@ flow's encrypted store; it is in no file of ours, no message and no exception.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from flows.chat.scoring_client import ConfigurationError, Settings
 from setup.azure.client.explain import one_line
 from setup.azure.client.session import AzureSession
+from setup.azure.deploy import smoke
 from setup.azure.deploy.online_endpoint import ManagedEndpoint
 from setup.azure.project.client import project_id
+from setup.common import console
 from setup.common.connection_store import drop_in_both, keep_in_both
 from setup.common.errors import FixableError
 from setup.common.promptflow_store import is_promptflow_installed
@@ -52,11 +55,15 @@ def run(session: AzureSession) -> Result:
     endpoint = ManagedEndpoint(session)
     there = endpoint.need()
     key, configs = endpoint.key(), connection_configs(recipe, there)
+    names = sorted({*there.traffic, *there.mirror_traffic})
+    by_name = {name: _manners(recipe, str(there.scoring_uri), key, name) for name in names}
+    configs |= _common([by_name[name] for name in names if there.traffic.get(name)])
     in_project = is_promptflow_installed()  # which alone can tell that the project's is readable
     changed = in_project and connect_project(session, configs, key)
     here = {recipe.connection: configs}
-    for deployment in sorted({*there.traffic, *there.mirror_traffic}):
-        here[f"{recipe.connection}-{deployment}"] = {**configs, "deployment": deployment}
+    for deployment, manners in by_name.items():
+        own = {**connection_configs(recipe, there), **manners, "deployment": deployment}
+        here[f"{recipe.connection}-{deployment}"] = own
     new, kept = keep_in_both(here, key)
     gone = _forget_deleted(recipe, configs["endpoint"], {*endpoint.deployments(), *there.traffic})
     there_too = f"connection {recipe.connection} of project {recipe.azure.project}"
@@ -77,7 +84,8 @@ def connection_configs(recipe: AzureRecipe, endpoint: OnlineEndpoint) -> dict[st
     """Return what the connection tells of the endpoint, without the key; it follows the traffic."""
     settings = recipe.endpoint
     return {
-        "endpoint": str(endpoint.scoring_uri),
+        "endpoint": smoke.url_of(recipe, str(endpoint.scoring_uri)),
+        "contract": settings.contract,
         "context_window": str(recipe.model.context_window),
         "system_role": recipe.model.system_role,
         "timeout": f"{settings.request_timeout_ms / 1000:g}",
@@ -85,13 +93,40 @@ def connection_configs(recipe: AzureRecipe, endpoint: OnlineEndpoint) -> dict[st
     }
 
 
-def connect_project(session: AzureSession, configs: dict[str, str], key: str) -> bool:
-    """Make or correct the project's connection; False when Prompt flow read the same already."""
+def _manners(recipe: AzureRecipe, uri: str, key: str, deployment: str) -> dict[str, str]:
+    """Return what an answer of a deployment shows of how to ask it; nothing if it is silent."""
+    if recipe.endpoint.contract != "auto":
+        return {}
+    try:
+        return smoke.ask_deployment(recipe, uri, key, deployment, smoke.QUESTIONS[:1])
+    except smoke.NoAnswerError as error:
+        told = f"deployment {deployment} {error}: its contract is left to be found out by a flow"
+        console.err.print(told, markup=False)
+        return {}
+
+
+def _common(manners: list[dict[str, str]]) -> dict[str, str]:
+    """Return what holds for every deployment that takes traffic."""
+    first = manners[0] if manners else {}
+    if all(other == first for other in manners):
+        return first
+    told = "the deployments with traffic do not answer by one contract: each flow finds it out"
+    console.err.print(told, markup=False)
+    return {}
+
+
+def connect_project(
+    session: AzureSession, configs: dict[str, str], key: str, workspace: str = ""
+) -> bool:
+    """Make or correct the project's connection; False when Prompt flow read the same already.
+
+    ``workspace`` is another one than the project that is to have it.
+    """
     settings = Settings.from_values({**configs, "key": key})
-    connection = _find(session)
+    connection, where = _find(session, workspace), workspace or session.recipe.azure.project
     metadata = ((connection or {}).get("properties") or {}).get("metadata") or {}
     listed = _OF_PROMPT_FLOW.items() <= metadata.items()
-    if listed and _as_prompt_flow_reads(session) == settings:
+    if listed and _as_prompt_flow_reads(session, where) == settings:
         return False
     name = session.recipe.connection
     properties = {
@@ -102,12 +137,12 @@ def connect_project(session: AzureSession, configs: dict[str, str], key: str) ->
         "credentials": {"keys": {"key": key}},
         "metadata": {**configs, **_OF_PROMPT_FLOW},
     }
-    with session.errors(f"connection {name} of project {session.recipe.azure.project}"):
-        session.arm.put(_path(session), {"properties": properties})
-    if _as_prompt_flow_reads(session) != settings:
+    with session.errors(f"connection {name} of {where}"):
+        session.arm.put(_path(session, workspace), {"properties": properties})
+    if _as_prompt_flow_reads(session, where) != settings:
         raise FixableError(
-            f"connection {name} of project {session.recipe.azure.project} was written, but Prompt "
-            "flow does not read the same back",
+            f"connection {name} of {where} was written, but Prompt flow does not read the same "
+            "back",
             "wait a minute and run the same command again",
         )
     return True
@@ -126,20 +161,23 @@ def _forget_deleted(recipe: AzureRecipe, uri: str, there: set[str]) -> list[str]
     def is_stale(name: str, configs: dict[str, str]) -> bool:
         deployment = configs.get("deployment", "")
         ours = deployment and name == f"{recipe.connection}-{deployment}"
-        return bool(ours) and configs.get("endpoint") == uri and deployment not in there
+        same = urlsplit(configs.get("endpoint", "")).netloc == urlsplit(uri).netloc
+        return bool(ours) and same and deployment not in there
 
     return drop_in_both(is_stale)
 
 
-def _path(session: AzureSession) -> str:
-    return f"{project_id(session)}/connections/{session.recipe.connection}"
+def _path(session: AzureSession, workspace: str = "") -> str:
+    place = session.workspace_path(workspace) if workspace else project_id(session)
+    return f"{place}/connections/{session.recipe.connection}"
 
 
-def _find(session: AzureSession) -> dict[str, Any] | None:
-    return session.find(f"reading connection {session.recipe.connection}", _path(session))
+def _find(session: AzureSession, workspace: str = "") -> dict[str, Any] | None:
+    name = session.recipe.connection
+    return session.find(f"reading connection {name}", _path(session, workspace))
 
 
-def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:
+def _as_prompt_flow_reads(session: AzureSession, workspace: str) -> Settings | None:
     """The settings that a flow in the project gets, None where it could not use them."""
     from promptflow.core._connection_provider import (
         _workspace_connection_provider as reader,
@@ -148,7 +186,7 @@ def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:
     from promptflow.exceptions import PromptflowException
 
     recipe = session.recipe
-    place = (session.subscription_id, session.group, recipe.azure.project)
+    place = (session.subscription_id, session.group, workspace)
     try:
         connection = reader.WorkspaceConnectionProvider(*place, session.credential).get(
             recipe.connection
@@ -158,8 +196,8 @@ def _as_prompt_flow_reads(session: AzureSession) -> Settings | None:
         return None
     except PromptflowException as error:
         raise FixableError(
-            f"Prompt flow cannot read connection {recipe.connection} of project "
-            f"{recipe.azure.project}: {one_line(str(error))}",
+            f"Prompt flow cannot read connection {recipe.connection} of {workspace}: "
+            f"{one_line(str(error))}",
             "a role given a moment ago takes up to ten minutes to work: wait, and run the same "
             "command again",
         ) from None

@@ -13,7 +13,14 @@ from pydantic import TypeAdapter
 from setup.azure.client import ownership
 from setup.azure.client.money import price_class
 from setup.azure.client.session import AzureSession
+from setup.azure.facts.offers import builds_on_cluster
 from setup.azure.provision import infra
+from setup.azure.provision.existing import (
+    existing_bodies,
+    existing_ids,
+    left_out,
+    template_values,
+)
 from setup.azure.provision.roles import Role, missing_roles, wanted_roles
 from setup.azure.provision.vault import is_recoverable
 from setup.common.errors import FixableError
@@ -72,7 +79,9 @@ def wanted_resources(session: AzureSession) -> list[Wanted]:
     """List what the template makes for the session's recipe, in the template's order."""
     names = asdict(session.names)
     entries = (entry for entry in infra.template()["resources"] if _PARAMETER.search(entry["name"]))
-    return [_wanted(session, entry, names) for entry in entries]
+    wanted = [_wanted(session, entry, names) for entry in entries]
+    ids = existing_ids(session)
+    return [resource for resource in wanted if not left_out(resource.key, ids)]
 
 
 def _wanted(session: AzureSession, entry: dict[str, Any], names: dict[str, str]) -> Wanted:
@@ -81,6 +90,8 @@ def _wanted(session: AzureSession, entry: dict[str, Any], names: dict[str, str])
     pairs = [f"{kind}/{names[key]}" for kind, key in zip(kinds, keys, strict=True)]
     path = "/".join([session.group_id, "providers", space, *pairs])
     sku, price = _sku_of(entry), _PRICES.get(keys[-1], "nothing")
+    if keys[-1] == "registry":  # private endpoints need the larger one
+        sku = "Basic" if session.recipe.azure.public_network else "Premium"
     if keys[-1] == "compute":
         sku = session.recipe.finetune.compute.sku
         price = f"{price_class(sku)} an hour and node while a job runs, else nothing"
@@ -126,9 +137,30 @@ def differences(
     _refuse_elsewhere(session, resource, body)
     tags = (body.get("tags") or {}).items()
     changes = [] if session.tags.items() <= tags else ["tags"]
+    changes += _settings(session, resource.key, body.get("properties") or {})
     if (sku := _sku_of(body)) and resource.sku and sku.lower() != resource.sku.lower():
         changes.append(f"SKU {sku}")
     return [*_failed(body), *changes]
+
+
+def _settings(session: AzureSession, key: str, properties: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is otherwise than the recipe has it: a policy may have changed it silently."""
+    azure = session.recipe.azure
+    wanted: dict[str, Any] = {}
+    if key in ("storage", "key_vault", "registry", "workspace", "hub", "project"):
+        wanted["publicNetworkAccess"] = "Enabled" if azure.public_network else "Disabled"
+    if key == "storage":
+        wanted["allowSharedKeyAccess"] = azure.shared_keys
+    if key == "key_vault" and azure.purge_protection:  # it can never be switched off
+        wanted["enablePurgeProtection"] = True
+    if key == "workspace" and builds_on_cluster(session):
+        wanted["imageBuildCompute"] = session.recipe.finetune.compute.name
+    for name, value in wanted.items():
+        there = properties.get(name)
+        if there is not None and str(there).lower() != str(value).lower():
+            yield f"{name} {there}"
+        elif there is None and name in ("enablePurgeProtection", "imageBuildCompute"):
+            yield f"no {name}"
 
 
 def has_failed(body: Mapping[str, Any]) -> bool:
@@ -199,18 +231,21 @@ class Survey:
 
     def recovers(self, session: AzureSession) -> bool:
         """Tell whether a key vault is to be taken back, which was deleted and not purged."""
-        return "key_vault" not in self.bodies and is_recoverable(session)
+        makes = any(resource.key == "key_vault" for resource in self.resources)
+        return makes and "key_vault" not in self.bodies and is_recoverable(session)
 
     @classmethod
     def read(cls, session: AzureSession) -> Survey:
         """Read what there is; an error where the group is somebody else's, or going."""
         resources = wanted_resources(session)
+        existing = existing_bodies(session, existing_ids(session))
         group = session.find_group()
         if group is None:
             absent = {resource.key: ["missing"] for resource in resources}
             return cls(False, resources, {}, absent, [], [])
         ownership.refuse_group(session.group, group)
         bodies = find_all(session, resources)
+        bodies |= existing
         differs = {
             resource.key: differences(session, resource, bodies.get(resource.key))
             for resource in resources
@@ -238,4 +273,9 @@ class Survey:
             principalId=principal,
             principalType=session.principal.kind,
             recoverKeyVault=recover,
+            publicNetworkAccess="Enabled" if recipe.azure.public_network else "Disabled",
+            enablePurgeProtection=recipe.azure.purge_protection,
+            allowSharedKeyAccess=recipe.azure.shared_keys,
+            imageBuildCompute=cluster.name if builds_on_cluster(session) else "",
+            **template_values(existing_ids(session)),
         )

@@ -9,6 +9,7 @@ from typing import Any
 from setup.azure.client import waiting
 from setup.azure.client.names import role_assignment_name
 from setup.azure.client.session import AzureSession
+from setup.azure.facts.offers import builds_on_cluster
 from setup.azure.provision.infra import template
 from setup.common import console
 from setup.common.errors import FixableError
@@ -44,10 +45,15 @@ def wanted_roles(session: AzureSession, resources: Bodies) -> list[Role]:
     ids, me = _role_ids(), session.principal
     identity = (resources.get("identity") or {}).get("properties") or {}
     narrow = session.recipe.azure.roles == "narrow"
+    pushes = [("identity", "acrPush", "registry")] if builds_on_cluster(session) else []
+    keyless = (
+        [] if session.recipe.azure.shared_keys else [("identity", "blobContributor", "storage")]
+    )
     rows = [
         ("identity", "blobReader", "storage"),
-        ("identity", "blobContributor", "storage"),
+        *keyless,
         ("identity", "acrPull", "registry"),
+        *pushes,
         ("identity", *(("metricsWriter", "workspace") if narrow else ("contributor", "group"))),
         ("you", "blobContributor", "storage"),
         ("you", "fileContributor", "storage"),
@@ -68,15 +74,28 @@ def missing_roles(session: AzureSession, roles: list[Role]) -> list[Role]:
     """List those that nobody has assigned."""
     there: list[Mapping[str, Any]] = []
     with session.errors("listing the role assignments"):
-        for principal in dict.fromkeys(role.principal for role in roles):
-            there += assignments(session, f"principalId eq '{principal}'")
+        for principal, scope in dict.fromkeys(
+            (role.principal, _listed_at(session, role.scope)) for role in roles
+        ):
+            there += assignments(session, f"principalId eq '{principal}'", scope)
     return [role for role in roles if not any(map(role.covered_by, there))]
 
 
-def assignments(session: AzureSession, condition: str = "") -> list[dict[str, Any]]:
-    """List what is assigned in the group, below and above it, with its ``id``; raise AzureError."""
+def _listed_at(session: AzureSession, scope: str) -> str:
+    """Return where an assignment at a scope is listed: the group, or what is used of another."""
+    inside = f"{scope}/".lower().startswith(f"{session.group_id}/".lower())
+    return "" if inside else scope
+
+
+def assignments(
+    session: AzureSession, condition: str = "", scope: str = ""
+) -> list[dict[str, Any]]:
+    """List what is assigned in the group, below and above it, with its ``id``; raise AzureError.
+
+    ``scope`` is another place than the group.
+    """
     query = {"$filter": condition} if condition else {}
-    listed = session.arm.list(f"{session.group_id}/{_OF}/roleAssignments", **query)
+    listed = session.arm.list(f"{scope or session.group_id}/{_OF}/roleAssignments", **query)
     return [{**row["properties"], "id": row["id"]} for row in listed]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from setup.common.errors import FixableError
+from setup.common.feedback_file import feedback_path, ratings_sha256
 from setup.common.files import sha256_file, sha256_folder
 from setup.common.paths import without_home
 
@@ -20,6 +21,7 @@ ULTRACHAT_SPLIT = "train_sft[:1%]"  # of recipes that name no other; few data se
 TEST_SPLIT = "test"  # of data.test, where it names no other
 DEFAULT_CONFIG = "default"
 SAMPLE = "sample"
+FEEDBACK_SOURCE = "feedback"  # what endpoints have kept
 AUTO = "auto"
 PLAIN_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 FILE_SUFFIXES = tuple(
@@ -35,7 +37,7 @@ class Origin:
     """One place, and how it is read.
 
     Attributes:
-        source: A path or the id of a dataset.
+        source: A path, the id of a dataset, or FEEDBACK_SOURCE.
         weight: How many times each row is trained on; below 1 it is the share of rows taken.
         format: The format of its rows, AUTO to see by the rows.
         columns: Names of its columns by what they hold (setup/data/formats).
@@ -53,8 +55,10 @@ class Origin:
     is_only: bool = True
 
     @property
-    def kind(self) -> Literal["file", "folder", "hub"]:
+    def kind(self) -> Literal["file", "folder", "hub", "feedback"]:
         """The kind of place."""
+        if self.source == FEEDBACK_SOURCE:
+            return "feedback"
         if os.path.isdir(self.source):  # noqa: PTH112 - no exception where it may not be asked
             return "folder"
         exists = os.path.exists(self.source)  # noqa: PTH110
@@ -64,12 +68,17 @@ class Origin:
     @property
     def path(self) -> str:
         """The source so that it means the same in every folder: a path in full, an id as it is."""
-        return self.source if self.kind == "hub" else str(Path(self.source).resolve())
+        if self.kind == "hub":
+            return self.source
+        is_feedback = self.kind == "feedback"
+        return str((feedback_path() if is_feedback else Path(self.source)).resolve())
 
     @property
     def sha256(self) -> str | None:
         """SHA-256 (hex) of what is local, None of others and where nothing is."""
         source = Path(self.source)
+        if self.kind == "feedback":
+            return ratings_sha256()
         if self.kind == "folder":
             return sha256_folder(source)
         return sha256_file(source) if self.kind == "file" and source.is_file() else None
@@ -77,7 +86,7 @@ class Origin:
     def options(self) -> dict[str, Any]:
         """All that decides, beside the source, how it is read; without what is as usual."""
         names = ["weight", "format", "columns"]
-        names += ["config", "split"] if self.kind != "file" else []
+        names += ["config", "split"] if self.kind in ("folder", "hub") else []
         usual = Origin(self.source)
         return {
             name: value

@@ -17,7 +17,7 @@ Wordings = dict[Split, list[str]]
 SPLITS: tuple[Split, Split] = ("train", "test")
 
 _HERE = Path(__file__).parent
-_GENERAL = ("general_turns", "general_prose", "general_short")
+_GENERAL = ("general_turns", "general_prose", "general_short", "general_short_more")
 
 
 @dataclass(frozen=True)

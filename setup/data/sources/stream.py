@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from setup.data.formats import Reader
-from setup.data.formats.origin import DEFAULT_CONFIG, TEST_SPLIT, ULTRACHAT_SPLIT, Origin
+from setup.data.formats.origin import AUTO, DEFAULT_CONFIG, TEST_SPLIT, ULTRACHAT_SPLIT, Origin
 from setup.data.formats.source import Record, Source
 from setup.data.plan import DataPlan
 from setup.data.rows import Message, conversation_key
 
+from .feedback import Feedback
 from .file import open_file
 from .folder import open_folder
 from .hub import open_hub
@@ -29,6 +30,7 @@ class Stream:
         side: The file its rows go to; "" where each row's opening decides.
         source: Its rows as conversations, or with what is wrong with them.
         rows: How many were read; of them ``kept`` are clean.
+        feedback: The look at the feedback file, where it is one.
     """
 
     origin: Origin
@@ -37,6 +39,7 @@ class Stream:
     reader: Reader
     rows: int = 0
     kept: int = 0
+    feedback: Feedback | None = None
 
     def facts(self) -> dict[str, Any]:
         """The facts of it for the manifest."""
@@ -52,6 +55,7 @@ class Stream:
             facts["weight"] = self.origin.weight
         counts = {"rows": self.rows, "kept": self.kept}
         revision = {"revision": self.source.revision} if self.source.revision else {}
+        revision |= self.feedback.facts() if self.feedback else {}
         return facts | revision | {"sha256": self.origin.sha256} | counts
 
     def copies(self, messages: list[Message], seed: int) -> int:
@@ -68,17 +72,25 @@ class Stream:
         return whole + (drawn < fraction * 2**64)
 
 
-def open_streams(plan: DataPlan) -> list[Stream]:
+def open_streams(plan: DataPlan, before: Sequence[Stream] = ()) -> list[Stream]:
     """The places of ``plan``, those of its own test rows first.
+
+    ``before`` are those of the pass before, where this is one more.
 
     Raises:
         FixableError: One of them cannot be had or read.
     """
     side: Literal["", "train"] = "train" if plan.test else ""
+    feedback = next((stream.feedback for stream in before if stream.feedback), None)
+    if any(origin.kind == "feedback" for origin in plan.origins):
+        feedback = feedback or Feedback(plan)
     tests = [_open(origin, "test", plan) for origin in plan.test_origins]
+    if feedback:
+        for stream in tests:
+            stream.source = feedback.watch(stream.source)
     if tests and plan.test_ratio != DataPlan.test_ratio:
         tests[0].source.notes["data.test_ratio not used: data.test has the rows to test"] = 0
-    return tests + [_open(origin, side, plan) for origin in plan.origins]
+    return tests + [_open(origin, side, plan, feedback) for origin in plan.origins]
 
 
 def total_rows(streams: list[Stream]) -> int | None:
@@ -87,13 +99,22 @@ def total_rows(streams: list[Stream]) -> int | None:
     return None if None in totals else sum(filter(None, totals))
 
 
-def _open(origin: Origin, side: Literal["", "train", "test"], plan: DataPlan) -> Stream:
-    source = _open_source(origin)
+def _open(
+    origin: Origin,
+    side: Literal["", "train", "test"],
+    plan: DataPlan,
+    feedback: Feedback | None = None,
+) -> Stream:
+    feedback = feedback if origin.kind == "feedback" else None
+    source = feedback.open() if feedback else _open_source(origin)
+    if feedback and origin.is_only and (origin.format != AUTO or origin.columns):
+        source.notes["data.format and data.columns not used: feedback has a form of its own"] = 0
     if plan.limit:
         total = min(plan.limit, source.total or plan.limit)
         source = replace(source, batches=_first(source, plan.limit), total=total)
-    reader = Reader(origin)
-    return Stream(origin, side, replace(source, batches=reader.read(source)), reader)
+    reader = Reader(replace(origin, format="openai", columns={}) if feedback else origin)
+    source = replace(source, batches=reader.read(source))
+    return Stream(origin, side, source, reader, feedback=feedback)
 
 
 def _open_source(origin: Origin) -> Source:

@@ -28,12 +28,25 @@ def collate(examples: Sequence[Example], window: int = 0) -> dict[str, torch.Ten
     of them, that goes in the place of their ids, as ``frozen`` of shape (…, width).
     Examples longer than ``window``, what a layer of the model sees (0 for all), are not packed.
     """
+    prefix, packs = _packing(examples, window)
+    return _pack(examples, prefix) if packs else _pad(examples)
+
+
+def computed_tokens(examples: Sequence[Example], window: int = 0) -> int:
+    """Count the tokens that a model computes for ``collate(examples, window)``."""
+    prefix, packs = _packing(examples, window)
+    if packs:
+        return sum(map(len, examples)) - prefix * (len(examples) - 1)
+    return len(examples) * max(map(len, examples))
+
+
+def _packing(examples: Sequence[Example], window: int) -> tuple[int, bool]:
+    """The tokens that all begin with, and whether a packed row pays."""
     # A packed row's mask knows no window: every layer would see all of its example.
     fits = not window or max(map(len, examples)) <= window
     prefix, total = shared_prefix(examples), sum(map(len, examples))
     saved = prefix * (len(examples) - 1)
-    packs = fits and saved >= _WORTH_IT * total and total - saved <= _LONGEST
-    return _pack(examples, prefix) if packs else _pad(examples)
+    return prefix, fits and saved >= _WORTH_IT * total and total - saved <= _LONGEST
 
 
 def attention_window(model: Any) -> int:

@@ -153,7 +153,7 @@ def mean_loss(model: Any, examples: Sequence[Example]) -> float:
     total = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     ordered = sorted(examples, key=len)
-    own = list(_batches(ordered[rank::world]))
+    own = list(batches_of(ordered[rank::world]))
     passes = _passes(ordered, world) if is_sharded(model) else len(own)
     with torch.no_grad():  # not in inference mode, whose tensors no later step could train with
         for number in range(passes):
@@ -172,10 +172,10 @@ def mean_loss(model: Any, examples: Sequence[Example]) -> float:
 
 def _passes(ordered: Sequence[Example], world: int) -> int:
     """The most batches that any of the processes has of ``ordered``."""
-    return max(sum(1 for _ in _batches(ordered[rank::world])) for rank in range(world))
+    return max(sum(1 for _ in batches_of(ordered[rank::world])) for rank in range(world))
 
 
-def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
+def batches_of(examples: Sequence[Example]) -> Iterator[list[Example]]:
     """``examples`` in their order, in batches of some hundred tokens."""
     batch: list[Example] = []
     for example in examples:
@@ -192,8 +192,12 @@ def worth_remembering(model: Any, examples: Sequence[Example]) -> bool:
     if getattr(model.config, "computed_plainly", False):
         return False
     width = model.config.hidden_size * next(model.parameters()).element_size()
-    fits = sum(map(len, examples)) * width <= _LARGEST
-    return fits and _lowest_trained_layer(model) > 0
+    return fits_in_memory(examples, width) and _lowest_trained_layer(model) > 0
+
+
+def fits_in_memory(examples: Sequence[Example], width: int) -> bool:
+    """Tell whether ``width`` bytes for each token of ``examples`` are few enough to be kept."""
+    return sum(map(len, examples)) * width <= _LARGEST
 
 
 def remember_frozen(
@@ -212,7 +216,7 @@ def remember_frozen(
     numbers = iter(order)
     decoder, window = _decoder(inner), attention_window(model)
     with torch.no_grad(), _ended(decoder, lowest):
-        for batch in _batches([examples[number] for number in order]):
+        for batch in batches_of([examples[number] for number in order]):
             inputs = {name: value.to(device) for name, value in collate(batch, window).items()}
             del inputs["labels"]
             inputs["attention_mask"] = _for_attention(inner, inputs["attention_mask"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
@@ -15,6 +17,7 @@ from setup.common.console import TASK, progress_bar, say
 from setup.common.errors import FixableError
 from setup.common.files import fixable_write
 from setup.finetune.compute import processes
+from setup.finetune.compute.collate import attention_window, computed_tokens
 from setup.finetune.compute.loss import mean_loss
 from setup.finetune.compute.precision import PRECISIONS, peak_memory
 from setup.finetune.compute.sharding import (
@@ -24,9 +27,11 @@ from setup.finetune.compute.sharding import (
     load_adapter,
     one_pass,
 )
+from setup.finetune.forecast.time_left import TimeLeft
 from setup.finetune.run import checkpoints
 from setup.finetune.run.copies import BEST, HISTORY
 from setup.finetune.run.history import History
+from setup.finetune.run.live import shown_live
 from setup.finetune.run.loaded import Loaded
 from setup.finetune.run.trainer import AnswerTrainer, trainer_arguments
 from setup.finetune.run.watch import Interruption, Progress, Watch
@@ -36,18 +41,27 @@ from setup.weights.adapter import WEIGHTS
 class Session(Loaded):
     """One process of one run."""
 
-    def train(self) -> dict[str, Any]:
-        """Train to the end; the figures of result.json but for the fingerprint."""
+    live: Sequence[str] = ()
+
+    def train(self, live: Sequence[str] = ()) -> dict[str, Any]:
+        """Train to the end; the figures of result.json but for the fingerprint.
+
+        ``live`` is the command that shows the curve meanwhile.
+        """
+        self.live = live
+        if self.forecast and self.is_first:
+            say(f"fine-tuning: predicted {self.forecast.line()}")
+            self.forecast.keep(self.folder)
+        self.prepared = self.remember_frozen()
         plan, lengths = self.plan, [len(example) for example in self.examples]
         batches, group = plan.batches, plan.group
-        seen = [sum(lengths[row] for row in batch) for batch in batches]
-        tokens = [sum(seen[i : i + group]) for i in range(0, len(batches), group)]
+        tokens = _by_step([sum(lengths[row] for row in batch) for batch in batches], group)
         rows = list(accumulate(map(len, batches)))[group - 1 :: group]
         epochs = [seen_rows / len(lengths) for seen_rows in rows]
         sharding = fsdp_arguments(self.model) if self.shards else {}
         arguments = trainer_arguments(plan.settings, self.folder, plan.steps, **sharding)
         self.trainer = AnswerTrainer(self.model, arguments, self.examples, batches)
-        history = self._run(tokens, epochs)
+        history = self._run(tokens, epochs, self._time_left())
         seconds = float(history.rows[-1]["seconds"])
         best_step, after = history.best
         self._load_best()
@@ -63,15 +77,39 @@ class Session(Loaded):
             "tokens": int(history.rows[-1]["tokens"]),
             "seconds": seconds,
             "tokens_per_second": round(history.rows[-1]["tokens"] / seconds, 1),
+            **self._forecast_and_truth(),
             **self._provenance(),
         }
 
-    def _run(self, tokens: list[int], epochs: list[float]) -> History:
+    def _forecast_and_truth(self) -> dict[str, float]:
+        """The seconds from the command to here, those before a stop included, and the forecast."""
+        truth = {"total_seconds": round(self.earlier + time.monotonic() - self.began, 1)}
+        if self.forecast is None:
+            return truth
+        predicted = {"predicted_seconds": round(self.forecast.seconds, 1)}
+        return truth | predicted | {"predicted_memory": self.forecast.memory}
+
+    def say_truth(self, result: dict[str, Any]) -> None:
+        """Say the forecast and what came of it."""
+        if self.forecast:
+            fewer = result["steps"] < self.plan.steps
+            more = f", after {result['steps']} of {self.plan.steps} steps" if fewer else ""
+            told = self.forecast.beside(result["total_seconds"], result["peak_memory"], more)
+            say(f"fine-tuning: {told}")
+
+    def _time_left(self) -> TimeLeft:
+        window = attention_window(self.model)
+        batches = ([self.examples[row] for row in batch] for batch in self.plan.batches)
+        computed = _by_step([computed_tokens(batch, window) for batch in batches], self.plan.group)
+        return TimeLeft(computed, self.settings.evaluate_every)
+
+    def _run(self, tokens: list[int], epochs: list[float], left: TimeLeft) -> History:
         """From the last checkpoint to the end; returns the curve."""
         checkpoint = self._checkpoint()
         history = History(self.folder / HISTORY, writes=self.is_first)
         done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         history.resume(done)
+        self.earlier = history.last("seconds")
         if checkpoint:
             say(f"going on from step {done} of {len(tokens)} ({checkpoint})")
         interruption = Interruption()
@@ -84,7 +122,9 @@ class Session(Loaded):
                 progress=Progress(bar, len(tokens)),
                 tokens=tokens,
                 epochs=epochs,
+                left=left,
                 measure=self._measure,
+                measure_general=lambda: mean_loss(self.model, self.general),
                 answer=self._answer,
                 interruption=interruption,
                 trainer=self.trainer,
@@ -93,11 +133,13 @@ class Session(Loaded):
             self.trainer.add_callback(watch)
             # A kill may have come between the last step and the result.
             if not watch.is_enough(done):
-                with interruption.listening():
-                    self._train(str(checkpoint) if checkpoint else None)
-        if interruption.asked and not watch.ended:
-            say(f"stopped after step {self.trainer.state.global_step}, checkpoint kept")
-            raise KeyboardInterrupt
+                with shown_live(self.live, self.folder):
+                    with interruption.listening():
+                        self._train(str(checkpoint) if checkpoint else None)
+                    if interruption.asked and not watch.ended:
+                        step = self.trainer.state.global_step
+                        say(f"stopped after step {step}, checkpoint kept")
+                        raise KeyboardInterrupt
         return history
 
     def _train(self, checkpoint: str | None) -> None:
@@ -123,15 +165,12 @@ class Session(Loaded):
                 checkpoints.restore_checkpoint(checkpoint)
         return checkpoint.name if checkpoint else ""
 
-    def _measure(self, step: int) -> dict[str, float]:
+    def _measure(self) -> float:
         # Not the model DistributedDataParallel wraps: each pass of that waits for all processes,
         # and they have different numbers of held-out batches.
         if self.shards and not is_sharded(self.model):
             raise FixableError("the model was not sharded", "--set finetune.sharding=none")
-        losses = {"held_out_loss": mean_loss(self.model, self.held_out)}
-        if step == 0:
-            losses["general_loss"] = mean_loss(self.model, self.general)
-        return losses
+        return mean_loss(self.model, self.held_out)
 
     def _answer(self) -> str:
         def answered() -> str:
@@ -175,3 +214,8 @@ class Session(Loaded):
             "base": {"source": self.base.source or self.base.named, "sha256": self.base.sha256},
             "versions": {name: version(name) for name in packages},
         }
+
+
+def _by_step(numbers: list[int], group: int) -> list[int]:
+    """Add up the ``group`` batches of each step."""
+    return [sum(numbers[i : i + group]) for i in range(0, len(numbers), group)]

@@ -22,6 +22,9 @@ from setup.finetune.compute.loss import (
 from setup.finetune.compute.schedule import plan_run
 from setup.finetune.examples import dataset
 from setup.finetune.examples.chat_template import Renderer
+from setup.finetune.forecast.forecast import kept_forecast
+from setup.finetune.forecast.prediction import forecast_steps, warn_of_memory
+from setup.finetune.forecast.work import Parts
 from setup.finetune.run.checkpoints import begin
 from setup.finetune.run.present_answer import Question
 from setup.finetune.run.served_prompt import refuse_other_prompt
@@ -32,9 +35,22 @@ from setup.weights.base import Base, load_base, transformers_copy
 class Loaded:
     """The model with its adapters, the examples and the plan of a run in ``folder``."""
 
-    def __init__(self, recipe: Training, base: Base, train: Path, folder: Path) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - all that a process is told
+        self,
+        recipe: Training,
+        base: Base,
+        train: Path,
+        folder: Path,
+        began: float,
+        writes: bool = True,
+    ) -> None:
+        """``began`` is the moment of the monotonic clock that its time counts from.
+
+        Unless it ``writes``, nothing is kept outside ``folder``, to time two steps and no more.
+        """
         transformers.logging.set_verbosity_error()
         self.settings, self.base, self.folder = recipe.finetune, base, folder
+        self.began, self.earlier = began, 0.0
         self.world, self.is_first = processes.world(), processes.is_first()
         self.shards = self.settings.sharding != "none"
         cores = (os.cpu_count() or 1) // processes.local_world()
@@ -42,8 +58,10 @@ class Loaded:
         split = dataset.read_split(train, self.settings)
         begun = processes.decided_by_first(lambda: begin(folder, self.settings, self.world))
         self.dtype = begun.dtype
+        if self.is_first and not self.shards:
+            warn_of_memory(recipe, split, self.dtype)
         with progress_bar("Loading the base model"):
-            source = base.source or transformers_copy(base.file, base.sha256)
+            source = base.source or transformers_copy(base.file, base.sha256, writes)
             served = base.file if base.source else None
             window = recipe.model.context_window
             model, self.tokenizer = load_base(source, self.dtype, served, window)
@@ -59,7 +77,16 @@ class Loaded:
         if reason := compute_plainly_unless_same(self.model, min(self.examples, key=len)):
             say(f"fine-tuning: every token is computed in full, for shortcuts differ ({reason})")
         self._mind_context(model.config.max_position_embeddings)
-        self.prepared = self._remember_frozen()
+        if torch.cuda.is_available() and not self.shards:
+            self.model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
+        parts = Parts(self.examples, self.held_out, self.general)
+        self.forecast = None
+        if self.shards:  # two steps of the whole model would be those of no process
+            say("fine-tuning: time and memory of a sharded model are not forecast")
+        else:
+            self.forecast = kept_forecast(folder) or forecast_steps(
+                recipe.model, self.model, parts, self.plan, began
+            )
 
     def _read_examples(self, split: dataset.Split, folds: bool) -> None:
         longest = self.settings.max_tokens
@@ -87,11 +114,9 @@ class Loaded:
                 f"model was made for; --set finetune.max_tokens={tokens} drops their oldest turns"
             )
 
-    def _remember_frozen(self) -> float:
+    def remember_frozen(self) -> float:
         """Compute once what would be the same in every epoch; returns the seconds it took."""
         start = time.monotonic()
-        if torch.cuda.is_available() and not self.shards:
-            self.model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
         often = self.examples if self.settings.epochs > 1 else []
         if not worth_remembering(self.model, often + self.held_out):
             return 0.0

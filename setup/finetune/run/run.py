@@ -7,8 +7,9 @@ import json
 import math
 import os
 import shutil
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from setup.weights.adapter import CONFIG, WEIGHTS
 from setup.weights.base import Base
 from setup.weights.fetch import model_path
 
+FINGERPRINT = "{fingerprint}"
 _FORMAT = 3  # raise it when a change of code makes other weights of the same recipe
 # How it is run, not what comes out.
 _NOT_IN_FINGERPRINT = {"threads", "save_every", "sharding"}
@@ -73,8 +75,13 @@ def finished(folder: Path) -> dict[str, Any] | None:
     )
 
 
-def finetune(recipe: Training, base: Base, split: PreparedSplit) -> Finetuned:
+def finetune(
+    recipe: Training, base: Base, split: PreparedSplit, live: Sequence[str] = ()
+) -> Finetuned:
     """Fine-tune ``base`` on the train split as ``recipe.finetune`` says, or find it done.
+
+    ``live`` is the module and the arguments that show its curve while it trains; FINGERPRINT in
+    them stands for the run's.
 
     Works alone and as one of several processes of ``torchrun``. A run that was stopped or killed
     goes on from its last whole checkpoint.
@@ -86,6 +93,7 @@ def finetune(recipe: Training, base: Base, split: PreparedSplit) -> Finetuned:
     folder, fingerprint = run_folder(recipe, base.sha256, split.file)
     folder = processes.own_folder(folder)
     with _sole_owner(folder):
+        began = time.monotonic()
         if processes.world() > 1:
             prepare_process(recipe.finetune.sharding)
         done = processes.decided_by_first(lambda: _fetched(folder))
@@ -98,14 +106,15 @@ def finetune(recipe: Training, base: Base, split: PreparedSplit) -> Finetuned:
         from setup.finetune.run.attempt import Session
 
         with enough_memory():
-            session = Session(recipe, base, split.file, folder)
+            session = Session(recipe, base, split.file, folder, began)
             console.err.print(f"fine-tuning: on {split}", markup=False)
-            outcome = session.train()
+            outcome = session.train([fingerprint if part == FINGERPRINT else part for part in live])
         outcome["data"] = split.facts | outcome["data"]
         result = {"fingerprint": fingerprint, **outcome}
         if session.is_first:
             used = recipe.model_copy(update={"finetune": session.plan.settings})
             _finish(folder, used, session.tokenizer, result)
+            session.say_truth(result)
             copies.copy_result(folder)
         processes.leave(folder)
         return Finetuned(folder, True, result)
@@ -188,4 +197,5 @@ def _finish(folder: Path, recipe: Training, tokenizer: Any, result: dict[str, An
             draft.write_text(text, encoding="utf-8", newline="\n")
     for path in [*folder.glob("*best*"), *folder.glob("checkpoint-*")]:
         shutil.rmtree(path, ignore_errors=True)
-    (folder / "begun.json").unlink(missing_ok=True)
+    for note in ("begun.json", "forecast.json"):
+        (folder / note).unlink(missing_ok=True)

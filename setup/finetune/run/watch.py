@@ -23,6 +23,8 @@ from setup.common.errors import FixableError
 from setup.common.paths import replacing
 from setup.finetune.compute import processes
 from setup.finetune.compute.sharding import adapter_weights
+from setup.finetune.forecast.forecast import duration
+from setup.finetune.forecast.time_left import TimeLeft
 from setup.finetune.run.history import History
 from setup.recipe.local import Finetune
 
@@ -76,23 +78,30 @@ class Progress:
         self._bar, self._total, self._held_out = bar, total, ""
         self._losses: list[float] = []
 
-    def show(self, step: int, loss: float, rate: float) -> None:
-        """After a step: the curve so far, its loss in nats, the run's tokens a second."""
+    def show(self, step: int, loss: float, rate: float, left: float | None) -> None:
+        """After a step: the curve so far, its loss in nats, the run's tokens a second.
+
+        ``left`` are the seconds that the run still takes.
+        """
         self._losses.append(loss)
         facts = f"loss {draw_line(self._losses)} {loss:.2f}{self._held_out} · {rate:.0f} tok/s"
-        self._bar.update(console.TASK, completed=step, description=facts)
+        self._bar.update(console.TASK, completed=step, description=facts, left=left)
 
     def measure(self) -> None:
         """Say that the held-out loss is measured."""
         self._bar.update(console.TASK, description="Measuring")
 
-    def evaluated(self, step: int, loss: float, rate: float, answer: str) -> None:
-        """A held-out loss came out, and an answer; ``rate`` in tokens a second."""
+    def evaluated(
+        self, step: int, loss: float, rate: float, answer: str, left: float | None
+    ) -> None:
+        """A held-out loss came out, and an answer; ``rate`` and ``left`` as for :meth:`show`."""
         self._held_out = f" · held-out {loss:.3f}"
         if console.err.is_terminal:
             console.say(f"step {step}: {answer}")
             return
         speed = f", {rate:.0f} tok/s" if step else ""
+        if left and step < self._total:
+            speed += f", {duration(left)} left"
         where = f"fine-tuning: step {step}/{self._total}"
         console.say(f"{where}, held-out loss {loss:.3f}{speed}; {answer}")
 
@@ -114,7 +123,8 @@ def draw_line(values: list[float]) -> str:
 class Watch(TrainerCallback):  # type: ignore[misc]
     """``tokens`` are those of each step, prompt and answer, ``epochs`` those seen after it.
 
-    ``measure`` gives a step's losses, ``answer`` a question and what the model answers it now.
+    ``measure`` gives the held-out loss, ``measure_general`` that on general text, ``answer`` a
+    question and what the model answers it now; ``left`` is told what everything takes.
     """
 
     settings: Finetune
@@ -123,13 +133,16 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     progress: Progress
     tokens: list[int]
     epochs: list[float]
-    measure: Callable[[int], dict[str, float]]
+    left: TimeLeft
+    measure: Callable[[], float]
+    measure_general: Callable[[], float]
     answer: Callable[[], str]
     interruption: Interruption
     trainer: AnswerTrainer
     prepared: float
     ended: bool = False
     _started: float = 0.0
+    _since: float = 0.0
 
     def on_train_begin(
         self, _: TrainingArguments, state: TrainerState, __: TrainerControl, **___: Any
@@ -138,12 +151,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._started = time.monotonic() - (self.history.last("seconds") or self.prepared)
         if not self.history.evaluations:
             self._evaluate(state.global_step)
+        self._since = time.monotonic()
 
     def on_step_end(
         self, _: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any
     ) -> None:
         """Write the curve; evaluate and stop when it is time."""
-        step = state.global_step
+        step, now = state.global_step, time.monotonic()
+        self.left.stepped(step, now - self._since)
+        self._since = now
         # In the state, for a run that goes on from between two rows of the curve.
         state.log_history.append({"loss": self.trainer.last_loss})
         last = step == len(self.tokens)
@@ -151,7 +167,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             losses = [entry["loss"] for entry in state.log_history]
             self._add(step, loss=sum(losses) / len(losses))
             state.log_history.clear()
-        self.progress.show(step, self.trainer.last_loss, self._rate(step))
+        left = self.left.after(step)
+        self.progress.show(step, self.trainer.last_loss, self._rate(step), left)
         if step % self.settings.evaluate_every == 0 or last:
             self._evaluate(step)
         self.ended = self.is_enough(step)
@@ -182,8 +199,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def _evaluate(self, step: int) -> None:
         self.progress.measure()
-        losses = self.measure(step)
-        loss = losses["held_out_loss"]
+        began = time.monotonic()
+        loss = self.measure()
         if not math.isfinite(loss):
             lower = "a lower finetune.learning_rate, or " if step else ""
             raise FixableError(
@@ -191,8 +208,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 + (f"at step {step}" if step else "before training"),
                 f"{lower}finetune.precision=fp32; then run it again",
             )
-        self._add(step, **losses)
-        self.progress.evaluated(step, loss, self._rate(step), self.answer())
+        answer = self.answer()
+        self._since = time.monotonic()
+        self.left.evaluated(self._since - began)
+        losses = {} if step else {"general_loss": self.measure_general()}
+        self._add(step, held_out_loss=loss, **losses)
+        self.progress.evaluated(step, loss, self._rate(step), answer, self.left.after(step))
         if step and self.history.best[0] == step:
             self._keep_best()
 

@@ -65,7 +65,8 @@ class Base(_Part):
 class Result(_Part):
     """``result.json``: losses in nats per token, ``seconds`` of training, memory in bytes.
 
-    Of an adapter with an ``origin`` nothing is known of its training.
+    ``total_seconds`` counts from the command, loading and all; runs of before have neither that
+    nor a forecast. Of an adapter with an ``origin`` nothing is known of its training.
     """
 
     fingerprint: str = Field(pattern=_SHA256)
@@ -85,6 +86,9 @@ class Result(_Part):
     base: Base
     versions: dict[str, str]
     origin: Origin | None = None
+    total_seconds: float | None = None
+    predicted_seconds: float | None = None
+    predicted_memory: int | None = None
 
     @property
     def identity(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from setup.common.paths import portable_name
 from setup.finetune.run import history
-from setup.local.registry import finished, store
+from setup.local.registry import finished, live, store
 from setup.local.registry.curve import draw_curve
 
 if TYPE_CHECKING:
@@ -28,15 +28,18 @@ _LOSSES = (
     *("held_out_loss_before", "held_out_loss_after"),
     *("general_loss_before", "general_loss_after"),
 )
+_FORECAST = ("total_seconds", "predicted_seconds", "predicted_memory")
 _TRAINING = ("steps", "best_step", "epochs", "tokens", "seconds", "peak_memory")
 
 
 def log_run(client: MlflowClient, experiment_id: str, run: finished.FinishedRun) -> str:
     """Record ``run`` with its curves and files, and return its id; it is not terminated yet.
 
+    Where it was shown while it trained, that is the one, and gets what it lacks.
+
     The recipe's values are named as ``--set`` names them.
     """
-    from mlflow.entities import Param
+    from mlflow.entities import Param, RunTag
 
     result = run.result
     seen = {"origin": str(result.origin)} if result.origin else {}
@@ -47,14 +50,19 @@ def log_run(client: MlflowClient, experiment_id: str, run: finished.FinishedRun)
         **{f"version.{name}": version for name, version in result.versions.items()},
     }
     started = milliseconds(run.started)
-    created = client.create_run(experiment_id, started, tags, run_name=run.folder.name)
-    run_id = str(created.info.run_id)
+    shown = live.find_run(client, experiment_id, result.fingerprint)
+    if shown is None:
+        shown = client.create_run(experiment_id, started, tags, run_name=run.folder.name)
+    run_id = str(shown.info.run_id)
     parameters = [
         Param(f"{section}.{field}", str(value))
         for section in ("finetune", "data", "model")
         for field, value in dict(run.recipe.get(section) or {}).items()
     ]
-    client.log_batch(run_id, params=parameters, metrics=_metrics(run))
+    known = live.known_points(client, run_id)
+    metrics = [point for point in _metrics(run) if (point.key, point.step) not in known]
+    recorded = [RunTag(name, value) for name, value in tags.items()]
+    client.log_batch(run_id, params=parameters, metrics=metrics, tags=recorded)
     client.log_inputs(run_id, _data_inputs(run))
     names = [finished.RECIPE, finished.RESULT, *([finished.HISTORY] if run.entries else [])]
     for name in names:
@@ -93,6 +101,8 @@ def _metrics(run: finished.FinishedRun) -> list[Metric]:
     final = {name: float(getattr(result, name)) for name in names}
     if not result.origin:
         final["mean_tokens_per_second"] = result.tokens_per_second
+        forecast = {name: getattr(result, name) for name in _FORECAST}
+        final |= {name: float(value) for name, value in forecast.items() if value is not None}
     return points + [Metric(name, value, ended, result.steps) for name, value in final.items()]
 
 

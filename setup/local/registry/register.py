@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from setup.common.errors import FixableError
-from setup.local.registry import champion, finished, record, store, versions
+from setup.local.registry import champion, finished, live, record, store, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,7 +46,7 @@ def _find(client: MlflowClient, model_name: str, fingerprint: str) -> versions.V
 
 def _make_version(client: MlflowClient, model_name: str, run: finished.FinishedRun) -> str:
     """Record the run, copy its files, check the copies, and only then make the version."""
-    experiment_id = _experiment(client, model_name)
+    experiment_id = store.experiment_of(client, model_name)
     _delete_leftovers(client, experiment_id, run.result.fingerprint)
     run_id = record.log_run(client, experiment_id, run)
     model = record.log_model(client, experiment_id, run_id, model_name, run)
@@ -81,26 +80,18 @@ def _tags(result: finished.Result, folder: Path) -> dict[str, Any]:
     }
 
 
-def _experiment(client: MlflowClient, model_name: str) -> str:
-    """The experiment that bears the model's name, its artifacts in a folder of that name."""
-    folder = (store.artifacts_folder() / model_name).resolve()
-    experiment = client.get_experiment_by_name(model_name)
-    if experiment is None:
-        return str(client.create_experiment(model_name, artifact_location=folder.as_uri()))
-    if store.local_path(experiment.artifact_location) != folder:
-        what = f"the registry was moved: MLflow would write to {experiment.artifact_location}"
-        raise FixableError(what, f"move it back there, or move {folder.parent.parent} away")
-    if experiment.lifecycle_stage == "deleted":
-        client.restore_experiment(experiment.experiment_id)
-    return str(experiment.experiment_id)
-
-
 def _delete_leftovers(client: MlflowClient, experiment_id: str, fingerprint: str) -> None:
-    """Whatever was recorded of a run that is no version; files first, so that a kill loses none."""
+    """Whatever was recorded of models of a run that is no version, and of runs but the first.
+
+    Files first, so that a kill loses none. The first run is the one that was shown while it
+    trained, or that an earlier registration began.
+    """
     same = f"tags.fingerprint = '{fingerprint}'"
     for model in client.search_logged_models([experiment_id], filter_string=same):
         store.remove_files(model.artifact_location)
         client.delete_logged_model(model.model_id)
+    first = live.find_run(client, experiment_id, fingerprint)
     for run in client.search_runs([experiment_id], filter_string=same):
         store.remove_files(run.info.artifact_uri)
-        client.delete_run(run.info.run_id)
+        if first is None or run.info.run_id != first.info.run_id:
+            client.delete_run(run.info.run_id)

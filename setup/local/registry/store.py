@@ -191,6 +191,20 @@ def _make_database() -> None:
     draft.replace(database_path())
 
 
+def experiment_of(client: MlflowClient, model_name: str) -> str:
+    """The experiment that bears the model's name, its artifacts in a folder of that name."""
+    folder = (artifacts_folder() / model_name).resolve()
+    experiment = client.get_experiment_by_name(model_name)
+    if experiment is None:
+        return str(client.create_experiment(model_name, artifact_location=folder.as_uri()))
+    if local_path(experiment.artifact_location) != folder:
+        what = f"the registry was moved: MLflow would write to {experiment.artifact_location}"
+        raise FixableError(what, f"move it back there, or move {folder.parent.parent} away")
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
 def local_path(location: str) -> Path:
     """The path that MLflow's artifact location, a ``file:`` URI, names."""
     return Path(url2pathname(urlparse(location).path))

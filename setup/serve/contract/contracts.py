@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from setup.serve.contract import fields
 from setup.serve.contract.error_reply import ApiError
+from setup.serve.contract.messages import Messages, Part
+from setup.serve.contract.tools import Choice, Tools, Wish, wish_for
 
 
 class Parameters(fields.Sampling):
@@ -24,14 +26,14 @@ class Parameters(fields.Sampling):
     return_full_text: fields.No = False
 
 
-class InputData(fields.Part):
+class InputData(Part):
     """``input_string`` is a flat list of messages."""
 
-    input_string: list[fields.Message] = Field(min_length=1)
+    input_string: Messages
     parameters: Parameters = Parameters()
 
 
-class ScoreRequest(fields.Part):
+class ScoreRequest(Part):
     """The body of ``/score``."""
 
     input_data: InputData
@@ -45,7 +47,7 @@ class ScoreRequest(fields.Part):
         return {"messages": [turn.as_sent() for turn in self.input_data.input_string], **body}
 
 
-class StreamOptions(fields.Part):
+class StreamOptions(Part):
     """The parts of a stream beside the answer."""
 
     include_usage: bool = False
@@ -55,35 +57,55 @@ class StreamOptions(fields.Part):
 class ChatRequest(fields.Sampling):
     """The body of ``/v1/chat/completions``.
 
-    Below ``top_logprobs`` are labels, which change nothing, and fields of which only the value
-    that changes nothing is accepted.
+    Below ``parallel_tool_calls`` are labels, which change nothing, and fields of which only the
+    value that changes nothing is accepted.
     """
 
-    messages: list[fields.Message] = Field(min_length=1)
+    messages: Messages
     model: str | None = None
     max_completion_tokens: fields.NewTokens | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    n: Annotated[int, Field(ge=1, le=8)] = 1
+    tools: Tools = Field(default=[])
+    tool_choice: Choice = "auto"
+    parallel_tool_calls: bool = True
     user: str = ""
     metadata: dict[str, Any] = Field(default={})
     safety_identifier: str = ""
     prompt_cache_key: str = ""
-    n: fields.One = 1
     best_of: fields.One = 1
     echo: fields.No = False
     store: fields.No = False
     service_tier: Literal["auto", "default"] = "auto"
     modalities: list[Literal["text"]] = Field(default=["text"])
-    tool_choice: Literal["none", "auto"] = "auto"
     function_call: Literal["none", "auto"] = "auto"
 
     @model_validator(mode="after")
-    def _logprobs_for_top_logprobs(self) -> ChatRequest:
+    def _fields_agree(self) -> ChatRequest:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: set logprobs to true as well")
+        if self.stream_options and not self.stream:
+            raise ValueError("stream_options: set stream to true as well")
+        if not self.tools:
+            if self.tool_choice not in ("none", "auto"):
+                raise ValueError("tool_choice: there are no tools to choose from")
+            if "parallel_tool_calls" in self.model_fields_set:
+                raise ValueError("parallel_tool_calls: there are no tools to call")
+        wish = self.wish
+        if wish and wish.schemas and (self.grammar or self.logprobs):
+            name = "grammar" if self.grammar else "logprobs"
+            raise ValueError(f"{name}: not together with tools, unless tool_choice is none")
         return self
+
+    @property
+    def wish(self) -> Wish | None:
+        """The tools that the answer may call, None where it is told of none."""
+        if not self.tools:
+            return None
+        return wish_for(self.tools, self.tool_choice, self.parallel_tool_calls, self.schema_asked)
 
     def engine_body(self) -> dict[str, Any]:
         """Return the request as the engine takes it, without what it need not know."""
@@ -92,11 +114,12 @@ class ChatRequest(fields.Sampling):
         if self.stream_options:
             body["stream_options"] = {"include_usage": self.stream_options.include_usage}
         if self.logprobs:
-            body |= {"logprobs": True, "top_logprobs": self.top_logprobs or 0}
+            # Asked for none of the others, the engine leaves out the token that it chose as well.
+            body |= {"logprobs": True, "top_logprobs": max(1, self.top_logprobs or 0)}
         return body
 
 
-class TokenizeRequest(fields.Part):
+class TokenizeRequest(Part):
     """The body of ``/tokenize``, in vLLM's shape: a conversation or a bare text."""
 
     model_config = ConfigDict(
@@ -108,7 +131,7 @@ class TokenizeRequest(fields.Part):
         }
     )
 
-    messages: list[fields.Message] | None = Field(default=None, min_length=1)
+    messages: Messages | None = None
     prompt: str | None = None
 
     @model_validator(mode="after")
@@ -121,7 +144,7 @@ class TokenizeRequest(fields.Part):
 def parse_body(schema: type[BaseModel], raw: bytes) -> Any:
     """``raw`` as an instance of ``schema``.
 
-    ApiError 400 when it is not JSON, 422 naming the field that is not as expected.
+    ApiError 400 when it is not JSON, or naming the field that is not as expected.
     """
     try:
         content = json.loads(raw, parse_constant=_refuse_constant)
@@ -137,7 +160,11 @@ def parse_body(schema: type[BaseModel], raw: bytes) -> Any:
     message = problems[0]["msg"].removeprefix("Value error, ")
     if unsupported:
         message = "not supported, and refused rather than ignored (docs/operations.md: Fields)"
-    raise ApiError(422, f"{', '.join(names) or 'body'}: {message}", param=names[0] or None)
+    # A rule about several fields begins with the one that it is about.
+    param = names[0] or message.partition(":")[0] * (": " in message)
+    place = f"{', '.join(names) or 'body'}: " if names[0] or not param else ""
+    code = "unsupported_parameter" if unsupported else "invalid_value"
+    raise ApiError(400, f"{place}{message}", code=code, param=param or None)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,32 +1,18 @@
-"""The fields of a request that both contracts share: turns, sampling, constraints.
-
-What these classes do not declare is refused by name. llama.cpp accepts nearly anything in silence
-(unknown roles, negative temperatures, tools that its template has no place for), so everything is
-checked here before it is asked.
-"""
+"""The fields by which an answer is chosen, that both contracts share: sampling, constraints."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from setup.serve.contract.schemas import check_size, grammar_for
+from setup.serve.contract.grammars import check_size, grammar_for
+from setup.serve.contract.messages import NOTHING, Part
 
 _DEFAULT_NEW_TOKENS = 256
 _LIMITS = ("max_completion_tokens", "max_new_tokens", "max_tokens")
 _LARGEST_WINDOW = 131_072  # tokens
 _MOST_GROUPS = 1000  # of a grammar; many more, one in another, crash llama.cpp
-# What asks for nothing, in a field that nobody reads.
-NOTHING: tuple[Any, ...] = (None, [], {})
 
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -47,69 +33,6 @@ def _no(value: bool) -> bool:
 
 # A literal would take 0 for false.
 No = Annotated[bool, AfterValidator(_no), WithJsonSchema({"const": False})]
-
-
-class Part(BaseModel):
-    """A part of a request: null is as absent, and what it does not declare is refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_nothing(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        known = {field.alias or name for name, field in cls.model_fields.items()}
-        return {
-            name: content
-            for name, content in value.items()
-            if content is not None and (name in known or content not in NOTHING)
-        }
-
-
-class TextPart(Part):
-    """A piece of a turn's text."""
-
-    type: Literal["text"]
-    text: str
-
-
-def _join_text_parts(value: Any) -> Any:
-    if not isinstance(value, list) or not value:
-        return value
-    for number, part in enumerate(value):
-        kind = part.get("type") if isinstance(part, dict) else part
-        if kind != "text":
-            raise ValueError(f"part {number} is {kind!r}, and the model reads text alone")
-    return "".join(TextPart.model_validate(part).text for part in value)
-
-
-def _known_role(value: Any) -> Any:
-    if value in ("tool", "function"):
-        raise ValueError(f"a turn of role {value!r} is refused: tools are not supported")
-    return "system" if value == "developer" else value
-
-
-Role = Literal["system", "user", "assistant"]
-AnyRole = Literal["system", "developer", "user", "assistant"]
-
-
-class Message(Part):
-    """One turn of a conversation."""
-
-    role: Annotated[Role, BeforeValidator(_known_role, json_schema_input_type=AnyRole)]
-    content: Annotated[
-        str,
-        BeforeValidator(
-            _join_text_parts,
-            json_schema_input_type=str | Annotated[list[TextPart], Field(min_length=1)],
-        ),
-    ]
-    reasoning_content: str | None = None
-
-    def as_sent(self) -> dict[str, Any]:
-        """The turn as the engine takes it."""
-        return self.model_dump(exclude_none=True)
 
 
 class TextFormat(Part):
@@ -165,7 +88,7 @@ class Sampling(Part):
     seed: Seed | None = None
     stop: Annotated[
         list[Stop], BeforeValidator(_as_list, json_schema_input_type=Stop | list[Stop])
-    ] = []
+    ] = Field(default=[])
     logit_bias: dict[TokenId, Bias] = Field(
         default={}, json_schema_extra={"additionalProperties": False}
     )
@@ -209,7 +132,8 @@ class Sampling(Part):
             body |= {"repeat_penalty": self.repetition_penalty, "repeat_last_n": _LARGEST_WINDOW}
         rest = {"seed": self.seed, "stop": self.stop, "logit_bias": self.logit_bias}
         body |= {name: value for name, value in rest.items() if value not in NOTHING}
-        grammar = self.grammar or (grammar_for(self.schema_asked) if self.schema_asked else None)
+        schema = self.schema_asked
+        grammar = self.grammar if schema is None else grammar_for(schema)
         return body | ({"grammar": grammar} if grammar else {})
 
     @property

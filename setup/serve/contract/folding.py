@@ -85,8 +85,19 @@ def _trim_alike(turn: Turn) -> Turn:
 
 def _merge_runs(turns: Sequence[Turn]) -> list[Turn]:
     merged = []
-    for _, run in groupby(turns, key=lambda turn: (turn["role"], turn.get("weight", 1))):
+    for (_, _, apart), run in groupby(turns, key=_kind):
         first, *others = run
+        if apart or not others:  # calls and their results each stay what they are
+            merged += [first, *others]
+            continue
         parts = [first["content"], *(turn["content"] for turn in others)]
-        merged.append({**first, "content": _BETWEEN.join(parts)} if others else first)
+        merged.append({**first, "content": _BETWEEN.join(parts)})
     return merged
+
+
+def _kind(turn: Turn) -> tuple[Any, ...]:
+    return (
+        turn["role"],
+        turn.get("weight", 1),
+        bool(turn.get("tool_calls")) or turn["role"] == "tool",
+    )

@@ -9,17 +9,47 @@ from pydantic import BaseModel
 
 from setup.serve.contract import contracts
 from setup.serve.contract.error_reply import STATUSES
-from setup.serve.contract.fields import NOTHING
+from setup.serve.contract.messages import NOTHING
+from setup.serve.contract.rating import Rating
 
 _ROUTES: dict[str, tuple[type[BaseModel], str]] = {
     "/score": (contracts.ScoreRequest, "Answer a conversation (Azure ML chat contract)"),
     "/v1/chat/completions": (contracts.ChatRequest, "Answer a conversation (OpenAI contract)"),
     "/tokenize": (contracts.TokenizeRequest, "Count the tokens of a conversation or a text"),
+    "/feedback": (Rating, "Rate an answer, where the endpoint keeps feedback"),
 }
 _STREAMS = "/v1/chat/completions"
 _TEXT = {"type": "string"}
 _FIELDS = {"message": _TEXT, "type": _TEXT, "param": {"type": ["string", "null"]}, "code": _TEXT}
 _ERROR = {"type": "object", "required": list(_FIELDS), "properties": _FIELDS}
+
+
+def _object(**fields: Any) -> dict[str, Any]:
+    """The schema of an object that has all of these fields, and perhaps others."""
+    return {"type": "object", "required": list(fields), "properties": fields}
+
+
+_COUNT = {"type": "integer", "minimum": 0}
+_USAGE = _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT)
+_REASON = {"enum": ["stop", "length", "tool_calls"]}
+_CALL = _object(id=_TEXT, type={"const": "function"}, function=_object(name=_TEXT, arguments=_TEXT))
+_MESSAGE = _object(role={"const": "assistant"}, content={"type": ["string", "null"]})
+_MESSAGE["properties"]["tool_calls"] = {"type": "array", "items": _CALL, "minItems": 1}
+_CHOICE = _object(index=_COUNT, message=_MESSAGE, finish_reason=_REASON)
+_ANSWERS = {
+    "/score": _object(
+        **{"output": _TEXT, "message": _MESSAGE, "finish_reason": _REASON},
+        **{"usage": _USAGE, "model": _TEXT, "id": _TEXT},
+    ),
+    "/v1/chat/completions": _object(
+        **{"id": _TEXT, "object": {"const": "chat.completion"}, "created": _COUNT},
+        **{"model": _TEXT, "usage": _USAGE},
+        choices={"type": "array", "items": _CHOICE, "minItems": 1},
+    ),
+    "/tokenize": _object(
+        count=_COUNT, max_model_len=_COUNT, tokens={"type": "array", "items": _COUNT}
+    ),
+}
 
 
 async def swagger(_: web.Request) -> web.Response:
@@ -50,7 +80,7 @@ def document() -> dict[str, Any]:
 
 
 def _allow_nothing(schema: dict[str, Any]) -> None:
-    """Say what ``fields.Part`` does: null is as absent, and so is nothing in a strange field."""
+    """Say what ``messages.Part`` does: null is as absent, and so is nothing in a strange field."""
     for name, field in schema.get("properties", {}).items():
         if name not in schema.get("required", []):
             schema["properties"][name] = {"anyOf": [field, {"type": "null"}]}
@@ -59,7 +89,7 @@ def _allow_nothing(schema: dict[str, Any]) -> None:
 
 
 def _operation(route: str, summary: str, schema: str) -> dict[str, Any]:
-    answer: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    answer: dict[str, Any] = {"application/json": {"schema": _ANSWERS[route]}}
     if route == _STREAMS:
         answer["text/event-stream"] = {"schema": {"type": "string"}}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}

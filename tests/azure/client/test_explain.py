@@ -64,7 +64,7 @@ def _cases() -> Iterator[tuple[AzureError, str, str]]:
     yield (
         _refusal(403, "AuthorizationFailed", denied),
         "403",
-        "--assignee OID --scope /subscriptions/S",
+        "--assignee-object-id OID --assignee-principal-type User --scope /subscriptions/S",
     )
     yield _refusal(403, "AuthorizationPermissionMismatch", "No."), "403", "ten minutes"
     yield _refusal(400, "QuotaExceeded", "Too much."), "QuotaExceeded: Too much", "quota --request"
@@ -94,7 +94,11 @@ def _cases() -> Iterator[tuple[AzureError, str, str]]:
     tenant = "33333333-3333-4333-8333-333333333333"
     other = f"wrong issuer. Please use the authority (URL) 'https://login.windows.net/{tenant}'."
     wrong = _refusal(401, "InvalidAuthenticationTokenTenant", other, ClientAuthenticationError)
-    yield wrong, "401 InvalidAuthenticationTokenTenant", f"az login --tenant {tenant}"
+    yield (
+        wrong,
+        "401 InvalidAuthenticationTokenTenant",
+        f"--set azure.tenant={tenant}; where az",
+    )
     unknown = _refusal(404, "SubscriptionNotFound", "None.", ResourceNotFoundError)
     yield unknown, "SubscriptionNotFound", "--set azure.subscription=ID"
     yield ServiceRequestError("Name or service not known"), "connection", "same command again"

@@ -38,8 +38,8 @@ def test_version_that_does_not_answer_gets_no_traffic(
     error = fails(recipe)
     assert "answers '!!!!!!!!'" in error.what
     assert "the traffic is as it was" in error.what
-    for verb in ("get-logs", "delete"):
-        assert f"az ml online-deployment {verb} --name tuned-green" in error.fix
+    for command in ("logs --recipe phi-azure --deployment", "delete --recipe phi-azure"):
+        assert f"python -m setup {command} tuned-green" in error.fix
     assert list(home.rglob("tuned-green.log"))
     azure.answer = lambda name, _: {} if name == "tuned-green" else "Paris."
     assert "does not answer (the endpoint answered {}" in fails(recipe).what

@@ -97,7 +97,7 @@ def test_mirror_becomes_the_one_that_answers(azure: FakeAzure, recipe: AzureReci
     register(azure, recipe, "3")
     error = fails(recipe)
     assert "tuned-blue 100 %, tuned-green copies of 10 %" in error.what
-    assert '--mirror-traffic "tuned-green=0"' in error.fix
+    assert "python -m setup traffic --recipe phi-azure --mirror tuned-green=0" in error.fix
     azure.store.delete(f"{workspace_id(azure, recipe)}/models/phi-azure/versions/3")
     azure.clear()
     assert deploy.run(AzureSession(endpoint_with(recipe, canary=20))).changed

@@ -110,7 +110,7 @@ def test_both_contracts_without_a_key(url: str) -> None:
     body = ask_openai("Hello") | {"stream": True}
     stream = requests.post(f"{url}/v1/chat/completions", json=body, timeout=30)
     assert stream.text.rstrip().endswith("data: [DONE]")
-    assert requests.post(f"{url}/score", json={}, timeout=30).status_code == 422
+    assert requests.post(f"{url}/score", json={}, timeout=30).status_code == 400
     assert requests.get(f"{url}/manage", timeout=30).status_code == 401
 
 

@@ -55,7 +55,9 @@ def test_two_slots_and_no_third(azure: FakeAzure, recipe: AzureRecipe) -> None:
     assert set(deployments_of(azure)) == {"blue", "tuned-blue", "tuned-green"}
     detail = deploy.rollback(AzureSession(recipe)).detail
     assert "tuned-blue (version 1) of endpoint" in detail
-    assert "tuned-green (version 3) takes none and is billed until you run: az ml" in detail
+    assert (
+        "tuned-green (version 3) takes none and is billed until you run: python -m setup" in detail
+    )
     register(azure, recipe, "4")
     deploy.run(
         AzureSession(recipe)
@@ -78,7 +80,7 @@ def test_canary_ends_before_the_next_begins(azure: FakeAzure, recipe: AzureRecip
     error = fails(recipe)
     assert "is free for version 3 of phi-azure: tuned-blue 90 %, tuned-green 10 %" in error.what
     assert "python -m setup rollback --recipe phi-azure ends the canary" in error.fix
-    assert '--traffic "tuned-green=100"' in error.fix
+    assert "python -m setup traffic --recipe phi-azure tuned-green=100" in error.fix
     with pytest.raises(FixableError, match="is free for version 3"):
         deploy.plan(AzureSession(recipe))
     assert azure.writes == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -102,7 +104,61 @@ def test_subscription_that_does_not_exist(azure: FakeAzure) -> None:
 
 def test_subscription_of_another_tenant(azure: FakeAzure) -> None:
     tenant = "99999999-9999-4999-8999-999999999999"
-    assert f"az login --tenant {tenant}" in _only(_doctor(f"azure.tenant={tenant}")["login"]).fix
+    unknown = _only(_doctor(f"azure.tenant={tenant}")["login"])
+    assert "AADSTS90002" in unknown.detail
+    assert "correct azure.tenant" in unknown.fix
+    azure.login.tenants.append(tenant)
+    other = _only(_doctor(f"azure.tenant={tenant}")["login"])
+    assert f"--set azure.tenant={azure.login.tenant}" in other.fix  # the subscription's own
+
+
+def test_login_of_two_tenants_is_asked_for_the_subscriptions(azure: FakeAzure) -> None:
+    """The login stands on the one, the subscription is of the other: the fix works as printed."""
+    tenant = "99999999-9999-4999-8999-999999999999"
+    azure.login.tenants.append(tenant)
+    azure.subscription.tenant = tenant
+    fix = _only(_doctor()["login"]).fix
+    assert fix.startswith(f"--set azure.tenant={tenant}; ")
+    assert all(
+        check.ok for checks in _doctor(f"azure.tenant={tenant}").values() for check in checks
+    )
+
+
+def test_subscription_that_az_has_set_is_taken(
+    azure: FakeAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AZURE_SUBSCRIPTION_ID")
+    azure.subscription.others = ["55555555-5555-4555-8555-555555555555"]
+    refused = _only(_doctor()["login"])
+    assert "the login has 2 subscriptions" in refused.detail
+    assert refused.fix.startswith("az account set --subscription ID")
+    folder = Path(os.environ["AZURE_CONFIG_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"id": id_, "isDefault": id_ == SUBSCRIPTION} for id_ in ("another", SUBSCRIPTION)]
+    profile = json.dumps({"subscriptions": rows})
+    (folder / "azureProfile.json").write_text(profile, encoding="utf-8-sig")  # as az writes it
+    assert SUBSCRIPTION in _only(_doctor()["login"]).detail
+    (folder / "azureProfile.json").write_text("{", encoding="utf-8")
+    assert "the login has 2 subscriptions" in _only(_doctor()["login"]).detail
+
+
+@pytest.mark.parametrize("by", ["AZURE_SDK_CLOUD_CONF", "AZURE_AUTHORITY_HOST", "az"])
+def test_other_clouds_are_refused(
+    azure: FakeAzure, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    if by == "az":
+        folder = Path(os.environ["AZURE_CONFIG_DIR"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config").write_text("[cloud]\nname = AzureUSGovernment\n", encoding="utf-8")
+    else:
+        says = {"AZURE_SDK_CLOUD_CONF": "AZURE_CHINA_CLOUD"}.get(
+            by, "https://login.chinacloudapi.cn"
+        )
+        monkeypatch.setenv(by, says)
+    login = _only(_doctor()["login"])
+    assert "this works in Azure's public cloud alone" in login.detail
+    assert login.fix
+    assert azure.requests == []
 
 
 def test_only_subscription_of_the_login_is_taken(
@@ -230,3 +286,11 @@ def test_registry_is_asked_about_its_model(azure: FakeAzure) -> None:
     unasked = _only(_doctor(source.format(8))["model"])
     assert "the registry could not be asked" in unasked.detail
     assert unasked.ok
+
+
+@pytest.mark.parametrize("recipe", ["phi-azure", "gguf-azure"])
+def test_machine_that_no_endpoint_takes(azure: FakeAzure, recipe: str) -> None:
+    assert _only(_doctor(recipe=recipe)["endpoint"]).ok
+    check = _only(_doctor("endpoint.sku=Standard_D4s_v5", recipe=recipe)["endpoint"])
+    assert "Standard_D4s_v5 is none of the SKUs that managed endpoints take" in check.detail
+    assert _only(_doctor(check.fix.removeprefix("--set "), recipe=recipe)["endpoint"]).ok

@@ -43,6 +43,8 @@ def write_resource(azure: FakeAzure, id_: Id, body: dict[str, Any]) -> tuple[Res
     """
     azure.store.require_parent(id_)
     kind = kind_of(id_.kind)
+    for policy in azure.policies:
+        policy.meet(id_, body)
     kind.refuse(azure, id_, body)
     before = azure.store.get(id_.text)
     resource = azure.store.put(id_, body)

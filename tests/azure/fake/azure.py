@@ -12,6 +12,7 @@ from tests.azure.fake.contracts import Contracts
 from tests.azure.fake.login import Login
 from tests.azure.fake.messages import WRITING, AzureError, DroppedError, Reply, Request
 from tests.azure.fake.operations import Operations
+from tests.azure.fake.policy import Policy
 from tests.azure.fake.proxy import Proxy
 from tests.azure.fake.registry import Catalog
 from tests.azure.fake.router import ARM, dispatch
@@ -19,7 +20,11 @@ from tests.azure.fake.scoring import Answer, say
 from tests.azure.fake.services import SERVICES
 from tests.azure.fake.storage import Storage, is_storage, refusal
 from tests.azure.fake.store import Store
-from tests.azure.fake.subscription import SUBSCRIPTION, Subscription
+from tests.azure.fake.subscription import (
+    SUBSCRIPTION,
+    Subscription,
+    refuse_other_tenant,
+)
 from tests.azure.fake.tls import Certificates
 
 
@@ -34,6 +39,10 @@ class FakeAzure:
         unknown_routes: What no service of the fake answers (404 to the client).
         strict: Whether a body that violates its published contract is refused with 400.
         answer: What deployments answer: ``(deployment, messages)`` to text or a whole body.
+        serves: The contract of deployments: ``score``, ``pipeline``, ``mlflow`` or ``openai``,
+            of all or by name.
+        inside_network: Whether clients stand in the network that closed storage lets in.
+        policies: What denies or changes what is made: ``fake/policy.py``.
         job_states: What a new job goes through, one state further at each look.
         violations: What was found against the contracts, refused or not.
         unchecked: What was written without a published contract to hold it against.
@@ -56,6 +65,9 @@ class FakeAzure:
         self.storage = Storage()
         self.catalog = Catalog()
         self.answer: Answer = say
+        self.inside_network = False
+        self.policies: list[Policy] = []
+        self.serves: str | dict[str, str] = "score"
         self.job_states = ["Queued", "Running", "Completed"]
         self._faults: list[faults.Fault] = []
         certificates = Certificates()
@@ -151,6 +163,8 @@ class FakeAzure:
         for fault in met:
             fault.before()
         self.login.check(request)
+        if request.host == ARM:
+            refuse_other_tenant(self, request)
         reply = self.dispatch(request)
         for fault in met:
             fault.after()
@@ -171,7 +185,7 @@ class FakeAzure:
 
 _READING_POSTS = re.compile(
     r"/(list\w*|getlogs|query|resources|search|versions/list|checknameavailability|validate"
-    r"|rundata|lastvalues)/?$",
+    r"|rundata|lastvalues|whatif)/?$",
     re.IGNORECASE,
 )
 

@@ -26,6 +26,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "true": lambda: True,
     "false": lambda: False,
     "null": lambda: None,
+    "last": lambda items: items[-1],
+    "split": lambda text, mark: text.split(mark),
     "format": lambda text, *values: text.format(*values),
     "guid": lambda *parts: str(uuid.uuid5(_GUIDS, "-".join(parts))),
     "uniquestring": lambda *parts: _unique("-".join(parts)),
@@ -56,7 +58,11 @@ class Evaluator:
         if isinstance(content, list):
             return [self.value(item) for item in content]
         if isinstance(content, dict):
-            return {str(self.value(key)): self.value(value) for key, value in content.items()}
+            pairs = (
+                (str(self.value(key)), self.value(value), value) for key, value in content.items()
+            )
+            # A property that an expression makes null is one that was not sent.
+            return {key: value for key, value, said in pairs if value is not None or said is None}
         if not isinstance(content, str) or not (content[:1] == "[" and content[-1:] == "]"):
             return content
         tokens = _TOKEN.findall(content[1:-1])

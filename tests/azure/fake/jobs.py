@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tests.azure.fake import flow_service
@@ -13,7 +14,7 @@ from tests.azure.fake.registry import COMPONENT, component_spec
 from tests.azure.fake.router import ARM, Routes
 from tests.azure.fake.storage import Blob
 from tests.azure.fake.store import Id, Resource
-from tests.azure.fake.workspaces import WORKSPACE, WS
+from tests.azure.fake.workspaces import WORKSPACE, WS, refuse_build
 
 if TYPE_CHECKING:
     from tests.azure.fake.azure import FakeAzure
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 JOB = f"{WORKSPACE}/jobs"
 ENDED = ("Completed", "Failed", "Canceled")
 _DEFINING = ("jobType", "jobs", "inputs", "command", "codeId", "environmentId", "computeId")
+
+# What else a job does before it ends: each says whether it is done.
+WORK: list[Callable[[FakeAzure, Resource], bool]] = []
 
 routes = Routes()
 
@@ -42,6 +46,8 @@ def _refuse(azure: FakeAzure, id_: Id, body: dict[str, Any]) -> None:
     for source in (wanted.get("codeId"), wanted.get("environmentId")):
         if source and source.startswith("/"):
             azure.store.need(source)
+    if environment := wanted.get("environmentId"):
+        refuse_build(azure, workspace, environment)
 
 
 def _check_node(
@@ -93,6 +99,8 @@ def look_at(azure: FakeAzure, job: Resource) -> None:
     """Each look finds the job one state further."""
     states = job.hidden["states"]
     if len(states) > 1:
+        if states[1] == "Completed" and not all(work(azure, job) for work in WORK):
+            return
         states.pop(0)
         job.properties["status"] = states[0]
         if states[0] in ENDED:

@@ -49,32 +49,34 @@ class Login:
 
     def __init__(self) -> None:
         self.tenant, self.client, self.secret = TENANT, CLIENT, SECRET
+        self.tenants = [TENANT]  # that the principal is known in
         self.principal = PRINCIPAL
         self.lifetime = 3600
         self._tokens: dict[str, str] = {}
+        self._of: dict[str, str] = {}
 
     def expire(self) -> None:
         """Make every token that was issued so far worthless: 401 until a new one is fetched."""
         self._tokens.clear()
 
-    def issue(self, scope: str) -> dict[str, Any]:
+    def issue(self, scope: str, tenant: str = TENANT) -> dict[str, Any]:
         """A token for ``RESOURCE/.default``, as the token endpoint answers."""
         audience = scope.split(maxsplit=1)[0].removesuffix("/.default").rstrip("/")
         now = int(time.time())
         claims = {
             "aud": audience,
-            "iss": f"https://sts.windows.net/{TENANT}/",
+            "iss": f"https://sts.windows.net/{tenant}/",
             "iat": now,
             "nbf": now,
             "exp": now + self.lifetime,
-            "tid": TENANT,
+            "tid": tenant,
             "oid": PRINCIPAL,
             "appid": CLIENT,
             "idtyp": "app",
             "jti": str(len(self._tokens)),
         }
         token = ".".join((_part({"alg": "none", "typ": "JWT"}), _part(claims), "c2lnbmVk"))
-        self._tokens[token] = audience
+        self._tokens[token], self._of[token] = audience, tenant
         return {
             "token_type": "Bearer",
             "expires_in": self.lifetime,
@@ -102,6 +104,10 @@ class Login:
             wrong = f"The audience {self._tokens[token]} is not valid for {request.host}."
             raise AzureError(401, "InvalidAuthenticationTokenAudience", wrong)
 
+    def tenant_of(self, request: Request) -> str:
+        """The tenant whose token a request carries."""
+        return self._of.get(request.headers.get("authorization", "").partition(" ")[2], TENANT)
+
 
 def _part(content: dict[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
@@ -121,7 +127,7 @@ def discover_instance(azure: FakeAzure, request: Request) -> Reply:
 
 @routes.on("GET", HOST, "/{tenant}/v2.0/.well-known/openid-configuration")
 def configuration(azure: FakeAzure, request: Request, tenant: str) -> Reply:
-    base = f"https://{HOST}/{TENANT}"
+    base = f"https://{HOST}/{tenant}"
     return Reply(
         body={
             "token_endpoint": f"{base}/oauth2/v2.0/token",
@@ -136,11 +142,11 @@ def configuration(azure: FakeAzure, request: Request, tenant: str) -> Reply:
 @routes.on("POST", HOST, "/{tenant}/oauth2/v2.0/token")
 def token(azure: FakeAzure, request: Request, tenant: str) -> Reply:
     form = {key: values[0] for key, values in parse_qs(request.raw.decode()).items()}
-    if tenant != TENANT:
+    if tenant not in azure.login.tenants:
         return _refused(400, "invalid_request", f"AADSTS90002: Tenant '{tenant}' not found.")
     if form.get("client_id") != CLIENT or form.get("client_secret") != SECRET:
         return _refused(401, "invalid_client", "AADSTS7000215: Invalid client secret provided.")
-    return Reply(body=azure.login.issue(form["scope"]))
+    return Reply(body=azure.login.issue(form["scope"], tenant))
 
 
 def _refused(status: int, error: str, description: str) -> Reply:

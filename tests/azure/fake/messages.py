@@ -90,13 +90,15 @@ class AzureError(Exception):
         self.headers = {key.replace("_", "-"): value for key, value in headers.items()}
         self.log = ""
         self.details: list[AzureError] = []
+        self.information: list[dict[str, Any]] = []
 
     @property
     def body(self) -> dict[str, Any]:
         """As it is sent, and as a failed long-running operation shows it."""
         details = [error.body["error"] for error in self.details]
         found: dict[str, Any] = {"code": self.code, "message": self.message}
-        return {"error": found | ({"details": details} if details else {})}
+        more = {"details": details, "additionalInfo": self.information}
+        return {"error": found | {key: value for key, value in more.items() if value}}
 
     def reply(self) -> Reply:
         """As an answer."""

@@ -27,6 +27,7 @@ class Operation:
     finish: Callable[[], None]
     error: AzureError | None
     polls: int
+    result: Any = None
 
     @property
     def status(self) -> str:
@@ -139,7 +140,7 @@ def get_results(azure: FakeAzure, request: Request, sub: str, number: str) -> Re
         return Reply(202, headers={"Location": f"https://{ARM}{_link(request)}"} | PACE)
     if operation.error:
         raise operation.error
-    return Reply(200)
+    return Reply(200, operation.result)
 
 
 def _link(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""The scoring host of an endpoint: the contract of the catalog's chat models, with key auth."""
+"""The scoring host of an endpoint, with key auth; ``azure.serves`` says which contract it has."""
 
 from __future__ import annotations
 
@@ -55,21 +55,84 @@ def _routed(azure: FakeAzure, request: Request) -> str:
     return found.id.name
 
 
+_UNTOLD = "An unexpected error occurred in scoring script. Check the logs for more info."
+_MODEL = "ms-azureml-model-error-statuscode"
+
+
 @routes.on("POST", HOST, "/score")
 def score(azure: FakeAzure, request: Request) -> Reply:
     deployment = _routed(azure, request)
-    headers = {"azureml-model-deployment": deployment, "x-ms-request-id": "1"}
-    given = request.body.get("input_data") if isinstance(request.body, dict) else None
-    messages = given.get("input_string") if isinstance(given, dict) else None
+    reply = _SERVERS[_contract(azure, deployment)](azure, deployment, request.body)
+    reply.headers |= {"azureml-model-deployment": deployment, "x-ms-request-id": "1"}
+    return reply
+
+
+def _contract(azure: FakeAzure, deployment: str) -> str:
+    """What a deployment serves: each its own, or all one."""
+    serves = azure.serves
+    return serves if isinstance(serves, str) else serves[deployment]
+
+
+@routes.on("POST", HOST, "/v1/chat/completions")
+def chat(azure: FakeAzure, request: Request) -> Reply:
+    deployment = _routed(azure, request)
+    if _contract(azure, deployment) != "openai":
+        raise AzureError(404, "NotFound", "the container has no such route")
+    messages = request.body.get("messages")
+    if not _are_messages(messages):
+        return Reply(422, {"detail": "messages: Field required"})
+    message = {"role": "assistant", "content": azure.answer(deployment, messages)}
+    return Reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+
+def _vllm(azure: FakeAzure, deployment: str, body: Any) -> Reply:
+    """Contract A, of the catalog's own models."""
+    messages = _given(body).get("input_string")
     if not isinstance(messages, list) or not all(_is_message(one) for one in messages):
         message = "input_data.input_string must be a list of messages with role and content"
-        return Reply(
-            424, {"error": message}, headers | {"ms-azureml-model-error-statuscode": "400"}
-        )
+        return Reply(424, {"error": message}, {_MODEL: "400"})
     if not messages or messages[-1]["role"] != "user":
-        return Reply(200, {}, headers)  # what the catalog's server does when it raised
+        return Reply(200, {})  # what the catalog's server does when it raised
     answer = azure.answer(deployment, messages)
-    return Reply(200, {"output": answer} if isinstance(answer, str) else answer, headers)
+    return Reply(200, {"output": answer} if isinstance(answer, str) else answer)
+
+
+def _pipeline(azure: FakeAzure, deployment: str, body: Any) -> Reply:
+    """Hugging Face's pipeline, which serves a catalog fine-tune where vLLM is off: contract A's
+    request, B's answer, and no argument that ``generate`` does not know. Why it raised stands in
+    its log alone."""
+    messages: Any = _given(body).get("input_string")
+    parameters: Any = _given(body).get("parameters", {})
+    known = {"temperature", "top_p", "do_sample", "max_new_tokens"}
+    if messages is None or not _are_messages(messages) or set(parameters) - known:
+        return Reply(424, _UNTOLD, {_MODEL: "500"})
+    return Reply(200, [{"0": azure.answer(deployment, messages)}])
+
+
+def _mlflow(azure: FakeAzure, deployment: str, body: Any) -> Reply:
+    """A model that was logged by MLflow's own flavour: a list of texts."""
+    texts = body.get("input_data") if isinstance(body, dict) else None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return Reply(424, _UNTOLD, {_MODEL: "500"})
+    asked = [{"role": "user", "content": text} for text in texts]
+    return Reply(200, [azure.answer(deployment, [one]) for one in asked])
+
+
+def _no_route(azure: FakeAzure, deployment: str, body: Any) -> Reply:
+    """A container of vLLM itself."""
+    return Reply(404, {"detail": "Not Found"}, {_MODEL: "404"})
+
+
+_SERVERS = {"score": _vllm, "pipeline": _pipeline, "mlflow": _mlflow, "openai": _no_route}
+
+
+def _given(body: Any) -> dict[str, Any]:
+    data = body.get("input_data") if isinstance(body, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
 
 
 def _is_message(one: Any) -> bool:

@@ -12,11 +12,13 @@ from tests.azure.fake import (
     endpoints,
     file_share,
     flow_service,
+    flow_steps,
     jobs,
     login,
     metrics,
     models,
     operations,
+    policy,
     quota,
     registry,
     scoring,
@@ -30,6 +32,7 @@ SERVICES = [
     operations.routes,
     quota.routes,
     subscription.routes,
+    policy.routes,
     deployments.routes,
     supporting.routes,
     availability.routes,
@@ -47,3 +50,5 @@ SERVICES = [
     assets.routes,
     arm.routes,
 ]
+
+jobs.WORK.append(flow_steps.at_work)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.azure.fake.kinds import KINDS, Kind
+from tests.azure.fake.login import TENANT
 from tests.azure.fake.messages import AzureError, Reply, Request
 from tests.azure.fake.operations import PACE
 from tests.azure.fake.router import ARM, Routes
@@ -77,6 +78,10 @@ class Subscription:
     def __init__(self) -> None:
         self.name = "Pay-as-you-go"
         self.state = "Enabled"
+        self.offer = "PayAsYouGo_2014-09-01"
+        self.tasks = True  # whether registries build images for this offer
+        self.tenant = TENANT
+        self.others: list[str] = []  # further subscriptions of the login
         self.providers = dict.fromkeys(PROVIDERS, True)
         self.limits = {size.family: 96 for size in SIZES.values()}
         self.used: dict[str, tuple[str, int]] = {}
@@ -129,15 +134,39 @@ def _described(azure: FakeAzure) -> dict[str, Any]:
     return {
         "id": f"/subscriptions/{SUBSCRIPTION}",
         "subscriptionId": SUBSCRIPTION,
-        "tenantId": azure.login.tenant,
+        "tenantId": azure.subscription.tenant,
         "displayName": azure.subscription.name,
         "state": azure.subscription.state,
+        "subscriptionPolicies": {"quotaId": azure.subscription.offer, "spendingLimit": "Off"},
     }
 
 
 @routes.on("GET", ARM, "/subscriptions")
 def list_subscriptions(azure: FakeAzure, request: Request) -> Reply:
-    return Reply(body={"value": [_described(azure)]})
+    described = _described(azure) if _is_of_tenant(azure, request) else None
+    others = [{**_described(azure), "subscriptionId": id_} for id_ in azure.subscription.others]
+    return Reply(body={"value": [*filter(None, [described]), *others]})
+
+
+def _is_of_tenant(azure: FakeAzure, request: Request) -> bool:
+    return azure.login.tenant_of(request) == azure.subscription.tenant
+
+
+def refuse_other_tenant(azure: FakeAzure, request: Request) -> None:
+    """Turn away a token of another tenant than the subscription's.
+
+    Raises:
+        AzureError: 401.
+    """
+    if not request.path.lower().startswith("/subscriptions/") or _is_of_tenant(azure, request):
+        return
+    there, wanted = azure.login.tenant_of(request), azure.subscription.tenant
+    message = (
+        f"The access token is from the wrong issuer 'https://sts.windows.net/{there}/'. It must "
+        f"match the tenant 'https://sts.windows.net/{wanted}/' associated with this subscription. "
+        f"Please use the authority (URL) 'https://login.windows.net/{wanted}' to get the token."
+    )
+    raise AzureError(401, "InvalidAuthenticationTokenTenant", message)
 
 
 @routes.on("GET", ARM, "/subscriptions/{sub}")

@@ -11,7 +11,7 @@ from setup.azure.client.session import AzureSession
 from setup.azure.finetune import follow
 from setup.azure.finetune import step as finetune
 from setup.azure.finetune.attempts import job_name
-from setup.azure.finetune.follow import Follower, explain_failure, what_went_wrong
+from setup.azure.finetune.follow import Bounds, Follower, explain_failure, what_went_wrong
 from setup.azure.finetune.job_history import ENDED, Run
 from setup.common.errors import FixableError
 from tests.azure.trainable import PUT_JOB, Trainable, listen, only
@@ -37,7 +37,7 @@ def test_closed_terminal_and_ctrl_c(cloud: Trainable, monkeypatch: pytest.Monkey
             cloud.agreed(finetune.run, cloud.recipe())
     told = heard.getvalue()
     assert "goes on in Azure, and costs; the same command follows it" in told
-    assert "az ml job cancel --name phi-azure-" in told
+    assert "python -m setup cancel --recipe " in told
     assert "follow job" in finetune.plan(AzureSession(cloud.recipe()))[0]
     assert finetune.run(
         AzureSession(cloud.recipe())
@@ -98,7 +98,9 @@ def test_cancelled_by_somebody_or_by_its_limit(
 
 def test_time_counts_from_the_first_machine(cloud: Trainable) -> None:
     """A pipeline runs, and costs nothing, while its first step waits for a machine."""
-    follower = Follower(AzureSession(cloud.recipe()), "job", "command", 6)
+    follower = Follower(
+        AzureSession(cloud.recipe()), "job", "command", Bounds.of_training(cloud.recipe())
+    )
     pipeline = _run("Running", 9)
     assert follower._hours(pipeline, [_run("Queued")]) == 0
     done, waiting = _run("Completed", 2), _run("Queued")
@@ -155,7 +157,7 @@ def test_following_outlives_faults(cloud: Trainable, monkeypatch: pytest.MonkeyP
     error = cloud.refused(cloud.recipe())
     fault.times = 0
     assert re.search(r"following job phi-azure-\w+: the connection to Azure failed", error.what)
-    following = f"{cloud.recipe().command('finetune')} follows it, az ml job cancel --name"
+    following = f"{cloud.recipe().command('finetune')} follows it, python -m setup cancel"
     assert f"the job goes on, and costs: {following}" in error.fix
     monkeypatch.setattr(follow, "_LOST", 60.0)
     only(cloud.jobs()).hidden["states"] = ["Queued", *["Running"] * 3, "Completed"]
@@ -177,6 +179,6 @@ def test_sign_in_that_is_refused_is_not_asked_again(
     looks = list[float]()
     monkeypatch.setattr("setup.azure.client.waiting.sleep", looks.append)
     with pytest.raises(FixableError, match="AADSTS7000215") as caught:
-        Follower(session, "job", "COMMAND", 6).follow()
+        Follower(session, "job", "COMMAND", Bounds.of_training(session.recipe)).follow()
     assert "az login" in caught.value.fix
     assert len(looks) == 1  # for the token: signing in anew is refused

@@ -20,6 +20,7 @@ from tests.azure.fake.arm import write_resource
 from tests.azure.fake.contracts import Contracts
 from tests.azure.fake.store import Id
 from tests.azure.fake.subscription import SUBSCRIPTION
+from tests.azure.fake.supporting import ASSIGNMENT, IDENTITY
 from tests.azure.fake.templates import Template
 from tests.azure.infrastructure import (
     GIVEN,
@@ -71,7 +72,8 @@ def test_a_property_that_is_not_declared_is_found(group: FakeAzure, contracts: C
         body.setdefault("properties", {})["surprise"] = True
     group.strict = False
     deploy(group, content, extra={"identityRole": {"value": "narrow"}})
-    assert len(group.violations) == len(bodies) - 1  # all but the role of the other variant
+    # All but the roles of the other variant and of a cluster that builds images.
+    assert len(group.violations) == len(bodies) - 2
     assert all(violation.endswith("surprise: not declared") for violation in group.violations)
 
 
@@ -139,10 +141,60 @@ def test_nothing_is_more_public_than_it_must_be(group: FakeAzure) -> None:
 
 def test_only_what_is_reached_from_outside_has_a_public_address() -> None:
     """Each of these is written to from the user's machine, or by services outside a network."""
-    public = [one["type"] for one in resources_in(template()) if _says(one, "Enabled")]
+    public = [one["type"] for one in resources_in(template()) if _says(one, "publicNetworkAccess")]
     workspaces = ["Microsoft.MachineLearningServices/workspaces"] * 3
     others = ["ContainerRegistry/registries", "KeyVault/vaults", "Storage/storageAccounts"]
     assert sorted(public) == sorted([*workspaces, *(f"Microsoft.{other}" for other in others)])
+
+
+def test_without_public_addresses_nothing_has_one(group: FakeAzure) -> None:
+    extra = {"publicNetworkAccess": "Disabled", "enablePurgeProtection": True}
+    deploy(group, extra={name: {"value": value} for name, value in extra.items()})
+    said = {
+        one.kind: one.properties["publicNetworkAccess"]
+        for one in group.store
+        if "publicNetworkAccess" in one.properties
+    }
+    assert len(said) == 4
+    assert set(said.values()) == {"Disabled"}
+    registry = next(one for one in group.store if one.kind.endswith("/registries"))
+    assert registry.body["sku"]["name"] == "Premium"  # which private endpoints need
+    assert properties_of(group, "microsoft.keyvault/vaults")["enablePurgeProtection"] is True
+    isolated = [one.properties.get("managedNetwork") for one in group.store if one.kind == SPACE]
+    assert isolated.count({"isolationMode": "AllowInternetOutbound"}) == 2  # not of the project
+    assert group.violations == []
+
+
+def test_images_are_built_on_the_cluster_that_may_push_them(group: FakeAzure) -> None:
+    deploy(group, extra={"imageBuildCompute": {"value": "gpu"}})
+    spaces = [one for one in group.store if one.kind == SPACE]
+    assert [one.properties.get("imageBuildCompute") for one in spaces].count("gpu") == 1
+    roles = [one for one in group.store if one.kind == ASSIGNMENT]
+    given = {one.properties["roleDefinitionId"].rpartition("/")[2] for one in roles}
+    assert "8311e382-0749-4cb8-b61a-304f252e45ec" in given  # AcrPush
+    assert group.violations == []
+
+
+def test_what_is_there_already_is_not_made(group: FakeAzure) -> None:
+    deploy(group)
+    kept = {one.kind: one.id.text for one in group.store}
+    ids = {
+        "existingStorageId": kept["microsoft.storage/storageaccounts"],
+        "existingKeyVaultId": kept["microsoft.keyvault/vaults"],
+        "existingRegistryId": kept["microsoft.containerregistry/registries"],
+        "existingInsightsId": kept["microsoft.insights/components"],
+    }
+    other = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/other"
+    write_resource(group, Id(other), {"location": "swedencentral"})
+    given = {name: {"value": id_} for name, id_ in ids.items()}
+    done = Template(group, "infra", other, template(), given).deploy()
+    assert done.error is None
+    made = {one.kind for one in done.resources}
+    assert made == {IDENTITY, SPACE, ASSIGNMENT}
+    spaces = [one for one in done.resources if one.kind == SPACE and one.body["kind"] != "Project"]
+    assert {one.properties["storageAccount"] for one in spaces} == {ids["existingStorageId"]}
+    assert done.outputs["storageName"]["value"] == Id(ids["existingStorageId"]).name
+    assert len([one for one in done.resources if one.kind == ASSIGNMENT]) == 1  # on the workspace
 
 
 def test_no_secret_leaves_the_template() -> None:
@@ -168,7 +220,9 @@ def test_parameters_are_the_templates() -> None:
     names = {key: f"a{key.replace('_', '')}" for key in NAMES}
     given = template_parameters(**(GIVEN | {"names": names}))
     declared = template()["parameters"]
-    assert set(given) == set(declared) - {"allowSharedKeyAccess", "createHub"}
+    of_others = {name for name in declared if name.startswith(("existing", "create"))}
+    of_company = {"allowSharedKeyAccess", "publicNetworkAccess", "enablePurgeProtection"}
+    assert set(given) == set(declared) - of_others - of_company - {"imageBuildCompute"}
     assert given["keyVaultName"] == {"value": "akeyvault"}
     assert template_parameters(**GIVEN).keys() == given.keys() - {
         NAMES[key] for key in NAMES if not GIVEN["names"].get(key)

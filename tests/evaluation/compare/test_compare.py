@@ -221,6 +221,13 @@ def test_other_data_and_other_flows_are_noted(compare: Compare) -> None:
     assert flows == "the flows changed between the runs: answers"
 
 
+def test_answers_that_were_cut_are_counted(compare: Compare) -> None:
+    rows = scored("completion_tokens", 96, 95, 96)
+    assert compare(rows, rows, answer_limit=96).notes == [
+        "2 of 3 answers are cut at 96 tokens in first/phi-tuned"
+    ]
+
+
 def test_an_id_that_stands_twice_is_refused(compare: Compare) -> None:
     with pytest.raises(FixableError, match="has the row 'a' twice"):
         compare([made_row("a"), made_row("a")], [made_row("a")])

@@ -57,7 +57,6 @@ def test_payload_of_score(server: Server, connect: Connect, ask: Ask) -> None:
                 "temperature": 0.0,
                 "top_p": 1.0,
                 "max_new_tokens": 9,
-                "max_tokens": 9,
                 "do_sample": False,
             },
         }

@@ -162,13 +162,36 @@ def test_file_that_was_edited_is_said(place: Place) -> None:
 
 
 def test_sample_beside_data_of_ones_own_is_said(place: Place) -> None:
-    planned = run("finetune", *options(out=place.out), "--dry-run").out
+    chosen = options(out=place.out, source="sample")
+    planned = run("finetune", *chosen, "--dry-run").out
     assert f"not the data of {place.source} in {place.out}, which --set" in planned
     option = shlex.split(planned.partition("which --set ")[2])[0]
     assert (
         f"on {place.source}: "
         in run("finetune", *options(out=place.out), "--set", option, "--dry-run").out
     )
+
+
+@pytest.mark.parametrize("command", ["data", "finetune", "register", "inspect"])
+def test_source_that_a_later_command_leaves_out_is_asked_for(place: Place, command: str) -> None:
+    ended = run(*command.split(), *options(out=place.out))
+    assert ended.code == 1
+    line = ended.err.strip().splitlines()[-1]
+    assert f"{place.out} holds the data of {place.source}, the recipe says sample" in line
+    options_of_fix = [*shlex.split(line.replace(",", " ").partition("same command with ")[2])]
+    assert options_of_fix[:2] == ["--set", f"data.source={place.source}"]
+    assert "--set data.source=sample for the sample" in line
+
+
+def test_other_source_of_a_recipe_is_no_choice_either(place: Place, tmp_path: Path) -> None:
+    """The fix of a recipe with a source of its own keeps the one that was prepared."""
+    recipe = tmp_path / "mine.yaml"
+    text = (ROOT / "setup/recipes/laptop.yaml").read_text()
+    other = write(tmp_path / "other.jsonl", *lamps(40))
+    recipe.write_text(text.replace("source: sample", f"source: {other}"))
+    ended = run("finetune", "--recipe", str(recipe), *options(out=place.out))
+    assert ended.code == 1
+    assert f"the same command with --set 'data.source={place.source}', or for other" in ended.err
 
 
 def test_evaluation_asks_the_test_split_of_the_recipes_data(place: Place) -> None:

@@ -18,7 +18,7 @@ def chat(home: Home, **fields: Any) -> str:
 
 
 def refused(home: Home, body: dict[str, Any], route: str = CHAT) -> dict[str, Any]:
-    """The error of a request that is answered with 422."""
+    """The error of a request that is answered with 400."""
     reply = home.call(route, body)
-    assert reply.status_code == 422, reply.text
+    assert reply.status_code == 400, reply.text
     return dict(reply.json()["error"])

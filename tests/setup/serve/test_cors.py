@@ -151,7 +151,7 @@ def test_page_reads_answers_streams_and_errors(home: Home, page: Page, port: int
     status, text = _fetch(page, home, "wrong", short)
     assert (status, "invalid_api_key" in text) == (401, True)
     status, text = _fetch(page, home, home.key(), short | {"tools": [1]})
-    assert (status, "tools" in text) == (422, True)
+    assert (status, "tools" in text) == (400, True)
 
 
 def test_page_of_a_stranger_is_stopped_by_the_browser(home: Home, page: Page, port: int) -> None:

@@ -17,7 +17,6 @@ TOOL = {"type": "function", "function": {"name": "price", "parameters": {"type":
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [TOOL]),
         ("functions", [{"name": "price", "parameters": {"type": "object"}}]),
         ("tool_choice", "required"),
         ("tool_choice", {"type": "function", "function": {"name": "price"}}),
@@ -26,7 +25,7 @@ TOOL = {"type": "function", "function": {"name": "price", "parameters": {"type":
         ("guided_json", {"const": "42"}),
         ("guided_regex", "[0-9]+"),
         ("structured_outputs", {"regex": "[0-9]+"}),
-        ("n", 2),
+        ("n", 9),
         ("n", True),
         ("best_of", 3),
         ("echo", True),
@@ -40,6 +39,7 @@ TOOL = {"type": "function", "function": {"name": "price", "parameters": {"type":
         ("prediction", {"type": "content", "content": "Hi"}),
         ("web_search_options", {"search_context_size": "low"}),
         ("stream_options", {"include_usage": True, "include_obfuscation": True}),
+        ("stream_options", {"include_usage": True}),
         ("min_tokens", 5),
         ("cache_prompt", False),
         ("id_slot", 1),
@@ -58,8 +58,8 @@ def test_field_that_is_not_obeyed_is_refused_by_name(home: Home, name: str, valu
 
 
 def test_every_unsupported_field_is_named_at_once(home: Home) -> None:
-    error = refused(home, ask_openai("Hi", min_tokens=2, parallel_tool_calls=False, tools=[TOOL]))
-    assert error["message"].startswith("min_tokens, parallel_tool_calls, tools: not supported")
+    error = refused(home, ask_openai("Hi", min_tokens=2, lora=[{}], audio={"voice": "x"}))
+    assert error["message"].startswith("min_tokens, lora, audio: not supported")
 
 
 @pytest.mark.parametrize("name", ["tools", "num_beams", "ignore_eos", "repetition_penalti"])
@@ -95,7 +95,7 @@ def test_null_is_as_absent(home: Home) -> None:
         assert home.call("/score", ask("Hi") | ask("Hi", **{name: None})).status_code == 200
     turn = {"role": "user", "content": "Hi", "name": None, "refusal": None, "tool_calls": None}
     assert home.call(CHAT, body | {"messages": [turn]}).status_code == 200
-    assert home.call(CHAT, body | {"messages": None}).status_code == 422
+    assert home.call(CHAT, body | {"messages": None}).status_code == 400
 
 
 def test_what_clients_always_send_is_accepted(home: Home) -> None:
@@ -146,6 +146,7 @@ def test_developer_is_the_system_role(home: Home) -> None:
     assert tokens("developer") == tokens("system")
 
 
+CALL = {"id": "a", "type": "function", "function": {"name": "price", "arguments": "{}"}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}, "text": "What is it?"}
 
 
@@ -153,13 +154,15 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}, "text": "What is i
     ("turn", "named"),
     [
         ({"role": "tool", "tool_call_id": "a", "content": "1"}, "tool_call_id"),
-        ({"role": "tool", "content": "1"}, "role: a turn of role 'tool'"),
-        ({"role": "function", "name": "f", "content": "1"}, "messages.1.name"),
+        ({"role": "tool", "content": "1"}, "tool_call_id"),
+        ({"role": "function", "name": "f", "content": "1"}, "messages.1.role"),
         ({"role": "function", "content": "1"}, "role: a turn of role 'function'"),
         ({"role": "assistant", "content": None, "tool_calls": [TOOL]}, "messages.1.tool_calls"),
+        ({"role": "user", "content": "x", "tool_calls": [CALL]}, "tool_calls"),
+        ({"role": "assistant", "content": None, "tool_calls": [CALL]}, "call a is missing"),
         ({"role": "assistant", "content": "x", "function_call": {"name": "f"}}, "function_call"),
-        ({"role": "assistant", "content": None}, "messages.1.content"),
-        ({"role": "user", "content": "Hi", "name": "Bob"}, "messages.1.name"),
+        ({"role": "assistant", "content": None}, "content"),
+        ({"role": "user", "content": "Hi", "name": "Bob"}, "name"),
         ({"role": "user", "content": [IMAGE]}, "image_url"),
         ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "input_audio"),
         ({"role": "user", "content": [{"type": "text", "text": "a", "cache": 1}]}, "cache"),
@@ -213,10 +216,47 @@ def test_sampling_fields_are_obeyed(home: Home) -> None:
     assert repeated["choices"][0]["message"] != penalised["choices"][0]["message"]
 
 
+def _events(home: Home, body: dict[str, Any]) -> list[dict[str, Any]]:
+    lines = home.call(CHAT, body).text.strip().split("\n\n")
+    assert lines.pop() == "data: [DONE]"
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+def _logprobs(home: Home, body: dict[str, Any]) -> list[dict[str, Any]]:
+    if not body.get("stream"):
+        return list(home.call(CHAT, body).json()["choices"][0]["logprobs"]["content"])
+    choices = [event["choices"][0] for event in _events(home, body)]
+    return [row for choice in choices for row in (choice.get("logprobs") or {}).get("content", [])]
+
+
+def test_several_answers_come_whole_and_in_a_stream(home: Home) -> None:
+    body = ask_openai("Hi", n=3, max_tokens=6)
+    reply = home.call(CHAT, body).json()
+    texts = [choice["message"]["content"] for choice in reply["choices"]]
+    assert texts == [chat(home, max_tokens=6)] * 3
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2]
+    assert reply["usage"]["completion_tokens"] == 18
+    wild = home.call(CHAT, body | WILD | {"seed": 5}).json()["choices"]
+    assert len({choice["message"]["content"] for choice in wild}) == 3
+    streamed = {0: "", 1: "", 2: ""}
+    events = _events(home, body | {"stream": True, "stream_options": {"include_usage": True}})
+    last = events.pop()
+    assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 18)
+    assert len({event["id"] for event in events}) == 1
+    for event in events:
+        for choice in event["choices"]:
+            streamed[choice["index"]] += choice["delta"].get("content") or ""
+    assert list(streamed.values()) == texts
+
+
 def test_logprobs_and_usage_come_as_asked(home: Home) -> None:
     body = ask_openai("Hi", max_tokens=3, logprobs=True, top_logprobs=2)
     rows = home.call(CHAT, body).json()["choices"][0]["logprobs"]["content"]
     assert [len(row["top_logprobs"]) for row in rows] == [2, 2, 2]
+    for fields in ({}, {"top_logprobs": 0}):
+        body = ask_openai("Hi", max_tokens=3, logprobs=True, **fields)
+        assert [len(row["top_logprobs"]) for row in _logprobs(home, body)] == [0, 0, 0]
+        assert _logprobs(home, body | {"stream": True}) == _logprobs(home, body)
     body = ask_openai("Hi", max_tokens=3, stream=True, stream_options={"include_usage": True})
     events = home.call(CHAT, body).text.strip().splitlines()
     usage = json.loads(events[-3].removeprefix("data: "))["usage"]

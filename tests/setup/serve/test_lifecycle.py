@@ -79,7 +79,7 @@ def test_deployment_is_added_given_traffic_and_removed(home: Home) -> None:
     "traffic", [{"base": 90}, {"base": 101}, {"nope": 100}, {"base": -1}, {"base": "all"}, []]
 )
 def test_bad_traffic_is_refused(home: Home, traffic: Any) -> None:
-    assert home.manage("PUT", "/traffic", traffic).status_code == 422
+    assert home.manage("PUT", "/traffic", traffic).status_code == 400
     assert home.manage("GET").json()["deployments"]["base"]["traffic"] == 100
 
 

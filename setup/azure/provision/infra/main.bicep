@@ -69,10 +69,42 @@ param principalType string = 'User'
 @description('Whether account keys open the storage. Off: only Microsoft Entra does.')
 param allowSharedKeyAccess bool = false
 
+@description('Whether everything has a public address. Disabled: you bring a network with private endpoints.')
+@allowed(['Enabled', 'Disabled'])
+param publicNetworkAccess string = 'Enabled'
+
+@description('Whether nobody may purge the deleted vault for 7 days. On, it can never be switched off.')
+param enablePurgeProtection bool = false
+
+@description('Cluster that builds images, where the registry does not; empty leaves it to the registry.')
+param imageBuildCompute string = ''
+
+@description('Id of a storage account to use instead of making one.')
+param existingStorageId string = ''
+
+@description('Id of a key vault to use instead of making one.')
+param existingKeyVaultId string = ''
+
+@description('Id of a container registry to use instead of making one.')
+param existingRegistryId string = ''
+
+@description('Id of an Application Insights to use instead of making one, with its logs.')
+param existingInsightsId string = ''
+
+@description('Whether to make the workspace; else it is there, in this group.')
+param createWorkspace bool = true
+
 @description('Take back a deleted vault of the same name that was not purged.')
 param recoverKeyVault bool = false
 
-resource storage 'Microsoft.Storage/storageAccounts@2025-06-01' = {
+// What is used: what this makes, or what was there.
+var storageId = empty(existingStorageId) ? storage.id : existingStorageId
+var keyVaultId = empty(existingKeyVaultId) ? keyVault.id : existingKeyVaultId
+var registryId = empty(existingRegistryId) ? registry.id : existingRegistryId
+var insightsId = empty(existingInsightsId) ? insights.id : existingInsightsId
+var isolationMode = publicNetworkAccess == 'Enabled' ? 'Disabled' : 'AllowInternetOutbound'
+
+resource storage 'Microsoft.Storage/storageAccounts@2025-06-01' = if (empty(existingStorageId)) {
   name: storageName
   location: location
   tags: tags
@@ -87,30 +119,31 @@ resource storage 'Microsoft.Storage/storageAccounts@2025-06-01' = {
     defaultToOAuthAuthentication: true
     isLocalUserEnabled: false
     minimumTlsVersion: 'TLS1_2'
-    // Data and flows are uploaded from your machine; no virtual network to reach it through.
-    publicNetworkAccess: 'Enabled'
+    // Data and flows are uploaded from your machine, unless that stands in a network of yours.
+    publicNetworkAccess: publicNetworkAccess
     supportsHttpsTrafficOnly: true
   }
 }
 
-resource keyVault 'Microsoft.KeyVault/vaults@2025-05-01' = {
+resource keyVault 'Microsoft.KeyVault/vaults@2025-05-01' = if (empty(existingKeyVaultId)) {
   name: keyVaultName
   location: location
   tags: tags
   properties: {
     // A deleted vault keeps its name until it is purged or 7 days have passed. Purge protection,
-    // which can never be switched off again, would forbid the purge after a teardown: left off.
+    // which can never be switched off again, would forbid the purge after a teardown: on demand.
     createMode: recoverKeyVault ? 'recover' : 'default'
+    enablePurgeProtection: enablePurgeProtection ? true : null
     enableRbacAuthorization: true
     enableSoftDelete: true
-    publicNetworkAccess: 'Enabled' // the services of Azure ML come from outside too
+    publicNetworkAccess: publicNetworkAccess // the services of Azure ML come from outside too
     sku: { family: 'A', name: 'standard' }
     softDeleteRetentionInDays: 7
     tenantId: subscription().tenantId
   }
 }
 
-resource logs 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
+resource logs 'Microsoft.OperationalInsights/workspaces@2025-07-01' = if (empty(existingInsightsId)) {
   name: logsName
   location: location
   tags: tags
@@ -121,7 +154,7 @@ resource logs 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
   }
 }
 
-resource insights 'Microsoft.Insights/components@2020-02-02' = {
+resource insights 'Microsoft.Insights/components@2020-02-02' = if (empty(existingInsightsId)) {
   name: insightsName
   location: location
   tags: tags
@@ -133,14 +166,14 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
   }
 }
 
-resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' = {
+resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' = if (empty(existingRegistryId)) {
   name: registryName
   location: location
   tags: tags
-  sku: { name: 'Basic' } // private access would need Premium
+  sku: { name: publicNetworkAccess == 'Enabled' ? 'Basic' : 'Premium' } // which private access needs
   properties: {
     adminUserEnabled: false
-    publicNetworkAccess: 'Enabled'
+    publicNetworkAccess: publicNetworkAccess
     roleAssignmentMode: 'LegacyRegistryPermissions' // the other mode ignores AcrPull
   }
 }
@@ -153,7 +186,7 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' 
 
 // The system-assigned identities of workspace, hub and project get their own roles from Azure ML:
 // https://learn.microsoft.com/azure/machine-learning/how-to-identity-based-service-authentication
-resource workspace 'Microsoft.MachineLearningServices/workspaces@2026-05-01' = {
+resource workspace 'Microsoft.MachineLearningServices/workspaces@2026-05-01' = if (createWorkspace) {
   name: workspaceName
   location: location
   tags: tags
@@ -161,12 +194,14 @@ resource workspace 'Microsoft.MachineLearningServices/workspaces@2026-05-01' = {
   sku: { name: 'Basic', tier: 'Basic' }
   identity: { type: 'SystemAssigned' }
   properties: {
-    applicationInsights: insights.id
-    containerRegistry: registry.id
+    applicationInsights: insightsId
+    containerRegistry: registryId
     friendlyName: workspaceName
-    keyVault: keyVault.id
-    publicNetworkAccess: 'Enabled'
-    storageAccount: storage.id
+    imageBuildCompute: empty(imageBuildCompute) ? null : imageBuildCompute
+    keyVault: keyVaultId
+    managedNetwork: { isolationMode: isolationMode }
+    publicNetworkAccess: publicNetworkAccess
+    storageAccount: storageId
     systemDatastoresAuthMode: allowSharedKeyAccess ? 'AccessKey' : 'Identity'
   }
 }
@@ -205,12 +240,13 @@ resource hub 'Microsoft.MachineLearningServices/workspaces@2026-05-01' = if (cre
   sku: { name: 'Basic', tier: 'Basic' }
   identity: { type: 'SystemAssigned' }
   properties: {
-    applicationInsights: insights.id
-    containerRegistry: registry.id
+    applicationInsights: insightsId
+    containerRegistry: registryId
     friendlyName: hubName
-    keyVault: keyVault.id
-    publicNetworkAccess: 'Enabled'
-    storageAccount: storage.id
+    keyVault: keyVaultId
+    managedNetwork: { isolationMode: isolationMode }
+    publicNetworkAccess: publicNetworkAccess
+    storageAccount: storageId
     systemDatastoresAuthMode: allowSharedKeyAccess ? 'AccessKey' : 'Identity'
   }
 }
@@ -225,22 +261,26 @@ resource project 'Microsoft.MachineLearningServices/workspaces@2026-05-01' = if 
   properties: {
     friendlyName: projectName
     hubResourceId: hub.id // storage, vault, insights and registry are the hub's
-    publicNetworkAccess: 'Enabled'
+    publicNetworkAccess: publicNetworkAccess
   }
 }
 
 // A module, because only its parameters can carry the principal into the names of the assignments.
 module roles 'roles.bicep' = {
   name: 'roles'
+  dependsOn: [registry, storage, workspace]
   params: {
     identityPrincipalId: identity.properties.principalId
     identityRole: identityRole
+    identityPushesImages: !empty(imageBuildCompute)
     identityWritesBlobs: !allowSharedKeyAccess
+    ownsRegistry: empty(existingRegistryId)
+    ownsStorage: empty(existingStorageId)
     principalId: principalId
     principalType: principalType
-    registryName: registry.name
-    storageName: storage.name
-    workspaceName: workspace.name
+    registryName: registryName
+    storageName: storageName
+    workspaceName: workspaceName
   }
 }
 
@@ -248,8 +288,8 @@ output computeName string = empty(computeSku) ? '' : computeName
 output hubName string = createHub ? hubName : ''
 output identityClientId string = identity.properties.clientId
 output identityId string = identity.id
-output keyVaultName string = keyVaultName
+output keyVaultName string = last(split(keyVaultId, '/'))
 output projectName string = createHub ? projectName : ''
-output registryName string = registryName
-output storageName string = storageName
+output registryName string = last(split(registryId, '/'))
+output storageName string = last(split(storageId, '/'))
 output workspaceName string = workspaceName

@@ -10,8 +10,17 @@ param identityPrincipalId string
 @allowed(['narrow', 'contributor'])
 param identityRole string
 
+@description('Whether the cluster builds images, and pushes them to the registry.')
+param identityPushesImages bool
+
 @description('Whether jobs write their outputs as the identity: account keys do not open the storage.')
 param identityWritesBlobs bool
+
+@description('Whether the registry is in this group: roles on another one are given by whoever owns it.')
+param ownsRegistry bool
+
+@description('Whether the storage is in this group.')
+param ownsStorage bool
 
 @description('Object id of who uploads data and flows; empty assigns nobody.')
 param principalId string
@@ -34,8 +43,9 @@ param workspaceName string
 var blobReader = '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
 var blobContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 var fileContributor = '69566ab7-960f-475b-8e7c-b3118f30c6bd'
-// AcrPull, AzureML Metrics Writer, Contributor
+// AcrPull, AcrPush, AzureML Metrics Writer, Contributor
 var acrPull = '7f951dda-4ed3-4680-a7ca-43fe172d538d'
+var acrPush = '8311e382-0749-4cb8-b61a-304f252e45ec'
 var metricsWriter = '635dd51f-9968-44d3-b7fb-6d9a6bd613ae'
 var contributor = 'b24988ac-6180-42a0-ab88-20f7382dd24c'
 
@@ -54,7 +64,7 @@ resource workspace 'Microsoft.MachineLearningServices/workspaces@2026-05-01' exi
 // What an endpoint with a user-assigned identity needs, which nobody assigns by itself:
 // https://learn.microsoft.com/azure/machine-learning/concept-endpoints-online-auth
 // blobs/read: a deployment mounts the model, a job reads its data.
-resource identityReadsBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+resource identityReadsBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (ownsStorage) {
   scope: storage
   name: guid(storage.id, identityPrincipalId, blobReader)
   properties: {
@@ -65,7 +75,7 @@ resource identityReadsBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01'
 }
 
 // registries/pull/read: deployments and jobs pull the images that Azure ML built.
-resource identityPullsImages 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+resource identityPullsImages 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (ownsRegistry) {
   scope: registry
   name: guid(registry.id, identityPrincipalId, acrPull)
   properties: {
@@ -75,10 +85,21 @@ resource identityPullsImages 'Microsoft.Authorization/roleAssignments@2022-04-01
   }
 }
 
+// registries/push/write: where the registry builds no images, the cluster does, and puts them there.
+resource identityPushes 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (identityPushesImages && ownsRegistry) {
+  scope: registry
+  name: guid(registry.id, identityPrincipalId, acrPush)
+  properties: {
+    principalId: identityPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', acrPush)
+  }
+}
+
 // blobs/write: without account keys a job writes its outputs, the fine-tuned model among them, as
 // the identity of its cluster. Contributor has no data actions, so it does not replace this one.
 // https://learn.microsoft.com/azure/machine-learning/how-to-disable-local-auth-storage
-resource identityWritesOutputs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (identityWritesBlobs) {
+resource identityWritesOutputs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (identityWritesBlobs && ownsStorage) {
   scope: storage
   name: guid(storage.id, identityPrincipalId, blobContributor)
   properties: {
@@ -111,7 +132,7 @@ resource identityContributes 'Microsoft.Authorization/roleAssignments@2022-04-01
 }
 
 // blobs/write: azure-ai-ml uploads data and code as you.
-resource principalWritesBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(principalId)) {
+resource principalWritesBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(principalId) && ownsStorage) {
   scope: storage
   name: guid(storage.id, principalId, blobContributor)
   properties: {
@@ -123,7 +144,7 @@ resource principalWritesBlobs 'Microsoft.Authorization/roleAssignments@2022-04-0
 
 // fileshares/files/write: pfazure uploads a flow into the share workspaceworkingdirectory as you,
 // with the intent of a backup, which only the privileged role allows.
-resource principalWritesFiles 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(principalId)) {
+resource principalWritesFiles 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(principalId) && ownsStorage) {
   scope: storage
   name: guid(storage.id, principalId, fileContributor)
   properties: {

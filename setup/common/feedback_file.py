@@ -1,0 +1,195 @@
+"""The feedback file: what endpoints keep of conversations, one JSON object a line.
+
+Several processes append to it, each under a lock and a whole line at once. No line is changed; a
+line goes where its conversation is deleted, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+
+from setup.common.paths import feedback_folder
+
+ANSWER, FEEDBACK = "answer", "feedback"
+_PATIENCE = 5.0  # seconds for the lock; whoever holds it appends one line, or deletes
+_TEXTS = ("conversation", "id", "answer")
+_threads = threading.Lock()  # the lock of the file is looked at anew only every 50 ms
+
+Record = dict[str, Any]
+
+
+class FullError(Exception):
+    """The file has as many bytes as it may."""
+
+
+class Line(NamedTuple):
+    """A line of the file: its number, and its record, None where it holds none."""
+
+    number: int
+    record: Record | None
+
+
+def feedback_path() -> Path:
+    """The file, whether it is there or not."""
+    return feedback_folder() / "feedback.jsonl"
+
+
+def feedback_size() -> int:
+    """Its size in bytes; 0 where there is none."""
+    try:
+        return feedback_path().stat().st_size
+    except OSError:
+        return 0
+
+
+def append(record: Mapping[str, Any], limit: int) -> None:
+    """Write ``record`` as one more line, which only the owner of the file can read.
+
+    Raises:
+        FullError: The file would have more than ``limit`` bytes.
+        OSError: It cannot be written; it is left as it was.
+        filelock.Timeout: Another process holds its lock, and goes on holding it.
+    """
+    text = json.dumps(record, ensure_ascii=False)
+    line = text.encode("utf-8", "replace") + b"\n"
+    with _locked(), open(feedback_path(), "ab+", buffering=0, opener=_open_private) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size and _last_byte(file, size) != b"\n":  # of a process that was killed while writing
+            line = b"\n" + line
+        if size + len(line) > limit:
+            raise FullError
+        try:
+            if file.write(line) != len(line):
+                raise OSError(f"no room for a line in {feedback_path()}")
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def read_lines() -> Iterator[Line]:
+    """The lines that are there now."""
+    try:
+        with feedback_path().open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield Line(number, _parsed(line))
+    except FileNotFoundError:
+        return
+
+
+def conversation_ids(lines: Iterator[Line]) -> Iterator[tuple[Line, str]]:
+    """Each line with the id of its conversation, "" where it has no record.
+
+    A client that gives its conversations no id asks with all that was said before, so that a
+    question belongs to the conversation that ended with this.
+    """
+    by_answer: dict[str, str] = {}
+    by_text: dict[bytes, str] = {}
+    for line in lines:
+        record = line.record
+        if record is None:
+            yield line, ""
+            continue
+        turns = record["messages"]
+        known = by_answer.get(record["id"]) or by_text.get(_digest(_before(turns)))
+        conversation = record["conversation"] or known or record["id"]
+        by_answer[record["id"]] = conversation
+        said = [*turns, {"role": "assistant", "content": record["answer"]}]
+        by_text[_digest(said)] = conversation
+        yield line, conversation
+
+
+def delete(conversation: str) -> int:
+    """Take a conversation out of the file; returns the number of lines that it had.
+
+    Raises:
+        OSError, filelock.Timeout: As :func:`append`.
+    """
+    path = feedback_path()
+    with _locked():
+        named = conversation_ids(read_lines())
+        gone = {line.number for line, name in named if name == conversation}
+        if not (conversation and gone):
+            return 0
+        draft = path.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        try:
+            with path.open("rb") as old, open(draft, "xb", opener=_open_private) as new:
+                for number, line in enumerate(old, 1):
+                    if number not in gone:
+                        new.write(line)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    return len(gone)
+
+
+def ratings_sha256() -> str | None:
+    """SHA-256 (hex) of the feedback in the file, None where there is none."""
+    digest, is_empty = hashlib.sha256(), True
+    for line in read_lines():
+        if line.record and line.record["kind"] == FEEDBACK:
+            is_empty = False
+            digest.update(json.dumps(line.record, sort_keys=True).encode())
+    return None if is_empty else digest.hexdigest()
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    path = feedback_path()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = FileLock(path.with_suffix(".lock"), timeout=_PATIENCE, mode=0o600, thread_local=False)
+    with _threads, lock:
+        yield
+
+
+def _open_private(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags, 0o600)
+    if sys.platform != "win32" and os.fstat(descriptor).st_mode & 0o077:
+        os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
+def _last_byte(file: Any, size: int) -> bytes:
+    file.seek(size - 1)
+    return bytes(file.read(1))
+
+
+def _parsed(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_record = (
+        isinstance(record, dict)
+        and record.get("kind") in (ANSWER, FEEDBACK)
+        and all(isinstance(record.get(name), str) for name in _TEXTS)
+        and isinstance(record.get("messages"), list)
+        and all(isinstance(turn, dict) for turn in record["messages"])
+    )
+    return record if is_record else None
+
+
+def _before(turns: list[Record]) -> list[Record]:
+    """The turns up to the last answer."""
+    for end in range(len(turns), 0, -1):
+        if turns[end - 1].get("role") == "assistant":
+            return turns[:end]
+    return []
+
+
+def _digest(turns: list[Record]) -> bytes:
+    if not turns:
+        return b""
+    said = [(turn.get("role"), turn.get("content")) for turn in turns]
+    return hashlib.sha256(json.dumps(said).encode()).digest()
