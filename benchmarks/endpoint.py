@@ -29,8 +29,8 @@ import aiohttp
 
 from setup.common.paths import REPOSITORY
 from setup.recipe.load import load_recipe
+from setup.serve.access.keys import Keys
 from setup.serve.engine import engine_order
-from setup.serve.keys import Keys
 from setup.serve.settings import DeploymentSettings, EndpointSettings
 from setup.weights.fetch import prepare_model
 from tests.home import free_port

@@ -19,7 +19,7 @@ from setup.common.step import Result, Step
 from setup.local.control import LocalEndpoint
 from setup.recipe.load import DEFAULT, AnyRecipe, load_recipe
 from setup.recipe.local import Quantization
-from setup.serve.keys import KeyType
+from setup.serve.access.keys import KeyType
 
 if TYPE_CHECKING:
     from setup.local.export import Limit

@@ -18,7 +18,7 @@ from setup.common.console import progress_bar, say
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY, endpoint_folder, read_json
 from setup.recipe.local import Recipe
-from setup.serve.keys import Keys, KeyType
+from setup.serve.access.keys import Keys, KeyType
 from setup.serve.settings import KEYS, LOG, PID
 
 _CALL_TIMEOUT = 10.0

@@ -11,10 +11,10 @@ from pathlib import Path
 from aiohttp import web
 
 from setup.serve import settings as stored
-from setup.serve.admission import Admission
+from setup.serve.access.admission import Admission
+from setup.serve.access.keys import Allowance, Keys, KeyType
 from setup.serve.contract.error_reply import ApiError, EngineError
 from setup.serve.engine import Engine
-from setup.serve.keys import Allowance, Keys, KeyType
 
 log = logging.getLogger("endpoint")
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from setup.serve import answers, collector, delivery, observe
+from setup.serve import collector, observe
+from setup.serve.answering import answers, delivery
 from setup.serve.contract import contracts, schemas
 from setup.serve.contract.error_reply import ApiError, EngineError
 from setup.serve.deployments import ENDPOINT, Deployment
@@ -175,9 +176,9 @@ async def _stream(request: web.Request, turn: Turn) -> web.StreamResponse:
     try:
         with _translated(turn.deployment.settings.request_timeout):
             async with timeout_at(turn.deadline):
-                pieces = answers.stream(turn.deployment.engine, turn.order, usage)
+                sent = answers.stream(turn.deployment.engine, turn.order, usage)
                 turns = turn.order.body["messages"]
-                async for piece in collector.kept_stream(request, turn.deployment, turns, pieces):
+                async for piece in collector.kept_stream(request, turn.deployment, turns, sent):
                     if not response.prepared:  # a request that the engine refuses has a status
                         await response.prepare(request)
                     await outlet.write(piece)

@@ -19,8 +19,10 @@ from pydantic import RootModel
 
 from setup.common.paths import write_private
 from setup.recipe.local import NAME
-from setup.serve import cors, delivery, keys, observe, ratings, routes, tracing
+from setup.serve import observe, ratings, routes, tracing
 from setup.serve import settings as stored
+from setup.serve.access import cors, keys
+from setup.serve.answering import delivery
 from setup.serve.contract.contracts import parse_body
 from setup.serve.contract.error_reply import ApiError
 from setup.serve.contract.swagger import swagger

@@ -61,6 +61,8 @@ IMAGES = {
             "setup/recipe/local.py",
             "setup/serve/container/*.py",
             "setup/serve/*.py",
+            "setup/serve/access/*.py",
+            "setup/serve/answering/*.py",
             "setup/serve/contract/*.py",
             "setup/serve/pages/*.*",
         ),

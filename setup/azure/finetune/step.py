@@ -117,7 +117,7 @@ def _next(session: AzureSession, assets: Assets, last: Attempt | None) -> str:
         money.confirm([money.finetune_costs(recipe)])
         _submit(session, job, name, assets)
     else:
-        with own_job.prepared_job(session, assets["train"]) as command_job:
+        with own_job.prepared_job(session, assets) as command_job:
             _submit(session, command_job, name, assets)
     console.err.print(f"job {name} is submitted", markup=False)
     return name

@@ -40,7 +40,7 @@ class Plan:
 
 
 PLANS: dict[catalog.Split, Plan] = {
-    "train": Plan(4, 4, 0, 3, 30, 60, 152, 28),
+    "train": Plan(4, 4, 0, 3, 0, 60, 184, 36),
     "test": Plan(1, 0, 16, 0, 68, 0, 36, 4),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from setup.recipe.local import Finetune
 
 GUESSED = "tokens guessed from the length of the texts"
 _LETTERS, _AROUND_TURN = 4.5, 8  # letters of a token in plain English; tokens of a template
+_LOOKED_AT = 5000  # rows
 _GENERAL = REPOSITORY / "data" / "general" / "text.jsonl"
 # What is tried, in this order, where memory lacks.
 _LESS: tuple[dict[str, Any], ...] = (
@@ -54,18 +56,24 @@ class Outline:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         return plan_run(self.settings, lengths, len(self.split.held_out), world)
 
+    @property
+    def _times(self) -> int:
+        """One in so many rows is looked at, where there are very many."""
+        return math.ceil(len(self.split.train) / _LOOKED_AT)
+
     @cached_property
     def _parts(self) -> Parts:
         train, held_out = (
             [guess_example(row, self.settings.max_tokens) for row in rows]
-            for rows in (self.split.train, self.split.held_out)
+            for rows in (self.split.train[:: self._times], self.split.held_out)
         )
         return Parts(train, held_out, _general_text(self.settings.max_tokens))
 
     @cached_property
     def work(self) -> Work:
         """Add up the work."""
-        return measure_work(self._parts, self.plan, self.shape, self.machine.number_bytes)
+        number_bytes = self.machine.number_bytes
+        return measure_work(self._parts, self.plan, self.shape, number_bytes, times=self._times)
 
     def memory(self) -> int:
         """The most bytes that one process holds."""

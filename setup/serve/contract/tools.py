@@ -106,8 +106,8 @@ def _arguments(parameters: dict[str, Any]) -> dict[str, Any]:
     """The schema of a function's arguments; without parameters there are none."""
     if parameters.get("properties") or "additionalProperties" in parameters:
         return parameters
-    told = {name for name, value in parameters.items() if value not in ([], {})}
-    if told - {"type", "$schema", "title", "description"}:
+    empty = {name for name in ("properties", "required") if parameters.get(name) in ([], {})}
+    if parameters.keys() - empty - {"type", "$schema", "title", "description"}:
         return parameters
     return {"type": "object", "properties": {}, "additionalProperties": False}
 

@@ -14,14 +14,16 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
 from pydantic import BaseModel, Field
 
 from setup.common.paths import read_json, write_private
 from setup.serve.contract.error_reply import ApiError
 from setup.serve.settings import KEYS
+
+if TYPE_CHECKING:  # command lines know keys too, and answer no HTTP
+    from aiohttp import web
 
 _MINUTE = 60.0  # seconds
 
