@@ -162,6 +162,7 @@ def test_nothing_to_learn_from_is_one_line(tmp_path: Path) -> None:
     assert "data.test is feedback" in refusal
 
 
+@pytest.mark.timeout(600)  # a deployment and a training, on a machine that does much else
 def test_fifty_chats_become_rows_and_are_trained_on(
     make_home: MakeHome, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
