@@ -49,6 +49,7 @@ _ANSWERS = {
     "/tokenize": _object(
         count=_COUNT, max_model_len=_COUNT, tokens={"type": "array", "items": _COUNT}
     ),
+    "/feedback": _object(),
 }
 
 
