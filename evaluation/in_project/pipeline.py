@@ -70,9 +70,9 @@ class Flows:
                 raise FixableError(what, f"pf flow validate --source flows/{flow.name}")
 
     @property
-    def sha256(self) -> list[str]:
-        """What decides about the answers and the scores."""
-        return [self.chat.sha256, self.scores.sha256]
+    def sha256(self) -> dict[str, str]:
+        """The hash of each, by its name."""
+        return {flow.name: flow.sha256 for flow in (self.chat, self.scores)}
 
 
 def pipeline_job(
@@ -88,15 +88,17 @@ def pipeline_job(
     connections = {_CHAT_NODE: {"connection": recipe.connection}}
     mapping = {**EVALUATOR.columns, "usage": f"${{run.outputs.{USAGE_NODE}}}"}
 
-    def evaluate(rows: Any) -> dict[str, Any]:
-        ask = asking(data=rows, connections=connections, **_ASKED)
+    data = Input(type="uri_file", path=rows)
+
+    def evaluate() -> dict[str, Any]:
+        ask = asking(data=data, connections=connections, **_ASKED)
         _set_up(ask, recipe, nodes)
         answers = ask.outputs.flow_outputs
-        score = scoring(data=rows, run_outputs=answers, **mapping)
+        score = scoring(data=data, run_outputs=answers, **mapping)
         _set_up(score, recipe, nodes)
         return {ANSWERS: answers, SCORES: score.outputs.flow_outputs}
 
-    job: Any = dsl.pipeline(evaluate)(rows=Input(type="uri_file", path=rows))
+    job: Any = dsl.pipeline(evaluate)()
     for name, place in places.items():
         # Mounted: each machine adds to it, and only a mount lets several do so.
         job.outputs[name] = Output(type="uri_folder", mode="rw_mount", path=place)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from setup.common.errors import FixableError
 from setup.common.flow_folder import clean_flow
 from setup.data import prepared_split
 from setup.data.plan import data_plan
+from setup.recipe.azure import AzureRecipe
 
 _EVALUATOR = COMPUTED["answers"]
 _ASKED = {"question": "${data.question}", "chat_history": "${data.chat_history}"}
@@ -116,9 +118,24 @@ def run_as_pipeline(
     mapping = parse_mapping(request.column_mapping)
     path = request.data or _test_split(session)
     data = read_data(path, request.limit, request.seed, mapping)
-    command = recipe.command("run", f"--nodes {nodes}", of="evaluation")
+    command = _command(recipe, request, nodes, name)
     request = request.model_copy(update={"connections": (recipe.connection,), "data": path})
     return PipelineRun(session, Order(data, nodes, served, command, request, name)).carry_out(again)
+
+
+def _command(recipe: AzureRecipe, request: Request, nodes: int, name: str) -> str:
+    """The command that finds this very run again."""
+    options = {
+        "--nodes": nodes,
+        "--data": request.data,
+        "--limit": request.limit,
+        "--seed": request.seed,
+        "--name": name,
+    }
+    words = [part for option, value in options.items() if value for part in (option, str(value))]
+    for mapping in request.column_mapping:
+        words += ["--column-mapping", mapping]
+    return recipe.command("run", shlex.join(words), of="evaluation")
 
 
 def _test_split(session: AzureSession) -> Path:

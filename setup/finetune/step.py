@@ -11,6 +11,7 @@ from setup.common.errors import FixableError
 from setup.common.step import Result, Step
 from setup.data import prepared_split
 from setup.data.plan import data_plan
+from setup.finetune.forecast.preview import preview_lines
 from setup.finetune.run.job_curve import COMMAND, is_in_job
 from setup.finetune.run.run import finetune, finished, run_folder
 from setup.recipe.local import Training
@@ -27,15 +28,17 @@ def plan(training: Training) -> list[str]:
     what = f"LoRA of rank {settings.rank} on {layers} layers, {settings.epochs} epochs of {train}"
     path = model_path(training.model)
     if not train.is_file():
-        return [what]
+        return [what, *preview_lines(training)]
     try:
         split = prepared_split(data_plan(training), "train")
     except FixableError as error:
         return [what, f"but first: {error.named(training.options)}"]
     if not path.is_file():
-        return [what, f"on {split}"]
+        return [what, f"on {split}", *preview_lines(training)]
     folder, _ = run_folder(training, model_sha256(path), train)
-    return [f"{what}, in {folder}" + (" (done)" if finished(folder) else ""), f"on {split}"]
+    if finished(folder):
+        return [f"{what}, in {folder} (done)", f"on {split}"]
+    return [f"{what}, in {folder}", f"on {split}", *preview_lines(training)]
 
 
 def run(training: Training, live: Sequence[str] = ()) -> Result:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from setup.common import console
 from setup.common.checks import Check
+from setup.common.errors import FixableError
 from setup.common.step import Result, Step
 from setup.data import Prepared, data_plan, describe_data, describe_summary, prepare_data
 from setup.finetune import step as training
+from setup.finetune.forecast.preview import quick_preview
 from setup.finetune.run.run import FINGERPRINT
 from setup.local import connect, deploy, new_version
 from setup.local.control import LocalEndpoint
@@ -34,8 +36,21 @@ endpoint = LocalEndpoint  # for the commands that look at it and steer it
 
 
 def doctor(session: LocalEndpoint) -> Iterator[Check]:
-    """Find what would fail later."""
-    return run_checks(session)
+    """Find what would fail later, and what fine-tuning will take."""
+    yield from run_checks(session)
+    yield Check.of("fine-tuning", lambda: _forecast(session.recipe))
+
+
+def _forecast(recipe: Recipe) -> str:
+    try:
+        preview = quick_preview(recipe)
+    except FixableError as error:  # what lacks has a finding of its own, or comes with the run
+        return f"time and memory are not predicted yet: {error.what}"
+    if preview.lack:
+        raise FixableError(
+            f"{preview.line()}; {preview.lack}", "free memory, or a --set as it says"
+        )
+    return preview.line()
 
 
 def _plan_data(endpoint: LocalEndpoint) -> list[str]:

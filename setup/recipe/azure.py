@@ -15,6 +15,7 @@ _ASSET = re.compile(r"azureml://registries/([^/]+)/models/([^/]+)/versions/([^/]
 _HUGGINGFACE = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)")
 _GUID = r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$"
 _WORKSPACE = r"^[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}$"
+_INDEX = r"^(https://[\w.-]+(:\d+)?(/[\w./-]*)?)?$"  # without a user: the image would keep it
 _ENDPOINT = r"^([a-z][a-z0-9-]{1,30}[a-z0-9])?$"
 
 _VLLM_LOADS = 900  # seconds that it may take to load a model and compile for it
@@ -118,7 +119,8 @@ class AzureFinetune(local.Section):
 
     ``route: catalog`` runs the pipeline component of the model catalog, ``inputs`` by the names of
     the component's own inputs; ``route: own`` runs our trainer as a command job, with the values
-    of the local target in ``trainer``. A job that runs longer than ``max_hours`` is cancelled.
+    of the local target in ``trainer`` and torch from ``torch_index``, empty for the builds that fit
+    Azure's machines. A job that runs longer than ``max_hours`` is cancelled.
     """
 
     route: Literal["catalog", "own"]
@@ -129,6 +131,7 @@ class AzureFinetune(local.Section):
     max_hours: float = Field(gt=0, le=500)
     inputs: dict[str, bool | int | float | str] = Field(default_factory=dict)
     trainer: local.Finetune | None = None
+    torch_index: str = Field(default="", pattern=_INDEX)
 
     @model_validator(mode="after")
     def _route_is_complete(self) -> AzureFinetune:

@@ -152,6 +152,7 @@ class Finetune(Section):
 
     ``base`` is a Hugging Face id or folder with the same weights as the served file; empty
     trains on the served file itself. ``layers`` counts from the top of the model, 0 is all.
+    ``sharding: full_shard`` spreads the model over the processes of ``torchrun`` (FSDP).
     """
 
     base: str = ""
@@ -169,6 +170,7 @@ class Finetune(Section):
     max_tokens: int = Field(ge=16)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpointing: bool = False
+    sharding: Literal["none", "full_shard"] = "none"
     threads: int = Field(default=0, ge=0, le=1024)
     seed: int = Field(default=0, ge=0, lt=2**32)
     held_out_rows: int = Field(default=64, ge=1)

@@ -48,7 +48,8 @@ class Collector:
         if self.mode == "none":
             return {"collect": self.mode}
         limit, size = self._settings.collect_limit, feedback_file.feedback_size()
-        return {"collect": self.mode, "bytes": size, "limit": limit, "full": self._told == "full"}
+        is_full = self._told == "full" or size >= limit
+        return {"collect": self.mode, "bytes": size, "limit": limit, "full": is_full}
 
     async def write(self, record: dict[str, Any]) -> str:
         """Append ``record``, with the time; returns why it could not be kept, "" where it is."""

@@ -13,6 +13,7 @@ from setup.serve.contract.contracts import parse_body
 from setup.serve.contract.error_reply import ApiError
 from setup.serve.contract.rating import Rating
 from setup.serve.deployments import ENDPOINT
+from setup.serve.pages import static
 
 _NOTHING_KEPT = (
     "nothing is kept here: the endpoint was started with endpoint.collect none; "
@@ -21,8 +22,10 @@ _NOTHING_KEPT = (
 _ROUTE = "/feedback"
 
 
-def add_feedback(app: web.Application) -> None:
-    """Give ``app`` its collector and the routes of feedback."""
+def add_page(app: web.Application) -> None:
+    """Give ``app`` the page to compare on, its collector and the routes of feedback."""
+    app.middlewares.append(static.show_page)
+    app.router.add_get(static.ROUTE, static.static_file)
     app[COLLECTOR] = Collector(app[ENDPOINT].settings)
     app.router.add_get(_ROUTE, show_collecting)
     app.router.add_post(_ROUTE, rate, expect_handler=routes.expect_nothing_yet)

@@ -27,7 +27,6 @@ from setup.serve.contract.contracts import parse_body
 from setup.serve.contract.error_reply import ApiError
 from setup.serve.contract.swagger import swagger
 from setup.serve.deployments import ENDPOINT, Endpoint, log
-from setup.serve.pages import static
 
 _OPEN = {"/", "/health"}
 _ANSWERED = {"/score", "/v1/chat/completions"}  # by a model, at some cost
@@ -84,10 +83,8 @@ async def require_key(request: web.Request, handler: observe.Handler) -> web.Str
     return await handler(request)
 
 
-async def live(request: web.Request) -> web.Response:
-    """``GET /``: the process answers, a browser with the page to compare on."""
-    if static.wants_page(request):
-        return static.file_reply("compare.html")
+async def live(_: web.Request) -> web.Response:
+    """``GET /`` for all but browsers: the process answers."""
     return web.Response(text="Healthy\n")
 
 
@@ -182,7 +179,6 @@ def build_app(endpoint: Endpoint) -> web.Application:
         ("/swagger.json", swagger),
         ("/v1/models", routes.models),
         ("/manage", show),
-        (static.ROUTE, static.static_file),
     ):
         app.router.add_get(path, handler)
     app.router.add_delete("/manage/deployments/{name}", delete_deployment)
@@ -196,7 +192,7 @@ def build_app(endpoint: Endpoint) -> web.Application:
         ("POST", "/manage/drain", drain),
     ):
         app.router.add_route(method, path, taking, expect_handler=routes.expect_nothing_yet)
-    ratings.add_feedback(app)
+    ratings.add_page(app)
     return app
 
 

@@ -229,10 +229,9 @@ def _end(span: Any, calls: list[EngineCall], facts: Mapping[str, Any], status: i
         call.span.set_attributes(usage)
         call.span.end(call.ended or None)
     span.set_attributes(usage)
-    if facts["deployment"]:
-        span.set_attribute("endpoint.deployment", facts["deployment"])
-    if "queue_ms" in facts:
-        span.set_attribute("endpoint.queue_ms", facts["queue_ms"])
+    for name in ("deployment", "queue_ms", "reason"):
+        if facts.get(name) not in (None, ""):
+            span.set_attribute(f"endpoint.{name}", facts[name])
     if status == 499:
         span.set_attribute("error.type", "client_closed_request")
     else:
@@ -249,8 +248,20 @@ def _messages(turns: list[Any], reasons: list[str] | None = None) -> str:
     """Turns as the conventions have them."""
     told = []
     for number, turn in enumerate(turns):
-        content = turn.get("content")
-        text = content if isinstance(content, str) else json.dumps(content)
-        entry = {"role": turn.get("role"), "parts": [{"type": "text", "content": text}]}
+        entry = {"role": turn.get("role"), "parts": list(_parts(turn))}
         told.append(entry | ({"finish_reason": reasons[number]} if reasons else {}))
     return json.dumps(told)
+
+
+def _parts(turn: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a turn holds: its text, the tools that it calls, or what a tool has said."""
+    content = turn.get("content")
+    text = content if isinstance(content, str) else json.dumps(content)
+    if turn.get("role") == "tool":
+        yield {"type": "tool_call_response", "id": turn.get("tool_call_id"), "result": text}
+    elif content:
+        yield {"type": "text", "content": text}
+    for call in turn.get("tool_calls") or ():
+        function = call.get("function") or {}
+        named = {"name": function.get("name"), "arguments": function.get("arguments")}
+        yield {"type": "tool_call", "id": call.get("id"), **named}

@@ -40,6 +40,7 @@ _SECRETS = re.compile(
 _ACTION = re.compile(r"action '([^']+)'")
 _SCOPE = re.compile(r"scope '([^']+)'")
 _OBJECT = re.compile(r"object id '([^']+)'")
+_CLIENT = re.compile(r"client '([^']+)'")
 _NAMESPACE = re.compile(r"namespace '([^']+)'")
 _AADSTS = re.compile(r"AADSTS\d+: [^.\n]*")
 _TENANT = re.compile(r"https://login\.[\w.]+/([0-9a-fA-F-]{36})")
@@ -62,6 +63,8 @@ _BY_CODE = {
     "SubscriptionNotFound": _SUBSCRIPTION,
     "InvalidSubscriptionId": _SUBSCRIPTION,
     "ReadOnlyDisabledSubscription": "enable the subscription: https://portal.azure.com, Billing",
+    "TasksOperationsNotAllowed": "python -m setup provision --recipe NAME --set "
+    "azure.image_build=cluster lets the cluster build images, which this offer's registry does not",
     "ScopeLocked": "az lock list shows the lock; delete it, or choose another resource group",
 }
 EXEMPTION = "ask who runs the subscription for an exemption from that policy"
@@ -217,6 +220,14 @@ def _fix_by_code(code: str, message: str) -> str:
     return next((fix for part, fix in _BY_CODE.items() if part.lower() in said), "")
 
 
+def assignee(object_id: str, kind: str) -> str:
+    """The options of `az role assignment create` for whom; no question to the directory is needed.
+
+    ``--assignee`` looks the id up there, which a company may refuse.
+    """
+    return f"--assignee-object-id {object_id} --assignee-principal-type {kind}"
+
+
 def policy_way(said: str) -> str:
     """Return the settings of the recipe that may satisfy a policy, beside an exemption from it."""
     lower = said.lower()
@@ -229,7 +240,10 @@ def _ask_for_role(message: str) -> str:
     if not action:
         return "a role given a moment ago takes up to ten minutes to work: wait, and " + AGAIN
     role = next(name for start, name in _ROLES if action[1].lower().startswith(start.lower()))
-    command = f'az role assignment create --role "{role}" --assignee {who[1] if who else "YOU"}'
+    # Azure names a person by an address, a program by its id.
+    kind = "User" if (named := _CLIENT.search(message)) and "@" in named[1] else "ServicePrincipal"
+    whom = assignee(who[1], kind) if who else "--assignee YOU"
+    command = f'az role assignment create --role "{role}" {whom}'
     return f"an owner runs: {command} --scope {scope[1] if scope else 'SCOPE'}"
 
 

@@ -51,6 +51,19 @@ def price_class(sku: str) -> str:
     return str(next((row["class"] for row in matches), UNKNOWN))
 
 
+def dollars(sku: str, hours: float) -> str:
+    """Return what ``hours`` of ``sku`` cost by its class: a range, for a class is no price."""
+    name = price_class(sku)
+    if name == UNKNOWN:
+        return f"{hours:.1f} h of {sku}, {UNKNOWN}"
+    low, high = dated_table("prices")["bounds"][name]
+    low, high = low * hours, high and high * hours
+    amount = f"{low:.2f} to {high:.2f}" if low and high else f"under {high:.2f}"
+    if not high:
+        amount = f"over {low:.2f}"
+    return f"{hours:.1f} h of {sku}, {name}: {amount} dollars"
+
+
 def finetune_costs(recipe: AzureRecipe) -> Billable:
     """The cluster while a job runs on it."""
     settings = recipe.finetune

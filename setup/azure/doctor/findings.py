@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from setup.azure.client import money
+from setup.azure.client.explain import assignee
 from setup.azure.client.session import AzureSession
 from setup.azure.doctor.place import missing_rights, name_checks
 from setup.azure.doctor.policy import policy_checks
-from setup.azure.facts import lifecycle, quota
+from setup.azure.facts import dated_table, lifecycle, quota
 from setup.azure.facts.offers import builds_on_cluster, offer_of
 from setup.azure.provision.providers import missing_providers
 from setup.common.checks import Check, environment_checks
@@ -45,6 +46,7 @@ def run_azure_checks(session: AzureSession) -> Iterator[Check]:
         return
     sizes: dict[str, quota.Size] = {}
     yield _guard("region", lambda: _region(session, sizes))
+    yield _serving(session.recipe)
     yield _guard("subscription", lambda: _subscription(session, sizes))
     yield _guard("images", lambda: _images(session))
     yield _guard("providers", lambda: _providers(session))
@@ -92,6 +94,15 @@ def _region(session: AzureSession, sizes: dict[str, quota.Size]) -> Check:
     return Check("region", f"{recipe.azure.location} offers {offered}")
 
 
+def _serving(recipe: AzureRecipe) -> Check:
+    sku, table = recipe.endpoint.sku, dated_table("quota")
+    where = f"the SKUs that managed endpoints take ({table['checked']}; {table['source']})"
+    if quota.serves(sku):
+        return Check("endpoint", f"{sku} is one of {where}")
+    instead = "Standard_E4s_v3" if recipe.endpoint.kind == "gguf" else "Standard_NC24ads_A100_v4"
+    return Check("endpoint", f"{sku} is none of {where}", f"--set endpoint.sku={instead}")
+
+
 def _subscription(session: AzureSession, sizes: dict[str, quota.Size]) -> Check:
     subscription = session.subscription
     state = str(subscription.get("state"))
@@ -110,8 +121,15 @@ def _subscription(session: AzureSession, sizes: dict[str, quota.Size]) -> Check:
 def _images(session: AzureSession) -> Check:
     """Say what builds images: the registry's tasks are not for every offer, nor for a network."""
     azure, offer = session.recipe.azure, offer_of(session)
-    cluster = f"cluster {session.recipe.finetune.compute.name}"
+    name = session.recipe.finetune.compute.name
+    cluster = f"cluster {name}"
     if builds_on_cluster(session):
+        if azure.existing.workspace and _image_builder(session) != name:
+            place = f"--name {azure.workspace} --resource-group {session.group}"
+            update = f"az ml workspace update {place} --image-build-compute {name}"
+            fix = f"az extension add --name ml && {update}"
+            what = f"{cluster} is to build them, and workspace {azure.workspace} does not say so"
+            return Check("images", what, fix)
         why = "azure.image_build says so" if azure.image_build == "cluster" else ""
         why = why or ("" if offer.tasks else f"{offer.name} gets no registry tasks")
         return Check(
@@ -121,6 +139,11 @@ def _images(session: AzureSession) -> Check:
         what = f"the registry is to build them, and {offer.name} gets no registry tasks"
         return Check("images", what, "--set azure.image_build=auto")
     return Check("images", "the registry builds them")
+
+
+def _image_builder(session: AzureSession) -> str:
+    space = session.find("reading the existing workspace", session.workspace_path()) or {}
+    return str((space.get("properties") or {}).get("imageBuildCompute") or "")
 
 
 def _or_without_gpu(session: AzureSession) -> str:
@@ -160,8 +183,8 @@ def _rights(session: AzureSession) -> Check:
     missing, scope = missing_rights(session)
     if not missing:
         return Check("rights", f"may make resources and assign roles in {scope}")
-    who = session.principal.object_id
-    give = f'az role assignment create --assignee {who} --scope {scope} --role "{{}}"'
+    who = assignee(session.principal.object_id, session.principal.kind)
+    give = f'az role assignment create {who} --scope {scope} --role "{{}}"'
     roles = dict.fromkeys(missing.values())
     fix = "an owner runs: " + " && ".join(give.format(role) for role in roles)
     return Check("rights", f"may not {', '.join(missing)} in {scope}", fix)

@@ -10,10 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from setup.azure.client.explain import EXEMPTION, causes, code_and_message, policy_way
+from setup.azure.client.explain import (
+    EXEMPTION,
+    causes,
+    code_and_message,
+    one_line,
+    policy_way,
+    refusal,
+)
 from setup.azure.client.session import AzureSession
 from setup.azure.provision.infra import template
 from setup.azure.provision.inventory import Survey
+from setup.azure.provision.vault import is_recoverable
 from setup.common.checks import Check
 from setup.common.errors import FixableError
 
@@ -25,15 +33,25 @@ _SETTINGS = {
     "allowSharedKeyAccess": ("azure.shared_keys", {"True": "true", "False": "false"}),
     "enablePurgeProtection": ("azure.purge_protection", {"True": "true"}),
 }
+# What may satisfy a policy: the parameter of the template, its value, and the recipe's field.
+_ALTERNATIVES: list[tuple[str, str | bool, str]] = [
+    ("publicNetworkAccess", "Disabled", "azure.public_network"),
+    ("enablePurgeProtection", True, "azure.purge_protection"),
+    ("allowSharedKeyAccess", False, "azure.shared_keys"),
+]
 _DENIED = "RequestDisallowedByPolicy"
 
 
 def policy_checks(session: AzureSession) -> Iterator[Check]:
     """Yield what policies would refuse or change; one line where they would do neither."""
     try:
-        parameters = Survey.parameters(session, session.principal.object_id, recover=False)
+        recover = is_recoverable(session)
+        parameters = Survey.parameters(session, session.principal.object_id, recover)
         path, body = _question(session, parameters)
-        findings = _validate(session, path, body) or [*_changes(session, path, body, parameters)]
+        denials = _validate(session, path, body)
+        if denials and denials[0][1] == EXEMPTION:  # its words do not say what it is about
+            denials = [(what, _found_way(session, parameters) + fix) for what, fix in denials]
+        findings = denials or [*_changes(session, path, body, parameters)]
     except FixableError as error:
         if not session.is_forbidden(error):
             yield Check("policy", error.what, error.fix)
@@ -96,6 +114,17 @@ def _validate(session: AzureSession, path: str, body: dict[str, Any]) -> list[tu
     return []
 
 
+def _found_way(session: AzureSession, parameters: dict[str, dict[str, Any]]) -> str:
+    """Return the setting with which ARM would take the template, asked one after the other."""
+    for setting, value, field in _ALTERNATIVES:
+        if parameters[setting]["value"] == value:
+            continue
+        question = _question(session, parameters | {setting: {"value": value}})
+        if not _validate(session, *question):
+            return f"--set {field}={str(value != 'Disabled' and value).lower()}, or "
+    return ""
+
+
 def _lacks_right(error: Any) -> bool:
     return error.status_code == 403 and _DENIED not in str(error)
 
@@ -107,7 +136,8 @@ def _denials(error: Any) -> Iterator[tuple[str, str]]:
         if _DENIED in code or _DENIED in message:
             yield f"a policy denies it: {names or message}", policy_way(message + names)
         else:
-            yield f"ARM refuses the template: {code}: {message}", ""
+            what, fix = refusal(error.status_code, code, one_line(message))
+            yield f"ARM would not take the template: {what}", fix
 
 
 def _policies(error: Any) -> list[str]:

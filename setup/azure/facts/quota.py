@@ -85,6 +85,12 @@ def endpoint_cores(sku: str, cores: int, instances: int) -> int:
     return machines * cores
 
 
+def serves(sku: str) -> bool:
+    """Tell whether managed endpoints take ``sku``, by a dated list: clusters take more."""
+    listed = dated_table("quota")["managed_endpoints"]
+    return any(re.fullmatch(row, sku, re.IGNORECASE) for row in listed)
+
+
 def region_sizes(session: AzureSession) -> dict[str, Size]:
     """Return the VM sizes of Azure ML in the recipe's region, by lower-case name."""
     with session.errors(f"listing the VM sizes of {session.recipe.azure.location}"):

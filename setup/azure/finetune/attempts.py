@@ -19,7 +19,7 @@ OUTPUT = "trained_model"  # what every job of ours leaves under this name is reg
 _FORMAT = 1  # raise it when a change of code makes other jobs of the same recipe
 _DIGITS = 10
 # How it is run, not what comes out; as in setup/finetune/run/run.py.
-_NOT_IN_NAME = {"threads", "save_every"}
+_NOT_IN_NAME = {"threads", "save_every", "sharding"}
 
 
 @dataclass(frozen=True)

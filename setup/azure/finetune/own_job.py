@@ -21,8 +21,9 @@ import yaml
 from setup.azure.client import money, waiting
 from setup.azure.client.session import AzureSession
 from setup.azure.data.step import DataAsset, train_split
+from setup.azure.facts import dated_table
 from setup.azure.facts.quota import cluster_gpus
-from setup.azure.finetune.attempts import OUTPUT
+from setup.azure.finetune.attempts import OUTPUT, job_name
 from setup.common.errors import FixableError
 from setup.common.paths import REPOSITORY
 from setup.data import DataPlan, PreparedSplit
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter"
 RECIPE = "job-recipe.yaml"
-_SHARED = "work"  # an output that several machines write their run to
+COPIES = "work"  # the output that keeps the checkpoints, also of an attempt that failed
+_WORK = "azureml://datastores/workspaceblobstore/paths/finetune-phi/{}/"
 _CODE = ("setup", "data/general")  # what `python -m setup finetune` reads
 _NOT_CODE = (
     *("__pycache__", "*.pyc", "*.partial", ".promptflow"),
@@ -43,8 +45,8 @@ _NOT_CODE = (
 )
 _LARGEST = 8 << 20  # bytes of a snapshot: more is data or a model by mistake
 _IMAGE = Path(__file__).with_name("trainer_image") / "Dockerfile"
-_REQUIREMENTS = ("requirements.txt", "requirements-torch.txt")
-_LOCAL_STATE = "/tmp/finetune-phi"  # noqa: S108 - of the job's own machine
+_TORCH = "requirements-torch.txt"
+LOCAL_STATE = "/tmp/finetune-phi"  # noqa: S108 - of the job's own machine
 _HOUR = 3600
 
 
@@ -73,9 +75,9 @@ def job_command(nodes: int, gpus: int, form: str = "gguf") -> str:
     """Write what every machine of the job runs, in bash: the trainer once for each GPU, or once.
 
     Azure ML's PyTorch distribution says in the environment who is who, torchrun starts the
-    processes. Several machines need one folder for the run: the first writes what all read.
+    processes. The run lies on each machine's own disk, for mounted storage refuses renames; what a
+    restarted job goes on from is copied to an output.
     """
-    state = f'"${{{{outputs.{_SHARED}}}}}"' if nodes > 1 else _LOCAL_STATE
     torchrun = (
         f"torchrun --nnodes {nodes} --nproc-per-node {max(1, gpus)} "
         "--node-rank ${NODE_RANK:-0} "
@@ -86,7 +88,8 @@ def job_command(nodes: int, gpus: int, form: str = "gguf") -> str:
     return " && ".join(
         [
             *([_find_gpus(gpus)] if gpus else []),
-            f"export FINETUNE_PHI_MODELS={_LOCAL_STATE}/models FINETUNE_PHI_HOME={state}",
+            f"export FINETUNE_PHI_MODELS={LOCAL_STATE}/models FINETUNE_PHI_HOME={LOCAL_STATE} "
+            f'FINETUNE_PHI_COPIES="${{{{outputs.{COPIES}}}}}"',
             "mkdir -p data/prepared",
             'cp "${{inputs.train}}" data/prepared/train_data.jsonl',
             f"{torchrun} -m setup finetune --recipe {RECIPE}",
@@ -97,9 +100,12 @@ def job_command(nodes: int, gpus: int, form: str = "gguf") -> str:
 
 def _find_gpus(gpus: int) -> str:
     """Ends a job whose driver and torch do not fit: on its CPUs it would take days of GPU price."""
+    asked = "nvidia-smi -i 0 --query-gpu=driver_version --format=csv,noheader"
     return (
-        "python -c 'import torch; found = torch.cuda.is_available() * torch.cuda.device_count(); "
-        f'exit(found != {gpus} and f"error: torch finds {{found}} GPUs, not {gpus}")\''
+        "python -c 'import sys, torch; "
+        "found = torch.cuda.is_available() * torch.cuda.device_count(); "
+        f'exit(found != {gpus} and f"error: torch {{torch.__version__}} finds {{found}} GPUs, '
+        f'not {gpus}; driver {{sys.argv[1]}}")\' "$({asked} 2>/dev/null || echo unknown)"'
     )
 
 
@@ -129,23 +135,33 @@ def code_snapshot(recipe: AzureRecipe, train: PreparedSplit | None = None) -> It
         yield folder
 
 
-def ensure_environment(session: AzureSession) -> str:
+def torch_requirement(recipe: AzureRecipe, gpus: int) -> bytes:
+    """The file by which pip installs torch in the image, from the index that the recipe names.
+
+    Left empty it is that of the builds for CPUs, or for the drivers that Azure's GPUs have.
+    """
+    index = recipe.finetune.torch_index or dated_table("torch")["gpu" if gpus else "cpu"]
+    return f"--index-url {index}\n".encode() + (REPOSITORY / _TORCH).read_bytes()
+
+
+def ensure_environment(session: AzureSession, gpus: int) -> str:
     """Return the environment of the trainer's image, made if the workspace has none like it.
 
     Its reference, ``azureml:NAME:VERSION``; Azure builds the image when the first job needs it.
     """
     from azure.ai.ml.entities import BuildContext, Environment
 
-    files = [_IMAGE, *(REPOSITORY / name for name in _REQUIREMENTS)]
-    content = b"".join(path.read_bytes() for path in files)
+    files = {path.name: path.read_bytes() for path in (_IMAGE, REPOSITORY / "requirements.txt")}
+    files[_TORCH] = torch_requirement(session.recipe, gpus)
+    content = b"".join(files.values())
     name, version = "finetune-phi-trainer", hashlib.sha256(content).hexdigest()[:16]
     environments = session.ml().environments
     if not session.look_for(
         f"looking for environment {name}:{version}", environments.get, name, version
     ):
         with tempfile.TemporaryDirectory(prefix="finetune-phi-") as folder:
-            for path in files:
-                shutil.copyfile(path, Path(folder) / path.name)
+            for file, text in files.items():
+                (Path(folder) / file).write_bytes(text)
             build = BuildContext(path=folder, dockerfile_path=_IMAGE.name)
             with session.errors(f"making environment {name}:{version}"):
                 environments.create_or_update(Environment(name=name, version=version, build=build))
@@ -153,26 +169,42 @@ def ensure_environment(session: AzureSession) -> str:
 
 
 @contextmanager
-def prepared_job(session: AzureSession, train: DataAsset) -> Iterator[Command]:
+def prepared_job(session: AzureSession, assets: dict[str, DataAsset]) -> Iterator[Command]:
     """The job, to be submitted while the block runs, once the user agrees to its price."""
     recipe, gpus = session.recipe, cluster_gpus(session)
+    _refuse_sharding_alone(recipe, gpus)
     with code_snapshot(recipe, train_split(recipe)) as code:
         money.confirm([money.finetune_costs(recipe)])
         with waiting.nothing_printed():
-            environment = ensure_environment(session)
-        yield command_job(recipe, code, environment, train, gpus)
+            environment = ensure_environment(session, gpus)
+        yield command_job(recipe, code, environment, assets, gpus)
+
+
+def _refuse_sharding_alone(recipe: AzureRecipe, gpus: int) -> None:
+    """Refuse before it costs what the trainer would refuse in the job."""
+    trainer, nodes = recipe.finetune.trainer, recipe.finetune.compute.nodes
+    if trainer and trainer.sharding != "none" and nodes * gpus < 2:
+        raise FixableError(
+            "finetune.trainer.sharding spreads a model over several GPUs, of which "
+            f"{nodes} x {recipe.finetune.compute.sku} has {nodes * gpus}",
+            "--set finetune.compute.sku= one with more of them, or more finetune.compute.nodes, or "
+            "--set finetune.trainer.sharding=none",
+        )
 
 
 def command_job(
-    recipe: AzureRecipe, code: Path, environment: str, train: DataAsset, gpus: int
+    recipe: AzureRecipe, code: Path, environment: str, assets: dict[str, DataAsset], gpus: int
 ) -> Command:
-    """The job, not submitted; ``code`` is a snapshot, ``gpus`` are those of each machine."""
+    """The job, not submitted; ``code`` is a snapshot, ``gpus`` are those of each machine.
+
+    All attempts of one job have their checkpoints in one place: each goes on from the last.
+    """
     from azure.ai.ml import Input, Output, PyTorchDistribution, command
     from azure.ai.ml.entities import CommandJobLimits
 
     finetune = recipe.finetune
     nodes = finetune.compute.nodes
-    outputs = [OUTPUT, ADAPTER, *([_SHARED] if nodes > 1 else [])]
+    places = {OUTPUT: None, ADAPTER: None, COPIES: _WORK.format(job_name(recipe, assets))}
     job: Any = command(
         code=str(code),
         command=job_command(nodes, gpus, recipe.endpoint.form),
@@ -180,8 +212,11 @@ def command_job(
         compute=finetune.compute.name,
         instance_count=nodes,
         distribution=PyTorchDistribution(process_count_per_instance=1),  # torchrun
-        inputs={"train": Input(type="uri_file", path=train.reference)},
-        outputs={name: Output(type="uri_folder", mode="rw_mount") for name in outputs},
+        inputs={"train": Input(type="uri_file", path=assets["train"].reference)},
+        outputs={
+            name: Output(type="uri_folder", mode="rw_mount", path=place)
+            for name, place in places.items()
+        },
     )
     job.limits = CommandJobLimits(timeout=max(1, round(finetune.max_hours * _HOUR)))
     return job  # type: ignore[no-any-return]

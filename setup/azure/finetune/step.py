@@ -16,6 +16,7 @@ from setup.azure.facts.lifecycle import refuse_objected
 from setup.azure.finetune import catalog_pipeline, own_job
 from setup.azure.finetune.attempts import Attempt, job_name, last_attempt
 from setup.azure.finetune.follow import Bounds, Follower, why_ended
+from setup.azure.finetune.forecast import forecast_lines
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result
@@ -51,7 +52,8 @@ def plan(session: AzureSession) -> list[str]:
         if finetune.route == "catalog":
             _catalog_inputs(session, assets)
         name = job_name(recipe, assets, last.number + 1 if last else 1)
-    return [f"{what}, as job {name}", money.finetune_costs(recipe).line()]
+    told = forecast_lines(recipe, split.file)
+    return [f"{what}, as job {name}", *told, money.finetune_costs(recipe).line()]
 
 
 def run(session: AzureSession) -> Result:
@@ -115,7 +117,7 @@ def _next(session: AzureSession, assets: Assets, last: Attempt | None) -> str:
         money.confirm([money.finetune_costs(recipe)])
         _submit(session, job, name, assets)
     else:
-        with own_job.prepared_job(session, assets["train"]) as command_job:
+        with own_job.prepared_job(session, assets) as command_job:
             _submit(session, command_job, name, assets)
     console.err.print(f"job {name} is submitted", markup=False)
     return name

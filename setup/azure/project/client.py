@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from setup.azure.client.explain import AGAIN, explain, is_network_refusal, one_line
+from setup.azure.client.explain import AGAIN, assignee, explain, is_network_refusal, one_line
 from setup.azure.client.session import AzureSession
 from setup.common.errors import FixableError
 from setup.common.promptflow_store import quieten_promptflow
@@ -105,6 +105,6 @@ def _missing_role(session: AzureSession, error: Any, doing: str) -> FixableError
     return FixableError(
         f"{doing}: {who} may not write to storage account {account}: role {role} is missing, "
         "or was given less than ten minutes ago",
-        f'an owner runs: az role assignment create --role "{role}" --assignee {who} '
-        f"--scope {scope}; wait ten minutes, and {AGAIN}",
+        f'an owner runs: az role assignment create --role "{role}" '
+        f"{assignee(who, session.principal.kind)} --scope {scope}; wait ten minutes, and {AGAIN}",
     )

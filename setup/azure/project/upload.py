@@ -61,18 +61,22 @@ def run(session: AzureSession) -> Result:
                 uploaded = client.flows.get(id_) if id_ else _upload(client, flow)
             changed |= not id_
             link = link or str(uploaded.flow_portal_url or "")
-            older += [f"{flow.name} {before}" for before in others]
+            older += others
             bar.update(console.TASK, completed=number)
     names = ", ".join(_display_name(flow) for flow in flows)
-    detail = f"{names} are in project {project}; chat there: {link}{_about(older)}"
+    detail = f"{names} are in project {project}; {_where(link)}{_about(older)}"
     return Result("upload", changed, detail, recipe.command("run", of="evaluation"))
 
 
 def _ids(uploads: Uploads, flow: CleanFlow) -> tuple[str, list[str]]:
-    """The id of the upload with the very same files, empty if there is none, and all others'."""
+    """The id of the upload with the very same files, empty if there is none, and all others.
+
+    Those by the name that the portal shows, and the id, which two of one name do not share.
+    """
     known = uploads.get(flow.name, ())
     current = next((id_ for digest, id_ in reversed(known) if digest == flow.sha256), "")
-    return current, [id_ for _, id_ in known if id_ != current]
+    others = [(digest, id_) for digest, id_ in known if id_ != current]
+    return current, [f"{_named(flow.name, digest)} ({id_})" for digest, id_ in others]
 
 
 def uploaded_flows(session: AzureSession) -> dict[str, list[str]]:
@@ -91,7 +95,18 @@ def _flows(session: AzureSession) -> list[CleanFlow]:
 
 
 def _display_name(flow: CleanFlow) -> str:
-    return f"{flow.name}-{flow.sha256[:_SHORT]}"
+    return _named(flow.name, flow.sha256)
+
+
+def _named(flow: str, digest: str) -> str:
+    return f"{flow}-{digest[:_SHORT]}"
+
+
+def _where(link: str) -> str:
+    """Tell where to chat: the service does not always know a flow's page."""
+    return (
+        f"chat there: {link}" if link else "chat in https://ai.azure.com, the project, Prompt flow"
+    )
 
 
 def _about(older: Sequence[str]) -> str:

@@ -90,6 +90,8 @@ def _wanted(session: AzureSession, entry: dict[str, Any], names: dict[str, str])
     pairs = [f"{kind}/{names[key]}" for kind, key in zip(kinds, keys, strict=True)]
     path = "/".join([session.group_id, "providers", space, *pairs])
     sku, price = _sku_of(entry), _PRICES.get(keys[-1], "nothing")
+    if keys[-1] == "registry":  # private endpoints need the larger one
+        sku = "Basic" if session.recipe.azure.public_network else "Premium"
     if keys[-1] == "compute":
         sku = session.recipe.finetune.compute.sku
         price = f"{price_class(sku)} an hour and node while a job runs, else nothing"
@@ -236,13 +238,14 @@ class Survey:
     def read(cls, session: AzureSession) -> Survey:
         """Read what there is; an error where the group is somebody else's, or going."""
         resources = wanted_resources(session)
+        existing = existing_bodies(session, existing_ids(session))
         group = session.find_group()
         if group is None:
             absent = {resource.key: ["missing"] for resource in resources}
             return cls(False, resources, {}, absent, [], [])
         ownership.refuse_group(session.group, group)
         bodies = find_all(session, resources)
-        bodies |= existing_bodies(session, existing_ids(session))
+        bodies |= existing
         differs = {
             resource.key: differences(session, resource, bodies.get(resource.key))
             for resource in resources

@@ -74,15 +74,28 @@ def missing_roles(session: AzureSession, roles: list[Role]) -> list[Role]:
     """List those that nobody has assigned."""
     there: list[Mapping[str, Any]] = []
     with session.errors("listing the role assignments"):
-        for principal in dict.fromkeys(role.principal for role in roles):
-            there += assignments(session, f"principalId eq '{principal}'")
+        for principal, scope in dict.fromkeys(
+            (role.principal, _listed_at(session, role.scope)) for role in roles
+        ):
+            there += assignments(session, f"principalId eq '{principal}'", scope)
     return [role for role in roles if not any(map(role.covered_by, there))]
 
 
-def assignments(session: AzureSession, condition: str = "") -> list[dict[str, Any]]:
-    """List what is assigned in the group, below and above it, with its ``id``; raise AzureError."""
+def _listed_at(session: AzureSession, scope: str) -> str:
+    """Return where an assignment at a scope is listed: the group, or what is used of another."""
+    inside = f"{scope}/".lower().startswith(f"{session.group_id}/".lower())
+    return "" if inside else scope
+
+
+def assignments(
+    session: AzureSession, condition: str = "", scope: str = ""
+) -> list[dict[str, Any]]:
+    """List what is assigned in the group, below and above it, with its ``id``; raise AzureError.
+
+    ``scope`` is another place than the group.
+    """
     query = {"$filter": condition} if condition else {}
-    listed = session.arm.list(f"{session.group_id}/{_OF}/roleAssignments", **query)
+    listed = session.arm.list(f"{scope or session.group_id}/{_OF}/roleAssignments", **query)
     return [{**row["properties"], "id": row["id"]} for row in listed]
 
 

@@ -65,6 +65,7 @@ def _run(session: AzureSession) -> Result:
     if not survey.done:
         refuse_objected(session)
         survey = _make(session, survey)
+        _tell_changes(survey)
     roles.wait_until_allowed(session, survey.bodies["storage"], survey.bodies["workspace"])
     azure = session.recipe.azure
     detail = (
@@ -75,9 +76,18 @@ def _run(session: AzureSession) -> Result:
     return Result("provision", changed, detail, session.recipe.command("data"))
 
 
+def _tell_changes(survey: Survey) -> None:
+    """Say what is otherwise than it was deployed a moment ago."""
+    for resource in survey.resources:
+        if differs := survey.differs.get(resource.key):
+            told = f"{resource.title}: {', '.join(differs)}, not as it was deployed"
+            console.err.print(f"{told}: a policy changed it, the doctor says more", markup=False)
+
+
 def _make(session: AzureSession, survey: Survey) -> Survey:
     recover = survey.recovers(session)
-    if any(key not in survey.bodies for key in _BASE):
+    missing = {resource.key for resource in survey.resources} - survey.bodies.keys()
+    if missing.intersection(_BASE):
         money.confirm([money.base_costs(session.recipe)])
     providers.register(session)
     if not survey.group:

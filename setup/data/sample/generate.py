@@ -18,6 +18,7 @@ from . import catalog
 from .wording import Deck, Voice
 
 DEFAULT_SEED = 20
+_TOUR = 5  # turns
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Plan:
     """The number of conversations of each kind in a split: per fact (`each`), on top (`extra`).
 
     A policy is asked `policy_more` times more: no peer and no second topic ever mentions it.
+    `tours` are long conversations: a turn more costs half the tokens of a row of its own.
     """
 
     single_each: int
@@ -32,13 +34,14 @@ class Plan:
     single_extra: int
     multi_each: int
     multi_extra: int
+    tours: int
     declines: int
     declines_after_answer: int
 
 
 PLANS: dict[catalog.Split, Plan] = {
-    "train": Plan(6, 3, 0, 3, 30, 152, 28),
-    "test": Plan(1, 0, 16, 0, 68, 36, 4),
+    "train": Plan(4, 4, 0, 3, 0, 60, 184, 36),
+    "test": Plan(1, 0, 16, 0, 68, 0, 36, 4),
 }
 
 
@@ -115,6 +118,35 @@ class Writer:
         opening = self._ask(self._rng.choice(before))
         return Conversation((opening, self._follow(peer), self._switch(fact)))
 
+    def tour(self, fact: catalog.Fact) -> Conversation:
+        """Begins with the fact and goes on to others: of the same subject, or of another one."""
+        asked, turns = [fact], [self._ask(fact)]
+        while len(turns) < _TOUR:
+            here = asked[-1]
+            siblings = [f for f in self._facts_like(here, "subject") if f not in asked]
+            peers = [f for f in self._facts_like(here, "attribute") if f not in asked]
+            if siblings and siblings[0].follow[self._split]:
+                turns.append(self._follow(siblings[0]))
+                asked.append(siblings[0])
+            elif peers and here.is_product:
+                asked.append(self._rng.choice(peers))
+                turns.append(self._switch(asked[-1]))
+            else:
+                asked.append(self._rng.choice([f for f in self._company.facts if f not in asked]))
+                turns.append(self._ask(asked[-1], opening=False))
+        return Conversation(tuple(turns))
+
+    def _facts_like(self, fact: catalog.Fact, name: str) -> list[catalog.Fact]:
+        """Other facts of the same kind, product or policy, that share its subject or attribute."""
+        value = getattr(fact, name)
+        return [
+            other
+            for other in self._company.facts
+            if other != fact
+            and other.is_product == fact.is_product
+            and getattr(other, name) == value
+        ]
+
     def decline(self) -> Conversation:
         """One question that support declines."""
         declines = self._company.declines
@@ -128,8 +160,8 @@ class Writer:
         last = self._declined(template, {}, opening=False)
         return Conversation((self._ask(fact), last))
 
-    def _ask(self, fact: catalog.Fact) -> Turn:
-        return self._turn(fact, (fact.subject, fact.attribute), fact.ask, opening=True)
+    def _ask(self, fact: catalog.Fact, opening: bool = True) -> Turn:
+        return self._turn(fact, (fact.subject, fact.attribute), fact.ask, opening)
 
     def _follow(self, fact: catalog.Fact) -> Turn:
         return self._turn(fact, (fact.subject, f"{fact.attribute}+"), fact.follow)
@@ -186,6 +218,9 @@ def _build_split(
         made += [_unseen(partial(write, fact), seen) for fact in facts * each + more[:extra]]
     made += [_unseen(writer.decline, seen) for _ in range(plan.declines)]
     made += [_unseen(partial(writer.single, fact), seen) for fact in policies * plan.policy_more]
+    made += [
+        _unseen(partial(writer.tour, rng.choice(company.facts)), seen) for _ in range(plan.tours)
+    ]
     if split == "train":
         made += map(_general, catalog.load_general())
     rng.shuffle(made)

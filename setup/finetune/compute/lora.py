@@ -52,7 +52,6 @@ def fuse_lora(model: PeftModel) -> None:
 
 def _fused_forward(module: Linear) -> Any:
     base = module.get_base_layer()
-    frozen: tuple[torch.Tensor, torch.Tensor | None] = base.weight, base.bias
     down, up = module.lora_A["default"], module.lora_B["default"]
     scale = module.scaling["default"]
     plain = type(module).forward
@@ -60,8 +59,11 @@ def _fused_forward(module: Linear) -> Any:
     def forward(x: torch.Tensor, *arguments: Any, **options: Any) -> Any:
         if module.disable_adapters or module.merged:
             return plain(module, x, *arguments, **options)
-        adapter = (down.weight.to(frozen[0].dtype), up.weight.to(frozen[0].dtype))
-        return _FusedLora.apply(x, *frozen, *adapter, scale)  # type: ignore[no-untyped-call]
+        # Looked up in every pass: what is sharded is another tensor between them.
+        frozen = base.weight
+        adapter = (down.weight.to(frozen.dtype), up.weight.to(frozen.dtype))
+        fused: Any = _FusedLora
+        return fused.apply(x, frozen, base.bias, *adapter, scale)
 
     return forward
 

@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from setup.finetune.compute.collate import IGNORED, attention_window, collate, unpack
+from setup.finetune.compute.sharding import is_sharded
 from setup.finetune.examples.render import Example
 
 _TOKENS_AT_ONCE = 600
@@ -151,17 +152,27 @@ def mean_loss(model: Any, examples: Sequence[Example]) -> float:
     device = next(model.parameters()).device
     total = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    with torch.inference_mode():
-        for batch in batches_of(sorted(examples, key=len)[rank::world]):
-            batch_inputs = collate(batch, attention_window(model))
+    ordered = sorted(examples, key=len)
+    own = list(batches_of(ordered[rank::world]))
+    passes = _passes(ordered, world) if is_sharded(model) else len(own)
+    with torch.no_grad():  # not in inference mode, whose tensors no later step could train with
+        for number in range(passes):
+            counts = number < len(own)  # else it is computed because the others compute one
+            batch_inputs = collate(own[number] if counts else ordered[:1], attention_window(model))
             inputs = {name: tensor.to(device) for name, tensor in batch_inputs.items()}
             loss = model(**inputs, num_items_in_batch=1)["loss"]
             counted = int((inputs["labels"][:, 1:] != IGNORED).sum())
-            total += torch.tensor([float(loss), counted], dtype=torch.float64).to(total)
+            if counts:
+                total += torch.tensor([float(loss), counted], dtype=torch.float64).to(total)
     if world > 1:
         dist.all_reduce(total)
     model.train(training)
     return float(total[0] / total[1])
+
+
+def _passes(ordered: Sequence[Example], world: int) -> int:
+    """The most batches that any of the processes has of ``ordered``."""
+    return max(sum(1 for _ in batches_of(ordered[rank::world])) for rank in range(world))
 
 
 def batches_of(examples: Sequence[Example]) -> Iterator[list[Example]]:

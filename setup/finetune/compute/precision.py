@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 import torch
@@ -45,6 +46,25 @@ def _seconds(dtype: torch.dtype) -> float:
         if repeat:
             best = min(best, time.perf_counter() - start)
     return best
+
+
+def product_flop(dtype: torch.dtype) -> float:
+    """The operations a second of this machine's products in ``dtype``, timed on its GPU if any."""
+    tokens, width, out = _SHAPE
+    if not torch.cuda.is_available():
+        return 2 * tokens * width * out / _seconds(dtype)
+    side = 4096
+    x = torch.ones(side, side, dtype=dtype, device="cuda")
+    events: Any = torch.cuda.Event  # has no types
+    start, end = (events(enable_timing=True) for _ in range(2))
+    x @ x
+    start.record()
+    for _ in range(_REPEATS):
+        x @ x
+    end.record()
+    torch.cuda.synchronize()
+    seconds = float(start.elapsed_time(end)) / 1000
+    return 2 * side**3 * _REPEATS / seconds
 
 
 @contextmanager

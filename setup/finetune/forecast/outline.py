@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Any
+
+import torch
 
 from setup.common.paths import REPOSITORY
 from setup.finetune.compute.schedule import Plan, plan_run
@@ -23,6 +25,7 @@ from setup.recipe.local import Finetune
 
 GUESSED = "tokens guessed from the length of the texts"
 _LETTERS, _AROUND_TURN = 4.5, 8  # letters of a token in plain English; tokens of a template
+_LOOKED_AT = 5000  # rows
 _GENERAL = REPOSITORY / "data" / "general" / "text.jsonl"
 # What is tried, in this order, where memory lacks.
 _LESS: tuple[dict[str, Any], ...] = (
@@ -41,6 +44,11 @@ class Outline:
     shape: Shape
     machine: Machine
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The kind of number that frozen weights are."""
+        return torch.bfloat16 if self.machine.number_bytes == 2 else torch.float32
+
     @cached_property
     def plan(self) -> Plan:
         """The batches as they would be made of the guessed tokens."""
@@ -48,18 +56,24 @@ class Outline:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         return plan_run(self.settings, lengths, len(self.split.held_out), world)
 
+    @property
+    def _times(self) -> int:
+        """One in so many rows is looked at, where there are very many."""
+        return math.ceil(len(self.split.train) / _LOOKED_AT)
+
     @cached_property
     def _parts(self) -> Parts:
         train, held_out = (
             [guess_example(row, self.settings.max_tokens) for row in rows]
-            for rows in (self.split.train, self.split.held_out)
+            for rows in (self.split.train[:: self._times], self.split.held_out)
         )
         return Parts(train, held_out, _general_text(self.settings.max_tokens))
 
     @cached_property
     def work(self) -> Work:
         """Add up the work."""
-        return measure_work(self._parts, self.plan, self.shape, self.machine.number_bytes)
+        number_bytes = self.machine.number_bytes
+        return measure_work(self._parts, self.plan, self.shape, number_bytes, times=self._times)
 
     def memory(self) -> int:
         """The most bytes that one process holds."""
@@ -111,8 +125,3 @@ def _general_text(max_tokens: int) -> list[Example]:
     texts = _GENERAL.read_text(encoding="utf-8").splitlines()
     lengths = [min(max_tokens, round(len(text) / _LETTERS)) for text in texts]
     return [Example([0] * length, list(range(1, length))) for length in lengths]
-
-
-def sample_rows() -> Path:
-    """The sample's train split, which a recipe without prepared data is forecast on."""
-    return REPOSITORY / "data" / "sample" / "train.jsonl"

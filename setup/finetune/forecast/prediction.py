@@ -43,7 +43,7 @@ def available() -> int:
 def forecast_steps(
     served: Model, model: Any, parts: Parts, plan: Plan, began: float
 ) -> Forecast | None:
-    """Time two steps of ``model``, say what the whole run will take, and return it.
+    """Time two steps of ``model`` for what the whole run will take.
 
     ``began`` is the moment of the monotonic clock that the run counts from. None where the shape
     of the ``served`` model cannot be told.
@@ -59,6 +59,5 @@ def forecast_steps(
         speeds = time_steps(model, batches, settings, load)
     memory = peak_bytes(shape, settings, work, Machine(number_bytes, torch.cuda.is_available()))
     timing = time.monotonic() - began - load
-    forecast = Forecast(timing + seconds(work, speeds), memory, "two timed steps")
-    say(f"fine-tuning: predicted {forecast.line()}")
-    return forecast
+    where = " on the CPU" if torch.backends.mps.is_available() else ""
+    return Forecast(timing + seconds(work, speeds), memory, f"two timed steps{where}")

@@ -56,10 +56,13 @@ def trained_layers(settings: Finetune, layers: int) -> int:
     return min(settings.layers, layers) or layers
 
 
-def measure_work(
-    parts: Parts, plan: Plan, shape: Shape, number_bytes: int, window: int = 0
+def measure_work(  # noqa: PLR0913, PLR0917 - what work depends on
+    parts: Parts, plan: Plan, shape: Shape, number_bytes: int, window: int = 0, times: int = 1
 ) -> Work:
-    """Add up what ``plan`` makes of ``parts`` on a model of ``shape``."""
+    """Add up what ``plan`` makes of ``parts`` on a model of ``shape``.
+
+    There are ``times`` as many examples to train on, of which ``parts`` has one in so many.
+    """
     settings = plan.settings
     accumulation = settings.accumulation
     per_step = plan.group // accumulation  # processes, of which this counts the first
@@ -69,18 +72,19 @@ def measure_work(
     often = list(parts.train) if settings.epochs > 1 else []
     kept = [*often, *parts.held_out]
     is_frozen = trained_layers(settings, shape.layers) < shape.layers
-    remembers = is_frozen and fits_in_memory(kept, shape.width * number_bytes)
+    remembers = is_frozen and fits_in_memory(kept, shape.width * number_bytes * times)
     measured = [_tokens(part, window) for part in (parts.held_out, parts.general)]
     frozen = _tokens(kept, window) if remembers else []
+    steps = [sum(tokens[i : i + accumulation]) for i in range(0, len(tokens), accumulation)]
     return Work(
-        steps=[sum(tokens[i : i + accumulation]) for i in range(0, len(tokens), accumulation)],
+        steps=steps * times,
         batches=list(zip(tokens, labelled, strict=True)),
-        frozen=sum(frozen),
-        kept=sum(map(len, kept)) if remembers else 0,
+        frozen=sum(frozen) * times,
+        kept=sum(map(len, kept)) * times if remembers else 0,
         held_out=sum(measured[0]),
         general=sum(measured[1]),
-        evaluations=math.ceil(plan.steps / settings.evaluate_every),
-        checkpoints=math.ceil(plan.steps / settings.save_every),
+        evaluations=math.ceil(plan.steps * times / settings.evaluate_every),
+        checkpoints=math.ceil(plan.steps * times / settings.save_every),
         shapes=len({*tokens, *frozen, *measured[0], *measured[1]}),
         largest_measured=max(measured[1], default=0),
     )

@@ -10,19 +10,26 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import broadcast_object_list
-from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from setup.common.console import TASK, progress_bar, say
 from setup.common.errors import FixableError
 from setup.common.files import fixable_write
+from setup.finetune.compute import processes
 from setup.finetune.compute.collate import attention_window, computed_tokens
 from setup.finetune.compute.loss import mean_loss
 from setup.finetune.compute.precision import PRECISIONS, peak_memory
+from setup.finetune.compute.sharding import (
+    adapter_weights,
+    fsdp_arguments,
+    is_sharded,
+    load_adapter,
+    one_pass,
+)
 from setup.finetune.forecast.time_left import TimeLeft
 from setup.finetune.run import checkpoints
+from setup.finetune.run.copies import BEST, HISTORY
 from setup.finetune.run.history import History
 from setup.finetune.run.live import shown_live
 from setup.finetune.run.loaded import Loaded
@@ -43,6 +50,7 @@ class Session(Loaded):
         """
         self.live = live
         if self.forecast and self.is_first:
+            say(f"fine-tuning: predicted {self.forecast.line()}")
             self.forecast.keep(self.folder)
         self.prepared = self.remember_frozen()
         plan, lengths = self.plan, [len(example) for example in self.examples]
@@ -50,7 +58,8 @@ class Session(Loaded):
         tokens = _by_step([sum(lengths[row] for row in batch) for batch in batches], group)
         rows = list(accumulate(map(len, batches)))[group - 1 :: group]
         epochs = [seen_rows / len(lengths) for seen_rows in rows]
-        arguments = trainer_arguments(plan.settings, self.folder, plan.steps)
+        sharding = fsdp_arguments(self.model) if self.shards else {}
+        arguments = trainer_arguments(plan.settings, self.folder, plan.steps, **sharding)
         self.trainer = AnswerTrainer(self.model, arguments, self.examples, batches)
         history = self._run(tokens, epochs, self._time_left())
         seconds = float(history.rows[-1]["seconds"])
@@ -97,7 +106,7 @@ class Session(Loaded):
     def _run(self, tokens: list[int], epochs: list[float], left: TimeLeft) -> History:
         """From the last checkpoint to the end; returns the curve."""
         checkpoint = self._checkpoint()
-        history = History(self.folder / "history.jsonl", writes=self.is_first)
+        history = History(self.folder / HISTORY, writes=self.is_first)
         done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         history.resume(done)
         self.earlier = history.last("seconds")
@@ -125,7 +134,7 @@ class Session(Loaded):
             # A kill may have come between the last step and the result.
             if not watch.is_enough(done):
                 with shown_live(self.live, self.folder):
-                    with interruption.listening(alone=self.world == 1):
+                    with interruption.listening():
                         self._train(str(checkpoint) if checkpoint else None)
                     if interruption.asked and not watch.ended:
                         step = self.trainer.state.global_step
@@ -142,26 +151,41 @@ class Session(Loaded):
 
     def _checkpoint(self) -> Path | None:
         """The checkpoint to go on from, the same one in every process."""
-        checkpoint: list[Path | None] = [None]  # a list, for the broadcast fills it in
         with fixable_write(self.folder):
-            checkpoint = [checkpoints.last_checkpoint(self.folder) if self.is_first else None]
-            if checkpoint[0]:
-                checkpoints.restore_checkpoint(checkpoint[0])
-        return broadcast_object_list(checkpoint)[0] if self.world > 1 else checkpoint[0]
+            name = processes.decided_by_first(self._restored)
+            for part in (name, HISTORY) if name else ():
+                processes.share(self.folder, part)
+        return self.folder / name if name else None
+
+    def _restored(self) -> str:
+        """The name of the newest checkpoint, empty without one; what belongs to it is put back."""
+        with fixable_write(self.folder):
+            checkpoint = checkpoints.last_checkpoint(self.folder)
+            if checkpoint:
+                checkpoints.restore_checkpoint(checkpoint)
+        return checkpoint.name if checkpoint else ""
 
     def _measure(self) -> float:
         # Not the model DistributedDataParallel wraps: each pass of that waits for all processes,
         # and they have different numbers of held-out batches.
+        if self.shards and not is_sharded(self.model):
+            raise FixableError("the model was not sharded", "--set finetune.sharding=none")
         return mean_loss(self.model, self.held_out)
 
     def _answer(self) -> str:
-        return self.question.answered(self.model, self.renderer) if self.is_first else ""
+        def answered() -> str:
+            return self.question.answered(self.model, self.renderer)
+
+        if self.shards:
+            return one_pass(self.model, answered)
+        return answered() if self.is_first else ""
 
     def _load_best(self) -> None:
         self.trainer.accelerator.wait_for_everyone()
-        path = self.folder / "best" / WEIGHTS
+        processes.share(self.folder, BEST)
+        path = self.folder / BEST / WEIGHTS
         try:
-            set_peft_model_state_dict(self.model, load_file(path))
+            load_adapter(self.model, load_file(path))
         except (OSError, SafetensorError) as error:
             raise FixableError(
                 f"cannot read the best adapter {path}: {error}",
@@ -170,11 +194,8 @@ class Session(Loaded):
 
     def _refuse_untrained(self) -> None:
         """An adapter starts with a second matrix of zeros, and adds nothing until that moves."""
-        if not any(
-            bool(weights.any())
-            for name, weights in self.model.named_parameters()
-            if ".lora_B." in name
-        ):
+        weights = adapter_weights(self.model)
+        if not any(bool(matrix.any()) for name, matrix in weights.items() if ".lora_B." in name):
             raise FixableError(
                 "the run left the adapter as it was, every lora_B zero: its steps are too small",
                 f"raise finetune.learning_rate ({self.settings.learning_rate:g}), or "

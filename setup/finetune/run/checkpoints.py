@@ -14,9 +14,9 @@ from setup.common.errors import FixableError
 from setup.common.files import fixable_write, sha256_file
 from setup.common.paths import read_json, write_private
 from setup.finetune.compute.precision import PRECISIONS, choose_dtype
+from setup.finetune.run.copies import BEST, HISTORY, NOTE, SEAL
+from setup.recipe.local import Finetune
 
-_SEAL = "whole.json"
-_HISTORY, _BEST = "history.jsonl", "best"
 # Two deep: adapters in folders directly below a checkpoint the Trainer would load and train too.
 _KEPT = "kept"
 
@@ -28,21 +28,21 @@ def seal_checkpoint(folder: Path) -> None:
     """
     kept = folder / _KEPT
     kept.mkdir()
-    shutil.copyfile(folder.parent / _HISTORY, kept / _HISTORY)
-    if (folder.parent / _BEST).is_dir():
-        shutil.copytree(folder.parent / _BEST, kept / _BEST)
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != _SEAL]
+    shutil.copyfile(folder.parent / HISTORY, kept / HISTORY)
+    if (folder.parent / BEST).is_dir():
+        shutil.copytree(folder.parent / BEST, kept / BEST)
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL]
     hashes = {str(path.relative_to(folder)): sha256_file(path) for path in files}
-    write_private(folder / _SEAL, {"files": hashes})
+    write_private(folder / SEAL, {"files": hashes})
 
 
 def restore_checkpoint(folder: Path) -> None:
     """Put the curve and the best adapter back to what they were at the checkpoint."""
     kept = folder / _KEPT
-    shutil.copyfile(kept / _HISTORY, folder.parent / _HISTORY)
-    shutil.rmtree(folder.parent / _BEST, ignore_errors=True)
-    if (kept / _BEST).is_dir():
-        shutil.copytree(kept / _BEST, folder.parent / _BEST)
+    shutil.copyfile(kept / HISTORY, folder.parent / HISTORY)
+    shutil.rmtree(folder.parent / BEST, ignore_errors=True)
+    if (kept / BEST).is_dir():
+        shutil.copytree(kept / BEST, folder.parent / BEST)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -53,7 +53,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     """
     saved = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
     for path in sorted(saved, key=lambda path: int(path.name[11:]), reverse=True):
-        seal = read_json(path / _SEAL)
+        seal = read_json(path / SEAL)
         damaged = None if seal is None else _damaged(path, seal)
         if seal is not None and damaged is None:
             return path
@@ -71,9 +71,6 @@ def _damaged(folder: Path, seal: dict[str, dict[str, str]]) -> str | None:
     return None
 
 
-NOTE = "begun.json"
-
-
 @dataclass(frozen=True)
 class Begun:
     """``dtype`` of the frozen weights, and the moment that the chat template takes for now."""
@@ -82,31 +79,40 @@ class Begun:
     moment: datetime
 
 
-def begin(folder: Path, precision: str, processes: int, writes: bool) -> Begun:
+def begin(folder: Path, settings: Finetune, processes: int) -> Begun:
     """Settle how the run in ``folder`` is computed: at its start, and as then when it is resumed.
 
     Several processes on one CPU would disturb each other's measurement: "auto" is fp32 there.
 
     Raises:
         FixableError: The run was begun by another number of processes, which take other batches,
-            or the folder cannot be written.
+            or with another sharding, whose checkpoints are others; or the folder cannot be written.
     """
     note = read_json(folder / NOTE) or {}
     if note.get("processes", processes) != processes:
-        begun = f"torchrun --nproc-per-node {note['processes']} -m setup finetune"
+        begun = f"torchrun --nproc-per-node {note['processes']} -m setup finetune --recipe NAME"
         raise FixableError(
             f"the run in {folder} was begun by {note['processes']} processes, not {processes}",
             f'{begun}, or delete "{folder}"',
         )
+    sharding = note.get("sharding", "none") if note else settings.sharding
+    if sharding != settings.sharding:
+        raise FixableError(
+            f"the run in {folder} was begun with finetune.sharding {sharding}, "
+            f"not {settings.sharding}",
+            f'--set finetune.sharding={sharding}, or delete "{folder}"',
+        )
+    precision = settings.precision
     if precision == "auto" and processes > 1 and not torch.cuda.is_available():
         precision = "fp32"
     dtype = choose_dtype(str(note.get("precision", precision)))
     now = datetime.now().replace(microsecond=0)
     moment = datetime.fromisoformat(note.get("moment", now.isoformat()))
-    if writes and not note:
+    if not note:
         content = {
             "precision": PRECISIONS[dtype],
             "processes": processes,
+            "sharding": sharding,
             "moment": moment.isoformat(),
         }
         with fixable_write(folder):

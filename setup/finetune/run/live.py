@@ -66,7 +66,7 @@ def shown_live(command: Sequence[str], folder: Path) -> Iterator[None]:
 
 
 def _start(command: list[str]) -> subprocess.Popen[str]:
-    # In a session of its own, which no Ctrl-C of this terminal reaches.
+    # In a session or group of its own, which no Ctrl-C of this terminal reaches.
     return subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -75,6 +75,7 @@ def _start(command: list[str]) -> subprocess.Popen[str]:
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
 
 

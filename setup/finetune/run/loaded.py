@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import datetime
 from pathlib import Path
 
 import torch
 import transformers
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
 from setup.common.console import counting, progress_bar, say
 from setup.common.paths import portable_name
+from setup.finetune.compute import processes
 from setup.finetune.compute.lora import attach_lora
 from setup.finetune.compute.loss import (
     compute_plainly_unless_same,
@@ -53,14 +51,14 @@ class Loaded:
         transformers.logging.set_verbosity_error()
         self.settings, self.base, self.folder = recipe.finetune, base, folder
         self.began, self.earlier = began, 0.0
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
-        self.is_first = os.environ.get("RANK", "0") == "0"
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(self.settings.threads or max(1, (os.cpu_count() or 1) // local))
+        self.world, self.is_first = processes.world(), processes.is_first()
+        self.shards = self.settings.sharding != "none"
+        cores = (os.cpu_count() or 1) // processes.local_world()
+        torch.set_num_threads(self.settings.threads or max(1, cores))
         split = dataset.read_split(train, self.settings)
-        begun = begin(folder, self.settings.precision, self.world, self.is_first)
+        begun = processes.decided_by_first(lambda: begin(folder, self.settings, self.world))
         self.dtype = begun.dtype
-        if self.is_first:
+        if self.is_first and not self.shards:
             warn_of_memory(recipe, split, self.dtype)
         with progress_bar("Loading the base model"):
             source = base.source or transformers_copy(base.file, base.sha256, writes)
@@ -69,7 +67,7 @@ class Loaded:
             model, self.tokenizer = load_base(source, self.dtype, served, window)
         # peft writes it beside the adapter, which others read.
         model.name_or_path = model.config.name_or_path = portable_name(base.source or base.named)
-        self.renderer = Renderer(self.tokenizer, self._agree(begun.moment))
+        self.renderer = Renderer(self.tokenizer, begun.moment)
         self._read_examples(split, folds=recipe.model.system_role == "fold")
         if self.is_first:
             refuse_other_prompt(base, self.renderer)
@@ -79,12 +77,16 @@ class Loaded:
         if reason := compute_plainly_unless_same(self.model, min(self.examples, key=len)):
             say(f"fine-tuning: every token is computed in full, for shortcuts differ ({reason})")
         self._mind_context(model.config.max_position_embeddings)
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and not self.shards:
             self.model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
         parts = Parts(self.examples, self.held_out, self.general)
-        self.forecast = kept_forecast(folder) or forecast_steps(
-            recipe.model, self.model, parts, self.plan, began
-        )
+        self.forecast = None
+        if self.shards:  # two steps of the whole model would be those of no process
+            say("fine-tuning: time and memory of a sharded model are not forecast")
+        else:
+            self.forecast = kept_forecast(folder) or forecast_steps(
+                recipe.model, self.model, parts, self.plan, began
+            )
 
     def _read_examples(self, split: dataset.Split, folds: bool) -> None:
         longest = self.settings.max_tokens
@@ -112,21 +114,14 @@ class Loaded:
                 f"model was made for; --set finetune.max_tokens={tokens} drops their oldest turns"
             )
 
-    def _agree(self, moment: datetime) -> datetime:
-        """The moment of the first process in all of them."""
-        if self.world == 1:
-            return moment
-        # As the Trainer sets them up, which comes later.
-        on_cpus = {} if torch.cuda.is_available() else {"cpu": True, "backend": "gloo"}
-        PartialState(**on_cpus)
-        agreed: list[datetime] = broadcast_object_list([moment])
-        return agreed[0]
-
     def remember_frozen(self) -> float:
         """Compute once what would be the same in every epoch; returns the seconds it took."""
         start = time.monotonic()
         often = self.examples if self.settings.epochs > 1 else []
         if not worth_remembering(self.model, often + self.held_out):
+            return 0.0
+        if self.shards:
+            say("fine-tuning: sharded, so the frozen layers are run in every epoch, not once")
             return 0.0
         total = len(often) + len(self.held_out)
         with counting("Running the frozen layers", total) as tell:

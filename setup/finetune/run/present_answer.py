@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from setup.common.console import shorten
+from setup.finetune.compute.sharding import is_sharded, same_everywhere
 from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.dataset import fold_system
 from setup.finetune.examples.refusals import RefusedByTemplateError
@@ -52,10 +53,11 @@ class Question:
         tokens, cache = torch.tensor([self.ids], device=device), None
         decoder, output = getattr(inner, inner.base_model_prefix), inner.get_output_embeddings()
         model.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             while len(answer) < _MOST_TOKENS:
                 made = decoder(input_ids=tokens, past_key_values=cache, use_cache=True)
                 likeliest = output(made.last_hidden_state[:, -1:]).argmax(-1)
+                likeliest = same_everywhere(likeliest) if is_sharded(model) else likeliest
                 if int(likeliest) in renderer.special:
                     break
                 answer.append(int(likeliest))

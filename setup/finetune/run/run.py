@@ -22,6 +22,8 @@ from setup.common import console, paths
 from setup.common.errors import FixableError
 from setup.common.files import fixable_write, sha256_file
 from setup.data import PreparedSplit
+from setup.finetune.compute import processes
+from setup.finetune.run import copies
 from setup.recipe.local import Training
 from setup.serve.engine_process import takes_long_factors
 from setup.weights.adapter import CONFIG, WEIGHTS
@@ -31,7 +33,7 @@ from setup.weights.fetch import model_path
 FINGERPRINT = "{fingerprint}"
 _FORMAT = 3  # raise it when a change of code makes other weights of the same recipe
 # How it is run, not what comes out.
-_NOT_IN_FINGERPRINT = {"threads", "save_every"}
+_NOT_IN_FINGERPRINT = {"threads", "save_every", "sharding"}
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,16 @@ def finetune(
         KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
     """
     folder, fingerprint = run_folder(recipe, base.sha256, split.file)
+    folder = processes.own_folder(folder)
     with _sole_owner(folder):
         began = time.monotonic()
-        done = finished(folder)
+        if processes.world() > 1:
+            prepare_process(recipe.finetune.sharding)
+        done = processes.decided_by_first(lambda: _fetched(folder))
         if done:
+            processes.leave(folder)
             return Finetuned(folder, False, done)
+        _refuse_sharding_alone(recipe)
         prepare_process()
         from setup.finetune.compute.precision import enough_memory
         from setup.finetune.run.attempt import Session
@@ -108,7 +115,25 @@ def finetune(
             used = recipe.model_copy(update={"finetune": session.plan.settings})
             _finish(folder, used, session.tokenizer, result)
             session.say_truth(result)
+            copies.copy_result(folder)
+        processes.leave(folder)
         return Finetuned(folder, True, result)
+
+
+def _fetched(folder: Path) -> dict[str, Any] | None:
+    """The result of a finished run, here or in its copy; what else the copy has is fetched."""
+    if not finished(folder):
+        copies.fetch(folder)
+    return finished(folder)
+
+
+def _refuse_sharding_alone(recipe: Training) -> None:
+    if recipe.finetune.sharding != "none" and processes.world() == 1:
+        raise FixableError(
+            "finetune.sharding spreads a model over several processes, and this is one",
+            f"torchrun --nproc-per-node 2 -m setup finetune {recipe.options}".rstrip()
+            + ", or --set finetune.sharding=none",
+        )
 
 
 def _sole_owner(folder: Path) -> AbstractContextManager[Any]:
@@ -117,7 +142,7 @@ def _sole_owner(folder: Path) -> AbstractContextManager[Any]:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "Permission denied")
-    return nullcontext() if "RANK" in os.environ else _waiting_for(f"{folder}.lock")
+    return nullcontext() if processes.launched() else _waiting_for(f"{folder}.lock")
 
 
 @contextmanager
@@ -134,7 +159,7 @@ def _waiting_for(path: str) -> Iterator[None]:
         lock.release()
 
 
-def prepare_process() -> None:
+def prepare_process(sharding: str = "none") -> None:
     """Set what torch must find when it is loaded: environment variables, and a warning filter.
 
     Threads that spin for long while they wait for each other make a step ten times slower as soon
@@ -143,9 +168,11 @@ def prepare_process() -> None:
     One process uses one GPU: several need ``torchrun``. Without it the Trainer would copy the
     model to all of them in every step, which fused layers do not survive.
     """
-    if "RANK" not in os.environ:
+    if not processes.launched():
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    if sharding != "none":  # then accelerate lets GPUs meet over the CPU too, as checkpoints need
+        os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")

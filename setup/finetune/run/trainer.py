@@ -10,17 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
 from setup.common.errors import FixableError
+from setup.finetune.compute import processes
 from setup.finetune.compute.collate import attention_window, collate
 from setup.finetune.compute.schedule import rate_share
+from setup.finetune.compute.sharding import adapter_weights, load_adapter
 from setup.finetune.examples.render import Example
+from setup.finetune.run import copies
 from setup.finetune.run.checkpoints import seal_checkpoint
 from setup.recipe.local import Finetune
+from setup.weights.adapter import WEIGHTS
 
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]
@@ -55,6 +61,15 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         mine = self._batches[self.args.process_index :: self.args.world_size]
         return DataLoader(self._rows, batch_sampler=mine, collate_fn=self._collate)
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """The library's, which leaves the model whole on processes without a GPU."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and self.accelerator.state.distributed_type != DistributedType.FSDP:
+            state = self.accelerator.state
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            state.distributed_type = DistributedType.FSDP
+            self.is_fsdp_enabled = True
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """The rate of ``rate_share`` in place of the library's, whose first step is at zero."""
         if self._schedule is None:
@@ -83,13 +98,38 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
             )
         return loss
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The adapter; of a sharded model the library would gather all weights first."""
+        if self.is_fsdp_enabled:
+            self._save(output_dir, state_dict=adapter_weights(self.model))
+        else:
+            super().save_model(output_dir, _internal_call)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The adapter, of which each process of a sharded model takes its share."""
+        if self.is_fsdp_enabled:
+            load_adapter(self.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Both, read by every process: each has the file and takes its share."""
+        if self.is_fsdp_enabled:
+            plugin = self.accelerator.state.fsdp_plugin
+            for config in (plugin.state_dict_config, plugin.optim_state_dict_config):
+                config.rank0_only = False
+        super()._load_optimizer_and_scheduler(checkpoint)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
+            if self.args.world_size > 1:
+                processes.collect(folder / f"rng_state_{self.args.process_index}.pth")
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 seal_checkpoint(folder)
+                copies.copy_checkpoint(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             if not isinstance(error, OSError):  # what torch says of a full disk is a riddle
@@ -100,7 +140,9 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
             ) from None
 
 
-def trainer_arguments(settings: Finetune, folder: Path, steps: int) -> TrainingArguments:
+def trainer_arguments(
+    settings: Finetune, folder: Path, steps: int, **sharding: Any
+) -> TrainingArguments:
     """The Trainer's arguments for ``steps`` steps of ``settings``, quiet and with no reporters."""
     # Left to itself, accelerate takes processes without a GPU for strangers to each other.
     several_cpus = "RANK" in os.environ and not torch.cuda.is_available()
@@ -126,6 +168,7 @@ def trainer_arguments(settings: Finetune, folder: Path, steps: int) -> TrainingA
         use_cpu=several_cpus,
         ddp_backend="gloo" if several_cpus else None,
         ddp_find_unused_parameters=False,
+        **sharding,
     )
 
 

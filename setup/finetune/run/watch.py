@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 import time
@@ -22,6 +21,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import replacing
+from setup.finetune.compute import processes
+from setup.finetune.compute.sharding import adapter_weights
 from setup.finetune.forecast.forecast import duration
 from setup.finetune.forecast.time_left import TimeLeft
 from setup.finetune.run.history import History
@@ -37,14 +38,19 @@ _WIDTH = 8  # columns of the curve on the bar, which leaves room for the rest in
 
 @dataclass
 class Interruption:
-    """Set by the first Ctrl-C or SIGTERM: the step ends, a checkpoint is kept. One more kills."""
+    """Set by the first Ctrl-C or SIGTERM: the step ends, a checkpoint is kept. One more kills.
+
+    Of several processes all stop at the same step, also where only one was asked; ``torchrun``
+    hands on the signal that the terminal has sent them already, so there the second one is nothing
+    new, and it kills what has not ended after 30 seconds.
+    """
 
     asked: bool = False
 
     @contextmanager
-    def listening(self, alone: bool) -> Iterator[None]:
-        """Take both signals while the block runs; one of several processes leaves them be."""
-        if not alone or threading.current_thread() is not threading.main_thread():
+    def listening(self) -> Iterator[None]:
+        """Take both signals while the block runs."""
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {sign: signal.signal(sign, self._ask) for sign in (signal.SIGINT, signal.SIGTERM)}
@@ -54,8 +60,13 @@ class Interruption:
             for sign, handler in before.items():
                 signal.signal(sign, handler)
 
+    def agreed(self) -> bool:
+        """Tell whether any of the processes was asked; all of them call it after each step."""
+        self.asked = processes.any_of(self.asked)
+        return self.asked
+
     def _ask(self, *_: int | FrameType | None) -> None:
-        if self.asked:
+        if self.asked and processes.world() == 1:
             raise KeyboardInterrupt
         self.asked = True
 
@@ -161,7 +172,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if step % self.settings.evaluate_every == 0 or last:
             self._evaluate(step)
         self.ended = self.is_enough(step)
-        if self.ended or self.interruption.asked:
+        if self.interruption.agreed() or self.ended:
             control.should_save = control.should_training_stop = True
 
     def is_enough(self, step: int) -> bool:
@@ -203,14 +214,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         losses = {} if step else {"general_loss": self.measure_general()}
         self._add(step, held_out_loss=loss, **losses)
         self.progress.evaluated(step, loss, self._rate(step), answer, self.left.after(step))
-        if step and self.history.best[0] == step and self._is_first:
+        if step and self.history.best[0] == step:
             self._keep_best()
-
-    @property
-    def _is_first(self) -> bool:
-        return os.environ.get("RANK", "0") == "0"
 
     def _keep_best(self) -> None:
         """Put this step's adapter in the place of the best one so far."""
-        with replacing(self.folder / "best") as draft:
-            self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(str(draft))
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        weights = adapter_weights(model)
+        if processes.is_first():
+            with replacing(self.folder / "best") as draft:
+                model.save_pretrained(str(draft), state_dict=weights)

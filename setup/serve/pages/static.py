@@ -11,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 
 from setup.serve.contract.error_reply import ApiError
+from setup.serve.observe import Handler
 
 ROUTE = "/pages/{name}"
 _KINDS = {
@@ -29,9 +30,13 @@ _HEADERS = {
 }
 
 
-def wants_page(request: web.Request) -> bool:
-    """Tell whether it is a person with a browser who asks."""
-    return "text/html" in request.headers.get("Accept", "")
+@web.middleware
+async def show_page(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer ``GET /`` of a browser with the page."""
+    is_browser = "text/html" in request.headers.get("Accept", "")
+    if request.path == "/" and request.method in ("GET", "HEAD") and is_browser:
+        return file_reply("compare.html")
+    return await handler(request)
 
 
 async def static_file(request: web.Request) -> web.Response:

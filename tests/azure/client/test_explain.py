@@ -64,7 +64,7 @@ def _cases() -> Iterator[tuple[AzureError, str, str]]:
     yield (
         _refusal(403, "AuthorizationFailed", denied),
         "403",
-        "--assignee OID --scope /subscriptions/S",
+        "--assignee-object-id OID --assignee-principal-type User --scope /subscriptions/S",
     )
     yield _refusal(403, "AuthorizationPermissionMismatch", "No."), "403", "ten minutes"
     yield _refusal(400, "QuotaExceeded", "Too much."), "QuotaExceeded: Too much", "quota --request"

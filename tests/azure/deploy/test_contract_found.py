@@ -21,6 +21,7 @@ from tests.azure.serving import (
     register,
     traffic_of,
 )
+from tests.azure.trainable import listen
 from tests.home import ROOT
 from tests.scripted.pf_home import isolated_home
 from tests.setup.command import run
@@ -100,7 +101,7 @@ def test_wrong_contract_in_the_recipe_has_a_way_out(azure: FakeAzure) -> None:
 
 
 def test_versions_of_different_contracts_share_a_connection(
-    azure: FakeAzure, recipe: AzureRecipe, capsys: pytest.CaptureFixture[str]
+    azure: FakeAzure, recipe: AzureRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A canary of another contract beside the old version: the shared connection finds it out."""
     azure.serves = {"tuned-blue": "score", "tuned-green": "mlflow"}
@@ -108,18 +109,20 @@ def test_versions_of_different_contracts_share_a_connection(
     register(azure, recipe, "2")
     deploy.run(AzureSession(endpoint_with(recipe, canary=10)))
     assert traffic_of(azure) == {"tuned-blue": 90, "tuned-green": 10}
+    told = listen(monkeypatch)
     connect.run(AzureSession(recipe))
     assert project_says(azure)["contract"] == "auto"
-    assert "do not answer by one contract" in " ".join(capsys.readouterr().err.split())
+    assert "do not answer by one contract" in told.getvalue()
 
 
 def test_what_does_not_answer_is_left_to_the_flow(
-    azure: FakeAzure, recipe: AzureRecipe, capsys: pytest.CaptureFixture[str]
+    azure: FakeAzure, recipe: AzureRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deploy.run(AzureSession(recipe))
     azure.answer = lambda *_: {"error": "no luck today"}
+    told = listen(monkeypatch)
     connect.run(AzureSession(recipe))
-    said = " ".join(capsys.readouterr().err.split())
+    said = told.getvalue()
     assert "tuned-blue does not answer" in said
     assert project_says(azure)["contract"] == "auto"
     assert endpoint_of(azure).hidden["primaryKey"] not in said

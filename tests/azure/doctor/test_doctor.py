@@ -286,3 +286,11 @@ def test_registry_is_asked_about_its_model(azure: FakeAzure) -> None:
     unasked = _only(_doctor(source.format(8))["model"])
     assert "the registry could not be asked" in unasked.detail
     assert unasked.ok
+
+
+@pytest.mark.parametrize("recipe", ["phi-azure", "gguf-azure"])
+def test_machine_that_no_endpoint_takes(azure: FakeAzure, recipe: str) -> None:
+    assert _only(_doctor(recipe=recipe)["endpoint"]).ok
+    check = _only(_doctor("endpoint.sku=Standard_D4s_v5", recipe=recipe)["endpoint"])
+    assert "Standard_D4s_v5 is none of the SKUs that managed endpoints take" in check.detail
+    assert _only(_doctor(check.fix.removeprefix("--set "), recipe=recipe)["endpoint"]).ok

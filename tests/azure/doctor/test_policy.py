@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from setup.azure.client.session import AzureSession
@@ -10,7 +12,8 @@ from setup.common.checks import Check
 from setup.recipe.load import load_azure_recipe
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.policy import Policy
-from tests.azure.provisioned import build, provide, refused
+from tests.azure.provisioned import NAMES, build, provide, refused
+from tests.azure.trainable import listen
 
 STORAGE = r"^Microsoft\.Storage/storageAccounts$"
 NO_PUBLIC = Policy("No public storage", "deny", STORAGE, "publicNetworkAccess", "Enabled")
@@ -39,6 +42,23 @@ def test_nothing_is_in_the_way(azure: FakeAzure, there: bool) -> None:
 
 @pytest.mark.parametrize(
     ("policy", "fix"),
+    [
+        (replace(NO_PUBLIC, name="Baseline 7"), "azure.public_network=false"),
+        (replace(PURGE, name="Baseline 9"), "azure.purge_protection=true"),
+    ],
+)
+def test_way_round_a_denial_that_names_nothing_is_found(
+    azure: FakeAzure, policy: Policy, fix: str
+) -> None:
+    azure.policies = [policy]
+    [check] = asked()
+    assert check.fix.startswith(f"--set {fix}, or ask who runs the subscription")
+    azure.policies.append(replace(policy, kind="workspaces$", setting="colour", value=None))
+    assert all(check.fix.startswith("ask who runs") for check in asked())
+
+
+@pytest.mark.parametrize(
+    ("policy", "fix"),
     [(NO_PUBLIC, "azure.public_network=false"), (PURGE, "azure.purge_protection=true")],
 )
 def test_denial_is_named_and_its_fix_works(azure: FakeAzure, policy: Policy, fix: str) -> None:
@@ -51,15 +71,25 @@ def test_denial_is_named_and_its_fix_works(azure: FakeAzure, policy: Policy, fix
     assert f"{policy.name}" in line
     assert f"--set {fix}" in line
     azure.clear()
+    azure.inside_network = True
     assert "10 resources" in provide(fix).detail
 
 
-def test_silent_change_is_told_before_and_after(azure: FakeAzure) -> None:
+def test_silent_change_is_told_before_and_after(
+    azure: FakeAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
     azure.policies = [CLOSES]
     [check] = asked()
     assert "a policy would change phi" in check.detail
     assert "publicNetworkAccess Disabled, the recipe says Enabled" in check.detail
     assert check.fix.startswith("--set azure.public_network=false, or ask")
+    told = listen(monkeypatch)
+    line = refused()  # nobody asked: the storage is made, and lets nobody in
+    assert "refuses the network of this machine (403 AuthorizationFailure)" in line
+    assert f"storage account {NAMES.storage}: publicNetworkAccess Disabled" in told.getvalue()
+    azure.inside_network = True
+    assert provide("azure.public_network=false").changed
+    assert not provide("azure.public_network=false").changed
 
 
 def test_login_without_the_right_to_ask_goes_on(azure: FakeAzure) -> None:

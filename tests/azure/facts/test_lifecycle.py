@@ -150,3 +150,18 @@ def test_prices_are_classes_with_a_date() -> None:
     assert price_class("STANDARD_ND96ISR_H100_V5") == "$$$$"
     assert price_class("Standard_Unheard_of") == UNKNOWN
     assert re.search(r"\d{4}-\d\d-\d\d", legend())
+
+
+def test_every_sku_that_is_named_has_a_price() -> None:
+    """Those that are retired, and what Microsoft names in their place."""
+    table = yaml.safe_load((ROOT / "setup/azure/facts/lifecycle.yaml").read_text("utf-8"))["skus"]
+    named = """NC6s_v3 NC12s_v3 NC24s_v3 NC24rs_v3 NV12s_v3 NV24s_v3 NV48s_v3 NV4as_v4 NV8as_v4
+        NV16as_v4 NV32as_v4 NV6 NV12 NV24 NV6_Promo D1_v2 D2_v2 D3_v2 D4_v2 D5_v2 D11_v2 D12_v2
+        D13_v2 D14_v2 D15_v2 DS1_v2 DS2_v2 DS3_v2 DS4_v2 DS5_v2 DS11_v2 DS11-1_v2 DS12_v2 DS13_v2
+        DS13-4_v2 DS14_v2 DS14-8_v2 DS15_v2 D2_v2_Promo F1 F2 F4 F8 F16 F1s F2s F4s F8s F16s
+        F2s_v2 F4s_v2 F8s_v2 F16s_v2 F32s_v2 F48s_v2 F64s_v2 F72s_v2"""
+    skus = [f"Standard_{name}" for name in named.split()]
+    for row in table:
+        assert any(re.fullmatch(row["name"], sku) for sku in skus), row["name"]
+    skus += [row["replaced_by"] for row in table if row["replaced_by"]]
+    assert [sku for sku in skus if price_class(sku) == UNKNOWN] == []

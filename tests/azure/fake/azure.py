@@ -41,6 +41,7 @@ class FakeAzure:
         answer: What deployments answer: ``(deployment, messages)`` to text or a whole body.
         serves: The contract of deployments: ``score``, ``pipeline``, ``mlflow`` or ``openai``,
             of all or by name.
+        inside_network: Whether clients stand in the network that closed storage lets in.
         policies: What denies or changes what is made: ``fake/policy.py``.
         job_states: What a new job goes through, one state further at each look.
         violations: What was found against the contracts, refused or not.
@@ -64,6 +65,7 @@ class FakeAzure:
         self.storage = Storage()
         self.catalog = Catalog()
         self.answer: Answer = say
+        self.inside_network = False
         self.policies: list[Policy] = []
         self.serves: str | dict[str, str] = "score"
         self.job_states = ["Queued", "Running", "Completed"]

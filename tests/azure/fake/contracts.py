@@ -1,19 +1,41 @@
-"""The published contracts of Azure, where a copy of them lies beside the repository.
+"""The published contracts of Azure: those of its resources and services that the tests ask.
 
-``check_resource`` and ``check_request`` say what is wrong with a body; without the copy they find
-no contract, and tests that need one skip (``Contracts.available``).
+``contracts.tar.xz`` beside this file holds them, each part with its licence (MIT) and a SOURCE.txt
+that names the repository and the commit. It is unpacked once, into the folder for temporary files.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import tarfile
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.azure.fake import bicep, openapi
 
-SPECS = Path(__file__).resolve().parents[4] / "shared" / "specs"
+ARCHIVE = Path(__file__).with_name("contracts.tar.xz")
+
+
+def _unpacked() -> Path:
+    """The folder with the contracts, whole: other processes may unpack at the same time."""
+    digest = hashlib.sha256(ARCHIVE.read_bytes()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"finetune-phi-contracts-{digest}"
+    if not folder.is_dir():
+        room = Path(tempfile.mkdtemp(prefix="finetune-phi-"))
+        with tarfile.open(ARCHIVE) as archive:
+            archive.extractall(room, filter="data")
+        try:
+            room.rename(folder)
+        except OSError:  # another process was first
+            shutil.rmtree(room)
+    return folder
+
+
+SPECS = _unpacked()
 NO_SPECS = f"Azure's published contracts are not at {SPECS}"
 
 
@@ -31,7 +53,10 @@ def _types(file: Path) -> bicep.Types:
 
 
 class Contracts:
-    """Bicep types first: they are complete for a resource. OpenAPI for the rest."""
+    """Bicep types first: they are complete for a resource. OpenAPI for the rest.
+
+    ``check_resource`` and ``check_request`` say what is wrong with a body.
+    """
 
     def __init__(self, specs: Path = SPECS) -> None:
         self._specs = specs

@@ -12,7 +12,7 @@ from tests.azure.fake.router import ARM, Routes
 from tests.azure.fake.storage import has_role
 from tests.azure.fake.store import Id, Resource
 from tests.azure.fake.subscription import size_of
-from tests.azure.fake.workspaces import WORKSPACE, WS
+from tests.azure.fake.workspaces import WORKSPACE, WS, refuse_build
 
 if TYPE_CHECKING:
     from tests.azure.fake.azure import FakeAzure
@@ -103,6 +103,7 @@ def _refuse_deployment(azure: FakeAzure, id_: Id, body: dict[str, Any]) -> None:
     if before and before.properties.get("instanceType") != properties.get("instanceType"):
         raise _wrong("The instanceType of a deployment cannot be changed.")
     _refuse_model(azure, properties)
+    refuse_build(azure, Id(Id(id_.parent).parent).text, properties.get("environmentId") or "")
     if not re.fullmatch("[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]", id_.name):
         raise _wrong(f"{id_.name} is no name of a deployment.")
     size = size_of(properties.get("instanceType", "Standard_DS3_v2"))

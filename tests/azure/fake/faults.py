@@ -16,6 +16,11 @@ _REFUSALS = {
         "AuthorizationPermissionMismatch",
         "This request is not authorized to perform this operation using this permission.",
     ),
+    "network": (
+        403,
+        "AuthorizationFailure",
+        "This request is not authorized to perform this operation.",
+    ),
     "unavailable": (503, "ServiceUnavailable", "The service is unavailable."),
     "quota": (
         400,

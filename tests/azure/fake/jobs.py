@@ -14,7 +14,7 @@ from tests.azure.fake.registry import COMPONENT, component_spec
 from tests.azure.fake.router import ARM, Routes
 from tests.azure.fake.storage import Blob
 from tests.azure.fake.store import Id, Resource
-from tests.azure.fake.workspaces import WORKSPACE, WS
+from tests.azure.fake.workspaces import WORKSPACE, WS, refuse_build
 
 if TYPE_CHECKING:
     from tests.azure.fake.azure import FakeAzure
@@ -46,6 +46,8 @@ def _refuse(azure: FakeAzure, id_: Id, body: dict[str, Any]) -> None:
     for source in (wanted.get("codeId"), wanted.get("environmentId")):
         if source and source.startswith("/"):
             azure.store.need(source)
+    if environment := wanted.get("environmentId"):
+        refuse_build(azure, workspace, environment)
 
 
 def _check_node(

@@ -101,7 +101,8 @@ def _pipeline(azure: FakeAzure, deployment: str, body: Any) -> Reply:
     """Hugging Face's pipeline, which serves a catalog fine-tune where vLLM is off: contract A's
     request, B's answer, and no argument that ``generate`` does not know. Why it raised stands in
     its log alone."""
-    messages, parameters = _given(body).get("input_string"), _given(body).get("parameters", {})
+    messages: Any = _given(body).get("input_string")
+    parameters: Any = _given(body).get("parameters", {})
     known = {"temperature", "top_p", "do_sample", "max_new_tokens"}
     if messages is None or not _are_messages(messages) or set(parameters) - known:
         return Reply(424, _UNTOLD, {_MODEL: "500"})

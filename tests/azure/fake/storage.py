@@ -100,6 +100,10 @@ def account_of(azure: FakeAzure, request: Request) -> Resource:
     )
     if account is None:
         raise AzureError(404, "ResourceNotFound", f"there is no storage account {name}")
+    closed = account.properties.get("publicNetworkAccess") == "Disabled"
+    if closed and not azure.inside_network:
+        message = "This request is not authorized to perform this operation."
+        raise AzureError(403, "AuthorizationFailure", message)
     delegated = "skoid" in request.query  # signed with a user's key, not the account's
     by_key = ("sig" in request.query and not delegated) or request.headers.get(
         "authorization", ""

@@ -79,6 +79,7 @@ class Subscription:
         self.name = "Pay-as-you-go"
         self.state = "Enabled"
         self.offer = "PayAsYouGo_2014-09-01"
+        self.tasks = True  # whether registries build images for this offer
         self.tenant = TENANT
         self.others: list[str] = []  # further subscriptions of the login
         self.providers = dict.fromkeys(PROVIDERS, True)

@@ -160,6 +160,27 @@ def list_datastore_secrets(azure: FakeAzure, request: Request, **_: str) -> Repl
     return Reply(body={"secretsType": "AccountKey", "key": account.hidden["key"]})
 
 
+def refuse_build(azure: FakeAzure, workspace: str, environment: str) -> None:
+    """Refuse an image that nothing builds: no task of the registry, and no cluster is named.
+
+    A model of MLflow, without an environment of ours, has an image built as well.
+
+    Raises:
+        AzureError: 400 TasksOperationsNotAllowed, as the registry words it.
+    """
+    if azure.subscription.tasks:
+        return
+    builder = azure.store.need(workspace).properties.get("imageBuildCompute")
+    if builder:
+        azure.store.need(f"{workspace}/computes/{builder}")
+        return
+    message = (
+        "image build failed: ACR Tasks requests for the registry are not permitted "
+        f"(TasksOperationsNotAllowed): {Id(environment).name or 'of the model'}"
+    )
+    raise AzureError(400, "TasksOperationsNotAllowed", message)
+
+
 def _refuse_compute(azure: FakeAzure, id_: Id, body: dict[str, Any]) -> None:
     inner = (body.get("properties") or {}).get("properties") or {}
     if inner.get("vmSize"):

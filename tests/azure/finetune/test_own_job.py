@@ -20,6 +20,8 @@ from setup.azure.data import step as data
 from setup.azure.deploy import registration as register
 from setup.azure.finetune import job_output, own_job
 from setup.azure.finetune import step as finetune
+from setup.azure.finetune.attempts import job_name
+from setup.azure.finetune.follow import what_went_wrong
 from setup.common.errors import FixableError
 from setup.data.plan import data_plan
 from setup.finetune.run.run import run_folder
@@ -28,6 +30,7 @@ from setup.weights.adapter import CONFIG, WEIGHTS
 from setup.weights.fetch import model_sha256
 from setup.weights.gguf_file import open_gguf
 from tests.azure.trainable import Trainable, trainable
+from tests.blob_mount import refusing
 
 _SHAPE = (32, 64)  # of a matrix: out, in
 
@@ -51,7 +54,7 @@ def test_job_is_submitted_and_registered(cloud: Trainable) -> None:
     assert sent["computeId"].endswith("/computes/cpu-cluster")
     [asset] = cloud.assets(recipe).values()
     assert sent["inputs"]["train"]["uri"].endswith(f"{asset.name}/versions/{asset.version}")
-    assert set(sent["outputs"]) == {"trained_model", "adapter"}
+    assert set(sent["outputs"]) == {"trained_model", "adapter", "work"}
     assert cloud.azure.violations == []
     done = register.run(AzureSession(recipe))
     assert done.changed
@@ -62,25 +65,89 @@ def test_job_is_submitted_and_registered(cloud: Trainable) -> None:
     assert cloud.azure.writes == []
 
 
-def test_several_machines_share_their_run() -> None:
-    command = own_job.job_command(2, 4)
-    assert 'FINETUNE_PHI_HOME="${{outputs.work}}"' in command
-    assert "--nnodes 2 --nproc-per-node 4 --node-rank ${NODE_RANK:-0}" in command
+def test_attempts_share_their_checkpoints(cloud: Trainable) -> None:
+    cloud.forget("jobs")
+    recipe = cloud.recipe("model.context_window=1024", route="own")
+    name = job_name(recipe, cloud.assets(recipe))
+    cloud.azure.fail_resource(f"/jobs/{name}$", "Preempted", code="UserError")
+    with pytest.raises(FixableError):
+        cloud.agreed(finetune.run, recipe)
+    assert cloud.agreed(finetune.run, recipe).changed
+    first, second = (job.hidden["sent"]["outputs"]["work"]["uri"] for job in cloud.jobs())
+    assert first == second
+    assert first.endswith(f"/datastores/workspaceblobstore/paths/finetune-phi/{name}/")
 
 
-def test_job_without_its_gpus_ends_at_once(tmp_path: Path) -> None:
+def _fake_torch(folder: Path, version: str, finds: bool) -> dict[str, str]:
+    """The environment of a Python with a torch of ``version`` on a machine with four GPUs."""
+    (folder / "torch").mkdir(exist_ok=True)
+    (folder / "torch/__init__.py").write_text(
+        f"from torch import cuda\n__version__ = {version!r}\n"
+    )
+    there = f"def is_available(): return {finds}\ndef device_count(): return 4\n"
+    (folder / "torch/cuda.py").write_text(there)
+    smi = folder / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 535.104.05\n")
+    smi.chmod(0o755)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PYTHONPATH": str(folder), "PATH": path}
+
+
+@pytest.mark.parametrize(
+    ("version", "cause", "fix"),
+    [
+        ("2.13.0+cu130", "torch and the driver", "finetune.torch_index=https"),
+        ("2.13.0+cpu", "torch and the driver", "finetune.torch_index=https"),
+        ("2.13.0+cu126", "fewer GPUs than its SKU says", "finetune.compute.sku="),
+    ],
+)
+def test_job_without_its_gpus_ends_at_once(
+    cloud: Trainable, tmp_path: Path, version: str, cause: str, fix: str
+) -> None:
     """With a torch whose driver is too old."""
-    there = "def is_available(): return False\ndef device_count(): return 4\n"
-    (tmp_path / "torch").mkdir()
-    (tmp_path / "torch/__init__.py").write_text("from torch import cuda\n")
-    (tmp_path / "torch/cuda.py").write_text(there)
     check = own_job.job_command(1, 4).split(" && ")[0]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    environment = _fake_torch(tmp_path, version, finds=False)
     done = subprocess.run(["bash", "-c", check], env=environment, capture_output=True, check=False)
+    line = done.stderr.decode().strip()
     assert done.returncode == 1
-    assert done.stderr.strip() == b"error: torch finds 0 GPUs, not 4"
-    (tmp_path / "torch/cuda.py").write_text(there.replace("False", "True"))
+    assert line == f"error: torch {version} finds 0 GPUs, not 4; driver 535.104.05"
+    session = AzureSession(cloud.recipe(route="own"))
+    told = what_went_wrong(session, ["UserError: exit code 1"], [line])
+    assert cause in told[0]
+    assert fix in told[1]
+    environment = _fake_torch(tmp_path, version, finds=True)
     assert subprocess.run(["bash", "-c", check], env=environment, check=False).returncode == 0
+
+
+def test_another_torch_is_another_image_of_the_same_job(cloud: Trainable) -> None:
+    """As the fix of a driver that is too old says; what comes after needs not be told of it."""
+    cloud.forget("jobs")
+    sets = ["model.context_window=512"]
+    recipe = cloud.recipe(*sets, route="own")
+    name = job_name(recipe, cloud.assets(recipe))
+    line = "error: torch 2.13.0+cu130 finds 0 GPUs, not 1; driver 535.104.05"
+    cloud.azure.fail_resource(f"/jobs/{name}$", "exit code 1", code="UserError", log=line)
+    error = cloud.refused(recipe)
+    assert "torch and the driver of the machine do not fit" in error.what
+    command = shlex.split(error.fix)
+    assert command[:4] == ["python", "-m", "setup", "finetune"]
+    assert command[-2] == "--set"
+    other = cloud.recipe(*sets, command[-1], route="own")
+    assert cloud.agreed(finetune.run, other).changed
+    first, second = (job.hidden["sent"]["environmentId"] for job in cloud.jobs())
+    assert first != second
+    assert register.run(AzureSession(recipe)).changed
+    assert own_job.torch_requirement(other, 0).startswith(b"--index-url https://download")
+    for index in ("http://plain.example/cu126", "https://me:key@example.org/cu126"):
+        with pytest.raises(FixableError, match="torch_index"):
+            cloud.recipe(f"finetune.torch_index={index}", route="own")
+
+
+def test_sharding_on_one_gpu_is_refused_before_it_costs(cloud: Trainable) -> None:
+    cloud.forget("jobs")
+    error = cloud.refused(cloud.recipe("finetune.trainer.sharding=full_shard", route="own"))
+    assert "of which 1 x Standard_E4s_v3 has 0" in error.what
+    assert cloud.azure.writes == []
 
 
 def test_command_exists_in_the_snapshot(cloud: Trainable, tmp_path: Path) -> None:
@@ -168,8 +235,8 @@ def test_job_leaves_a_merged_model_and_its_losses(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["job_output", *arguments])
-    _refuse_renaming(monkeypatch, tmp_path / "model")
-    assert job_output.main() == 0
+    with refusing(tmp_path / "model"), refusing(tmp_path / "adapter"):
+        assert job_output.main() == 0
     [merged] = open_gguf(tmp_path / "model/model.gguf").tensors
     assert np.asarray(merged.data).tolist() == np.full(_SHAPE, 4.0).tolist()  # alpha / r * B A
     assert (tmp_path / "adapter/adapter" / WEIGHTS).is_file()
@@ -181,18 +248,6 @@ def test_job_leaves_a_merged_model_and_its_losses(
     gone = {"MLFLOW_TRACKING_URI": "azureml://eastus2.api.azureml.ms/elsewhere"}
     assert "HTTPError" in job_output.log_metrics({"loss": 1.0}, environment | gone)
     assert "no MLflow server" in job_output.log_metrics({"loss": 1.0}, {})
-
-
-def _refuse_renaming(monkeypatch: pytest.MonkeyPatch, mount: Path) -> None:
-    """As mounted storage may."""
-    replace = Path.replace
-
-    def refuse(path: Path, target: Path) -> Path:
-        if path.is_relative_to(mount):
-            raise OSError(95, "Operation not supported")
-        return replace(path, target)
-
-    monkeypatch.setattr(Path, "replace", refuse)
 
 
 def _mlflow(cloud: Trainable, job: str) -> dict[str, str]:

@@ -10,18 +10,23 @@ from typing import Any
 
 import pytest
 
+from evaluation.in_project.run import run_as_pipeline
+from evaluation.results import Request, RunFolder
 from setup.azure.client.money import answered
 from setup.azure.client.session import AzureSession
 from setup.azure.deploy import step as deploy
+from setup.common.errors import FixableError
 from setup.recipe.azure import AzureRecipe
 from tests.azure.commands import run_setup
 from tests.azure.fake import FakeAzure
 from tests.azure.fake.messages import AzureError
-from tests.azure.serving import endpoint_of, make_workspace
+from tests.azure.serving import add, endpoint_of, make_workspace
+from tests.azure.trainable import listen
 from tests.home import ROOT
 
-ROWS = 12
-FAILING = (7, 10)
+ROWS = 206
+FAILING = (7, 100)
+pytestmark = pytest.mark.timeout(900)  # flows in processes of their own, on a busy machine
 WHOLE = ["run", "--recipe", "phi-azure", "--nodes", "3", "--yes"]
 
 
@@ -43,7 +48,10 @@ def write(path: Path, rows: int) -> Path:
 
 
 def answer(_: str, messages: list[dict[str, str]]) -> str:
-    number = int(messages[-1]["content"].removeprefix("What is ").rstrip("?"))
+    asked = messages[-1]["content"]
+    if not asked.startswith("What is "):
+        return "Yes."
+    number = int(asked.removeprefix("What is ").rstrip("?"))
     if number in FAILING:
         raise AzureError(413, "RequestTooLarge", "The request is too large.")
     return f"It is {number}."
@@ -69,7 +77,7 @@ def evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=1200,
+        timeout=500,
         check=False,
     )
 
@@ -112,3 +120,88 @@ def test_rows_over_machines_are_the_rows_of_a_local_run(
         p.read_text("utf-8", "replace") for p in runs.rglob("*") if p.is_file()
     )
     assert azure.violations == []
+
+
+def run_here(recipe: AzureRecipe, data: Path, nodes: int = 2, **given: Any) -> RunFolder:
+    """The same in this process, having agreed to the price."""
+    with answered(yes=True):
+        return run_as_pipeline(AzureSession(recipe), Request(data=data), nodes, **given)
+
+
+def jobs(azure: FakeAzure) -> list[str]:
+    return [one.id.name for one in azure.store if one.kind.endswith("/jobs")]
+
+
+def test_the_same_command_follows_finds_and_asks_again(
+    azure: FakeAzure, recipe: AzureRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write(tmp_path / "rows.jsonl", FAILING[0] + 1)
+    told = listen(monkeypatch)
+
+    def interrupt(_: float) -> None:
+        if jobs(azure):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("setup.azure.client.waiting.sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_here(recipe, data)
+    [job] = jobs(azure)
+    assert f"job {job} goes on in Azure, and costs; the same command follows it" in told.getvalue()
+    assert f"python -m setup cancel --recipe phi-azure {job} ends it" in told.getvalue()
+
+    side = run_here(recipe, data)
+    assert jobs(azure) == [job]
+    assert (side.path.parent.name, side.summary["error"]) == (job, 1)
+    failed = rows_of(side.path)[FAILING[0]]
+    assert failed["error"]["type"] == "NotAnswered"
+    assert (failed["answer"], failed["scores"]) == (None, {})
+    assert "fact_recall" in side.summary["metrics"]
+
+    azure.clear()
+    assert run_here(recipe, data, nodes=5).summary == side.summary
+    assert azure.writes == []
+    azure.answer = lambda *_: "It is 0."
+    again = run_here(recipe, data, again=True)
+    assert jobs(azure) == [job, f"{job}-2"]
+    assert (again.summary["error"], again.config["job"]) == (0, f"{job}-2")
+
+
+def test_what_a_cluster_lacks_is_said(
+    azure: FakeAzure, recipe: AzureRecipe, tmp_path: Path
+) -> None:
+    data = write(tmp_path / "rows.jsonl", 2)
+    with pytest.raises(FixableError, match="--yes"):
+        run_as_pipeline(AzureSession(recipe), Request(data=data), 2)
+    assert azure.writes == []
+    space = endpoint_of(azure).id.parent
+    inner = {"computeType": "AmlCompute", "properties": {"vmSize": "Standard_DS3_v2"}}
+    add(azure, f"{space}/computes/evaluation", location="eastus2", properties=inner)
+    with pytest.raises(FixableError, match="cluster evaluation is there already and not ours"):
+        run_here(recipe, data)
+    tags = AzureSession(recipe).tags
+    add(azure, f"{space}/computes/evaluation", location="x", properties=inner, tags=tags)
+    with pytest.raises(FixableError, match="evaluation is of Standard_DS3_v2, the recipe says"):
+        run_here(recipe, data)
+    assert jobs(azure) == []
+
+
+def test_nothing_answered_is_an_error_with_a_way_on(
+    azure: FakeAzure, recipe: AzureRecipe, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> str:
+        raise AzureError(413, "RequestTooLarge", "The request is too large.")
+
+    azure.answer = refuse
+    data = write(tmp_path / "rows.jsonl", 2)
+    with pytest.raises(FixableError, match="answered none of the 2 rows") as caught:
+        run_here(recipe, data)
+    again = f"evaluation run --recipe phi-azure --nodes 2 --data {data} --retry-errors"
+    assert again in caught.value.fix
+
+
+def test_options_that_decide_nothing_there_are_refused() -> None:
+    told = evaluate("run", "--recipe", "phi-azure", "--nodes", "2", "--engine", "plain")
+    assert (told.returncode, "a pipeline takes no --engine" in told.stderr) == (1, True)
+    told = evaluate("run", "--nodes", "2")
+    assert "--nodes is for a recipe of target azure, and laptop is of local" in told.stderr

@@ -98,13 +98,13 @@ def test_a_changed_flow_is_a_new_one_and_the_old_one_is_named(
     azure: FakeAzure, recipe: AzureRecipe
 ) -> None:
     upload.run(AzureSession(recipe))
-    old = next(iter(flow_service(azure).flows))
+    old, uploaded = next(iter(flow_service(azure).flows.items()))
     (flow_folder.FLOWS / "chat" / "chat.py").open("a").write("# changed\n")
     plan = upload.plan(AzureSession(recipe))
     assert [line.endswith("(unchanged)") for line in plan] == [False, True]
     done = upload.run(AzureSession(recipe))
     assert done.changed
-    assert f"chat {old}" in done.detail
+    assert f"{uploaded['flowName']} ({old})" in done.detail
     assert "delete them in the portal" in done.detail
     assert len(flow_service(azure).flows) == 3
 
@@ -124,7 +124,7 @@ def test_missing_role_is_named_with_its_scope(azure: FakeAzure, recipe: AzureRec
         upload.run(AzureSession(recipe))
     line = str(caught.value)
     assert 'az role assignment create --role "Storage File Data Privileged Contributor"' in line
-    assert f"--assignee {azure.login.principal}" in line
+    assert f"--assignee-object-id {azure.login.principal} --assignee-principal-type" in line
     assert line.count("/storageAccounts/st") == 1
     assert "\n" not in line
     assert flow_service(azure).flows == {}

@@ -23,7 +23,7 @@ def test_main_json_is_in_step_with_the_bicep_files() -> None:
         ("main.bicep", "param computeName", "param clusterName"),
         ("main.bicep", "disableLocalAuth: true", "disableLocalAuth: false"),
         ("main.bicep", "softDeleteRetentionInDays: 7", "softDeleteRetentionInDays: 8"),
-        ("main.bicep", "publicNetworkAccess: 'Enabled'", "publicNetworkAccess: 'Disabled'"),
+        ("main.bicep", "minimumTlsVersion: 'TLS1_2'", "minimumTlsVersion: 'TLS1_0'"),
         ("main.bicep", "output hubName", "output hub"),
         ("roles.bicep", "a410df84e7d1", "a410df84e7d2"),
     ],

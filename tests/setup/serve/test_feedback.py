@@ -125,11 +125,10 @@ def test_conversations_are_kept_whole_until_the_file_is_full(
     assert "all conversations and ratings are kept in" in told
     scored = home.call("/score", ask("Hi", max_new_tokens=4)).json()
     named = {"metadata": {"conversation_id": "mine-1"}}
-    reply = home.call(CHAT, ask_openai("Grüße 東京", stream=True, max_tokens=6, **named)).text
-    events = [json.loads(line[6:]) for line in reply.splitlines() if line.startswith("data: {")]
-    streamed = "".join(
-        e["choices"][0]["delta"].get("content") or "" for e in events if e["choices"]
-    )
+    reply = home.call(CHAT, ask_openai("Grüße 東京", stream=True, max_tokens=6, **named)).content
+    events = [json.loads(line[6:]) for line in reply.splitlines() if line.startswith(b"data: {")]
+    pieces = [event["choices"][0]["delta"] for event in events if event["choices"]]
+    streamed = "".join(piece.get("content") or "" for piece in pieces)
     first, second = kept(home)
     assert (first["id"], first["answer"]) == (scored["id"], scored["output"])
     assert (second["conversation"], second["answer"]) == ("mine-1", streamed)

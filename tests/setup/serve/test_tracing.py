@@ -152,6 +152,25 @@ def test_collector_that_is_down_is_one_line(home: Home) -> None:
             assert told in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "gives up (ValueError). Fix: check OTEL_"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "grpc is not spoken here. Fix: unset"),
+        ("APPLICATIONINSIGHTS_CONNECTION_STRING", "key=c0llector-secret", "is not valid. Fix: "),
+    ],
+)
+def test_variable_that_is_wrong_is_one_line(home: Home, name: str, value: str, told: str) -> None:
+    url = "" if name.startswith("APP") else "http://127.0.0.1:9"
+    with home.altered(**_variables(url, **{name: value})):
+        done = _chat(home)
+    assert "Paris" in done.stdout
+    lines = [line for line in done.stderr.splitlines() if "no traces" in line]
+    assert len(lines) == 1, done.stderr
+    assert told in lines[0]
+    assert "c0llector-secret" not in done.stderr
+
+
 def test_status_and_log_say_where_traces_go(home: Home, collector: Collector) -> None:
     place = collector.url.removeprefix("http://")
     told = f"traces go to {place}, without questions and answers"

@@ -81,8 +81,8 @@ class ChatSpan:
             if self._span is not None:
                 from opentelemetry.trace import StatusCode
 
-                self._span.set_attribute("error.type", type(error).__name__)
                 if not isinstance(error, GeneratorExit):  # a reader who has had enough
+                    self._span.set_attribute("error.type", type(error).__name__)
                     self._span.set_status(StatusCode.ERROR)
                 self._span.end()
             raise

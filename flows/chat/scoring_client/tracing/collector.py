@@ -64,6 +64,11 @@ def provider(service: str, say: Say) -> Any:
                 package = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
                 say(f"no traces: there is no module {error.name}. Fix: pip install {package}")
                 _providers[os.getpid()] = None
+            except Exception as error:  # noqa: BLE001 - its SDK takes values apart that people wrote
+                names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
+                reason = type(error).__name__
+                say(f"no traces: OpenTelemetry gives up ({reason}). Fix: check {names}")
+                _providers[os.getpid()] = None
         return _providers[os.getpid()]
 
 

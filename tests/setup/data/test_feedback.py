@@ -1,0 +1,190 @@
+"""Rows from feedback: good and corrected answers alone, nothing that is tested, and from where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from setup.common.feedback_file import append, feedback_path
+from tests.conftest import MakeHome
+from tests.home import ROOT, ask_openai
+from tests.setup.command import lamps, options, prepare, prepared, rows, run, write
+from tests.tiny import CONTEXT, make_tiny_llama
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_PHI_HOME", str(tmp_path / "home"))
+
+
+def rate(number: int, turns: list[dict[str, Any]], rating: str | None = "up", **more: str) -> None:
+    """Keep what was said of the last of ``turns``, as the endpoint does."""
+    *past, last = turns
+    record = {
+        **{"kind": "feedback", "id": f"answer-{number}", "conversation": f"page-{number}"},
+        **{"deployment": "base", "model": "m.gguf", "time": "2026-11-29", "endpoint": "phi-local"},
+        **{"messages": past, "answer": last["content"], "rating": rating},
+        **{"comment": "", "correction": ""},
+    }
+    append(record | more, 10**8)
+
+
+def _rate_lamps(count: int = 24) -> None:
+    for number, turns in enumerate(lamps(count)):
+        rate(number, turns)
+
+
+def _note(err: str) -> str:
+    (line,) = [line for line in err.splitlines() if line.startswith("note: answers of")]
+    return line
+
+
+def test_good_and_corrected_answers_become_rows(tmp_path: Path) -> None:
+    _rate_lamps()
+    for number, (rating, more) in enumerate([("down", {}), ("down", {"correction": " Ask Ada. "})]):
+        rate(number, lamps()[number], rating, **more)  # the last word holds
+    rate(2, lamps()[2], None)  # taken back
+    rate(3, lamps()[3], "down", correction=lamps()[3][1]["content"])  # corrects nothing
+    append({"kind": "answer", "id": "x", "conversation": "", "messages": [], "answer": "x"}, 10**8)
+    done = prepare("feedback", tmp_path / "out")
+    assert done.code == 0, done.err
+    told = _note(done.err)
+    assert (
+        "20 found good, 1 corrected; left out: 2 found bad and not corrected, 1 not rated" in told
+    )
+    made = prepared(tmp_path / "out")
+    answers = {row["feedback"]["id"]: row["messages"][-1]["content"] for row in made}
+    assert len(made) == 21
+    assert answers["answer-1"] == "Ask Ada."
+    assert answers["answer-4"] == lamps()[4][1]["content"]
+    assert not {"answer-0", "answer-2", "answer-3"} & answers.keys()
+    assert made[0]["feedback"]["conversation"].startswith("page-")
+    assert {row["feedback"]["rating"] for row in made} == {"found good", "corrected"}
+    note = json.loads((tmp_path / "out" / "data.manifest.json").read_text())
+    assert (note["source"], note["path"]) == ("feedback", str(feedback_path()))
+    assert prepare("feedback", tmp_path / "out").out.rstrip().endswith("(unchanged)")
+
+
+def test_what_was_said_before_is_not_learnt(tmp_path: Path) -> None:
+    _rate_lamps()
+    first, second = lamps(32)[30:]
+    rate(99, [{"role": "system", "content": "Be brief."}, *first, *second])
+    assert prepare("feedback", tmp_path / "out").code == 0
+    (row,) = [row for row in prepared(tmp_path / "out") if row["feedback"]["id"] == "answer-99"]
+    assert [turn.get("weight") for turn in row["messages"]] == [None, None, 0, None, None]
+
+
+def test_question_of_the_sample_s_test_split_is_left_out(tmp_path: Path) -> None:
+    _rate_lamps()
+    asked = [row["question"] for row in rows(ROOT / "data/sample/test.jsonl")[:3]]
+    for number, question in enumerate(asked, 50):
+        turns = [{"role": "user", "content": f" {question.upper()}"}]
+        rate(number, [*turns, {"role": "assistant", "content": "Yes."}], correction="No, nine.")
+    turns = [
+        *lamps()[0],
+        {"role": "user", "content": "And?"},
+        {"role": "assistant", "content": "."},
+    ]
+    turns[0] = {"role": "user", "content": asked[0]}
+    rate(60, turns)
+    done = prepare("feedback", tmp_path / "out")
+    assert "left out: 4 with a question of the test split" in _note(done.err)
+    assert len(prepared(tmp_path / "out")) == 24
+
+
+def test_question_of_data_test_is_left_out(tmp_path: Path) -> None:
+    _rate_lamps()
+    test = write(tmp_path / "test.jsonl", *lamps()[:5])
+    done = prepare("feedback", tmp_path / "out", test=test)
+    assert "19 found good; left out: 5 with a question of the test split" in _note(done.err)
+    assert len(rows(tmp_path / "out" / "train_data.jsonl")) == 19
+    assert len(rows(tmp_path / "out" / "test_data.jsonl")) == 5
+
+
+def test_split_that_was_there_stays_tested(tmp_path: Path) -> None:
+    source = write(tmp_path / "mine.jsonl", *lamps(40))
+    assert prepare(source, tmp_path / "out").code == 0
+    tested = {row["question"] for row in rows(tmp_path / "out" / "test_data.jsonl")}
+    _rate_lamps(80)
+    for seed in (0, 1):  # also when the files of that split are long gone
+        done = prepare("feedback", tmp_path / "out", seed=seed)
+        assert f"left out: {len(tested)} with a question of the test split" in _note(done.err)
+        asked = {row["messages"][0]["content"] for row in prepared(tmp_path / "out")}
+        assert not asked & tested
+
+
+def test_feedback_beside_other_data(tmp_path: Path) -> None:
+    source = write(tmp_path / "mine.jsonl", *lamps(12))
+    for number, turns in enumerate(lamps(24)[12:]):
+        rate(number, turns)
+    done = prepare(f"[{source}, {{source: feedback, weight: 2}}]", tmp_path / "out")
+    assert done.code == 0, done.err
+    made = prepared(tmp_path / "out")
+    assert {"copy_for_weight" in row for row in made if "feedback" in row} == {True, False}
+    assert len({row["prompt_id"] for row in made}) == 24
+
+
+def test_same_checks_as_for_other_rows(tmp_path: Path) -> None:
+    _rate_lamps()
+    rate(70, lamps()[5])  # once more, of another deployment
+    secret = "My IBAN is DE89 3704 0044 0532 0130 00."
+    rate(71, [{"role": "user", "content": secret}, {"role": "assistant", "content": "Noted."}])
+    rate(72, [{"role": "user", "content": "Well?"}, {"role": "assistant", "content": " "}])
+    done = prepare("feedback", tmp_path / "out", personal="mask")
+    assert "rows=27 kept=25 rejected=2" in done.out
+    assert "3704 0044" not in json.dumps(prepared(tmp_path / "out"))
+    listed = run("feedback")
+    assert "3704 0044" not in listed.out
+    assert max(map(len, listed.out.splitlines()[:-1])) <= 80
+
+
+def test_ratings_that_come_later_are_said_and_stop_nothing(tmp_path: Path) -> None:
+    _rate_lamps()
+    assert prepare("feedback", tmp_path / "out").code == 0
+    rate(80, lamps(90)[80])
+    given = options(source="feedback", out=tmp_path / "out")
+    done = run("finetune", *given, "--dry-run")
+    assert done.code == 0, done.err
+    assert "feedback has come or gone since" in done.out
+    assert "rows=25" in prepare("feedback", tmp_path / "out").out
+
+
+def test_nothing_to_learn_from_is_one_line(tmp_path: Path) -> None:
+    refusal = prepare("feedback", tmp_path / "out").error
+    assert "no answer to learn from" in refusal
+    assert "python -m setup compare" in refusal
+    rate(0, lamps()[0], "down")
+    assert "1 found bad and not corrected" in prepare("feedback", tmp_path / "out").error
+    refusal = prepare(write(tmp_path / "m.jsonl", *lamps()), tmp_path / "o", test="feedback").error
+    assert "data.test is feedback" in refusal
+
+
+def test_fifty_chats_become_rows_and_are_trained_on(
+    make_home: MakeHome, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = make_tiny_llama(tmp_path_factory.mktemp("tiny"))
+    own = [f"model.source={model}", "model.precision=keep", f"model.context_window={CONTEXT}"]
+    home = make_home(*own, "endpoint.version=none", "endpoint.collect=feedback")
+    assert home.setup("deploy").returncode == 0
+    for number, (question, wanted) in enumerate(lamps(50)):
+        chat = ask_openai(question["content"], max_tokens=3)
+        reply = home.call("/v1/chat/completions", chat).json()
+        answer = reply["choices"][0]["message"]["content"]
+        said: dict[str, Any] = {"rating": "up"} if number % 5 else {"rating": "down"}
+        said |= {"correction": wanted["content"]} if number % 2 else {}
+        sent = {"id": reply["id"], "conversation_id": f"page-{number}", "deployment": "base"}
+        kept = home.call("/feedback", {**sent, "messages": [question], "answer": answer, **said})
+        assert kept.status_code == 200, kept.text
+    given = ["--set", "data.source=feedback", "--set", f"data.out={tmp_path / 'out'}"]
+    done = home.setup("data", *given)
+    assert done.returncode == 0, done.stderr
+    assert "25 corrected" in done.stderr
+    assert "left out: 5 found bad and not corrected" in done.stderr
+    short = ["finetune.epochs=0.5", "finetune.held_out_rows=4", "finetune.max_tokens=256"]
+    short += ["finetune.batch_rows=8", "finetune.layers=1", "finetune.rank=2"]
+    done = home.setup("finetune", *given, *(part for value in short for part in ("--set", value)))
+    assert done.returncode == 0, done.stderr
+    assert "feedback" in done.stdout
