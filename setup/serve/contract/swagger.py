@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from aiohttp import web
@@ -49,6 +50,7 @@ _ANSWERS = {
     "/tokenize": _object(
         count=_COUNT, max_model_len=_COUNT, tokens={"type": "array", "items": _COUNT}
     ),
+    "/feedback": _object(kept={"const": True}, id=_TEXT),
 }
 
 
@@ -57,6 +59,7 @@ async def swagger(_: web.Request) -> web.Response:
     return web.json_response(document())
 
 
+@cache
 def document() -> dict[str, Any]:
     """The routes with the schemas of what they take."""
     error = {"type": "object", "required": ["error"], "properties": {"error": _ERROR}}
