@@ -234,7 +234,7 @@ def report(figures: dict[str, dict[str, Any]]) -> None:
     if "failed" in about:
         raise SystemExit(f"the chip could not be measured: {about['failed']}")
     sheet = f"{about['sheet']:.0f}" if about["sheet"] else "unknown"
-    print(f"{about['name']}: {about['measured']:.1f} TFLOP/s measured, {sheet} by its data sheet\n")
+    print(f"{about['name']}: {about['measured']:.3g} TFLOP/s measured, {sheet} by its data sheet\n")
     print("| contender | tok/s | of the measured product | of the data sheet | peak memory |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, told in NAMES.items():
