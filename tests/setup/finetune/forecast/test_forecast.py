@@ -59,9 +59,9 @@ def test_recipes_say_what_is_computed(name: str) -> None:
         assert int(minutes[1]) == math.ceil(seconds(work, speeds) / 60)
 
 
-# The most that processes held on two cores: whole runs in bf16, and benchmarks.finetune in fp32.
+# The most that processes held on two cores: a whole run in bf16, the longest steps in fp32.
 @pytest.mark.parametrize(
-    ("megabytes", "size", "layers"), [(2640, 2, 10), (2162, 4, 0)], ids=["bf16", "fp32"]
+    ("megabytes", "size", "layers"), [(2640, 2, 10), (2847, 4, 0)], ids=["bf16", "fp32"]
 )
 def test_memory_is_that_of_measured_runs(megabytes: int, size: int, layers: int) -> None:
     sets = [f"finetune.layers={layers}", "finetune.epochs=1.75", "finetune.batch_rows=4"]

@@ -49,7 +49,7 @@ def test_folder_that_cannot_be_written(machine: Machine) -> None:
         (200_000, "cannot write the model to"),
         (150_000, "cannot write the checkpoint"),
         (60_000, "cannot write to"),  # the best adapter
-        (800, "cannot write to"),  # a small file; stderr is one, too, and has the error after it
+        (1200, "cannot write to"),  # a small file; stderr is one, too, and has the error after it
     ],
 )
 def test_full_disk(make_machine: MakeMachine, tmp_path: Path, largest_file: int, what: str) -> None:
