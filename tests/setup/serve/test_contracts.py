@@ -143,7 +143,7 @@ def test_wrong_key_is_told_from_a_missing_one(home: Home) -> None:
         f"Basic {home.key()}": ("missing_api_key", "Bearer KEY"),
         "Bearer ": ("missing_api_key", "no key"),
         "Bearer wrong": ("invalid_api_key", "wrong key"),
-        f"Bearer {home.key('management')}": ("invalid_api_key", "not the scoring key"),
+        f"Bearer {home.key('management')}": ("invalid_api_key", "not a scoring key"),
     }
     for sent, (code, said) in told.items():
         headers = {"Authorization": sent} if sent else {}
