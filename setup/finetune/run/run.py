@@ -171,6 +171,7 @@ def prepare_process(sharding: str = "none") -> None:
     if not processes.launched():
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", message="OMP_NUM_THREADS", module="accelerate")
     if sharding != "none":  # then accelerate lets GPUs meet over the CPU too, as checkpoints need
         os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
