@@ -32,6 +32,7 @@ RUNNERS = {  # run flows, keep their connections, show them, or look whether pro
     "evaluation/engines/threads.py",
     "evaluation/engines/worker.py",
     "evaluation/in_project/flow_run.py",
+    "evaluation/in_project/pipeline.py",
     "setup/azure/project/client.py",
     "setup/azure/project/connections.py",
     "setup/azure/project/upload.py",

@@ -127,7 +127,9 @@ def _run_on_stand_in(
         home = Path(folder)
         write_private(home / "key.json", {"key": "of-the-stand-in"})
         key = {"file": str(home / "key.json"), "field": "key"}
-        chat = {"kind": "CustomConnection", "configs": {"endpoint": f"{server.url}/score"}}
+        # Not auto, which tries other contracts after the first mishap and then no more.
+        configs = {"endpoint": f"{server.url}/score", "contract": "score"}
+        chat = {"kind": "CustomConnection", "configs": configs}
         judge = {"kind": "OpenAIConnection", "configs": {"base_url": f"{server.url}/v1"}}
         entries = {"phi": {**chat, "secrets": {"key": key}}}
         entries["judge"] = {**judge, "secrets": {"api_key": key}}

@@ -230,6 +230,8 @@ def test_job_leaves_a_merged_model_and_its_losses(
     _finished(recipe, base, train)
     arguments = [str(path), "--model", str(tmp_path / "model")]
     arguments += ["--adapter", str(tmp_path / "adapter")]
+    cloud.forget("jobs")
+    cloud.agreed(finetune.run, cloud.recipe(route="own"))
     [job] = cloud.jobs()
     environment = _mlflow(cloud, job.id.name)
     for name, value in environment.items():
