@@ -13,14 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agent_framework import Agent, Message
 from agent_framework.exceptions import AgentFrameworkException
-from opentelemetry import trace
 
 from flows.chat.scoring_client.conversation import turns_of
 from flows.chat.scoring_client.tracing import collector
 from flows.chat_agent.chat_client import ScoringChatClient
-
-# Foundry's host has traces of its own there.
-_HOST_TRACES = "APPLICATIONINSIGHTS_CONNECTION_STRING" in os.environ
 
 
 def main() -> None:
@@ -35,39 +31,30 @@ def main() -> None:
     parser.add_argument("--host", default="0.0.0.0", help="of serve, whose port is $PORT or 8088")  # noqa: S104
     parser.add_argument("--port", type=int, default=8090, help="of page, on 127.0.0.1")
     parser.add_argument("--no-browser", action="store_true", help="of page: only serve it")
-    options = parser.parse_args()
-    logging.getLogger("agent_framework").setLevel(50 if options.command == "ask" else 40)
+    args = parser.parse_args()
+    logging.getLogger("agent_framework").setLevel(50 if args.command == "ask" else 40)
     sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     try:
-        client = ScoringChatClient(options.connection)
-        agent = Agent(client, options.system or None, id="chat", name="chat")
-        if options.command != "serve" or not _HOST_TRACES:
-            _trace()
-        if options.command == "ask":
-            sys.exit(asyncio.run(_ask(agent, options)))
-        (_serve if options.command == "serve" else _page)(agent, options)
+        client = ScoringChatClient(args.connection)
+        agent = Agent(client, args.system or None, id="chat", name="chat")
+        collector.trace_all("finetune-phi-agent", hosted=args.command == "serve")
+        if args.command == "ask":
+            sys.exit(asyncio.run(_ask(agent, args)))
+        (_serve if args.command == "serve" else _page)(agent, args)
     except AgentFrameworkException as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _trace() -> None:
-    """Let the framework's spans go where the flow's go, if the environment names a collector."""
-    if collector.asked():
-        provider = collector.provider("finetune-phi-agent", logging.getLogger("flows").warning)
-        if provider is not None:
-            trace.set_tracer_provider(provider)
-
-
-async def _ask(agent: Agent, options: argparse.Namespace) -> bool:
+async def _ask(agent: Agent, args: argparse.Namespace) -> bool:
     """Print the answer as it comes; of rows a line of JSON each. True where one failed."""
-    if options.question:
-        async for update in agent.run(options.question, stream=True):
+    if args.question:
+        async for update in agent.run(args.question, stream=True):
             sys.stdout.write(update.text)
         return not sys.stdout.write("\n")
     rows = [line for line in sys.stdin if line.strip()]
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(options.workers))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(args.workers))
     return any(await asyncio.gather(*(_answer(agent, *row) for row in enumerate(rows))))
 
 
@@ -86,21 +73,22 @@ async def _answer(agent: Agent, number: int, line: str) -> bool:
     return "error" in told
 
 
-def _serve(agent: Agent, options: argparse.Namespace) -> None:
+def _serve(agent: Agent, args: argparse.Namespace) -> None:
     from agent_framework_foundry_hosting import ResponsesHostServer
 
     with tempfile.TemporaryDirectory() as state:
         # Unless Foundry keeps them, conversations are gone with the server, and in no log.
         os.environ.setdefault("AGENTSERVER_STATE_ROOT", state)
-        quiet = {} if _HOST_TRACES else {"configure_observability": None}
-        ResponsesHostServer(agent, **quiet).run(host=options.host)
+        traced = "APPLICATIONINSIGHTS_CONNECTION_STRING" in os.environ
+        quiet = {} if traced else {"configure_observability": None}
+        ResponsesHostServer(agent, **quiet).run(host=args.host)
 
 
-def _page(agent: Agent, options: argparse.Namespace) -> None:
+def _page(agent: Agent, args: argparse.Namespace) -> None:
     from agent_framework.devui import serve
 
-    place = {"host": "127.0.0.1", "port": options.port, "auth_enabled": False}
-    serve([agent], auto_open=not options.no_browser, **place)
+    place = {"host": "127.0.0.1", "port": args.port, "auth_enabled": False}
+    serve([agent], auto_open=not args.no_browser, **place)
 
 
 if __name__ == "__main__":

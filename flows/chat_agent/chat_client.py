@@ -1,7 +1,4 @@
-"""A chat client of Agent Framework over the chat flow's own turn.
-
-Its own clients speak OpenAI's contracts alone. ``requests`` blocks, so a thread waits for it.
-"""
+"""A chat client of Agent Framework over the chat flow's own turn; ``requests`` blocks a thread."""
 
 from __future__ import annotations
 

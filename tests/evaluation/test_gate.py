@@ -204,7 +204,7 @@ def sample_rows(recalled: int, declines: int) -> list[Row]:
             80,
             [
                 "fact_recall at_least 0.75, confident",
-                "declined at_least 0.6",
+                "declined at_least 0.75",
                 "fact_recall not_worse_by 0.05",
                 "declined not_worse_by 0.15",
             ],

@@ -20,6 +20,7 @@ DOCUMENTS = [
     ROOT / "benchmarks" / "README.md",
     *(ROOT / "setup" / "recipes").glob("*.yaml"),
 ]
+_RECIPES = (*DEFAULTS.values(), "gguf-azure")
 each_document = pytest.mark.parametrize(
     "path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()
 )
@@ -39,21 +40,24 @@ def test_commands_exist(path: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
     assert set(re.findall(r"^make ([a-z]+)", text, re.MULTILINE)) <= targets
     steps = set(getattr(get_command(app), "commands", {}))
-    assert set(re.findall(r"python -m setup ([a-z]+)", text)) <= steps
+    assert set(re.findall(r"python -m setup ([a-z]+(?:-[a-z]+)*)", text)) <= steps
 
 
 @each_document
 def test_overrides_are_recipe_fields(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     sections = "data|model|finetune|registry|endpoint|azure"
-    for override in re.findall(rf"--set ((?:{sections})\.\w+=[^\s`|]+)", text):
-        assert any(_takes(recipe, override) for recipe in DEFAULTS.values()), override
+    for line in text.splitlines():
+        overrides = re.findall(rf"--set ((?:{sections})[.\w]+=[^\s`|]+)", line)
+        together = any(_takes(recipe, *overrides) for recipe in _RECIPES)
+        for override in () if together else overrides:
+            assert any(_takes(recipe, override) for recipe in _RECIPES), override
 
 
-def _takes(recipe: str, override: str) -> bool:
-    """Whether a target's default recipe has such a field, for such a value."""
+def _takes(recipe: str, *overrides: str) -> bool:
+    """Whether a recipe has such fields, for such values."""
     try:
-        load_any_recipe(recipe, [override])
+        load_any_recipe(recipe, list(overrides))
     except FixableError:
         return False
     return True

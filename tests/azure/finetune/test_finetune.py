@@ -35,8 +35,9 @@ def test_job_is_submitted_followed_and_found(
     recipe = cloud.recipe()
     name = job_name(recipe, cloud.assets(recipe))
     assert finetune.plan(AzureSession(recipe))[0].endswith(f"as job {name}")
-    assert "at most 6 hours, then it is cancelled: 6.0 h of Standard_NC24ads_A100_v4, $$$" in (
-        finetune.plan(AzureSession(recipe))[1]
+    assert (
+        "at most 6 hours, then it is cancelled: 6.0 h of Standard_NC24ads_A100_v4, $$$"
+        in (finetune.plan(AzureSession(recipe))[1])
     )
     assert cloud.azure.writes == []
     done = cloud.agreed(finetune.run, recipe)

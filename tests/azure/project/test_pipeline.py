@@ -49,10 +49,10 @@ def write(path: Path, rows: int) -> Path:
 
 def answer(_: str, messages: list[dict[str, str]]) -> str:
     asked = messages[-1]["content"]
-    if not asked.startswith("What is "):
+    number = asked.removeprefix("What is ").rstrip("?")
+    if not number.isdigit():
         return "Yes."
-    number = int(asked.removeprefix("What is ").rstrip("?"))
-    if number in FAILING:
+    if int(number) in FAILING:
         raise AzureError(413, "RequestTooLarge", "The request is too large.")
     return f"It is {number}."
 

@@ -59,7 +59,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         (home / "keys.json").write_text(json.dumps({"scoring": KEY}))
         secrets = {"key": connection_store.InFile(home / "keys.json", "scoring")}
         with mock.patch.dict(os.environ, {"FINETUNE_PHI_HOME": str(home)}):
-            connection_store.keep("phi-one", {"endpoint": f"{server.url}/score"}, secrets)
+            configs = {"endpoint": f"{server.url}/score", "contract": "score"}
+            connection_store.keep("phi-one", configs, secrets)
         yield Place(home, server)
 
 

@@ -232,7 +232,12 @@ def test_swagger_names_the_fields_that_are_checked(home: Home) -> None:
     document = home.call("/swagger.json", None, "GET").json()
     fields = document["components"]["schemas"]["InputData"]["properties"]
     assert set(fields) == {"input_string", "parameters"}
-    assert set(document["paths"]) == {"/score", "/v1/chat/completions", "/tokenize"}
+    assert set(document["paths"]) == {
+        "/score",
+        "/v1/chat/completions",
+        "/tokenize",
+        "/feedback",
+    }
 
 
 @pytest.mark.parametrize(

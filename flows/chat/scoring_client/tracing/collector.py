@@ -72,6 +72,19 @@ def provider(service: str, say: Say) -> Any:
         return _providers[os.getpid()]
 
 
+def trace_all(service: str, *, hosted: bool = False) -> None:
+    """Let every span of this process go to the collectors, if the environment names any.
+
+    Not where Foundry hosts it, whose traces go to Application Insights already.
+    """
+    if not asked() or (hosted and _value(_INSIGHTS)):
+        return
+    if (made := provider(service, logging.getLogger("flows").warning)) is not None:
+        from opentelemetry import trace
+
+        trace.set_tracer_provider(made)
+
+
 def _make(service: str, say: Say) -> Any:
     deliveries = list(_deliveries(say))
     if not deliveries:

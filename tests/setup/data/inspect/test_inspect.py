@@ -161,10 +161,10 @@ def test_trained_tokens_are_marked_anywhere(model: Path, style: str) -> None:
     kept |= {"TERM": "xterm", "PYTHONUTF8": "1", **variables}
     command = [sys.executable, "-m", "setup", "inspect", "--set", f"model.source={model}"]
     done: Any = subprocess.run(
-        [*command, "--row", "3"], cwd=ROOT, env=kept, capture_output=True, text=True, check=False
+        [*command, "--row", "7"], cwd=ROOT, env=kept, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    answer = next(line for line in done.stdout.splitlines() if "3 kilograms" in line)
+    answer = next(line for line in done.stdout.splitlines() if "400 grams" in line)
     below = done.stdout.partition(answer)[2]
     assert mark in (below if style == "no terminal" else answer)
     assert all(other not in done.stdout for _, other in STYLES.values() if other != mark)

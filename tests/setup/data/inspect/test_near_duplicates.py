@@ -87,6 +87,12 @@ def test_sample_loses_no_row(tmp_path: Path) -> None:
     assert "kept, on one side" in again.err, "a second run says it, too"
 
 
+def _thirty(folder: Path) -> list[Turns]:
+    """Rows of the sample of both sides of its split, none like another."""
+    rows = different(folder)
+    return rows[:: len(rows) // 30][-30:]
+
+
 TEMPLATES = {
     "numbers": [_ask(f"Book order {n} for me", f"Order {n} is booked.") for n in range(40)],
     "numbers in the question alone": [
@@ -107,7 +113,7 @@ TEMPLATES = {
 
 @pytest.mark.parametrize("given", TEMPLATES.values(), ids=TEMPLATES)
 def test_instances_of_a_template_are_different(tmp_path: Path, given: list[Turns]) -> None:
-    source = write(tmp_path / "in.jsonl", *given, *different(tmp_path)[::31][:30])
+    source = write(tmp_path / "in.jsonl", *given, *_thirty(tmp_path))
     done = prepare(source, tmp_path / "out", near_duplicates="error")
     assert done.code == 0, done.err
 
@@ -138,7 +144,7 @@ NEAR = {
 
 @pytest.mark.parametrize("given", NEAR.values(), ids=NEAR)
 def test_first_pair_is_shown_with_a_fix_that_works(tmp_path: Path, given: list[Turns]) -> None:
-    others = different(tmp_path)[::31][:30]
+    others = _thirty(tmp_path)
     source = write(tmp_path / "in.jsonl", *others, *given)
     line = prepare(source, tmp_path / "out", near_duplicates="error").error
     assert "1 row is nearly the same as an earlier one; the first: in.jsonl:32 ('" in line
