@@ -1,4 +1,4 @@
-"""What a pipeline is given, the rows that go in, and what it leaves: the folder of a run.
+"""The input of a pipeline, rows, and its output: the folder of a run.
 
 Both lie in the blob store of the recipe's workspace while the job works.
 """
@@ -68,7 +68,7 @@ class RunOfJob:
             results.refuse_existing(self.name)
 
     def known(self, job: str) -> results.RunFolder | None:
-        """What was brought back of the job before."""
+        """Everything that was brought back of the job before."""
         config = read_json(self.folder / results.CONFIG) or {}
         whole = (self.folder / results.SUMMARY).is_file()
         return results.open_run(self.folder) if whole and config.get("job") == job else None
@@ -149,7 +149,7 @@ class RunOfJob:
 
 
 def places(job: str) -> dict[str, str]:
-    """Where each output of a job goes, as a URI of the workspace's blob store."""
+    """The place of each output of a job, as a URI of the workspace's blob store."""
     store = f"azureml://datastores/{blobs.DATA_STORE}/paths"
     return {part: f"{store}/{_place(job, part)}" for part in _PARTS}
 

@@ -83,7 +83,7 @@ def endpoint_folder(name: str) -> Path:
 
 
 def feedback_folder() -> Path:
-    """What endpoints keep of conversations, where their recipes say so."""
+    """The folder of what endpoints keep of conversations, where their recipes say so."""
     return _folder("feedback", platformdirs.user_state_path("finetune-phi"))
 
 

@@ -36,7 +36,7 @@ class RegistryAsset(NamedTuple):
 
 
 class Existing(local.Section):
-    """What is there already and is used instead of made: resource ids, empty for what is made.
+    """Resources that exist and are used instead of made: their ids, empty for what is made.
 
     With ``workspace`` the one that ``azure.workspace`` names is there in the recipe's group, and
     its storage, vault, registry and insights are used. None of it is changed or deleted.
@@ -169,7 +169,7 @@ class Probe(local.Section):
 
 
 class Scale(local.Section):
-    """How the number of instances follows the load: Azure's autoscale, between ``min`` and ``max``.
+    """Azure's autoscale: instances follow the load, between ``min`` and ``max``.
 
     One instance more where the mean of ``metric`` over ``minutes`` is above ``out_above`` per cent,
     one less where it is below ``in_below``; ``minutes`` also pass between two such steps. Every

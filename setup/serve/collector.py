@@ -40,11 +40,11 @@ class Collector:
 
     @property
     def mode(self) -> str:
-        """What is kept: none, feedback or conversations."""
+        """The kind of things kept: none, feedback or conversations."""
         return self._settings.collect
 
     def state(self) -> dict[str, Any]:
-        """What is kept and how full the file is, for pages and people."""
+        """The kind of things kept and how full the file is, for pages and people."""
         if self.mode == "none":
             return {"collect": self.mode}
         limit, size = self._settings.collect_limit, feedback_file.feedback_size()

@@ -16,7 +16,7 @@ import aiohttp
 
 from setup.common.paths import REPOSITORY
 from setup.serve import tracing
-from setup.serve.contract import tools
+from setup.serve.contract import tool_calls as tools
 from setup.serve.contract.error_reply import EngineError
 from setup.serve.contract.folding import PROBES, Taken, judge
 from setup.serve.settings import DeploymentSettings

@@ -150,7 +150,7 @@ async def _turn(
 async def _order(
     deployment: Deployment, asked: contracts.ScoreRequest | contracts.ChatRequest
 ) -> answers.Order:
-    """What is asked of the engine; ApiError 400 for what it would not obey."""
+    """The order for the engine; ApiError 400 for what it would not obey."""
     body = asked.engine_body()
     if isinstance(asked, contracts.ScoreRequest):
         await schemas.see_obeyed(deployment.engine, body, None)

@@ -254,7 +254,7 @@ def _messages(turns: list[Any], reasons: list[str] | None = None) -> str:
 
 
 def _parts(turn: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a turn holds: its text, the tools that it calls, or what a tool has said."""
+    """The parts of a turn: its text, the tools that it calls, or what a tool has said."""
     content = turn.get("content")
     text = content if isinstance(content, str) else json.dumps(content)
     if turn.get("role") == "tool":

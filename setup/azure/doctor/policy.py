@@ -1,4 +1,4 @@
-"""What policies do to the template, asked of ARM before anything is made: both questions only read.
+"""The effect of policies on the template, asked of ARM before anything is made; only read.
 
 ``validate`` refuses what a policy denies, ``whatIf`` shows what would become of each resource, and
 so what a policy of effect modify would change without a word.

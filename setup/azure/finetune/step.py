@@ -16,7 +16,7 @@ from setup.azure.facts.lifecycle import refuse_objected
 from setup.azure.finetune import catalog_pipeline, own_job
 from setup.azure.finetune.attempts import Attempt, job_name, last_attempt
 from setup.azure.finetune.follow import Bounds, Follower, why_ended
-from setup.azure.finetune.forecast import forecast_lines
+from setup.azure.finetune.job_forecast import forecast_lines
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.step import Result

@@ -50,7 +50,7 @@ def is_sharded(model: Any) -> bool:
 
 
 def one_pass(model: Any, compute: Callable[[], T]) -> T:
-    """What ``compute`` makes with parts of ``model``, all processes at the same time.
+    """The result that ``compute`` makes with parts of ``model``, all processes at the same time.
 
     The weights that belong to no layer are there while it runs.
     """

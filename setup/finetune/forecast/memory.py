@@ -1,7 +1,7 @@
 """The most memory that a run holds, by a formula from the model's shape and the batches.
 
-Held against measured runs of SmolLM2-135M on a CPU in both precisions, of all layers and of the top
-ten, with checkpointing and without, and batches of one to sixteen conversations.
+Held against runs of SmolLM2-135M on a CPU: the top ten layers in both precisions, all layers in
+single precision. Checkpointing and other sizes of batch follow from the formula alone.
 """
 
 from __future__ import annotations

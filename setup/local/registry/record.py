@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from setup.common.paths import portable_name
 from setup.finetune.run import history
-from setup.local.registry import finished, live, store
+from setup.local.registry import finished, live_curve, store
 from setup.local.registry.curve import draw_curve
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def log_run(client: MlflowClient, experiment_id: str, run: finished.FinishedRun)
         **{f"version.{name}": version for name, version in result.versions.items()},
     }
     started = milliseconds(run.started)
-    shown = live.find_run(client, experiment_id, result.fingerprint)
+    shown = live_curve.find_run(client, experiment_id, result.fingerprint)
     if shown is None:
         shown = client.create_run(experiment_id, started, tags, run_name=run.folder.name)
     run_id = str(shown.info.run_id)
@@ -59,7 +59,7 @@ def log_run(client: MlflowClient, experiment_id: str, run: finished.FinishedRun)
         for section in ("finetune", "data", "model")
         for field, value in dict(run.recipe.get(section) or {}).items()
     ]
-    known = live.known_points(client, run_id)
+    known = live_curve.known_points(client, run_id)
     metrics = [point for point in _metrics(run) if (point.key, point.step) not in known]
     recorded = [RunTag(name, value) for name, value in tags.items()]
     client.log_batch(run_id, params=parameters, metrics=metrics, tags=recorded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from setup.local.registry import champion, finished, live, record, store, versions
+from setup.local.registry import champion, finished, live_curve, record, store, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -90,7 +90,7 @@ def _delete_leftovers(client: MlflowClient, experiment_id: str, fingerprint: str
     for model in client.search_logged_models([experiment_id], filter_string=same):
         store.remove_files(model.artifact_location)
         client.delete_logged_model(model.model_id)
-    first = live.find_run(client, experiment_id, fingerprint)
+    first = live_curve.find_run(client, experiment_id, fingerprint)
     for run in client.search_runs([experiment_id], filter_string=same):
         store.remove_files(run.info.artifact_uri)
         if first is None or run.info.run_id != first.info.run_id:

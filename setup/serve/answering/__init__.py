@@ -1,1 +1,1 @@
-"""What is said: an answer made of the engine's words, and its way to the client."""
+"""Answering: an answer made of the engine's words, and its way to the client."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from setup.serve.contract.error_reply import EngineError
 from setup.serve.contract.grammars import check_json, holds_json
-from setup.serve.contract.tools import CallForm, Wish
+from setup.serve.contract.tool_calls import CallForm, Wish
 from setup.serve.engine import Engine
 
 _SEEDS = 2**32

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from setup.serve.contract import fields
 from setup.serve.contract.error_reply import ApiError
 from setup.serve.contract.messages import Messages, Part
-from setup.serve.contract.tools import Choice, Tools, Wish, wish_for
+from setup.serve.contract.tool_calls import Choice, Tools, Wish, wish_for
 
 
 class Parameters(fields.Sampling):

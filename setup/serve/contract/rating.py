@@ -13,7 +13,7 @@ CONVERSATION_ID = r"^[\w.:-]{1,64}$"
 
 
 class Rating(Part):
-    """What people say of an answer.
+    """An opinion of an answer.
 
     The last one that comes for an ``id`` holds; one that says nothing takes it back.
     """

@@ -13,7 +13,7 @@ from typing import Any
 from setup.serve.contract.error_reply import ApiError, EngineError
 from setup.serve.contract.grammars import HEAD, check_json, grammar_for, holds_json
 from setup.serve.contract.messages import uses_tools
-from setup.serve.contract.tools import CallForm, Wish
+from setup.serve.contract.tool_calls import CallForm, Wish
 from setup.serve.engine import Engine
 
 _MARK = "~#~"

@@ -143,7 +143,7 @@ PROBE_TOOL = {
 
 @dataclass(frozen=True)
 class CallForm:
-    """How a template writes calls: ``opening``, then name, ``middle``, arguments for each, ``end``.
+    """A template's form of calls: ``opening``, then name, ``middle``, arguments for each, ``end``.
 
     ``between`` stands between the arguments of one call and the name of the next.
     """

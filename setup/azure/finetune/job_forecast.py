@@ -1,4 +1,4 @@
-"""What a job will take, before it is submitted: hours, memory, and dollars by its price class."""
+"""The forecast of a job, before it is submitted: hours, memory, and dollars by its price class."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A run in MLflow from its first step on: begun, gone on with, and later made a version.
 
-``python -m setup.local.registry.live MODEL FINGERPRINT FOLDER``, started beside the training.
+``python -m setup.local.registry.live_curve MODEL FINGERPRINT FOLDER``, started beside the training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-COMMAND = "setup.local.registry.live"
+COMMAND = "setup.local.registry.live_curve"
 _RUNNING = "RUNNING"
 
 
