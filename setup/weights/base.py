@@ -61,6 +61,9 @@ def _copy(path: Path, draft: Path) -> None:
     from safetensors import SafetensorError
 
     model, tokenizer = load_base(str(path), torch.float16)
+    # Among several processes transformers lets the first one write and leaves a folder without
+    # weights to any other, which may be alone on its machine or the first to come here.
+    model.should_save_on_this_rank = lambda _is_main_process: True
     try:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)

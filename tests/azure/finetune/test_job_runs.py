@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from setup.azure.finetune import own_job
 from tests import blob_mount
 from tests.azure.trainable import Trainable, trainable
 from tests.home import free_port
-from tests.setup.finetune.machine import difference
+from tests.setup.finetune.machine import difference, kill
 from tests.tiny import make_tiny_llama
 
 pytestmark = pytest.mark.slow
@@ -88,7 +87,6 @@ class Cluster:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
-            process_group=0,
         )
 
     def _name_tiny_model(self, path: Path) -> None:
@@ -108,7 +106,7 @@ class Cluster:
             assert all(process.poll() is None for process in processes), _told(processes)
             time.sleep(0.005)
         for process in processes:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process)
         _told(processes)
 
     def finish(self, processes: list[subprocess.Popen[str]]) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
+
 from setup.cli import main as cli
 from setup.common import console
 from setup.finetune.examples import render
@@ -139,6 +141,13 @@ class Machine:
     def runs(self) -> list[Path]:
         """The folders of all runs, finished or not."""
         return [path for path in (self.home.path / "finetunes").glob("*") if path.is_dir()]
+
+
+def kill(launched: subprocess.Popen[str]) -> None:
+    """Kill a ``torchrun`` as the loss of its machine does: alone, it leaves others to train on."""
+    main = psutil.Process(launched.pid)
+    for process in [*main.children(recursive=True), main]:
+        process.kill()
 
 
 def history(run: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,14 @@ import pytest
 
 from tests.home import ROOT
 from tests.setup.finetune.conftest import MakeMachine
-from tests.setup.finetune.machine import Machine, difference, facts, history, result
+from tests.setup.finetune.machine import (
+    Machine,
+    difference,
+    facts,
+    history,
+    kill,
+    result,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +86,10 @@ def test_sharded_run_goes_on(
     while not [seal for run in machine.runs() for seal in run.glob("checkpoint-*/whole.json")]:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.002)
-    os.killpg(process.pid, sign)
+    if sign == signal.SIGKILL:
+        kill(process)
+    else:
+        os.killpg(process.pid, sign)
     told = process.communicate()[1]
     assert process.returncode
     assert ("checkpoint kept" in told) == (sign == signal.SIGINT)
