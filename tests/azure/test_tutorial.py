@@ -14,7 +14,6 @@ import pytest
 from tests.azure.fake import FakeAzure
 from tests.conftest import MakeHome
 from tests.home import ROOT
-from tests.tiny import CONTEXT, make_tiny_llama
 
 pytestmark = pytest.mark.slow
 _COMMAND = re.compile(r"`(python -m (?:setup|evaluation)[^`]*)`")
@@ -78,14 +77,9 @@ def test_in_azure(azure: FakeAzure, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_here(make_home: MakeHome, tmp_path: Path) -> None:
     home = make_home(
-        f"model.source={make_tiny_llama(tmp_path / 'made')}",
-        "model.file=",
-        "model.sha256=",
-        "model.precision=keep",
-        f"model.context_window={CONTEXT}",
         "finetune.epochs=0.1",
-        "finetune.layers=0",
-        f"finetune.max_tokens={CONTEXT}",
+        "finetune.layers=2",
+        "finetune.max_tokens=256",
         "finetune.held_out_rows=4",
         f"data.out={tmp_path / 'prepared'}",
         "data.limit=60",

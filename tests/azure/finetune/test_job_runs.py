@@ -111,6 +111,10 @@ class Cluster:
 
     def finish(self, processes: list[subprocess.Popen[str]]) -> str:
         """Wait for the end; returns what the first machine printed."""
+        while None in (codes := [process.poll() for process in processes]):
+            if any(codes):  # the other one would wait for it for ever
+                kill(processes[codes.index(None)])
+            time.sleep(0.05)
         told = _told(processes)
         assert [process.returncode for process in processes] == [0, 0], told
         return told[0]
