@@ -89,6 +89,11 @@ def plan_run(settings: Finetune, lengths: Sequence[int], held_out: int, processe
     return Plan(settings.model_copy(update=used), batches, group)
 
 
+def by_step(numbers: list[int], group: int) -> list[int]:
+    """Add up the ``group`` batches of each step."""
+    return [sum(numbers[i : i + group]) for i in range(0, len(numbers), group)]
+
+
 def rate_share(step: int, warmup_steps: int, steps: int) -> float:
     """The share of the full learning rate at which step number ``step``, from 0, is made.
 

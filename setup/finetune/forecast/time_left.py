@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
+
+from setup.finetune.compute.collate import attention_window, computed_tokens
+from setup.finetune.compute.schedule import Plan, by_step
+from setup.finetune.examples.render import Example
 
 _FADES = 120.0  # seconds after which a step counts a third: other programs come and go
 
@@ -17,6 +22,14 @@ class TimeLeft:
     def __init__(self, tokens: Sequence[int], every: int, evaluation: float = 0.0) -> None:
         self._tokens, self._every, self._evaluation = tokens, every, evaluation
         self._seconds = self._done = 0.0
+
+    @classmethod
+    def of_run(cls, model: Any, examples: Sequence[Example], plan: Plan) -> TimeLeft:
+        """That of a run of ``plan`` over ``examples``."""
+        window = attention_window(model)
+        batches = ([examples[row] for row in batch] for batch in plan.batches)
+        computed = by_step([computed_tokens(batch, window) for batch in batches], plan.group)
+        return cls(computed, plan.settings.evaluate_every)
 
     def stepped(self, step: int, seconds: float) -> None:
         """Step number ``step``, from 1, took so long, with what was saved after the one before."""

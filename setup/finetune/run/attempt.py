@@ -7,35 +7,23 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from setup.common.console import TASK, progress_bar, say
-from setup.common.errors import FixableError
 from setup.common.files import fixable_write
-from setup.finetune.compute import processes
-from setup.finetune.compute.collate import attention_window, computed_tokens
 from setup.finetune.compute.loss import mean_loss
 from setup.finetune.compute.precision import PRECISIONS, peak_memory
-from setup.finetune.compute.sharding import (
-    adapter_weights,
-    fsdp_arguments,
-    is_sharded,
-    load_adapter,
-    one_pass,
-)
+from setup.finetune.compute.schedule import by_step
 from setup.finetune.forecast.time_left import TimeLeft
 from setup.finetune.run import checkpoints
-from setup.finetune.run.copies import BEST, HISTORY
+from setup.finetune.run.copies import HISTORY
 from setup.finetune.run.history import History
 from setup.finetune.run.live import shown_live
 from setup.finetune.run.loaded import Loaded
 from setup.finetune.run.trainer import AnswerTrainer, trainer_arguments
 from setup.finetune.run.watch import Interruption, Progress, Watch
-from setup.weights.adapter import WEIGHTS
 
 
 class Session(Loaded):
@@ -53,24 +41,24 @@ class Session(Loaded):
             say(f"fine-tuning: predicted {self.forecast.line()}")
             self.forecast.keep(self.folder)
         self.prepared = self.remember_frozen()
-        plan, lengths = self.plan, [len(example) for example in self.examples]
+        plan, lengths = self.data.plan, [len(example) for example in self.data.train]
         batches, group = plan.batches, plan.group
-        tokens = _by_step([sum(lengths[row] for row in batch) for batch in batches], group)
+        tokens = by_step([sum(lengths[row] for row in batch) for batch in batches], group)
         rows = list(accumulate(map(len, batches)))[group - 1 :: group]
         epochs = [seen_rows / len(lengths) for seen_rows in rows]
-        sharding = fsdp_arguments(self.model) if self.shards else {}
-        arguments = trainer_arguments(plan.settings, self.folder, plan.steps, **sharding)
-        self.trainer = AnswerTrainer(self.model, arguments, self.examples, batches)
-        history = self._run(tokens, epochs, self._time_left())
+        sharded = self.model if self.shards else None
+        arguments = trainer_arguments(plan.settings, self.folder, plan.steps, sharded)
+        self.trainer = AnswerTrainer(self.model, arguments, self.data.train, batches)
+        history = self._run(tokens, epochs, TimeLeft.of_run(self.model, self.data.train, plan))
         seconds = float(history.rows[-1]["seconds"])
         best_step, after = history.best
         self._load_best()
-        self._refuse_untrained()
+        self.trainer.refuse_untrained(self.settings)
         return {
             "held_out_loss_before": history.evaluations[0][1],
             "held_out_loss_after": after,
             "general_loss_before": history.last("general_loss"),
-            "general_loss_after": mean_loss(self.model, self.general),
+            "general_loss_after": mean_loss(self.model, self.data.general),
             "steps": int(history.rows[-1]["step"]),
             "best_step": best_step,
             "epochs": history.rows[-1]["epoch"],
@@ -92,20 +80,14 @@ class Session(Loaded):
     def say_truth(self, result: dict[str, Any]) -> None:
         """Say the forecast and what came of it."""
         if self.forecast:
-            fewer = result["steps"] < self.plan.steps
-            more = f", after {result['steps']} of {self.plan.steps} steps" if fewer else ""
+            fewer = result["steps"] < self.data.plan.steps
+            more = f", after {result['steps']} of {self.data.plan.steps} steps" if fewer else ""
             told = self.forecast.beside(result["total_seconds"], result["peak_memory"], more)
             say(f"fine-tuning: {told}")
 
-    def _time_left(self) -> TimeLeft:
-        window = attention_window(self.model)
-        batches = ([self.examples[row] for row in batch] for batch in self.plan.batches)
-        computed = _by_step([computed_tokens(batch, window) for batch in batches], self.plan.group)
-        return TimeLeft(computed, self.settings.evaluate_every)
-
     def _run(self, tokens: list[int], epochs: list[float], left: TimeLeft) -> History:
         """From the last checkpoint to the end; returns the curve."""
-        checkpoint = self._checkpoint()
+        checkpoint = checkpoints.resumed_from(self.folder)
         history = History(self.folder / HISTORY, writes=self.is_first)
         done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         history.resume(done)
@@ -124,7 +106,7 @@ class Session(Loaded):
                 epochs=epochs,
                 left=left,
                 measure=self._measure,
-                measure_general=lambda: mean_loss(self.model, self.general),
+                measure_general=lambda: mean_loss(self.model, self.data.general),
                 answer=self._answer,
                 interruption=interruption,
                 trainer=self.trainer,
@@ -149,58 +131,20 @@ class Session(Loaded):
             except SafetensorError as error:  # its words for a disk that is full
                 raise OSError(errno.ENOSPC, str(error)) from None
 
-    def _checkpoint(self) -> Path | None:
-        """The checkpoint to go on from, the same one in every process."""
-        with fixable_write(self.folder):
-            name = processes.decided_by_first(self._restored)
-            for part in (name, HISTORY) if name else ():
-                processes.share(self.folder, part)
-        return self.folder / name if name else None
-
-    def _restored(self) -> str:
-        """The name of the newest checkpoint, empty without one; what belongs to it is put back."""
-        with fixable_write(self.folder):
-            checkpoint = checkpoints.last_checkpoint(self.folder)
-            if checkpoint:
-                checkpoints.restore_checkpoint(checkpoint)
-        return checkpoint.name if checkpoint else ""
-
     def _measure(self) -> float:
         # Not the model DistributedDataParallel wraps: each pass of that waits for all processes,
         # and they have different numbers of held-out batches.
-        if self.shards and not is_sharded(self.model):
-            raise FixableError("the model was not sharded", "--set finetune.sharding=none")
-        return mean_loss(self.model, self.held_out)
+        if self.shards:
+            self.trainer.refuse_unsharded()
+        return mean_loss(self.model, self.data.held_out)
 
     def _answer(self) -> str:
-        def answered() -> str:
-            return self.question.answered(self.model, self.renderer)
-
-        if self.shards:
-            return one_pass(self.model, answered)
-        return answered() if self.is_first else ""
+        together = self.shards or self.is_first
+        return self.data.question.answered(self.model, self.data.renderer) if together else ""
 
     def _load_best(self) -> None:
         self.trainer.accelerator.wait_for_everyone()
-        processes.share(self.folder, BEST)
-        path = self.folder / BEST / WEIGHTS
-        try:
-            load_adapter(self.model, load_file(path))
-        except (OSError, SafetensorError) as error:
-            raise FixableError(
-                f"cannot read the best adapter {path}: {error}",
-                f'delete "{self.folder}" and fine-tune again',
-            ) from None
-
-    def _refuse_untrained(self) -> None:
-        """An adapter starts with a second matrix of zeros, and adds nothing until that moves."""
-        weights = adapter_weights(self.model)
-        if not any(bool(matrix.any()) for name, matrix in weights.items() if ".lora_B." in name):
-            raise FixableError(
-                "the run left the adapter as it was, every lora_B zero: its steps are too small",
-                f"raise finetune.learning_rate ({self.settings.learning_rate:g}), or "
-                f"finetune.clip ({self.settings.clip:g})",
-            )
+        checkpoints.load_best(self.model, self.folder)
 
     def _provenance(self) -> dict[str, Any]:
         packages = ("torch", "transformers", "peft", "accelerate")
@@ -208,14 +152,11 @@ class Session(Loaded):
             "peak_memory": peak_memory(),
             "precision": PRECISIONS[self.dtype],
             "processes": self.world,
-            "adjusted": self.plan.adjusted(self.settings),
-            "template_date": self.renderer.now.isoformat() if self.renderer.prints_date else None,
-            "data": self.data,
+            "adjusted": self.data.plan.adjusted(self.settings),
+            "template_date": self.data.renderer.now.isoformat()
+            if self.data.renderer.prints_date
+            else None,
+            "data": self.data.facts,
             "base": {"source": self.base.source or self.base.named, "sha256": self.base.sha256},
             "versions": {name: version(name) for name in packages},
         }
-
-
-def _by_step(numbers: list[int], group: int) -> list[int]:
-    """Add up the ``group`` batches of each step."""
-    return [sum(numbers[i : i + group]) for i in range(0, len(numbers), group)]

@@ -6,16 +6,22 @@ import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.files import fixable_write, sha256_file
 from setup.common.paths import read_json, write_private
+from setup.finetune.compute import processes
 from setup.finetune.compute.precision import PRECISIONS, choose_dtype
+from setup.finetune.compute.sharding import load_adapter
 from setup.finetune.run.copies import BEST, HISTORY, NOTE, SEAL
 from setup.recipe.local import Finetune
+from setup.weights.adapter import WEIGHTS
 
 # Two deep: adapters in folders directly below a checkpoint the Trainer would load and train too.
 _KEPT = "kept"
@@ -34,6 +40,43 @@ def seal_checkpoint(folder: Path) -> None:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL]
     hashes = {str(path.relative_to(folder)): sha256_file(path) for path in files}
     write_private(folder / SEAL, {"files": hashes})
+
+
+def resumed_from(folder: Path) -> Path | None:
+    """The newest whole checkpoint, the same one in every process; what belongs to it is put back.
+
+    None where the run begins. Raises FixableError where ``folder`` cannot be written.
+    """
+
+    def restored() -> str:
+        with fixable_write(folder):
+            checkpoint = last_checkpoint(folder)
+            if checkpoint:
+                restore_checkpoint(checkpoint)
+        return checkpoint.name if checkpoint else ""
+
+    with fixable_write(folder):
+        name = processes.decided_by_first(restored)
+        for part in (name, HISTORY) if name else ():
+            processes.share(folder, part)
+    return folder / name if name else None
+
+
+def load_best(model: Any, folder: Path) -> None:
+    """Put the best adapter of the run in ``folder`` into ``model``; all processes call it together.
+
+    Raises:
+        FixableError: It cannot be read.
+    """
+    processes.share(folder, BEST)
+    path = folder / BEST / WEIGHTS
+    try:
+        load_adapter(model, load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise FixableError(
+            f"cannot read the best adapter {path}: {error}",
+            f'delete "{folder}" and fine-tune again',
+        ) from None
 
 
 def restore_checkpoint(folder: Path) -> None:
@@ -79,8 +122,8 @@ class Begun:
     moment: datetime
 
 
-def begin(folder: Path, settings: Finetune, processes: int) -> Begun:
-    """Settle how the run in ``folder`` is computed: at its start, and as then when it is resumed.
+def begin(folder: Path, settings: Finetune, world: int) -> Begun:
+    """Settle how the run in ``folder`` of ``world`` processes is computed, resumed as begun.
 
     Several processes on one CPU would disturb each other's measurement: "auto" is fp32 there.
 
@@ -89,10 +132,10 @@ def begin(folder: Path, settings: Finetune, processes: int) -> Begun:
             or with another sharding, whose checkpoints are others; or the folder cannot be written.
     """
     note = read_json(folder / NOTE) or {}
-    if note.get("processes", processes) != processes:
+    if note.get("processes", world) != world:
         begun = f"torchrun --nproc-per-node {note['processes']} -m setup finetune --recipe NAME"
         raise FixableError(
-            f"the run in {folder} was begun by {note['processes']} processes, not {processes}",
+            f"the run in {folder} was begun by {note['processes']} processes, not {world}",
             f'{begun}, or delete "{folder}"',
         )
     sharding = note.get("sharding", "none") if note else settings.sharding
@@ -103,7 +146,7 @@ def begin(folder: Path, settings: Finetune, processes: int) -> Begun:
             f'--set finetune.sharding={sharding}, or delete "{folder}"',
         )
     precision = settings.precision
-    if precision == "auto" and processes > 1 and not torch.cuda.is_available():
+    if precision == "auto" and world > 1 and not torch.cuda.is_available():
         precision = "fp32"
     dtype = choose_dtype(str(note.get("precision", precision)))
     now = datetime.now().replace(microsecond=0)
@@ -111,7 +154,7 @@ def begin(folder: Path, settings: Finetune, processes: int) -> Begun:
     if not note:
         content = {
             "precision": PRECISIONS[dtype],
-            "processes": processes,
+            "processes": world,
             "sharding": sharding,
             "moment": moment.isoformat(),
         }

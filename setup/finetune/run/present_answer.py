@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from setup.common.console import shorten
-from setup.finetune.compute.sharding import is_sharded, same_everywhere
+from setup.finetune.compute.sharding import is_sharded, one_pass, same_everywhere
 from setup.finetune.examples.chat_template import Renderer
 from setup.finetune.examples.dataset import fold_system
 from setup.finetune.examples.refusals import RefusedByTemplateError
@@ -44,10 +44,16 @@ class Question:
     def answered(self, model: Any, renderer: Renderer) -> str:
         """The question and the most likely answer of ``model`` (a PeftModel); nothing is changed.
 
-        No random number is drawn, so a run that is watched is the run that is not.
+        No random number is drawn, so a run that is watched is the run that is not. All processes
+        of a sharded model answer together.
         """
         if not self.ids:
             return ""
+        if is_sharded(model):
+            return one_pass(model, lambda: self._answered(model, renderer))
+        return self._answered(model, renderer)
+
+    def _answered(self, model: Any, renderer: Renderer) -> str:
         training, inner = model.training, model.get_base_model()
         device, answer = next(model.parameters()).device, list[int]()
         tokens, cache = torch.tensor([self.ids], device=device), None

@@ -112,7 +112,7 @@ def finetune(
         outcome["data"] = split.facts | outcome["data"]
         result = {"fingerprint": fingerprint, **outcome}
         if session.is_first:
-            used = recipe.model_copy(update={"finetune": session.plan.settings})
+            used = recipe.model_copy(update={"finetune": session.data.plan.settings})
             _finish(folder, used, session.tokenizer, result)
             session.say_truth(result)
             copies.copy_result(folder)

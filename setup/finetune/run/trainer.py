@@ -21,7 +21,12 @@ from setup.common.errors import FixableError
 from setup.finetune.compute import processes
 from setup.finetune.compute.collate import attention_window, collate
 from setup.finetune.compute.schedule import rate_share
-from setup.finetune.compute.sharding import adapter_weights, load_adapter
+from setup.finetune.compute.sharding import (
+    adapter_weights,
+    fsdp_arguments,
+    is_sharded,
+    load_adapter,
+)
 from setup.finetune.examples.render import Example
 from setup.finetune.run import copies
 from setup.finetune.run.checkpoints import seal_checkpoint
@@ -139,11 +144,29 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
                 "free disk space or set FINETUNE_PHI_HOME to a folder with room, and run it again",
             ) from None
 
+    def refuse_unsharded(self) -> None:
+        """Raise FixableError where every process holds the whole model, for that can be silent."""
+        if not is_sharded(self.model):
+            raise FixableError("the model was not sharded", "--set finetune.sharding=none")
+
+    def refuse_untrained(self, settings: Finetune) -> None:
+        """An adapter starts with a second matrix of zeros, and adds nothing until that moves."""
+        weights = adapter_weights(self.model)
+        if not any(bool(matrix.any()) for name, matrix in weights.items() if ".lora_B." in name):
+            raise FixableError(
+                "the run left the adapter as it was, every lora_B zero: its steps are too small",
+                f"raise finetune.learning_rate ({settings.learning_rate:g}), or "
+                f"finetune.clip ({settings.clip:g})",
+            )
+
 
 def trainer_arguments(
-    settings: Finetune, folder: Path, steps: int, **sharding: Any
+    settings: Finetune, folder: Path, steps: int, model: Any = None
 ) -> TrainingArguments:
-    """The Trainer's arguments for ``steps`` steps of ``settings``, quiet and with no reporters."""
+    """The Trainer's arguments for ``steps`` steps of ``settings``, quiet and with no reporters.
+
+    ``model`` is one that they shard; without it none is.
+    """
     # Left to itself, accelerate takes processes without a GPU for strangers to each other.
     several_cpus = "RANK" in os.environ and not torch.cuda.is_available()
     return TrainingArguments(
@@ -168,7 +191,7 @@ def trainer_arguments(
         use_cpu=several_cpus,
         ddp_backend="gloo" if several_cpus else None,
         ddp_find_unused_parameters=False,
-        **sharding,
+        **({} if model is None else fsdp_arguments(model)),
     )
 
 
