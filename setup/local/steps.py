@@ -15,6 +15,7 @@ from setup.common.step import Result, Step
 from setup.data import Prepared, data_plan, describe_data, describe_summary, prepare_data
 from setup.finetune import step as training
 from setup.finetune.forecast.preview import quick_preview
+from setup.finetune.run.live import Shown
 from setup.finetune.run.run import FINGERPRINT
 from setup.local import connect, deploy, new_version
 from setup.local.control import LocalEndpoint
@@ -23,6 +24,7 @@ from setup.local.registry import CURVE_COMMAND
 from setup.recipe.local import Recipe
 
 _REJECTS_SHOWN = 5
+_SHOWN_AFTER = 10.0  # seconds of training; `register` writes the curve of a shorter run
 
 
 @contextmanager
@@ -70,8 +72,8 @@ def _data(endpoint: LocalEndpoint) -> Result:
 
 def _finetune(endpoint: LocalEndpoint) -> Result:
     """Train, and show the curve in the registry meanwhile."""
-    live = (CURVE_COMMAND, endpoint.recipe.registry.model, FINGERPRINT)
-    return training.run(endpoint.recipe, live)
+    shown = Shown((CURVE_COMMAND, endpoint.recipe.registry.model, FINGERPRINT), _SHOWN_AFTER)
+    return training.run(endpoint.recipe, shown)
 
 
 def show_notes(prepared: Prepared) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import accumulate
 from typing import Any
@@ -20,7 +19,7 @@ from setup.finetune.forecast.time_left import TimeLeft
 from setup.finetune.run import checkpoints
 from setup.finetune.run.copies import HISTORY
 from setup.finetune.run.history import History
-from setup.finetune.run.live import shown_live
+from setup.finetune.run.live import UNSHOWN, Shown, shown_live
 from setup.finetune.run.loaded import Loaded
 from setup.finetune.run.trainer import AnswerTrainer, trainer_arguments
 from setup.finetune.run.watch import Interruption, Progress, Watch
@@ -29,14 +28,11 @@ from setup.finetune.run.watch import Interruption, Progress, Watch
 class Session(Loaded):
     """One process of one run."""
 
-    live: Sequence[str] = ()
+    shown = UNSHOWN
 
-    def train(self, live: Sequence[str] = ()) -> dict[str, Any]:
-        """Train to the end; the figures of result.json but for the fingerprint.
-
-        ``live`` is the command that shows the curve meanwhile.
-        """
-        self.live = live
+    def train(self, shown: Shown = UNSHOWN) -> dict[str, Any]:
+        """Train to the end, ``shown`` meanwhile; return result.json without its fingerprint."""
+        self.shown = shown
         if self.forecast and self.is_first:
             say(f"fine-tuning: predicted {self.forecast.line()}")
             self.forecast.keep(self.folder)
@@ -115,7 +111,7 @@ class Session(Loaded):
             self.trainer.add_callback(watch)
             # A kill may have come between the last step and the result.
             if not watch.is_enough(done):
-                with shown_live(self.live, self.folder):
+                with shown_live(self.shown, self.folder):
                     with interruption.listening():
                         self._train(str(checkpoint) if checkpoint else None)
                     if interruption.asked and not watch.ended:

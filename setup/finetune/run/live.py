@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from setup.common.console import say
 from setup.common.errors import FixableError
@@ -41,18 +41,37 @@ class Place(Protocol):
         """Say how the run has ended."""
 
 
-@contextmanager
-def shown_live(command: Sequence[str], folder: Path) -> Iterator[None]:
-    """While the block trains in ``folder``, let ``python -m COMMAND`` write its curve to MLflow.
+class Shown(NamedTuple):
+    """The ``command`` that writes a run's curve to MLflow, which calls :func:`follow`.
 
-    An empty command shows nothing. The command calls :func:`follow`.
+    It is a module and its arguments; empty shows nothing. It is started ``after`` so many seconds
+    of training: a shorter run is over before anyone looks, and would wait for MLflow alone.
     """
-    if not command or os.environ.get("RANK", "0") != "0":
+
+    command: Sequence[str] = ()
+    after: float = 0.0
+
+
+UNSHOWN = Shown()
+
+
+@contextmanager
+def shown_live(shown: Shown, folder: Path) -> Iterator[None]:
+    """While the block trains in ``folder``, let its curve be written to MLflow."""
+    if not shown.command or os.environ.get("RANK", "0") != "0":
         yield
         return
-    process = _start([sys.executable, "-m", *command, str(folder)])
-    teller = threading.Thread(target=_tell, args=(process,), daemon=True)
-    teller.start()
+    started: list[tuple[subprocess.Popen[str], threading.Thread]] = []
+
+    def start() -> None:
+        process = _start([sys.executable, "-m", *shown.command, str(folder)])
+        teller = threading.Thread(target=_tell, args=(process,), daemon=True)
+        teller.start()
+        started.append((process, teller))
+
+    timer = threading.Timer(shown.after, start)
+    timer.daemon = True
+    timer.start() if shown.after else start()
     status = FAILED
     try:
         yield
@@ -61,8 +80,12 @@ def shown_live(command: Sequence[str], folder: Path) -> Iterator[None]:
         status = KILLED
         raise
     finally:
-        _finish(process, status)
-        teller.join(1)
+        timer.cancel()
+        if timer.ident is not None:
+            timer.join()
+        for process, teller in started:
+            _finish(process, status)
+            teller.join(1)
 
 
 def _start(command: list[str]) -> subprocess.Popen[str]:

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from setup.common.files import fixable_write, sha256_file
 from setup.data import PreparedSplit
 from setup.finetune.compute import processes
 from setup.finetune.run import copies
+from setup.finetune.run.live import UNSHOWN, Shown
 from setup.recipe.local import Training
 from setup.serve.engine_process import takes_long_factors
 from setup.weights.adapter import CONFIG, WEIGHTS
@@ -76,12 +77,11 @@ def finished(folder: Path) -> dict[str, Any] | None:
 
 
 def finetune(
-    recipe: Training, base: Base, split: PreparedSplit, live: Sequence[str] = ()
+    recipe: Training, base: Base, split: PreparedSplit, shown: Shown = UNSHOWN
 ) -> Finetuned:
     """Fine-tune ``base`` on the train split as ``recipe.finetune`` says, or find it done.
 
-    ``live`` is the module and the arguments that show its curve while it trains; FINGERPRINT in
-    them stands for the run's.
+    Its curve is ``shown`` while it trains; FINGERPRINT in that command stands for the run's.
 
     Works alone and as one of several processes of ``torchrun``. A run that was stopped or killed
     goes on from its last whole checkpoint.
@@ -108,7 +108,8 @@ def finetune(
         with enough_memory():
             session = Session(recipe, base, split.file, folder, began)
             console.err.print(f"fine-tuning: on {split}", markup=False)
-            outcome = session.train([fingerprint if part == FINGERPRINT else part for part in live])
+            command = [fingerprint if part == FINGERPRINT else part for part in shown.command]
+            outcome = session.train(shown._replace(command=command))
         outcome["data"] = split.facts | outcome["data"]
         result = {"fingerprint": fingerprint, **outcome}
         if session.is_first:

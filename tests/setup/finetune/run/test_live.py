@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from setup.local import steps
 from tests.home import ROOT
 from tests.setup.finetune.conftest import MakeMachine
 from tests.setup.finetune.machine import Machine, history
@@ -57,6 +58,13 @@ def _losses(run: Path, name: str) -> list[int]:
     return [row["step"] for row in history(run) if name in row]
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The curve is shown from the first step of a run, and not from its tenth second on."""
+    monkeypatch.setattr(steps, "_SHOWN_AFTER", 0)
+
+
+@pytest.mark.usefixtures("at_once")
 def test_registered_run_is_the_one_that_was_shown(make_machine: MakeMachine) -> None:
     machine = make_machine()
     run = machine.finetune()
@@ -90,14 +98,29 @@ def test_killed_run_goes_on_in_the_same_one(make_machine: MakeMachine) -> None:
         assert _points(machine, name) == _losses(run, name)
 
 
-def test_training_goes_on_where_mlflow_cannot_be_written(make_machine: MakeMachine) -> None:
+def test_short_run_waits_for_no_mlflow_and_is_registered_with_its_curve(
+    make_machine: MakeMachine,
+) -> None:
+    machine = make_machine()
+    run = machine.finetune()
+    assert not _runs(machine)
+    assert machine.setup("register").returncode == 0
+    assert [status for _, status in _runs(machine)] == ["FINISHED"]
+    assert _points(machine, "held_out_loss") == _losses(run, "held_out_loss")
+
+
+@pytest.mark.usefixtures("at_once")
+def test_training_goes_on_where_mlflow_cannot_be_written(
+    make_machine: MakeMachine, capfd: pytest.CaptureFixture[str]
+) -> None:
     machine = make_machine()
     registry = machine.home.path / "registry"
     registry.parent.mkdir(parents=True, exist_ok=True)
     registry.write_text("a file in the place of the folder")
-    done = machine.finish(machine.start())
+    done = machine.setup("finetune")
     assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if "not in MLflow" in line]
+    told = capfd.readouterr().err  # by a thread of its own, which the command's console is not
+    (line,) = [line for line in told.splitlines() if "not in MLflow" in line]
     assert line.startswith("fine-tuning: the curve is not in MLflow: ")
 
 
