@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from setup.common import console
 from setup.local import steps
 from tests.home import ROOT
 from tests.setup.finetune.conftest import MakeMachine
@@ -111,16 +113,17 @@ def test_short_run_waits_for_no_mlflow_and_is_registered_with_its_curve(
 
 @pytest.mark.usefixtures("at_once")
 def test_training_goes_on_where_mlflow_cannot_be_written(
-    make_machine: MakeMachine, capfd: pytest.CaptureFixture[str]
+    make_machine: MakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = make_machine()
     registry = machine.home.path / "registry"
     registry.parent.mkdir(parents=True, exist_ok=True)
     registry.write_text("a file in the place of the folder")
+    # A thread of its own tells it, whose output no capture of the command's thread has.
+    monkeypatch.setattr(console.err, "file", told := io.StringIO())
     done = machine.setup("finetune")
     assert done.returncode == 0, done.stderr
-    told = capfd.readouterr().err  # by a thread of its own, which the command's console is not
-    (line,) = [line for line in told.splitlines() if "not in MLflow" in line]
+    (line,) = [line for line in told.getvalue().splitlines() if "not in MLflow" in line]
     assert line.startswith("fine-tuning: the curve is not in MLflow: ")
 
 
