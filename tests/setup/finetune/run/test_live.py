@@ -25,7 +25,7 @@ from tests.setup.finetune.conftest import MakeMachine
 from tests.setup.finetune.machine import Machine, history
 
 _PATIENCE = 150.0  # seconds; MLflow is imported beside a run that wants all cores
-_LONG = ("finetune.epochs=400", "finetune.patience=0", "finetune.learning_rate=0.0001")
+_LONG = ("finetune.epochs=240", "finetune.patience=0", "finetune.learning_rate=0.0001")
 
 
 def _ask(machine: Machine, query: str) -> list[tuple[Any, ...]]:
