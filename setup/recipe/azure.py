@@ -181,7 +181,7 @@ class Scale(local.Section):
     metric: Literal["cpu", "gpu"]
     out_above: int = Field(default=70, ge=1, le=100)
     in_below: int = Field(default=30, ge=0, le=99)
-    minutes: int = Field(default=5, ge=1, le=60)
+    minutes: int = Field(default=5, ge=5, le=60)  # Azure looks at no less than five
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Scale:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from setup.azure import teardown
 from setup.azure.client.session import AzureSession
@@ -218,6 +219,32 @@ def test_instances_follow_the_load(azure: FakeAzure, recipe: AzureRecipe) -> Non
     longer = endpoint_with(scaled, max_concurrent_requests=4)
     deploy.run(AzureSession(longer))
     assert deployments_of(azure)["tuned-blue"].body["sku"]["capacity"] == 2
+
+
+def test_autoscale_is_what_its_contract_allows(azure: FakeAzure, recipe: AzureRecipe) -> None:
+    """By Microsoft.Insights/autoscalesettings@2022-10-01: what it requires, and of which values."""
+    azure.subscription.limits["standardNCADSA100v4Family"] = 1000
+    deploy.run(AzureSession(endpoint_with(recipe, scale=SCALE)))
+    [setting] = settings_of(azure).values()
+    assert set(setting.body) >= {"location", "properties"}
+    [profile] = setting.properties["profiles"]
+    assert set(profile) == {"name", "capacity", "rules"}
+    assert set(profile["capacity"]) == {"minimum", "maximum", "default"}
+    assert {type(number) for number in profile["capacity"].values()} == {str}
+    for rule in profile["rules"]:
+        trigger, action = rule["metricTrigger"], rule["scaleAction"]
+        needed = {"metricName", "metricResourceUri", "timeGrain", "statistic", "timeWindow"}
+        assert set(trigger) == needed | {
+            "timeAggregation",
+            "operator",
+            "threshold",
+            "metricNamespace",
+        }
+        assert trigger["statistic"] in {"Average", "Min", "Max", "Sum", "Count"}
+        assert trigger["timeAggregation"] in {"Average", "Minimum", "Maximum", "Total", "Count"}
+        assert set(action) == {"direction", "type", "value", "cooldown"}
+    with pytest.raises(ValidationError, match="greater than or equal to 5"):
+        Scale(max=2, metric="cpu", minutes=4)
 
 
 def test_autoscale_goes_with_what_it_scales(azure: FakeAzure, recipe: AzureRecipe) -> None:
