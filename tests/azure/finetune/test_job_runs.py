@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from transformers import AutoModelForCausalLM
 
 from setup.azure.client.session import AzureSession
 from setup.azure.data import step as data
@@ -21,7 +23,7 @@ from tests import blob_mount
 from tests.azure.trainable import Trainable, trainable
 from tests.home import free_port
 from tests.setup.finetune.machine import difference, kill
-from tests.tiny import make_tiny_llama
+from tests.tiny import make_tiny_llama, transformers_folder
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +55,7 @@ class Cluster:
     cloud: Trainable
     folder: Path
     sharding: str
+    form: str = "gguf"
 
     def __post_init__(self) -> None:
         self.mount = self.folder / "mount"
@@ -70,7 +73,9 @@ class Cluster:
         with own_job.code_snapshot(recipe, data.train_split(recipe)) as code:
             shutil.copytree(code, machine / "code")
         self._name_tiny_model(machine / "code" / own_job.RECIPE)
-        command = own_job.job_command(2, 0).replace(own_job.LOCAL_STATE, str(machine / "disk"))
+        command = own_job.job_command(2, 0, self.form).replace(
+            own_job.LOCAL_STATE, str(machine / "disk")
+        )
         for name in ("trained_model", "adapter", "work"):
             command = command.replace(f"${{{{outputs.{name}}}}}", str(self.mount / name))
         train = data.train_file(recipe)
@@ -140,5 +145,12 @@ def test_job_goes_on_from_the_mount_on_other_machines(
     assert (killed.mount / "trained_model/model.gguf").stat().st_size
     [copy] = (killed.mount / "work").iterdir()
     assert not list(copy.glob("checkpoint-*"))
+    killed.form = "transformers"  # what vLLM is given
     again = killed.finish(killed.start())
     assert "the finished run is taken from" in again
+    tuned, base = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
+        for folder in (killed.mount / "trained_model/model", transformers_folder(killed.model))
+    )
+    assert set(tuned) == set(base)
+    assert not torch.equal(*(m["model.layers.0.mlp.down_proj.weight"] for m in (tuned, base)))
