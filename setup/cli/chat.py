@@ -62,6 +62,8 @@ def chat(
         command += ["--skip-open-browser"]
     console.err.print(f"the chat page: http://{host}:{port} (Ctrl-C ends it)")
     console.err.print("where it finds no connection phi: python -m setup connect")
+    # promptflow would send traces of its own to whatever collector is named, with all that is said.
+    os.environ.setdefault("PF_BUILTIN_TRACE_EXPORTERS_DISABLE", "true")
     if os.name == "posix":
         os.execv(sys.executable, command)  # noqa: S606 - our own program, no shell
     raise SystemExit(subprocess.run(command, check=False).returncode)

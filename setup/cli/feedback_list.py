@@ -28,7 +28,7 @@ class Conversation:
     question: str
     lines: int = 0
     deployments: dict[str, None] = field(default_factory=dict)
-    ratings: dict[str, str] = field(default_factory=dict)
+    ratings: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, record: feedback_file.Record) -> None:
         """Count a line of it; of two ratings of one answer the later one holds."""
@@ -36,7 +36,7 @@ class Conversation:
         self.deployments[str(record.get("deployment"))] = None
         if record["kind"] == feedback_file.FEEDBACK:
             said = "corrected" if record.get("correction") else str(record.get("rating") or "")
-            self.ratings[record["id"]] = said
+            self.ratings[record["id"], record["answer"]] = said
 
     @property
     def rated(self) -> list[str]:
@@ -81,7 +81,7 @@ def feedback(
 
 def _conversations() -> Iterator[Conversation]:
     made: dict[str, Conversation] = {}
-    for line, name in feedback_file.conversation_ids(feedback_file.read_lines()):
+    for line, name in feedback_file.conversation_ids():
         if line.record is None:
             continue
         if name not in made:

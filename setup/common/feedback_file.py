@@ -87,38 +87,59 @@ def read_lines() -> Iterator[Line]:
         return
 
 
-def conversation_ids(lines: Iterator[Line]) -> Iterator[tuple[Line, str]]:
-    """Each line with the id of its conversation, "" where it has no record.
+def conversation_ids() -> Iterator[tuple[Line, str]]:
+    """Each line that is there now with the id of its conversation, "" where it has no record.
 
-    A client that gives its conversations no id asks with all that was said before, so that a
-    question belongs to the conversation that ended with this.
+    The client names it, with the answer or with a rating of it. One that gives no names asks with
+    all that was said before, so that a question belongs to the conversation that ended with this;
+    where several did, to none of them: people who begin alike may get the same answer.
     """
+    named = {
+        line.record["id"]: line.record["conversation"]
+        for line in read_lines()
+        if line.record and line.record["conversation"]
+    }
     by_answer: dict[str, str] = {}
-    by_text: dict[bytes, str] = {}
-    for line in lines:
+    by_text: dict[bytes, set[str]] = {}
+    for line in read_lines():
         record = line.record
         if record is None:
             yield line, ""
             continue
-        turns = record["messages"]
-        known = by_answer.get(record["id"]) or by_text.get(_digest(_before(turns)))
-        conversation = record["conversation"] or known or record["id"]
+        begun = by_text.get(_past(record), set())
+        known = named.get(record["id"]) or by_answer.get(record["id"])
+        conversation = (
+            record["conversation"]
+            or known
+            or (next(iter(begun)) if len(begun) == 1 else record["id"])
+        )
         by_answer[record["id"]] = conversation
-        said = [*turns, {"role": "assistant", "content": record["answer"]}]
-        by_text[_digest(said)] = conversation
+        if not record["conversation"]:  # who gives names gives them to all that follows
+            by_text.setdefault(_said(record), set()).add(conversation)
         yield line, conversation
 
 
 def delete(conversation: str) -> int:
-    """Take a conversation out of the file; returns the number of lines that it had.
+    """Take a conversation out of the file; returns the number of lines that went.
+
+    With it goes what follows it without a name, also where somebody else may have begun alike:
+    nothing of the one who asks for it may stay.
 
     Raises:
         OSError, filelock.Timeout: As :func:`append`.
     """
     path = feedback_path()
     with _locked():
-        named = conversation_ids(read_lines())
-        gone = {line.number for line, name in named if name == conversation}
+        gone, said = set[int](), set[bytes]()
+        for line, name in conversation_ids():
+            record = line.record
+            if record is None:
+                continue
+            unnamed = not record["conversation"]
+            if name == conversation or (unnamed and gone and _past(record) in said):
+                gone.add(line.number)
+                if unnamed:
+                    said.add(_said(record))
         if not (conversation and gone):
             return 0
         draft = path.with_suffix(".new")
@@ -180,16 +201,25 @@ def _parsed(line: bytes) -> Record | None:
     return record if is_record else None
 
 
-def _before(turns: list[Record]) -> list[Record]:
-    """The turns up to the last answer."""
+def _said(record: Record) -> bytes:
+    """A digest of all that was said up to the record's answer."""
+    return _digest([*record["messages"], {"role": "assistant", "content": record["answer"]}])
+
+
+def _past(record: Record) -> bytes:
+    """A digest of all that had been said before its question, up to the last answer."""
+    turns = record["messages"]
     for end in range(len(turns), 0, -1):
         if turns[end - 1].get("role") == "assistant":
-            return turns[:end]
-    return []
+            return _digest(turns[:end])
+    return b""
 
 
 def _digest(turns: list[Record]) -> bytes:
-    if not turns:
-        return b""
-    said = [(turn.get("role"), turn.get("content")) for turn in turns]
+    """Clients strip what they send back of an answer, so white space at the ends does not count."""
+    said = [
+        (turn.get("role"), content.strip() if isinstance(content, str) else content)
+        for turn in turns
+        for content in [turn.get("content")]
+    ]
     return hashlib.sha256(json.dumps(said).encode()).digest()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from setup.common.errors import FixableError
-from setup.common.feedback_file import FEEDBACK, conversation_ids, feedback_path, read_lines
+from setup.common.feedback_file import FEEDBACK, conversation_ids, feedback_path
 from setup.data import manifest
 from setup.data.formats.origin import FEEDBACK_SOURCE
 from setup.data.formats.source import Record, Source
@@ -83,15 +83,15 @@ class Feedback:
             yield records[begin : begin + BATCH_ROWS]
 
     def _read(self) -> None:
-        """Read the last rating of each answer, in the order of these."""
-        last: dict[str, Record] = {}
-        for line, conversation in conversation_ids(read_lines()):
+        """Read the last rating of each answer, of which a request may have several, in order."""
+        last: dict[tuple[str, str], Record] = {}
+        for line, conversation in conversation_ids():
             if line.record is None:
                 self._unread += 1
             elif line.record["kind"] == FEEDBACK:
                 row = {**line.record, "conversation": conversation}
-                last.pop(row["id"], None)
-                last[row["id"]] = Record(FEEDBACK_SOURCE, line.number, row)
+                last.pop(key := (row["id"], row["answer"]), None)
+                last[key] = Record(FEEDBACK_SOURCE, line.number, row)
         self._ratings = list(last.values())
 
     def _records(self, taken: Counter[str], left: Counter[str]) -> Iterator[Record]:
@@ -109,15 +109,15 @@ def _earlier(plan: DataPlan) -> set[bytes]:
     note = manifest.read_note(plan.paths) or {}
     facts = [fact for fact in note.get("sources") or [] if isinstance(fact, dict)]
     keys = {bytes.fromhex(key) for fact in facts for key in fact.get(_TESTED, [])}
-    if any(fact.get("source") == FEEDBACK_SOURCE for fact in facts):
-        return keys  # the test file there is of feedback as well
     return keys | _questions(plan.paths.test)
 
 
 def _questions(file: Path) -> set[bytes]:
+    """The keys of what the rows of ``file`` ask, but for those that feedback made."""
     if not file.is_file():
         return set()
-    rows = [record.row for batch in open_file(file).batches for record in batch]
+    read = (record.row for batch in open_file(file).batches for record in batch)
+    rows = [row for row in read if not (isinstance(row, dict) and row.get(FEEDBACK_SOURCE))]
     return {_question(row["messages"]) for row in rows if _has_turns(row)}
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
+import requests
 
 from tests.conftest import MakeHome
-from tests.home import ROOT, Home, ask, ask_openai
+from tests.home import ROOT, Home, ask, ask_openai, free_port
 from tests.scripted.collector import Collector, collecting
 
 QUESTION = "What is the capital of France?"
@@ -216,3 +219,30 @@ def test_agent_is_the_root_of_its_trace(home: Home, collector: Collector) -> Non
     assert set(spans) == names
     assert spans["chat phi"].parent == spans["invoke_agent chat"].id
     assert len({span.tokens for span in spans.values()}) == 1
+
+
+def test_the_chat_page_is_traced_without_what_is_said(home: Home, collector: Collector) -> None:
+    url, question = f"http://127.0.0.1:{free_port()}", "Which bird is called Quillfern?"
+    command = [sys.executable, "-m", "setup", "chat", "--no-browser", "--host", "127.0.0.1"]
+    command += ["--port", url.rpartition(":")[2]]
+    collector.spans.clear()
+    with subprocess.Popen(command, cwd=ROOT, env=home.env, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not _answers(f"{url}/health"):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            reply = requests.post(f"{url}/score", json={"question": question}, timeout=60)
+            assert reply.status_code == 200, reply.text
+            spans = collector.trace({"chat phi", "POST /score", "chat base"})
+        finally:
+            process.terminate()
+    assert spans["chat phi"].service == "finetune-phi-flow"
+    assert not [body for body in collector.bodies if "Quillfern" in body]
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.ConnectionError:
+        return False
