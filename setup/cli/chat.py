@@ -23,6 +23,10 @@ from setup.local.control import LocalEndpoint, port_holder
 from setup.recipe.load import DEFAULT, load_recipe
 
 app = typer.Typer()
+_COLLECTORS = (
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    *(f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT" for kind in ("", "TRACES_", "METRICS_", "LOGS_")),
+)
 # promptflow's page gives 320 pixels to the list of chats, whatever the width of the window.
 _NARROW = """
     <style>
@@ -62,8 +66,7 @@ def chat(
         command += ["--skip-open-browser"]
     console.err.print(f"the chat page: http://{host}:{port} (Ctrl-C ends it)")
     console.err.print("where it finds no connection phi: python -m setup connect")
-    # promptflow would send traces of its own to whatever collector is named, with all that is said.
-    os.environ.setdefault("PF_BUILTIN_TRACE_EXPORTERS_DISABLE", "true")
+    _keep_from_collectors()
     if os.name == "posix":
         os.execv(sys.executable, command)  # noqa: S606 - our own program, no shell
     raise SystemExit(subprocess.run(command, check=False).returncode)
@@ -88,6 +91,20 @@ def compare(
     console.err.print(f"its key: {endpoint.recipe.command('compare', '--print-key')}", markup=False)
     if browser and not webbrowser.open(url):
         console.err.print("no browser could be opened here: open that address yourself")
+
+
+def _keep_from_collectors() -> None:
+    """Take the collectors out of the environment: promptflow sends them all that is said, unasked.
+
+    It does so by variables that other programs only take for traces, and its exporters fail with
+    the OpenTelemetry of today.
+    """
+    named = [name for name in _COLLECTORS if os.environ.pop(name, "")]
+    if named:
+        console.err.print(
+            f"the page is not traced ({', '.join(named)}): promptflow would send what is said on "
+            "it; the endpoint's own traces go on"
+        )
 
 
 def _page() -> Path | None:

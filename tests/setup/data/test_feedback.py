@@ -127,6 +127,31 @@ def test_feedback_beside_other_data(tmp_path: Path) -> None:
     assert len({row["prompt_id"] for row in made}) == 24
 
 
+def test_questions_of_other_data_stay_tested_beside_feedback(tmp_path: Path) -> None:
+    source = write(tmp_path / "mine.jsonl", *lamps(40))
+    rate(0, lamps(41)[40])
+    both = f"[{source}, feedback]"
+    assert prepare(both, tmp_path / "out").code == 0
+    made = rows(tmp_path / "out" / "test_data.jsonl")
+    tested = {row["question"] for row in made if not row.get("feedback")}
+    assert tested
+    for number, question in enumerate(sorted(tested), 50):
+        greeting = [*lamps(60)[number][:1], {"role": "assistant", "content": "Hello."}]
+        asked = {"role": "user", "content": question}
+        rate(number, [*greeting, asked, {"role": "assistant", "content": "Nine."}])
+    done = prepare(both, tmp_path / "out")
+    assert f"left out: {len(tested)} with a question of the test split" in _note(done.err)
+
+
+def test_answers_to_one_request_are_rated_each(tmp_path: Path) -> None:
+    _rate_lamps()
+    (question, answer), more = lamps(25)[24], {"id": "of-two", "conversation": "of-two"}
+    rate(90, [question, answer], "up", **more)
+    rate(91, [question, {"role": "assistant", "content": "Never."}], "down", **more)
+    done = prepare("feedback", tmp_path / "out")
+    assert "25 found good; left out: 1 found bad and not corrected" in _note(done.err)
+
+
 def test_same_checks_as_for_other_rows(tmp_path: Path) -> None:
     _rate_lamps()
     rate(70, lamps()[5])  # once more, of another deployment

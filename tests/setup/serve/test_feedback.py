@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from setup.common import feedback_file
 from tests.conftest import MakeHome
 from tests.home import ROOT, Home, ask, ask_openai, failed, run_module
 from tests.tiny import CONTEXT, make_tiny_llama
@@ -199,3 +200,45 @@ def test_several_processes_append_whole_lines(tmp_path: Path) -> None:
     listed = run_module(tmp_path, "setup", "feedback")
     assert "160 conversations" in listed.stdout
     assert "1 of its lines are no records" in listed.stderr
+
+
+def _keep(name: str, *said: str, kind: str = "answer", conversation: str = "") -> None:
+    """Keep the last of ``said``, the turns of both in turn, as the answer ``name``."""
+    roles = ("user", "assistant") * len(said)
+    turns = [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
+    record = {"kind": kind, "id": name, "conversation": conversation, "messages": turns[:-1]}
+    feedback_file.append({**record, "answer": said[-1]}, 10**6)
+
+
+def _kept() -> str:
+    path = feedback_file.feedback_path()
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_PHI_HOME", str(tmp_path / "home"))
+
+
+@pytest.mark.usefixtures("own_home")
+@pytest.mark.parametrize("asks", ["a1", "b1"])
+def test_people_who_begin_alike_are_not_mixed_and_nothing_of_who_asks_stays(asks: str) -> None:
+    _keep("a1", "Hi", "Hello!")
+    _keep("b1", "Hi", "Hello! ")
+    _keep("a2", "Hi", "Hello!", "I am Ann, my card is 4111", "Noted.")
+    _keep("a3", "Hi", "Hello!", "I am Ann, my card is 4111", "Noted.", "Thanks", "Bye.")
+    _keep("c1", "Good day", "Hello!", conversation="of-c")
+    names = [name for _, name in feedback_file.conversation_ids()]
+    assert names == ["a1", "b1", "a2", "a2", "of-c"]
+    assert feedback_file.delete(asks) == 3
+    assert "4111" not in _kept()
+    assert "of-c" in _kept()
+
+
+@pytest.mark.usefixtures("own_home")
+def test_rating_that_names_a_conversation_names_its_answer() -> None:
+    _keep("d1", "My door code is 77", "Noted. ")
+    _keep("d1", "My door code is 77", "Noted. ", kind="feedback", conversation="mine")
+    _keep("d2", "My door code is 77", "Noted.", "And?", "Nothing.")
+    assert feedback_file.delete("mine") == 3
+    assert _kept() == ""

@@ -48,6 +48,14 @@ def test_new_key_comes_without_a_restart_and_the_old_one_stays(home: Home) -> No
     assert not [key for key in (new, old, oldest, home.key()) if key in everything]
 
 
+def test_a_key_named_otherwise_than_by_key_is_refused(home: Home) -> None:
+    before = (home.key(), home.key("secondary"))
+    reply = home.manage("POST", "/keys", {"keyType": "secondary"})
+    assert reply.status_code == 400
+    assert "not keyType" in reply.text
+    assert (home.key(), home.key("secondary")) == before
+
+
 def test_who_asks_with_the_key_of_before_is_answered_on(home: Home) -> None:
     before, seen, stop = home.key(), Counter[int](), threading.Event()
 

@@ -221,23 +221,29 @@ def test_agent_is_the_root_of_its_trace(home: Home, collector: Collector) -> Non
     assert len({span.tokens for span in spans.values()}) == 1
 
 
-def test_the_chat_page_is_traced_without_what_is_said(home: Home, collector: Collector) -> None:
+def test_what_is_said_on_the_chat_page_goes_to_no_collector(
+    home: Home, collector: Collector
+) -> None:
     url, question = f"http://127.0.0.1:{free_port()}", "Which bird is called Quillfern?"
     command = [sys.executable, "-m", "setup", "chat", "--no-browser", "--host", "127.0.0.1"]
     command += ["--port", url.rpartition(":")[2]]
     collector.spans.clear()
-    with subprocess.Popen(command, cwd=ROOT, env=home.env, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=home.env, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             deadline = time.monotonic() + 60
             while not _answers(f"{url}/health"):
+                assert process.poll() is None, process.communicate()
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
             reply = requests.post(f"{url}/score", json={"question": question}, timeout=60)
             assert reply.status_code == 200, reply.text
-            spans = collector.trace({"chat phi", "POST /score", "chat base"})
+            collector.trace({"POST /score", "chat base"})
         finally:
             process.terminate()
-    assert spans["chat phi"].service == "finetune-phi-flow"
+            told = process.communicate()[1]
+    assert "the page is not traced (OTEL_EXPORTER_OTLP_ENDPOINT)" in told
     assert not [body for body in collector.bodies if "Quillfern" in body]
 
 
