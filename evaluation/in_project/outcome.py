@@ -35,6 +35,10 @@ _COLUMNS = ("id", "question", "chat_history", "ground_truth", "facts", "must_dec
 _UNANSWERED = "NotAnswered"
 
 
+class NothingAnsweredError(FixableError):
+    """A job that completed without a single answer."""
+
+
 @dataclass(frozen=True)
 class RunOfJob:
     """The run that a job becomes.
@@ -88,7 +92,8 @@ class RunOfJob:
         """Write the folder of what a completed job left.
 
         Raises:
-            FixableError: It answered no row, or left what no flow leaves.
+            NothingAnsweredError: It answered no row.
+            FixableError: It left what no flow leaves.
         """
         link = f"https://ml.azure.com/runs/{job}?wsid={session.workspace_path()}"
         with console.progress_bar("Bringing the results back"):
@@ -98,7 +103,7 @@ class RunOfJob:
         if not answers:
             what = f"job {job} answered none of the {len(self.data.rows)} rows"
             why = f"see {link}: the log of step {pipeline.ASK} says why"
-            raise FixableError(what, f"{why}; then {self.again}")
+            raise NothingAnsweredError(what, f"{why}; then {self.again}")
         outcomes = {n: _outcome(n, answers.get(n), job, link) for n in range(len(self.data.rows))}
         scored = {n: Outcome(n, {"scores": score["scores"]}) for n, score in scores.items()}
         evaluated = [Evaluated(pipeline.EVALUATOR.name, scored, metrics)]

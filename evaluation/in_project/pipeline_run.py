@@ -15,7 +15,7 @@ import orjson
 
 from evaluation.ask.rows_in import RunData
 from evaluation.in_project import pipeline
-from evaluation.in_project.outcome import RunOfJob, places
+from evaluation.in_project.outcome import NothingAnsweredError, RunOfJob, places
 from evaluation.results import Request, RunFolder
 from setup.azure.client import money, waiting
 from setup.azure.client.session import AzureSession
@@ -93,13 +93,18 @@ class PipelineRun:
         return self._run.known(job) or self._run.bring_back(self._session, job)
 
     def _has_failed_rows(self, job: str) -> bool:
-        known = self._run.known(job)  # nothing was brought back of one that answered no row
-        return known is None or bool(known.summary["error"] or known.summary["unscored"])
+        try:
+            summary = self._side(job).summary
+        except NothingAnsweredError:
+            return True
+        return bool(summary["error"] or summary["unscored"])
 
     def _submit(self, cluster: BatchCluster, last: Attempt | None) -> str:
         session, recipe = self._session, self._recipe
         name = attempt_name(self._first, last.number + 1 if last else 1)
         cluster.refuse_other()
+        cancel = recipe.command("cancel", name)
+        console.err.print(f"Azure ends no pipeline: this command does, or {cancel}", markup=False)
         money.confirm([cluster.costs])
         cluster.ensure()
         connect_project(session, self._configs, self._endpoint.key(), recipe.azure.workspace)

@@ -220,7 +220,7 @@ def find_items(session: AzureSession, stage: Stage) -> tuple[list[Item], list[st
     if stage != "all":
         items = [*_inside(session, workspace, stage)] if workspace else []
         named = {"endpoint": {session.names.endpoint}, "compute": _clusters(session)}[stage]
-        ours = [item for item in items if item.path.rpartition("/")[2] in named]
+        ours = [item for item in items if item.path.rpartition("/")[2] in named and not item.guest]
         if stage == "endpoint":
             ours += _autoscale(session)
         return ours, [f"{item.title}: {item.cost}" for item in items if item not in ours]
@@ -277,6 +277,8 @@ def _inside(session: AzureSession, workspace: Mapping[str, Any], stage: str) -> 
         for resource in session.arm.children(f"{workspace['id']}/{kind}"):
             named = resource["name"] in {session.names.endpoint, *_clusters(session)}
             attached = bool(resource["properties"].get("isAttachedCompute"))
+            # In a workspace that is not ours a name tells nothing: many call a cluster like that.
+            named = named and not session.recipe.azure.existing.workspace
             guest = attached or not (named or ownership.is_ours(resource))
             title, cost = _compute(resource) if params else _endpoint(session, resource)
             yield Item(resource["id"], title, cost, wave, params, guest)

@@ -146,9 +146,9 @@ def delete(conversation: str) -> int:
         draft.unlink(missing_ok=True)
         try:
             with path.open("rb") as old, open(draft, "xb", opener=_open_private) as new:
-                for number, line in enumerate(old, 1):
+                for number, text in enumerate(old, 1):
                     if number not in gone:
-                        new.write(line)
+                        new.write(text)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)

@@ -217,8 +217,8 @@ def explain_failure(
     session: AzureSession, run: Run, steps: Sequence[Run], bounds: Bounds | None = None
 ) -> FixableError:
     """Explain why an ended job did not complete; prints the end of the failing step's log."""
+    bounds = bounds or Bounds.of_training(session.recipe)
     if run.status == "Canceled":
-        bounds = bounds or Bounds.of_training(session.recipe)
         if run.hours >= bounds.hours:
             return ran_too_long(run.name, bounds)
         return FixableError(
@@ -227,6 +227,7 @@ def explain_failure(
     step = next((part for part in steps if part.status == "Failed"), run)
     log, launcher = _read_log(session, step)
     cause, fix = what_went_wrong(session, [*launcher, step.error or run.error], log)
+    fix = fix.replace("finetune.compute", f"{bounds.section}.compute")  # the job's own cluster
     where = f" in step {step.title}" if step is not run else ""
     return FixableError(f"job {run.name} failed{where}: {cause}", fix)
 

@@ -204,7 +204,10 @@ def command_job(
 
     finetune = recipe.finetune
     nodes = finetune.compute.nodes
-    places = {OUTPUT: None, ADAPTER: None, COPIES: _WORK.format(job_name(recipe, assets))}
+    sharding = finetune.trainer.sharding if finetune.trainer else "none"
+    # A checkpoint of one sharding is none of another.
+    work = job_name(recipe, assets) + (f"-{sharding}" if sharding != "none" else "")
+    places = {OUTPUT: None, ADAPTER: None, COPIES: _WORK.format(work)}
     job: Any = command(
         code=str(code),
         command=job_command(nodes, gpus, recipe.endpoint.form),

@@ -41,7 +41,8 @@ class BatchCluster:
     def costs(self) -> money.Billable:
         """Its price while a job is at work on it."""
         compute = self.compute
-        until = f"while the job runs, at most {self._session.recipe.evaluation.max_hours:g} hours"
+        hours = self._session.recipe.evaluation.max_hours
+        until = f"while the job runs; after {hours:g} hours the command that follows it cancels it"
         price = money.price_class(compute.sku)
         return money.Billable(self._what, compute.sku, compute.nodes, price, until)
 

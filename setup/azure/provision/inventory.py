@@ -132,6 +132,8 @@ def differences(
     if body is None:
         return ["missing"]
     if resource.key == "compute":
+        if session.recipe.azure.existing.workspace:
+            ownership.refuse_foreign(resource.title, body, "finetune.compute.name")
         return [*_failed(body), *_cluster(session, resource, body)]
     ownership.refuse_foreign(resource.title, body, resource.setting)
     _refuse_elsewhere(session, resource, body)

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from setup.azure import teardown
+from setup.azure.client.money import answered
 from setup.azure.client.session import AzureSession
 from setup.azure.deploy import operate
 from setup.azure.deploy import step as deploy
@@ -245,6 +246,18 @@ def test_autoscale_is_what_its_contract_allows(azure: FakeAzure, recipe: AzureRe
         assert set(action) == {"direction", "type", "value", "cooldown"}
     with pytest.raises(ValidationError, match="greater than or equal to 5"):
         Scale(max=2, metric="cpu", minutes=4)
+
+
+def test_more_instances_are_agreed_to(azure: FakeAzure, recipe: AzureRecipe) -> None:
+    azure.subscription.limits["standardNCADSA100v4Family"] = 1000
+    deploy.run(AzureSession(recipe))
+    scaled = endpoint_with(recipe, scale=SCALE)
+    assert "3 x Standard_NC24ads_A100_v4" in "\n".join(deploy.plan(AzureSession(scaled)))
+    with answered(False), pytest.raises(FixableError, match="3 x Standard_NC24ads_A100_v4"):
+        deploy.run(AzureSession(scaled))
+    assert settings_of(azure) == {}
+    deploy.run(AzureSession(scaled))
+    assert settings_of(azure)
 
 
 def test_autoscale_goes_with_what_it_scales(azure: FakeAzure, recipe: AzureRecipe) -> None:

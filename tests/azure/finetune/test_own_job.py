@@ -78,6 +78,15 @@ def test_attempts_share_their_checkpoints(cloud: Trainable) -> None:
     assert first.endswith(f"/datastores/workspaceblobstore/paths/finetune-phi/{name}/")
 
 
+def test_checkpoints_of_another_sharding_lie_elsewhere(cloud: Trainable) -> None:
+    places = []
+    for sharding in ("none", "full_shard"):
+        recipe = cloud.recipe(f"finetune.trainer.sharding={sharding}", route="own")
+        job = own_job.command_job(recipe, Path(), "environment", cloud.assets(recipe), 2)
+        places.append(job.outputs["work"].path)
+    assert places[1] == f"{places[0].rstrip('/')}-full_shard/"
+
+
 def _fake_torch(folder: Path, version: str, finds: bool) -> dict[str, str]:
     """The environment of a Python with a torch of ``version`` on a machine with four GPUs."""
     (folder / "torch").mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,9 @@ def test_the_same_command_follows_finds_and_asks_again(
     again = run_here(recipe, data, again=True)
     assert jobs(azure) == [job, f"{job}-2"]
     assert (again.summary["error"], again.config["job"]) == (0, f"{job}-2")
+    shutil.rmtree(again.path.parent)  # on a machine that has not brought it back yet
+    assert run_here(recipe, data, again=True).summary["error"] == 0
+    assert jobs(azure) == [job, f"{job}-2"]
 
 
 def test_what_a_cluster_lacks_is_said(

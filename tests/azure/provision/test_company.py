@@ -15,6 +15,7 @@ from tests.azure.fake import FakeAzure
 from tests.azure.fake.ready import add_workspace
 from tests.azure.fake.subscription import SUBSCRIPTION
 from tests.azure.provisioned import GROUP, SPACES, assignments, provide, recipe, refused
+from tests.azure.serving import add
 from tests.setup.command import run
 
 MSDN = "MSDN_2014-09-01"
@@ -70,6 +71,19 @@ def test_existing_workspace_and_what_it_stands_on_are_used_and_left(azure: FakeA
     assert azure.store.get(f"{SPACES}/corp") is not None
     assert azure.store.get(f"{SPACES}/corp/computes/gpu-cluster") is None
     assert azure.store.get(f"{SPACES}/phi-hub") is None
+
+
+def test_cluster_of_the_company_that_has_our_name_is_left_alone(azure: FakeAzure) -> None:
+    company(azure)
+    inner = {"computeType": "AmlCompute", "properties": {"vmSize": "Standard_NC24ads_A100_v4"}}
+    theirs = f"{SPACES}/corp/computes/gpu-cluster"
+    add(azure, theirs, location="eastus2", properties=inner)
+    sets = ("azure.workspace=corp", "azure.existing.workspace=true")
+    assert "is there already and not ours" in refused(*sets)
+    options = [part for one in sets for part in ("--set", one)]
+    for stage in ([], ["--stage", "compute"]):
+        run("teardown", "--recipe", "phi-azure", *options, *stage, "--yes")
+        assert azure.store.get(theirs) is not None
 
 
 def test_existing_storage_of_another_group_is_used(azure: FakeAzure) -> None:
