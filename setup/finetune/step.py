@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from setup.common.checks import Check, environment_checks
@@ -13,7 +13,7 @@ from setup.data import prepared_split
 from setup.data.plan import data_plan
 from setup.finetune.forecast.preview import preview_lines
 from setup.finetune.run.job_curve import COMMAND, is_in_job
-from setup.finetune.run.live import UNSHOWN, Shown
+from setup.finetune.run.live import Shown
 from setup.finetune.run.run import finetune, finished, run_folder
 from setup.recipe.local import Training
 from setup.weights.base import Base
@@ -42,15 +42,15 @@ def plan(training: Training) -> list[str]:
     return [f"{what}, in {folder}", f"on {split}", *preview_lines(training)]
 
 
-def run(training: Training, shown: Shown = UNSHOWN) -> Result:
+def run(training: Training, curve: Sequence[str] = (), after: float = 0.0) -> Result:
     """Fine-tune, or find it done; FixableError: as :func:`setup.finetune.run.run.finetune`.
 
-    Its curve is ``shown`` while it trains.
+    ``curve`` is the command that shows its curve while it trains, ``after`` so many seconds.
     """
     split = prepared_split(data_plan(training), "train")
     path = prepare_model(training.model)
     base = Base(path, model_sha256(path), training.finetune.base, training.model.source)
-    done = finetune(training, base, split, shown)
+    done = finetune(training, base, split, Shown(curve, after))
     if not done.changed:
         err.print(f"trained on {split}", markup=False)
     figures = done.result
@@ -65,7 +65,7 @@ def run(training: Training, shown: Shown = UNSHOWN) -> Result:
 
 
 def _run_in_job(training: Training) -> Result:
-    return run(training, Shown(COMMAND if is_in_job() else ()))
+    return run(training, COMMAND if is_in_job() else ())
 
 
 STEPS = [Step("finetune", HELP, plan, _run_in_job)]

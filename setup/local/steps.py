@@ -15,7 +15,6 @@ from setup.common.step import Result, Step
 from setup.data import Prepared, data_plan, describe_data, describe_summary, prepare_data
 from setup.finetune import step as training
 from setup.finetune.forecast.preview import quick_preview
-from setup.finetune.run.live import Shown
 from setup.finetune.run.run import FINGERPRINT
 from setup.local import connect, deploy, new_version
 from setup.local.control import LocalEndpoint
@@ -72,8 +71,8 @@ def _data(endpoint: LocalEndpoint) -> Result:
 
 def _finetune(endpoint: LocalEndpoint) -> Result:
     """Train, and show the curve in the registry meanwhile."""
-    shown = Shown((CURVE_COMMAND, endpoint.recipe.registry.model, FINGERPRINT), _SHOWN_AFTER)
-    return training.run(endpoint.recipe, shown)
+    curve = (CURVE_COMMAND, endpoint.recipe.registry.model, FINGERPRINT)
+    return training.run(endpoint.recipe, curve, _SHOWN_AFTER)
 
 
 def show_notes(prepared: Prepared) -> None:

@@ -20,11 +20,11 @@ from setup.finetune.compute.loss import (
     worth_remembering,
 )
 from setup.finetune.examples import dataset
+from setup.finetune.examples.training_data import TrainingData
 from setup.finetune.forecast.forecast import kept_forecast
 from setup.finetune.forecast.prediction import forecast_steps, warn_of_memory
 from setup.finetune.run.checkpoints import begin
 from setup.finetune.run.served_prompt import refuse_other_prompt
-from setup.finetune.run.training_data import TrainingData
 from setup.recipe.local import Training
 from setup.weights.base import Base, load_base, transformers_copy
 

@@ -1,4 +1,4 @@
-"""What a run learns from and is measured on: the examples, the fixed question, and the plan."""
+"""The examples of a run: those it learns from, those it is measured on, the question it shows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from setup.finetune.compute import processes
 from setup.finetune.compute.schedule import plan_run
 from setup.finetune.examples import dataset
 from setup.finetune.examples.chat_template import Renderer
+from setup.finetune.examples.present_answer import Question
 from setup.finetune.forecast.work import Parts
-from setup.finetune.run.present_answer import Question
 from setup.recipe.local import Training
 
 
