@@ -5,6 +5,7 @@ RUN := $(VENV)/bin/python
 RECIPE ?= laptop
 SET ?=
 PORT ?= 8080
+SLOW ?= slow
 PYTEST := $(RUN) -m pytest --dist loadscope --no-loadscope-reorder
 PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 # uv takes seconds where pip takes minutes, but reads no pip.conf: where it fails, pip has its turn.
@@ -61,7 +62,7 @@ test: $(VENV)/.installed-dev        ## set up and pass the tests
 	$(PYTEST) -n 3 -m "not slow"
 
 slow: $(VENV)/.installed-dev        ## the tests that take minutes each: kills, resumes, load, real answers
-	$(PYTEST) -n 2 -m slow
+	$(PYTEST) -n 2 -m "$(SLOW)"
 
 check: $(VENV)/.installed-dev       ## lint, format, types, Python 3.9 for uploads, imports, workflows, Dockerfiles
 	$(VENV)/bin/ruff check .

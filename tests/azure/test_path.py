@@ -184,6 +184,7 @@ def test_run_asks_and_scores_in_the_project(whole: Whole) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_killed_after_each_step_then_torn_down(empty: FakeAzure, whole: Whole) -> None:
     """One path, cut off after each of its steps in turn, ends as one that was not."""
     for step in STEPS[:-1]:

@@ -15,7 +15,7 @@ from tests.azure.fake import FakeAzure
 from tests.conftest import MakeHome
 from tests.home import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.minutes]
 _COMMAND = re.compile(r"`(python -m (?:setup|evaluation)[^`]*)`")
 _ASKING = ("up", "provision", "finetune", "deploy", "run", "teardown")
 # The hub's data set needs a network: tests/setup/data/test_hub.py has that, here it is the sample.

@@ -105,6 +105,8 @@ def test_commands_on_a_machine_where_nothing_runs(bare: Home) -> None:
     assert error["fix"] == f"python -m setup deploy --set endpoint.port={bare.port}"
 
 
+@pytest.mark.slow
+@pytest.mark.minutes
 def test_whole_path_twice_then_logs_and_status(make_home: MakeHome) -> None:
     home = make_home(
         "finetune.epochs=0.01", "finetune.layers=1", "finetune.held_out_rows=4", "endpoint.slots=1"

@@ -16,7 +16,7 @@ from tests.conftest import MakeHome
 from tests.home import Home, ask, ask_openai
 from tests.setup.serve import fuzz, soak
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.minutes, pytest.mark.timeout(900)]
 
 ORDER = {
     "type": "object",

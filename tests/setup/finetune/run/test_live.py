@@ -85,6 +85,7 @@ def test_registered_run_is_the_one_that_was_shown(make_machine: MakeMachine) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_killed_run_goes_on_in_the_same_one(make_machine: MakeMachine) -> None:
     machine = make_machine()
     process = machine.start(*_LONG)
