@@ -25,7 +25,7 @@ from tests.home import free_port
 from tests.setup.finetune.machine import difference, kill
 from tests.tiny import make_tiny_llama, transformers_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.minutes]
 
 SETS = {
     "layers": 0,

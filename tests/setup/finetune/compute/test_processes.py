@@ -22,7 +22,7 @@ from tests.setup.finetune.machine import (
     result,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.minutes]
 
 STEPS = ["finetune.batch_rows=3", "finetune.held_out_rows=5", "finetune.save_every=6"]
 LONG = [*STEPS, "finetune.epochs=20", "finetune.patience=0", "finetune.evaluate_every=20"]
