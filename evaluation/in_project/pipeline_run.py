@@ -103,8 +103,8 @@ class PipelineRun:
         session, recipe = self._session, self._recipe
         name = attempt_name(self._first, last.number + 1 if last else 1)
         cluster.refuse_other()
-        cancel = recipe.command("cancel", name)
-        console.err.print(f"Azure ends no pipeline: this command does, or {cancel}", markup=False)
+        ends = f"keep this command running, or end it yourself: {recipe.command('cancel', name)}"
+        console.err.print(f"Azure sets a pipeline no limit of time; {ends}", markup=False)
         money.confirm([cluster.costs])
         cluster.ensure()
         connect_project(session, self._configs, self._endpoint.key(), recipe.azure.workspace)

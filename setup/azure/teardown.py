@@ -275,10 +275,10 @@ def _inside(session: AzureSession, workspace: Mapping[str, Any], stage: str) -> 
     params = {"underlyingResourceAction": "Delete"} if wave == Wave.COMPUTE else {}
     with session.errors(f"listing what runs in workspace {workspace['name']}"):
         for resource in session.arm.children(f"{workspace['id']}/{kind}"):
-            named = resource["name"] in {session.names.endpoint, *_clusters(session)}
-            attached = bool(resource["properties"].get("isAttachedCompute"))
             # In a workspace that is not ours a name tells nothing: many call a cluster like that.
-            named = named and not session.recipe.azure.existing.workspace
+            own = not session.recipe.azure.existing.workspace
+            named = own and resource["name"] in {session.names.endpoint, *_clusters(session)}
+            attached = bool(resource["properties"].get("isAttachedCompute"))
             guest = attached or not (named or ownership.is_ours(resource))
             title, cost = _compute(resource) if params else _endpoint(session, resource)
             yield Item(resource["id"], title, cost, wave, params, guest)

@@ -21,12 +21,10 @@ from setup.common.paths import page_folder
 from setup.common.promptflow_store import is_promptflow_installed
 from setup.local.control import LocalEndpoint, port_holder
 from setup.recipe.load import DEFAULT, load_recipe
+from setup.serve.settings import COLLECTOR
 
 app = typer.Typer()
-_COLLECTORS = (
-    "APPLICATIONINSIGHTS_CONNECTION_STRING",
-    *(f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT" for kind in ("", "TRACES_", "METRICS_", "LOGS_")),
-)
+_COLLECTORS = (*COLLECTOR, *(f"OTEL_EXPORTER_OTLP_{kind}_ENDPOINT" for kind in ("METRICS", "LOGS")))
 # promptflow's page gives 320 pixels to the list of chats, whatever the width of the window.
 _NARROW = """
     <style>

@@ -94,12 +94,11 @@ def conversation_ids() -> Iterator[tuple[Line, str]]:
     all that was said before, so that a question belongs to the conversation that ended with this;
     where several did, to none of them: people who begin alike may get the same answer.
     """
-    named = {
+    by_answer: dict[str, str] = {
         line.record["id"]: line.record["conversation"]
         for line in read_lines()
         if line.record and line.record["conversation"]
     }
-    by_answer: dict[str, str] = {}
     by_text: dict[bytes, set[str]] = {}
     for line in read_lines():
         record = line.record
@@ -107,13 +106,8 @@ def conversation_ids() -> Iterator[tuple[Line, str]]:
             yield line, ""
             continue
         begun = by_text.get(_past(record), set())
-        known = named.get(record["id"]) or by_answer.get(record["id"])
-        conversation = (
-            record["conversation"]
-            or known
-            or (next(iter(begun)) if len(begun) == 1 else record["id"])
-        )
-        by_answer[record["id"]] = conversation
+        alone = next(iter(begun)) if len(begun) == 1 else record["id"]
+        conversation = record["conversation"] or by_answer.setdefault(record["id"], alone)
         if not record["conversation"]:  # who gives names gives them to all that follows
             by_text.setdefault(_said(record), set()).add(conversation)
         yield line, conversation
@@ -217,9 +211,9 @@ def _past(record: Record) -> bytes:
 
 def _digest(turns: list[Record]) -> bytes:
     """Clients strip what they send back of an answer, so white space at the ends does not count."""
-    said = [
-        (turn.get("role"), content.strip() if isinstance(content, str) else content)
-        for turn in turns
-        for content in [turn.get("content")]
-    ]
+    said = [(turn.get("role"), _stripped(turn.get("content"))) for turn in turns]
     return hashlib.sha256(json.dumps(said).encode()).digest()
+
+
+def _stripped(content: Any) -> Any:
+    return content.strip() if isinstance(content, str) else content

@@ -153,9 +153,8 @@ async def renew_key(request: web.Request) -> web.Response:
     Without one a new primary key, and the one before stays valid as the secondary one.
     """
     asked = parse_body(RootModel[dict[str, str | None]], await routes.read_body(request)).root
-    if unknown := sorted(
-        set(asked) - {"key"}
-    ):  # a word for it that is not ours would renew another
+    unknown = sorted(set(asked) - {"key"})
+    if unknown:  # a word for it that is not ours would renew another key
         raise ApiError(400, f"a key is renewed by the field key, not {', '.join(unknown)}")
     request.app[ENDPOINT].renew_key(keys.kind_of(asked.get("key")))
     return web.Response(status=204)

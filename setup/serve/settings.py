@@ -12,7 +12,7 @@ from setup.recipe.local import Collect, Origin
 
 SETTINGS, KEYS, PID, LOG = "endpoint.json", "keys.json", "endpoint.pid", "endpoint.log"
 
-_COLLECTOR = (
+COLLECTOR = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
@@ -21,7 +21,7 @@ _COLLECTOR = (
 
 def names_collector() -> bool:
     """Tell whether the environment names a collector of traces."""
-    return any(map(os.environ.get, _COLLECTOR))
+    return any(map(os.environ.get, COLLECTOR))
 
 
 class DeploymentSettings(BaseModel):

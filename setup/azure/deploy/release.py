@@ -19,7 +19,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from setup.azure.client import waiting
-from setup.azure.client.money import confirm
+from setup.azure.client.money import Billable, confirm
 from setup.azure.client.session import AzureSession
 from setup.azure.deploy.autoscale import Autoscale
 from setup.azure.deploy.container import IMAGES, Container
@@ -81,15 +81,26 @@ class Rollout:
             return False
         return is_as_described(deployment, self._description(environment, deployment))
 
+    @property
+    def price(self) -> Billable:
+        """The price of the deployment as the recipe has it, of as many instances as it may have."""
+        return price_of(self.recipe, self.endpoint.name, self.name)
+
+    def rescales(self) -> bool:
+        """Tell whether autoscale is given other bounds, and the deployment with them a price."""
+        return self.recipe.endpoint.scale is not None and not self.autoscale.is_right()
+
     def deploy(self) -> bool:
         """See that the deployment is there and healthy; False when it was."""
         deployment = self.find()
         waited = deployment is not None and waiting.under_way(deployment.provisioning_state)
         if waited:
             deployment = self._settled()
-        if self.is_right(deployment):
+        right = self.is_right(deployment)
+        if not right or self.rescales():
+            confirm([self.price])
+        if right:
             return waited
-        confirm([price_of(self.recipe, self.endpoint.name, self.name)])
         self.endpoint.ensure()
         environment = self.container.ensure() if self.container else ""
         slots = self.endpoint.slots()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from setup.azure.client.money import Billable, confirm, price_lines
+from setup.azure.client.money import price_lines
 from setup.azure.client.session import AzureSession
 from setup.azure.deploy import smoke
 from setup.azure.deploy.autoscale import describe_scale
@@ -54,7 +54,7 @@ def _plan_rollout(rollout: Rollout) -> list[str]:
             others.append(replace(price, what=f"{verb} {price.what}"))
     collecting = _collecting(rollout)
     if right:
-        prices = [*([_as_described(rollout)] if _planned_price(rollout) else []), *others]
+        prices = [rollout.price, *others] if rollout.rescales() else others
         return [f"keep {what}{collecting}", told, *(price_lines(prices) if prices else [])]
     old, verb = slots.version(rollout.name), "make" if there is None else "change"
     if there and old != version.version:
@@ -65,16 +65,7 @@ def _plan_rollout(rollout: Rollout) -> list[str]:
     lines = [f"{verb} {what}, {asked}{collecting}", told]
     if rollout.container and not rollout.container.find():
         lines.insert(0, f"build the image of environment {rollout.container.environment}")
-    return lines + price_lines([_as_described(rollout), *others])
-
-
-def _planned_price(rollout: Rollout) -> bool:
-    """Tell whether a deployment that stays is given other bounds, and with them another price."""
-    return rollout.recipe.endpoint.scale is not None and not rollout.autoscale.is_right()
-
-
-def _as_described(rollout: Rollout) -> Billable:
-    return price_of(rollout.recipe, rollout.endpoint.name, rollout.name)
+    return lines + price_lines([rollout.price, *others])
 
 
 def _planned_scale(rollout: Rollout) -> str:
@@ -94,8 +85,6 @@ def run(session: AzureSession) -> Result:
     recipe = session.recipe
     rollout = Rollout(session, need_version(session))
     made = rollout.deploy()
-    if not made and _planned_price(rollout):  # as many instances as it may have from now on
-        confirm([_as_described(rollout)])
     scaled = rollout.autoscale.ensure()
     mended = rollout.endpoint.ensure()
     shifted = rollout.give_traffic(made)

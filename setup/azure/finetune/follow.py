@@ -172,7 +172,7 @@ class Follower:
         self._refused_since = (self._refused_since or monotonic()) if reason else None
         if self._refused_since is None or monotonic() - self._refused_since < _PATIENCE:
             return
-        _, fix = what_went_wrong(self.session, [reason], [])
+        _, fix = what_went_wrong(self.session, [reason], [], self.bounds.section)
         raise FixableError(
             f"job {self.job} gets no machine: {explain.one_line(reason)}",
             f"{fix}; the job waits for free, {self.command} follows it, {self._cancel} ends it",
@@ -226,8 +226,7 @@ def explain_failure(
         )
     step = next((part for part in steps if part.status == "Failed"), run)
     log, launcher = _read_log(session, step)
-    cause, fix = what_went_wrong(session, [*launcher, step.error or run.error], log)
-    fix = fix.replace("finetune.compute", f"{bounds.section}.compute")  # the job's own cluster
+    cause, fix = what_went_wrong(session, [*launcher, step.error or run.error], log, bounds.section)
     where = f" in step {step.title}" if step is not run else ""
     return FixableError(f"job {run.name} failed{where}: {cause}", fix)
 
@@ -242,14 +241,16 @@ def ran_too_long(job: str, bounds: Bounds) -> FixableError:
 
 
 def what_went_wrong(
-    session: AzureSession, said: Sequence[str], log: Sequence[str]
+    session: AzureSession, said: Sequence[str], log: Sequence[str], section: str = "finetune"
 ) -> tuple[str, str]:
     """Say what probably went wrong, with the line that shows it, and what helps.
 
-    ``said`` is what others say of the job, the surest last; ``log`` what it printed itself.
+    ``said`` is what others say of the job, the surest last; ``log`` what it printed itself. The
+    cluster it worked on is the one of the recipe's ``section``.
     """
     if known := explain.likely_cause("job", [*said, *log], session.recipe.options):
-        return f"{known.cause} ({known.line})", known.fix
+        fix = known.fix.replace("finetune.compute", f"{section}.compute")
+        return f"{known.cause} ({known.line})", fix
     last = next((line for line in reversed(log) if _SAYS_ERROR.search(line.strip())), said[-1])
     return explain.one_line(last) or "it gave no reason", _AGAIN
 

@@ -133,7 +133,7 @@ def differences(
         return ["missing"]
     if resource.key == "compute":
         if session.recipe.azure.existing.workspace:
-            ownership.refuse_foreign(resource.title, body, "finetune.compute.name")
+            ownership.refuse_foreign(resource.title, body, resource.setting)
         return [*_failed(body), *_cluster(session, resource, body)]
     ownership.refuse_foreign(resource.title, body, resource.setting)
     _refuse_elsewhere(session, resource, body)

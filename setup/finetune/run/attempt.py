@@ -28,11 +28,8 @@ from setup.finetune.run.watch import Interruption, Progress, Watch
 class Session(Loaded):
     """One process of one run."""
 
-    shown = UNSHOWN
-
     def train(self, shown: Shown = UNSHOWN) -> dict[str, Any]:
         """Train to the end, ``shown`` meanwhile; return result.json without its fingerprint."""
-        self.shown = shown
         if self.forecast and self.is_first:
             say(f"fine-tuning: predicted {self.forecast.line()}")
             self.forecast.keep(self.folder)
@@ -45,7 +42,8 @@ class Session(Loaded):
         sharded = self.model if self.shards else None
         arguments = trainer_arguments(plan.settings, self.folder, plan.steps, sharded)
         self.trainer = AnswerTrainer(self.model, arguments, self.data.train, batches)
-        history = self._run(tokens, epochs, TimeLeft.of_run(self.model, self.data.train, plan))
+        left = TimeLeft.of_run(self.model, self.data.train, plan)
+        history = self._run(tokens, epochs, left, shown)
         seconds = float(history.rows[-1]["seconds"])
         best_step, after = history.best
         self._load_best()
@@ -81,7 +79,7 @@ class Session(Loaded):
             told = self.forecast.beside(result["total_seconds"], result["peak_memory"], more)
             say(f"fine-tuning: {told}")
 
-    def _run(self, tokens: list[int], epochs: list[float], left: TimeLeft) -> History:
+    def _run(self, tokens: list[int], epochs: list[float], left: TimeLeft, shown: Shown) -> History:
         """From the last checkpoint to the end; returns the curve."""
         checkpoint = checkpoints.resumed_from(self.folder)
         history = History(self.folder / HISTORY, writes=self.is_first)
@@ -111,7 +109,7 @@ class Session(Loaded):
             self.trainer.add_callback(watch)
             # A kill may have come between the last step and the result.
             if not watch.is_enough(done):
-                with shown_live(self.shown, self.folder):
+                with shown_live(shown, self.folder):
                     with interruption.listening():
                         self._train(str(checkpoint) if checkpoint else None)
                     if interruption.asked and not watch.ended:
@@ -143,15 +141,13 @@ class Session(Loaded):
         checkpoints.load_best(self.model, self.folder)
 
     def _provenance(self) -> dict[str, Any]:
-        packages = ("torch", "transformers", "peft", "accelerate")
+        packages, renderer = ("torch", "transformers", "peft", "accelerate"), self.data.renderer
         return {
             "peak_memory": peak_memory(),
             "precision": PRECISIONS[self.dtype],
             "processes": self.world,
             "adjusted": self.data.plan.adjusted(self.settings),
-            "template_date": self.data.renderer.now.isoformat()
-            if self.data.renderer.prints_date
-            else None,
+            "template_date": renderer.now.isoformat() if renderer.prints_date else None,
             "data": self.data.facts,
             "base": {"source": self.base.source or self.base.named, "sha256": self.base.sha256},
             "versions": {name: version(name) for name in packages},

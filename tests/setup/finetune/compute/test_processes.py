@@ -13,14 +13,7 @@ import pytest
 
 from tests.home import ROOT
 from tests.setup.finetune.conftest import MakeMachine
-from tests.setup.finetune.machine import (
-    Machine,
-    difference,
-    facts,
-    history,
-    kill,
-    result,
-)
+from tests.setup.finetune.machine import Machine, difference, facts, history, kill, result
 
 pytestmark = [pytest.mark.slow, pytest.mark.minutes]
 
