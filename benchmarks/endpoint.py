@@ -64,8 +64,10 @@ def llama_cpp(deployment: DeploymentSettings) -> Iterator[Peer]:
         assert process.stdout
         process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
-        yield Peer(json.loads(process.stdout.readline())["url"], "benchmark")
-        process.stdin.close()
+        try:
+            yield Peer(json.loads(process.stdout.readline())["url"], "benchmark")
+        finally:
+            process.stdin.close()
 
 
 @contextmanager
@@ -86,9 +88,11 @@ def our_endpoint(deployment: DeploymentSettings, engine: Peer, folder: Path) -> 
         assert process.stdin
         process.stdin.write(f"{engine.key}\n")
         process.stdin.flush()
-        asyncio.run(_until_healthy(peer))
-        yield peer
-        process.terminate()
+        try:
+            asyncio.run(_until_healthy(peer))
+            yield peer
+        finally:
+            process.terminate()
 
 
 async def _until_healthy(peer: Peer) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 from setup.serve.engine import Engine, open_session
 from setup.serve.server import serve
@@ -20,7 +21,8 @@ class AttachedEngine(Engine):
     """An engine that somebody else started and will stop."""
 
     def __init__(self, url: str, key: str) -> None:
-        self._session = open_session(url, key)
+        process: Any = None  # nothing here asks for it
+        super().__init__(process, open_session(url, key), Path())
 
     @property
     def alive(self) -> bool:

@@ -201,3 +201,15 @@ def _answers(home: Home) -> Iterator[bool]:
             yield requests.get(f"{home.url}/health", timeout=5).status_code == 200
         except requests.ConnectionError:
             yield False
+
+
+def test_benchmark_measures_both_servers(make_home: MakeHome) -> None:
+    short = ("--rounds", "1", "--tokens", "2", "--calls", "2")
+    done = make_home().run("-m", "benchmarks.endpoint", *short)
+    assert done.returncode == 0, done.stderr
+    assert [line[:3] for line in done.stdout.splitlines() if line[2:3].isdigit()] == [
+        "| 1",
+        "| 4",
+        "| 8",
+    ]
+    assert "`/score` adds" in done.stdout
