@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from setup.common.paths import feedback_folder
 
@@ -164,8 +164,13 @@ def _locked() -> Iterator[None]:
     path = feedback_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = FileLock(path.with_suffix(".lock"), timeout=_PATIENCE, mode=0o600, thread_local=False)
-    with _threads, lock:
-        yield
+    if not _threads.acquire(timeout=_PATIENCE):
+        raise Timeout(lock.lock_file)
+    try:
+        with lock:
+            yield
+    finally:
+        _threads.release()
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -22,7 +22,7 @@ from setup.serve.deployments import ENDPOINT, Deployment, log
 from setup.serve.settings import EndpointSettings
 
 _CONVERSATION = "conversation"  # of a request: the id that its client has given
-_DONE = b"data: [DONE]"
+_DONE = b"data: [DONE]\n\n"
 _kept = Counter(
     "endpoint_collected", "Lines for the feedback file", ["result"], registry=observe.registry
 )
@@ -67,6 +67,11 @@ class Collector:
         _kept.labels("kept").inc()
         return ""
 
+    async def write_all(self, records: Sequence[dict[str, Any]]) -> None:
+        """Append each of ``records``; what cannot be kept is logged and counted."""
+        for record in records:
+            await self.write(record)
+
     def _fail(self, result: str, reason: str) -> str:
         _kept.labels(result).inc()
         if self._told != result:  # once, not for every answer from now on
@@ -92,22 +97,27 @@ def name_conversation(request: web.Request, asked: Any) -> None:
     request[_CONVERSATION] = name
 
 
-async def keep_answer(
+async def keep_answers(
     request: web.Request,
     deployment: Deployment,
     turns: Sequence[dict[str, Any]],
     completion: dict[str, Any],
 ) -> None:
-    """Keep a question and its answers, where all conversations are kept."""
+    """Keep a question and its answers, where all conversations are kept.
+
+    A client that hangs up as soon as it has its answer does not keep them from being kept.
+    """
     collector = request.app[COLLECTOR]
     if collector.mode != "conversations":
         return
+    conversation = request.get(_CONVERSATION, "")
+    records = list[dict[str, Any]]()
     for choice in completion["choices"]:
         message = choice["message"]
         more = {"tool_calls": message["tool_calls"]} if message.get("tool_calls") else {}
         record = {
             "kind": feedback_file.ANSWER,
-            "conversation": request.get(_CONVERSATION, ""),
+            "conversation": conversation,
             "id": completion["id"],
             "deployment": deployment.name,
             "model": Path(deployment.settings.model_path).name,
@@ -115,24 +125,27 @@ async def keep_answer(
             "answer": message.get("content") or "",
             "finish_reason": choice.get("finish_reason"),
         }
-        await collector.write(record | more)
+        records.append(record | more)
+    await asyncio.shield(collector.write_all(records))
 
 
-async def kept_stream(
-    request: web.Request,
-    deployment: Deployment,
-    turns: Sequence[dict[str, Any]],
-    pieces: AsyncIterator[bytes],
-) -> AsyncIterator[bytes]:
-    """The pieces of a stream, whose answer is kept as soon as it was sent as a whole."""
-    is_kept = request.app[COLLECTOR].mode == "conversations"
-    told = bytearray()
-    async for piece in pieces:
-        if is_kept:
-            told += piece
-        yield piece
-    if is_kept and _DONE in told:
-        await keep_answer(request, deployment, turns, _completion(bytes(told)))
+class Copy:
+    """A copy of a stream, taken on its way to the client where all conversations are kept."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._is_taken = request.app[COLLECTOR].mode == "conversations"
+        self._events = bytearray()
+
+    async def of(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Pass the pieces on."""
+        async for piece in pieces:
+            if self._is_taken:
+                self._events += piece
+            yield piece
+
+    def completion(self) -> dict[str, Any] | None:
+        """The answers that were sent, None where they were not sent as a whole."""
+        return _completion(bytes(self._events)) if self._events.endswith(_DONE) else None
 
 
 def _completion(told: bytes) -> dict[str, Any]:

@@ -32,16 +32,21 @@ async def score(request: web.Request) -> web.Response:
     """``POST /score``: the chat contract of an Azure ML endpoint."""
     async with _turn(request, contracts.ScoreRequest) as turn:
         completion = await _complete(request, turn)
+    await _keep(request, turn, completion)
     return web.json_response(contracts.score_reply(completion, turn.deployment.name))
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """``POST /v1/chat/completions``: OpenAI's contract, streamed when asked to."""
     async with _turn(request, contracts.ChatRequest) as turn:
-        if not turn.order.body["stream"]:
-            return web.json_response(await _complete(request, turn))
-        response = await _stream(request, turn)
-    # Not before the slot is free: some clients read slowly.
+        if turn.order.body["stream"]:
+            response, completion = await _stream(request, turn)
+        else:
+            response, completion = None, await _complete(request, turn)
+    # Not before the slot is free: some clients read slowly, and the feedback file may be busy.
+    await _keep(request, turn, completion)
+    if response is None:
+        return web.json_response(completion)
     with suppress(ConnectionResetError):  # or hang up after the last event
         await response.write_eof()
     return response
@@ -166,19 +171,27 @@ async def _complete(request: web.Request, turn: Turn) -> dict[str, Any]:
             completion = await answers.complete(turn.deployment.engine, turn.order)
     usage = completion["usage"]
     observe.count_tokens(request, usage["prompt_tokens"], usage["completion_tokens"])
-    await collector.keep_answer(request, turn.deployment, turn.order.body["messages"], completion)
     return completion
 
 
-async def _stream(request: web.Request, turn: Turn) -> web.StreamResponse:
+async def _keep(request: web.Request, turn: Turn, completion: dict[str, Any] | None) -> None:
+    if completion:
+        turns = turn.order.body["messages"]
+        await collector.keep_answers(request, turn.deployment, turns, completion)
+
+
+async def _stream(
+    request: web.Request, turn: Turn
+) -> tuple[web.StreamResponse, dict[str, Any] | None]:
+    """The stream, not ended yet, and the answers in it where they are to be kept."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     usage, outlet = answers.Usage(), delivery.Outlet(request, response)
+    copy = collector.Copy(request)
     try:
         with _translated(turn.deployment.settings.request_timeout):
             async with timeout_at(turn.deadline):
                 sent = answers.stream(turn.deployment.engine, turn.order, usage)
-                turns = turn.order.body["messages"]
-                async for piece in collector.kept_stream(request, turn.deployment, turns, sent):
+                async for piece in copy.of(sent):
                     if not response.prepared:  # a request that the engine refuses has a status
                         await response.prepare(request)
                     await outlet.write(piece)
@@ -189,7 +202,7 @@ async def _stream(request: web.Request, turn: Turn) -> web.StreamResponse:
         await response.write(b"data: " + json.dumps(error.body()).encode() + b"\n\n")
         request["facts"]["stream_error"] = request["facts"]["reason"] = error.code
     observe.count_tokens(request, usage.prompt, usage.completion)
-    return response
+    return response, copy.completion()
 
 
 @contextmanager

@@ -7,10 +7,14 @@ import os
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from filelock import FileLock
 
 from setup.common import feedback_file
 from tests.conftest import MakeHome
@@ -18,6 +22,7 @@ from tests.home import ROOT, Home, ask, ask_openai, failed, run_module
 from tests.tiny import CONTEXT, make_tiny_llama
 
 CHAT = "/v1/chat/completions"
+METRICS = ("/metrics", None, "GET")
 SETS = ("model.precision=keep", f"model.context_window={CONTEXT}", "endpoint.version=none")
 
 
@@ -173,6 +178,37 @@ def _see_full(home: Home) -> None:
     assert file.read_bytes() == before
     assert len([line for line in home.log() if "not kept" in line["message"]]) == 1
     assert 'endpoint_collected_total{result="full"}' in home.call("/metrics", None, "GET").text
+
+
+def test_busy_file_keeps_no_slot_from_others(make_home: MakeHome, tiny: str) -> None:
+    keeps = ("endpoint.collect=conversations", "endpoint.slots=1", "endpoint.queue=4")
+    home, _ = started(make_home, tiny, *keeps)
+    body = ask_openai("Hi", max_tokens=2)
+    with ThreadPoolExecutor(3) as pool, FileLock(home.path / "feedback" / "feedback.lock"):
+        answers = [pool.submit(home.call, CHAT, body) for _ in range(3)]
+        deadline = time.monotonic() + 4  # less than what one of them waits for the file
+        while 'queue_seconds_count{deployment="base"} 3.0' not in home.call(*METRICS).text:
+            assert time.monotonic() < deadline, "an answer that is not kept yet holds the slot"
+            time.sleep(0.05)
+        assert kept(home) == []
+    assert [answer.result().status_code for answer in answers] == [200, 200, 200]
+    assert len(kept(home)) == 3
+
+
+def test_answer_is_kept_of_who_hangs_up_after_its_last_event(
+    make_home: MakeHome, tiny: str
+) -> None:
+    home, _ = started(make_home, tiny, "endpoint.collect=conversations")
+    body = ask_openai("Hi", max_tokens=4, n=2, stream=True)
+    with FileLock(home.path / "feedback" / "feedback.lock"):
+        key = {"Authorization": f"Bearer {home.key('scoring')}"}
+        url = home.url + CHAT
+        with requests.post(url, json=body, headers=key, timeout=60, stream=True) as reply:
+            assert b"data: [DONE]" in reply.iter_lines(chunk_size=1)
+    deadline = time.monotonic() + 10
+    while len(kept(home)) < 2:
+        assert time.monotonic() < deadline, kept(home)
+        time.sleep(0.05)
 
 
 _APPEND = """
