@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import to_recall
-from setup.finetune.run.run import prepare_process
+from setup.finetune.compute import processes
 from setup.recipe.load import DEFAULT, load_recipe
 
 NAMES = {
@@ -159,7 +159,7 @@ def main() -> None:
     given = _parser().parse_args()
     if given.to_recall:
         raise SystemExit(to_recall.compare(given.to_recall, given.seed, given.precision))
-    prepare_process()  # the product's own settings of threads, inherited by every contender
+    processes.prepare()  # the product's own settings of threads, inherited by every contender
     figures = measure(given)
     for layers in given.layers:
         report(layers, figures[layers])

@@ -24,11 +24,11 @@ from typing import Any
 import torch
 
 from benchmarks.finetune_contenders import WARM_UP, Clock
+from setup.finetune.compute import processes
 from setup.finetune.compute.lora import attach_lora
 from setup.finetune.compute.loss import use_answer_loss
 from setup.finetune.compute.precision import peak_memory, product_flop
 from setup.finetune.examples.render import Example
-from setup.finetune.run.run import prepare_process
 from setup.finetune.run.trainer import AnswerTrainer, trainer_arguments
 from setup.recipe.load import load_recipe
 from setup.recipe.local import Finetune
@@ -255,7 +255,7 @@ def report(figures: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     """Measure all contenders, or the one that is named."""
     given = _parser().parse_args()
-    prepare_process()
+    processes.prepare()
     size = Size(given.rows, given.tokens, given.tiny)
     if not given.tiny and not torch.cuda.is_available():
         raise SystemExit("no GPU is here: add --tiny for a tiny shape on this CPU")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from setup.common.paths import REPOSITORY
-from setup.finetune.run.run import prepare_process
+from setup.finetune.compute import processes
 from setup.recipe.load import load_recipe
 from setup.recipe.local import Recipe
 
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--precision", required=True)
     given = parser.parse_args()
-    prepare_process()
+    processes.prepare()
     from setup.finetune.compute.precision import peak_memory
 
     warnings.filterwarnings("ignore")

@@ -128,7 +128,7 @@ def _run_in_project(context: typer.Context, recipe: Any) -> None:
 
 
 def _run_as_pipeline(context: typer.Context, recipe: Any) -> None:
-    from evaluation.in_project.run import run_as_pipeline
+    from evaluation.in_project.pipeline_run import run_as_pipeline
 
     given = context.params
     _refuse_others(context, _IN_PIPELINE, "a pipeline")

@@ -7,14 +7,11 @@ finds it, follows it while it runs, and begins a new attempt only where one has 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
-from evaluation.ask.rows_in import RunData
 from evaluation.in_project import pipeline
+from evaluation.in_project.order import Order
 from evaluation.in_project.outcome import NothingAnsweredError, RunOfJob, places
 from evaluation.results import Request, RunFolder
 from setup.azure.client import money, waiting
@@ -29,19 +26,18 @@ from setup.common import console
 _DIGEST = 10  # characters of a hash in the name of a job
 
 
-@dataclass(frozen=True)
-class Order:
-    """An evaluation that is asked for: the rows, over how many machines, again by which command.
+def run_as_pipeline(
+    session: AzureSession, request: Request, nodes: int, name: str = "", again: bool = False
+) -> RunFolder:
+    """Ask and score the rows over ``nodes`` machines, and bring the results back as a run.
 
-    ``served`` is which model answers, by deployment.
+    ``again`` runs a job anew that has completed with failed rows.
+
+    Raises:
+        FixableError: As :func:`evaluation.in_project.run.run_in_project`.
+        KeyboardInterrupt: After Ctrl-C; the job goes on, and the same command finds it.
     """
-
-    data: RunData
-    nodes: int
-    served: Mapping[str, Any]
-    command: str
-    request: Request
-    name: str = ""
+    return PipelineRun(session, Order.of(session, request, nodes, name)).carry_out(again)
 
 
 class PipelineRun:

@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evaluation import wording
-from evaluation.ask.columns import parse_mapping
 from evaluation.ask.evaluators import COMPUTED
 from evaluation.ask.journal import USAGE_NODE, write_lines
 from evaluation.ask.rows_in import read_data
-from evaluation.in_project.flow_run import Done, FlowRuns, ProjectFlow, served_models
-from evaluation.results import Request, Row, RunFolder
+from evaluation.in_project.flow_run import Done, FlowRuns, ProjectFlow
+from evaluation.in_project.order import rows_file
+from evaluation.results import Row
 from setup.azure.client.session import AzureSession
 from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.flow_folder import clean_flow
-from setup.data import prepared_split
-from setup.data.plan import data_plan
-from setup.recipe.azure import AzureRecipe
 
 _EVALUATOR = COMPUTED["answers"]
 _ASKED = {"question": "${data.question}", "chat_history": "${data.chat_history}"}
@@ -82,7 +78,7 @@ def run_in_project(
         FixableError: Something that a step before leaves is missing, the user does not agree to
             what it costs, Azure refuses, a run fails, or too many of its lines do.
     """
-    rows = read_data(data or _test_split(session), limit).rows
+    rows = read_data(rows_file(session, data), limit).rows
     lines = [{name: row[name] for name in _COLUMNS} for row in rows]
     runs = FlowRuns(session, max_error_rate)
     asked = runs.carry_out(_asking(session, lines, runs.served))
@@ -98,50 +94,6 @@ def run_in_project(
         runs.metrics(scored.name),
         {name: link for name, link in links.items() if link},
     )
-
-
-def run_as_pipeline(
-    session: AzureSession, request: Request, nodes: int, name: str = "", again: bool = False
-) -> RunFolder:
-    """Ask and score the rows over ``nodes`` machines, and bring the results back as a run.
-
-    ``again`` runs a job anew that has completed with failed rows.
-
-    Raises:
-        FixableError: As :func:`run_in_project`.
-        KeyboardInterrupt: After Ctrl-C; the job goes on, and the same command finds it.
-    """
-    from evaluation.in_project.pipeline_run import Order, PipelineRun
-
-    recipe = session.recipe
-    served = served_models(session)
-    mapping = parse_mapping(request.column_mapping)
-    path = request.data or _test_split(session)
-    data = read_data(path, request.limit, request.seed, mapping)
-    command = _command(recipe, request, nodes, name)
-    request = request.model_copy(update={"connections": (recipe.connection,), "data": path})
-    return PipelineRun(session, Order(data, nodes, served, command, request, name)).carry_out(again)
-
-
-def _command(recipe: AzureRecipe, request: Request, nodes: int, name: str) -> str:
-    """The command that finds this very run again."""
-    options = {
-        "--nodes": nodes,
-        "--data": request.data,
-        "--limit": request.limit,
-        "--seed": request.seed,
-        "--name": name,
-    }
-    words = [part for option, value in options.items() if value for part in (option, str(value))]
-    for mapping in request.column_mapping:
-        words += ["--column-mapping", mapping]
-    return recipe.command("run", shlex.join(words), of="evaluation")
-
-
-def _test_split(session: AzureSession) -> Path:
-    split = prepared_split(data_plan(session.recipe), "test")
-    console.err.print(f"asking {split}", markup=False)
-    return split.file
 
 
 def _asking(session: AzureSession, lines: list[Row], served: dict[str, Any]) -> ProjectFlow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from setup.common.checks import Check, environment_checks
@@ -12,9 +12,10 @@ from setup.common.step import Result, Step
 from setup.data import prepared_split
 from setup.data.plan import data_plan
 from setup.finetune.forecast.preview import preview_lines
+from setup.finetune.run.folder import finished, run_folder
 from setup.finetune.run.job_curve import COMMAND, is_in_job
-from setup.finetune.run.live import Shown
-from setup.finetune.run.run import finetune, finished, run_folder
+from setup.finetune.run.live import UNSHOWN, Shown
+from setup.finetune.run.run import finetune
 from setup.recipe.local import Training
 from setup.weights.base import Base
 from setup.weights.fetch import model_path, model_sha256, prepare_model
@@ -42,15 +43,15 @@ def plan(training: Training) -> list[str]:
     return [f"{what}, in {folder}", f"on {split}", *preview_lines(training)]
 
 
-def run(training: Training, curve: Sequence[str] = (), after: float = 0.0) -> Result:
+def run(training: Training, shown: Shown = UNSHOWN) -> Result:
     """Fine-tune, or find it done; FixableError: as :func:`setup.finetune.run.run.finetune`.
 
-    ``curve`` is the command that shows its curve while it trains, ``after`` so many seconds.
+    Its curve is ``shown`` while it trains.
     """
     split = prepared_split(data_plan(training), "train")
     path = prepare_model(training.model)
     base = Base(path, model_sha256(path), training.finetune.base, training.model.source)
-    done = finetune(training, base, split, Shown(curve, after))
+    done = finetune(training, base, split, shown)
     if not done.changed:
         err.print(f"trained on {split}", markup=False)
     figures = done.result
@@ -65,7 +66,7 @@ def run(training: Training, curve: Sequence[str] = (), after: float = 0.0) -> Re
 
 
 def _run_in_job(training: Training) -> Result:
-    return run(training, COMMAND if is_in_job() else ())
+    return run(training, Shown(COMMAND) if is_in_job() else UNSHOWN)
 
 
 STEPS = [Step("finetune", HELP, plan, _run_in_job)]

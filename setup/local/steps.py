@@ -15,15 +15,13 @@ from setup.common.step import Result, Step
 from setup.data import Prepared, data_plan, describe_data, describe_summary, prepare_data
 from setup.finetune import step as training
 from setup.finetune.forecast.preview import quick_preview
-from setup.finetune.run.run import FINGERPRINT
 from setup.local import connect, deploy, new_version
 from setup.local.control import LocalEndpoint
 from setup.local.doctor import run_checks
-from setup.local.registry import CURVE_COMMAND
+from setup.local.registry import shown_in
 from setup.recipe.local import Recipe
 
 _REJECTS_SHOWN = 5
-_SHOWN_AFTER = 10.0  # seconds of training; `register` writes the curve of a shorter run
 
 
 @contextmanager
@@ -71,8 +69,7 @@ def _data(endpoint: LocalEndpoint) -> Result:
 
 def _finetune(endpoint: LocalEndpoint) -> Result:
     """Train, and show the curve in the registry meanwhile."""
-    curve = (CURVE_COMMAND, endpoint.recipe.registry.model, FINGERPRINT)
-    return training.run(endpoint.recipe, curve, _SHOWN_AFTER)
+    return training.run(endpoint.recipe, shown_in(endpoint.recipe.registry.model))
 
 
 def show_notes(prepared: Prepared) -> None:

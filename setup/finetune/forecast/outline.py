@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from setup.common.paths import REPOSITORY
+from setup.finetune.compute.precision import choose_dtype
 from setup.finetune.compute.schedule import Plan, plan_run
-from setup.finetune.examples.dataset import Split
+from setup.finetune.examples.dataset import Split, read_split
 from setup.finetune.examples.render import Example
 from setup.finetune.examples.tools import Message
 from setup.finetune.forecast.forecast import lack_of_memory, size
@@ -43,6 +45,12 @@ class Outline:
     settings: Finetune
     shape: Shape
     machine: Machine
+
+    @classmethod
+    def of(cls, train: Path, settings: Finetune, shape: Shape) -> Outline:
+        """The outline of a run on this machine over the split in ``train``."""
+        machine = Machine(choose_dtype(settings.precision).itemsize, torch.cuda.is_available())
+        return cls(read_split(train, settings), settings, shape, machine)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -6,7 +6,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from setup.common.errors import FixableError
 from setup.data.plan import SAMPLE_DIR, data_plan
@@ -15,9 +14,6 @@ from setup.finetune.forecast.shape import shape_of
 from setup.recipe.local import Training
 from setup.weights.base import Base
 from setup.weights.fetch import model_path, model_sha256
-
-if TYPE_CHECKING:
-    from setup.finetune.forecast.outline import Outline
 
 _SAMPLE = SAMPLE_DIR / "train.jsonl"
 
@@ -41,12 +37,24 @@ def quick_preview(training: Training) -> Preview:
     Raises:
         FixableError: No torch, no usable rows, or a model whose shape is not known yet.
     """
-    outline, rows = _outline(training)
+    shape = shape_of(training.model)
+    if shape is None:
+        file = training.model.file or training.model.source
+        raise FixableError(
+            f"{file} is not here yet, or its header does not tell its shape",
+            training.command("finetune"),
+        )
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise FixableError("torch is missing", "python -m setup.install_torch") from None
     from setup.finetune.compute.precision import product_flop
     from setup.finetune.forecast.duration import flop_speeds, seconds
-    from setup.finetune.forecast.outline import GUESSED
+    from setup.finetune.forecast.outline import GUESSED, Outline
     from setup.finetune.forecast.prediction import available
 
+    train, rows = _rows(training)
+    outline = Outline.of(train, training.finetune, shape)
     flop = product_flop(outline.dtype)
     size = outline.machine.number_bytes
     speeds = flop_speeds(outline.shape, outline.plan.settings, outline.work, flop, size)
@@ -66,10 +74,10 @@ def timed_preview(training: Training) -> Preview:
     if quick.lack or not path.is_file() or (base and not Path(base).expanduser().is_dir()):
         return quick
     began, train = time.monotonic(), _rows(training)[0]
+    from setup.finetune.compute import processes
     from setup.finetune.compute.precision import enough_memory
-    from setup.finetune.run.run import prepare_process
 
-    prepare_process()
+    processes.prepare()
     from setup.finetune.run.loaded import Loaded
 
     named = Base(path, model_sha256(path), base, training.model.source)
@@ -93,26 +101,3 @@ def _rows(training: Training) -> tuple[Path, str]:
     if train.is_file():
         return train, str(train)
     return _SAMPLE, "the rows of the sample, as none are prepared yet"
-
-
-def _outline(training: Training) -> tuple[Outline, str]:
-    shape = shape_of(training.model)
-    if shape is None:
-        file = training.model.file or training.model.source
-        raise FixableError(
-            f"{file} is not here yet, or its header does not tell its shape",
-            training.command("finetune"),
-        )
-    try:
-        import torch
-    except ImportError:
-        raise FixableError("torch is missing", "python -m setup.install_torch") from None
-    from setup.finetune.compute.precision import choose_dtype
-    from setup.finetune.examples.dataset import read_split
-    from setup.finetune.forecast.memory import Machine
-    from setup.finetune.forecast.outline import Outline
-
-    train, rows = _rows(training)
-    settings = training.finetune
-    machine = Machine(choose_dtype(settings.precision).itemsize, torch.cuda.is_available())
-    return Outline(read_split(train, settings), settings, shape, machine), rows

@@ -14,7 +14,8 @@ from setup.common import paths
 from setup.common.console import say
 from setup.common.files import draft_of, sha256_file
 from setup.data import PreparedSplit
-from setup.finetune.run.run import finished, prepare_process
+from setup.finetune.compute import processes
+from setup.finetune.run.folder import finished
 from setup.recipe.local import Training
 from setup.weights.base import Base
 from setup.weights.foreign_adapter import Foreign
@@ -64,7 +65,7 @@ class _Parts:
 
 
 def _write(parts: _Parts, target: Path, fingerprint: str) -> None:
-    prepare_process()
+    processes.prepare()
     from setup.finetune.run.measure import measure_adapter
 
     recipe, base, foreign = parts.recipe, parts.base, parts.foreign

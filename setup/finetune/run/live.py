@@ -21,6 +21,7 @@ from setup.common.paths import REPOSITORY
 from setup.finetune.run.history import HELD_OUT_LOSS, LOSS, SPEED, Entry, Point, curve
 
 FINISHED, KILLED, FAILED = "FINISHED", "KILLED", "FAILED"  # as MLflow calls the ends of a run
+FINGERPRINT = "{fingerprint}"  # stands for the run's in a command that shows it
 _EVERY = 2.0  # seconds between two looks at the curve
 _PATIENCE = 30.0  # seconds that the end of a run waits for the last points to be written
 _POLITE = 5  # less of the processor than the training beside it

@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from setup.finetune.run.history import HELD_OUT_LOSS, LOSS, SPEED
-from setup.finetune.run.live import Points, follow, in_one_line
+from setup.finetune.run.live import FINGERPRINT, Points, Shown, follow, in_one_line
 from setup.local.registry import finished, store, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-COMMAND = "setup.local.registry.live_curve"
+_SHOWN_AFTER = 10.0  # seconds of training; `register` writes the curve of a shorter run
 _RUNNING = "RUNNING"
+
+
+def shown_in(model: str) -> Shown:
+    """The way to show a run that trains among the runs of the registered model ``model``."""
+    return Shown(("setup.local.registry.live_curve", model, FINGERPRINT), _SHOWN_AFTER)
 
 
 def find_run(client: MlflowClient, experiment_id: str, fingerprint: str) -> Run | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.in_project.run import run_as_pipeline
+from evaluation.in_project.pipeline_run import run_as_pipeline
 from evaluation.results import Request, RunFolder
 from setup.azure.client.money import answered
 from setup.azure.client.session import AzureSession

@@ -18,9 +18,9 @@ import psutil
 
 from setup.cli import main as cli
 from setup.common import console
+from setup.finetune.compute import processes
 from setup.finetune.examples import render
 from setup.finetune.examples.chat_template import Renderer
-from setup.finetune.run.run import prepare_process
 from tests.home import Home
 
 Done = subprocess.CompletedProcess[str]
@@ -65,7 +65,7 @@ def write_rows(path: Path, rows: list[Row]) -> Path:
     return path
 
 
-prepare_process()  # as the command does before it loads torch
+processes.prepare()  # as the command does before it loads torch
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(["tests.setup.finetune.machine", "setup.finetune.run.attempt"])
 

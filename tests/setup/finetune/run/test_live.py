@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from setup.common import console
-from setup.local import steps
+from setup.local.registry import live_curve
 from tests.home import ROOT
 from tests.setup.finetune.conftest import MakeMachine
 from tests.setup.finetune.machine import Machine, history
@@ -63,7 +63,7 @@ def _losses(run: Path, name: str) -> list[int]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The curve is shown from the first step of a run, and not from its tenth second on."""
-    monkeypatch.setattr(steps, "_SHOWN_AFTER", 0)
+    monkeypatch.setattr(live_curve, "_SHOWN_AFTER", 0)
 
 
 @pytest.mark.usefixtures("at_once")
