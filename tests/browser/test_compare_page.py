@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect
 
-from tests.browser.chromium import find_chromium
-from tests.browser.test_report_page import _FAINT, _FLAGS, ARTEFACTS, SIZES
+from tests.browser.bench import ANSWERED, CHAT, ask, enter, hold, ratings, refuse, wide
+from tests.browser.test_report_page import _FAINT, ARTEFACTS, SIZES
 from tests.conftest import MakeHome
 from tests.home import Home
-from tests.tiny import CONTEXT, make_tiny_llama
 
 HOSTILE = "<img src=x onerror='window.pwned=1'><b>bold</b> & \u202eevil \x1b[31m مرحبا " + "x" * 300
-ANSWERED = 120_000  # milliseconds, on a machine that does much else
-CHAT = "**/v1/chat/completions"
 # The texts of the first answer, one after another, from now on.
 WATCH = """() => {
   window.seen = []
@@ -31,68 +27,6 @@ WATCH = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    model = make_tiny_llama(tmp_path_factory.mktemp("tiny"))
-    fixed = ["model.precision=keep", f"model.context_window={CONTEXT}", "endpoint.version=none"]
-    return [f"model.source={model}", *fixed]
-
-
-@pytest.fixture(scope="module")
-def two(make_home: MakeHome, tiny: list[str]) -> Home:
-    """An endpoint with two deployments that keeps what is rated."""
-    home = make_home(*tiny, "endpoint.collect=feedback")
-    for more in ([], ["--set", "endpoint.deployment=other"]):
-        done = home.setup("deploy", *more)
-        assert done.returncode == 0, done.stderr
-    return home
-
-
-@pytest.fixture(params=SIZES)
-def page(request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A window; afterwards: it has asked nobody but the endpoint, and complained of nothing."""
-    path = find_chromium()
-    assert path, "no Chromium for the browser tests; run: python -m tests.browser.chromium"
-    width, height = SIZES[request.param]
-    asked: list[str] = []
-    complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
-        context = browser.new_context(viewport={"width": width, "height": height})
-        page = context.new_page()
-        page.on("request", lambda sent: asked.append(sent.url))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda said: complaints.append(said.text))
-        yield page
-        browser.close()
-    assert all(url.startswith("http://127.0.0.1:") for url in asked)
-    assert [said for said in complaints if "Failed to load resource" not in said] == []
-
-
-def wide(test: Any) -> Any:
-    """Test in one width alone."""
-    return pytest.mark.parametrize("page", ["wide"], indirect=True)(test)
-
-
-def enter(page: Page, home: Home, key: str = "") -> None:
-    """Open the page and type the key, with the keyboard alone."""
-    page.goto(f"{home.url}/")
-    expect(page.get_by_label("Key of the endpoint")).to_be_focused()
-    page.keyboard.type(key or home.key())
-    page.keyboard.press("Enter")
-
-
-def ask(page: Page, question: str, number: int) -> None:
-    """Ask with the keyboard, and wait until both have answered the question ``number``."""
-    expect(page.get_by_label("Question", exact=True)).to_be_focused()
-    page.keyboard.type(question)
-    page.keyboard.press("Enter")
-    answers = page.locator(".answer")
-    expect(answers).to_have_count(2 * number, timeout=ANSWERED)
-    expect(page.locator(".answer[aria-busy=true]")).to_have_count(0, timeout=ANSWERED)
-    expect(page.locator("#stop")).to_be_hidden()
-
-
 def go_back_to(page: Page, label: str) -> None:
     """Go to a button before the question, with the keyboard."""
     for _ in range(20):
@@ -101,11 +35,6 @@ def go_back_to(page: Page, label: str) -> None:
         if focused.startswith(label):
             return
     raise AssertionError(f"no way to {label} by keyboard")
-
-
-def ratings(home: Home) -> list[dict[str, Any]]:
-    text = (home.path / "feedback" / "feedback.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.split("\n") if line]
 
 
 def test_two_questions_by_keyboard(page: Page, two: Home, request: pytest.FixtureRequest) -> None:
@@ -183,14 +112,6 @@ def test_wrong_key_is_one_line(page: Page, two: Home) -> None:
     expect(page.get_by_label("Question", exact=True)).to_be_focused()
 
 
-def _error(status: int, message: str, **headers: str) -> Any:
-    def answer(route: Route) -> None:
-        body = json.dumps({"error": {"message": message}})
-        route.fulfill(status=status, body=body, headers=headers)
-
-    return answer
-
-
 def _say(route: Route) -> None:
     """Answer as the engine streams, with hostile text in the place of a model's."""
     parts: list[dict[str, Any]] = [{"delta": {"content": HOSTILE}, "finish_reason": None}]
@@ -222,9 +143,9 @@ def test_failures_are_one_line_with_what_to_do(page: Page, two: Home) -> None:
     enter(page, two)
     for number, (answer, line) in enumerate(
         [
-            (_error(429, "slots are full", **{"Retry-After": "7"}), "Try again in 7 s"),
-            (_error(503, "deployment 'base' is down"), "python -m setup logs"),
-            (_error(422, "top_p: too small"), "Top_p: too small."),
+            (refuse(429, "slots are full", **{"Retry-After": "7"}), "Try again in 7 s"),
+            (refuse(503, "deployment 'base' is down"), "python -m setup logs"),
+            (refuse(422, "top_p: too small"), "Top_p: too small."),
             (lambda route: route.abort("connectionrefused"), "python -m setup deploy"),
             (lambda route: route.fulfill(status=502, body="<html>"), "answered 502"),
         ],
@@ -241,6 +162,54 @@ def test_failures_are_one_line_with_what_to_do(page: Page, two: Home) -> None:
     page.route("**/v1/models", lambda route: route.abort("connectionrefused"))
     page.reload()
     expect(page.get_by_role("alert")).to_contain_text("python -m setup deploy")
+
+
+@wide
+def test_both_can_be_asked_again_and_the_keyboard_keeps_its_place(page: Page, two: Home) -> None:
+    enter(page, two)
+    said = page.locator("#said")
+    page.route(CHAT, refuse(503, "deployment is down"))
+    page.get_by_label("Question", exact=True).fill("Hi")
+    send = page.get_by_role("button", name="Ask both")
+    send.press("Enter")
+    again = page.get_by_role("button", name="Ask again")
+    expect(again).to_have_count(2)
+    expect(send).to_be_focused()
+    expect(said).to_contain_text("base: Deployment is down")
+    page.unroute(CHAT)
+    held = hold(page, CHAT)
+    again.first.press("Enter")
+    expect(page.get_by_label("Answer of base")).to_be_focused()
+    expect(again).to_have_count(1)
+    again.press("Enter")
+    while len(held) < 2:
+        page.wait_for_timeout(50)
+    page.get_by_role("button", name="Stop").press("Enter")
+    expect(send).to_be_focused()
+    expect(page.get_by_text("stopped", exact=True)).to_have_count(2)
+    expect(said).to_contain_text("was stopped.")
+    page.unroute(CHAT)
+    again.first.click()
+    expect(said).to_have_text("base answered.", timeout=ANSWERED)
+
+
+@wide
+def test_key_that_is_forgotten_ends_what_is_asked(page: Page, two: Home) -> None:
+    enter(page, two)
+    held = hold(page, CHAT)
+    page.get_by_label("Question", exact=True).fill("Hi")
+    page.keyboard.press("Enter")
+    while len(held) < 2:
+        page.wait_for_timeout(50)
+    page.get_by_role("button", name="Forget the key").click()
+    page.unroute(CHAT)
+    page.get_by_label("Key of the endpoint").fill(two.key())
+    page.keyboard.press("Enter")
+    expect(page.locator(".answer[aria-busy=false]")).to_have_count(2)
+    again = page.get_by_role("button", name="Ask again")
+    expect(again).to_have_count(2)
+    again.first.click()
+    expect(page.get_by_label("Good answer, base")).to_be_enabled(timeout=ANSWERED)
 
 
 @wide

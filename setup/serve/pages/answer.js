@@ -24,19 +24,28 @@ function thumbSign(rating) {
   return sign
 }
 
+function said({ rating = null, comment = "", correction = "" }) {
+  return { rating, comment, correction }
+}
+
 // `answer` is its state, which is kept over a reload: deployment, messages, text, id, finish, error,
-// rating, comment, correction. `send` sends a rating; `retry` asks again; `save` keeps the state.
+// rating, comment, correction, and a draft of these two. `send` sends a rating; `retry` asks again; `save` keeps the state.
 export class AnswerCard {
   constructor(answer, question, { isKept, send, retry, save }) {
     this.answer = answer
     this.send = send
     this.save = save
+    this.held = said(answer) // as the endpoint has it
+    this.sending = Promise.resolve()
+    this.waiting = 0
     this.text = element("p", { className: "text", dir: "auto" })
     this.about = element("p", { className: "about" })
     this.problem = element("p", { className: "problem", hidden: true })
-    this.again = element("button", { type: "button", textContent: "Ask again", hidden: true, onclick: retry })
+    this.again = element("button", {
+      type: "button", textContent: "Ask again", "aria-label": `Ask again, ${answer.deployment}`, hidden: true, onclick: retry,
+    })
     const label = `Answer of ${answer.deployment}`
-    this.root = element("article", { className: "answer", "aria-label": label },
+    this.root = element("article", { className: "answer", tabIndex: -1, "aria-label": label },
       element("h2", { textContent: answer.deployment }), this.text, this.problem, this.again, this.about)
     this.root.append(this.feedback(isKept, question))
     this.show()
@@ -50,13 +59,18 @@ export class AnswerCard {
     }, thumbSign(rating))
     this.up = thumb("up", "Good answer")
     this.down = thumb("down", "Bad answer")
-    this.comment = element("textarea", { rows: 2, maxLength: 10000 })
-    this.correction = element("textarea", { rows: 3 })
+    const { draft = {}, comment = "", correction = "" } = this.answer
+    this.comment = element("textarea", { rows: 2, maxLength: 10000, value: draft.comment ?? comment })
+    this.correction = element("textarea", { rows: 3, value: draft.correction ?? correction })
     this.kept = element("span", { className: "about", role: "status" })
     this.more = element("div", { className: "more", hidden: true },
       element("label", {}, "Comment", this.comment),
       element("label", {}, "The answer as it should be", this.correction),
-      element("button", { type: "button", textContent: "Save", onclick: () => this.saveMore() }))
+      element("button", { type: "button", textContent: "Save", "aria-label": `Save, ${of}`, onclick: () => this.saveMore() }))
+    this.more.addEventListener("input", () => {
+      this.answer.draft = { comment: this.comment.value, correction: this.correction.value }
+    })
+    this.more.addEventListener("change", this.save)
     this.toggle = element("button", {
       type: "button", textContent: "Comment or correct", "aria-expanded": "false", "aria-label": `Comment or correct, ${of}`,
       onclick: () => this.open(this.more.hidden),
@@ -69,37 +83,57 @@ export class AnswerCard {
   open(isOpen) {
     this.more.hidden = !isOpen
     this.toggle.setAttribute("aria-expanded", String(isOpen))
-    if (!isOpen) return
-    this.comment.value = this.answer.comment ?? ""
-    this.correction.value = this.answer.correction ?? ""
-    this.comment.focus()
+    if (isOpen) this.comment.focus()
   }
 
   async saveMore() {
-    const said = { comment: this.comment.value.trim(), correction: this.correction.value.trim() }
-    if (await this.rate(said)) {
+    const texts = { comment: this.comment.value.trim(), correction: this.correction.value.trim() }
+    if (await this.rate(texts)) {
+      delete this.answer.draft
+      this.save()
       this.open(false)
       this.toggle.focus()
     }
   }
 
-  async rate(said) {
-    const before = { rating: this.answer.rating, comment: this.answer.comment, correction: this.answer.correction }
-    Object.assign(this.answer, said)
+  // One after another, so that the last one said is the last one kept.
+  rate(change) {
+    Object.assign(this.answer, change)
     this.show()
+    const wish = { ...this.answer }
+    this.waiting += 1
+    this.sending = this.sending.then(() => this.deliver(wish))
+    return this.sending
+  }
+
+  async deliver(wish) {
+    let problem = ""
     try {
-      await this.send(this.answer)
-      const isNothing = !this.answer.rating && !this.answer.comment && !this.answer.correction
-      this.kept.textContent = isNothing ? "taken back" : "kept"
-      this.save()
-      return true
+      await this.send(wish)
+      this.held = said(wish)
     } catch (error) {
-      Object.assign(this.answer, before)
-      this.kept.textContent = ""
-      this.show()
-      this.say(error.message)
-      return false
+      problem = error.message
     }
+    this.waiting -= 1
+    if (this.waiting) return !problem // what was said since then is on its way
+    Object.assign(this.answer, this.held)
+    this.show()
+    if (problem) this.say(problem)
+    this.kept.textContent = problem ? "" : Object.values(this.held).some(Boolean) ? "kept" : "taken back"
+    this.save()
+    return !problem
+  }
+
+  keep(isKept) {
+    this.isKept = isKept
+    this.show()
+  }
+
+  // What became of it, for those who hear the page.
+  get outcome() {
+    const { deployment, error, finish } = this.answer
+    if (error) return `${deployment}: ${error}`
+    return `${deployment} ${finish === "stopped" ? "was stopped" : "answered"}.`
   }
 
   add(piece) {
@@ -116,9 +150,9 @@ export class AnswerCard {
     const { text, error, finish, tokens, rating, isRunning } = this.answer
     this.text.textContent = text
     this.say(error ?? "")
-    this.again.hidden = !error || Boolean(isRunning)
+    this.again.hidden = !(error || finish === "stopped") || Boolean(isRunning)
     this.root.setAttribute("aria-busy", String(Boolean(isRunning)))
-    const ends = { length: `cut at ${tokens} tokens: raise "Most tokens"`, stopped: "stopped by you", stop: `${tokens} tokens` }
+    const ends = { length: `cut at ${tokens} tokens: raise "Most tokens"`, stopped: "stopped", stop: `${tokens} tokens` }
     this.about.textContent = ends[finish] ?? finish ?? ""
     this.about.hidden = !this.about.textContent
     for (const control of this.controls) control.disabled = !this.isKept || isRunning || !this.answer.id || Boolean(error)

@@ -6,12 +6,14 @@ import { ask, isKey, rate, readCollecting, readModels, Refusal } from "./endpoin
 const at = (id) => document.getElementById(id)
 const KEY = "finetune-phi key", STATE = "finetune-phi compare"
 const SETTINGS = ["system", "temperature", "top_p", "max_tokens", "seed"]
+const TOO_LONG = "The conversation is too long to be there after a reload."
 const REFUSED_KEY = "A key is made of letters, digits and signs, without spaces. To see it: python -m setup compare --print-key"
 
 let key = sessionStorage.getItem(KEY) ?? ""
 let state = { conversation: newId(), sides: [], exchanges: [], settings: {} }
 let collecting = { collect: "none" }
-let running = null
+let running = null // aborts what is asked; several may be, and `asked` counts them
+let asked = 0
 
 function newId() {
   return "page-" + [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("")
@@ -21,8 +23,9 @@ function save() {
   state.settings = Object.fromEntries(SETTINGS.map((name) => [name, at(name).value]))
   try {
     sessionStorage.setItem(STATE, JSON.stringify(state))
+    if (at("problem").textContent === TOO_LONG) say("")
   } catch {
-    say("The conversation is too long to be there after a reload.")
+    say(TOO_LONG)
   }
 }
 
@@ -44,6 +47,7 @@ function say(line) {
 }
 
 function askForKey(line) {
+  running?.abort()
   key = ""
   sessionStorage.removeItem(KEY)
   at("bench").hidden = at("forget").hidden = true
@@ -94,6 +98,34 @@ function showBench({ endpoint, deployments }) {
   at("question").focus()
 }
 
+const KEEPS = ["none", "feedback", "conversations"] // each more than the one before
+
+// What is kept now: the endpoint may be another one than when the page was opened.
+async function readMode() {
+  const before = collecting
+  try {
+    collecting = await readCollecting(key)
+  } catch {
+    return // the next question will tell what is wrong
+  }
+  if (collecting.collect === before.collect && collecting.full === before.full) return
+  showNotice(shownDeployments())
+  for (const { cards } of at("exchanges").children) for (const card of cards) card.keep(collecting.collect !== "none")
+}
+
+// Where more is kept than the page has said, nothing is asked before the reader has seen it.
+async function mayAsk() {
+  const before = KEEPS.indexOf(collecting.collect)
+  await readMode()
+  if (KEEPS.indexOf(collecting.collect) <= before) return true
+  say(`Nothing is asked yet, for this has changed: ${at("notice").textContent} To go on, ask again.`)
+  return false
+}
+
+function shownDeployments() {
+  return at("notice").dataset.deployments?.split(" ").filter(Boolean) ?? []
+}
+
 function showNotice(deployments) {
   const lines = {
     none: "Ratings are off, nothing is kept: to keep them, python -m setup stop, then python -m setup deploy --set endpoint.collect=feedback.",
@@ -121,17 +153,19 @@ function startAnew() {
   running?.abort()
   state = { ...state, conversation: newId(), exchanges: [] }
   at("exchanges").replaceChildren()
-  showNotice(at("notice").dataset.deployments?.split(" ").filter(Boolean) ?? [])
+  showNotice(shownDeployments())
   showChoice()
   save()
+  readMode()
   at("question").focus()
 }
 
 function exchangeElement(exchange) {
+  const { conversation } = state // a rating that comes late is of this one
   const cards = exchange.answers.map((answer) => {
     const card = new AnswerCard(answer, exchange.question, {
-      isKept: collecting.collect !== "none", send: sendRating, save,
-      retry: () => askAll([card]),
+      isKept: collecting.collect !== "none", send: (said) => sendRating(said, conversation), save,
+      retry: () => askAgain(card),
     })
     return card
   })
@@ -142,12 +176,12 @@ function exchangeElement(exchange) {
   return root
 }
 
-function sendRating(answer) {
+function sendRating(answer, conversation) {
   const { id, deployment, messages, text, rating = null, comment = "", correction = "" } = answer
-  return rate(key, { id, deployment, messages, answer: text, rating, comment, correction, conversation_id: state.conversation })
+  return rate(key, { id, deployment, messages, answer: text, rating, comment, correction, conversation_id: conversation })
 }
 
-function askQuestion() {
+async function askQuestion() {
   const question = at("question").value
   if (!question.trim() || running || at("send").disabled) return
   const invalid = SETTINGS.map(at).find((field) => !field.checkValidity())
@@ -156,6 +190,9 @@ function askQuestion() {
     invalid.reportValidity()
     return
   }
+  say("")
+  const { signal } = begin()
+  if (!(await mayAsk()) || signal.aborted) return end([])
   const answers = state.sides.map((deployment, side) => (
     { deployment, messages: messagesFor(side, question), text: "" }))
   const exchange = { question, answers }
@@ -165,7 +202,37 @@ function askQuestion() {
   at("exchanges").append(root)
   showChoice()
   root.scrollIntoView({ block: "end" })
-  askAll(root.cards)
+  await Promise.all(root.cards.map((card) => stream(card, signal)))
+  end(root.cards)
+}
+
+// One side alone, also while another is asked.
+async function askAgain(card) {
+  say("")
+  const { signal } = begin()
+  card.root.focus() // the button that had it goes
+  if ((await mayAsk()) && !signal.aborted) await stream(card, signal)
+  end([card])
+}
+
+function begin() {
+  asked += 1
+  if (!running || running.signal.aborted) running = new AbortController()
+  at("stop").hidden = false
+  at("send").setAttribute("aria-disabled", "true") // disabled it would lose the focus
+  at("said").textContent = "asking"
+  return running
+}
+
+function end(cards) {
+  save()
+  asked -= 1
+  at("said").textContent = cards.map((card) => card.outcome).join(" ")
+  if (asked) return
+  running = null
+  if (document.activeElement === at("stop")) at("send").focus()
+  at("stop").hidden = true
+  at("send").removeAttribute("aria-disabled")
 }
 
 // What a side has said and heard. Questions that it did not answer are left out.
@@ -177,20 +244,6 @@ function messagesFor(side, question) {
     messages.push({ role: "user", content: exchange.question }, { role: "assistant", content: text })
   }
   return [...messages, { role: "user", content: question }]
-}
-
-async function askAll(cards) {
-  if (running) return
-  running = new AbortController()
-  at("stop").hidden = false
-  at("send").disabled = true
-  at("said").textContent = "asking"
-  await Promise.all(cards.map((card) => stream(card, running.signal)))
-  running = null
-  at("stop").hidden = true
-  at("send").disabled = false
-  at("said").textContent = "answered"
-  save()
 }
 
 async function stream(card, signal) {
