@@ -158,11 +158,12 @@ async def _order(
     """The order for the engine; ApiError 400 for what it would not obey."""
     body = asked.engine_body()
     if isinstance(asked, contracts.ScoreRequest):
-        await schemas.see_obeyed(deployment.engine, body, None)
-        return answers.Order(body)
-    form = await schemas.see_obeyed(deployment.engine, body, asked.wish)
+        parameters = asked.input_data.parameters
+        await schemas.see_obeyed(deployment.engine, body, None, parameters.constraint)
+        return answers.Order(body, schema=parameters.schema_asked)
+    form = await schemas.see_obeyed(deployment.engine, body, asked.wish, asked.constraint)
     alternatives = (asked.top_logprobs or 0) if asked.logprobs else None
-    return answers.Order(body, asked.n, alternatives, form, asked.wish)
+    return answers.Order(body, asked.n, alternatives, form, asked.wish, asked.schema_asked)
 
 
 async def _complete(request: web.Request, turn: Turn) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from setup.serve.answering.stops import until_stop
 from setup.serve.contract.error_reply import EngineError
-from setup.serve.contract.grammars import check_json, holds_json
+from setup.serve.contract.fit import check_answer, is_json
 from setup.serve.contract.tool_calls import CallForm, Wish
 from setup.serve.engine import Engine
 
-_SEEDS = 2**32
+_SEEDS = 2**32 - 1  # the last one is none to the engine
 _COUNTS = re.compile(rb'"(cache_n|prompt_n|predicted_n)":\s*(\d+)')
 _TAIL = 2048  # bytes of a stream, in which the counts are
 
@@ -23,7 +24,8 @@ class Order:
     """A request as it is asked of an engine, and what becomes of the engine's answer.
 
     ``body`` is the engine's; ``count`` answers are asked for, each with ``alternatives`` of every
-    token (None: none are told). ``form`` and ``wish`` are of the tools that they may call.
+    token (None: none are told). ``form`` and ``wish`` are of the tools that they may call,
+    ``schema`` of the JSON that they must be, None where they may be any text.
     """
 
     body: dict[str, Any]
@@ -31,11 +33,12 @@ class Order:
     alternatives: int | None = None
     form: CallForm | None = None
     wish: Wish | None = None
+    schema: dict[str, Any] | None = None
 
     @property
     def as_it_is(self) -> bool:
         """Tell whether the engine's own words can be passed on."""
-        rewritten = self.count > 1 or self.form or holds_json(self.body)
+        rewritten = self.count > 1 or self.form or self.schema or self.body.get("stop")
         return not rewritten and self.alternatives != 0
 
     def body_of(self, number: int) -> dict[str, Any]:
@@ -50,16 +53,19 @@ class Order:
 
         EngineError where it is not what it was held to.
         """
-        cut = reason == "length" or bool(self.body.get("stop"))
-        if holds_json(self.body):
-            check_json(text, cut=cut)
-        if not self.form or not self.wish:
-            return []
-        calls = self.form.read(text[self.length(text) :])
+        stops = bool(self.body.get("stop"))
+        cut = reason == "length" or stops
+        calls = self.form.read(text[self.length(text) :]) if self.form and self.wish else []
+        if self.schema and not calls and not (self.form and self.length(text) < len(text)):
+            check_answer(text, self.schema, cut=cut)
         for call in calls:
-            check_json(call["function"]["arguments"], cut=cut and call is calls[-1])
-        if self.wish.must and not calls and not cut:
+            name, arguments = call["function"]["name"], call["function"]["arguments"]
+            schema = self.wish.schemas[name] if self.wish else {}
+            check_answer(arguments, schema, cut=cut and call is calls[-1])
+        if self.wish and self.wish.must and not calls and not cut:
             raise EngineError(500, "its answer calls no tool, which it was held to")
+        if stops and reason != "length":  # a call that a stop has cut is none
+            calls = [call for call in calls if is_json(call["function"]["arguments"])]
         return calls
 
     def length(self, text: str) -> int:
@@ -120,6 +126,8 @@ def _finish(order: Order, choice: dict[str, Any]) -> dict[str, Any]:
 
 def _trim(order: Order, choice: dict[str, Any]) -> None:
     """Leave out the one alternative that the engine was asked for in place of none."""
+    if order.alternatives is not None and choice.get("message") and not choice.get("logprobs"):
+        choice["logprobs"] = {"content": []}  # of no whole character
     if order.alternatives == 0:
         for row in (choice.get("logprobs") or {}).get("content") or []:
             row["top_logprobs"] = []
@@ -135,9 +143,10 @@ async def stream(engine: Engine, order: Order, usage: Usage) -> AsyncIterator[by
     common: dict[str, Any] = {}
     for number in range(order.count):
         body = {**order.body_of(number), "stream_options": {"include_usage": True}}
+        stops = body.pop("stop", [])
         answer = _Answer(order, number)
-        async with engine.stream(body) as pieces:
-            async for event in _events(pieces):
+        async with engine.stream(body | {"timings_per_token": bool(stops)}) as pieces:
+            async for event in until_stop(_events(pieces), stops):
                 event.pop("timings", None)
                 if event.get("usage"):
                     usage.add(event.pop("usage"))

@@ -11,11 +11,14 @@ import json
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from setup.serve.contract import fields
 from setup.serve.contract.error_reply import ApiError
 from setup.serve.contract.messages import Messages, Part
 from setup.serve.contract.tool_calls import Choice, Tools, Wish, wish_for
+
+_LONGEST_NAME = 100  # characters
 
 
 class Parameters(fields.Sampling):
@@ -149,14 +152,16 @@ def parse_body(schema: type[BaseModel], raw: bytes) -> Any:
     try:
         content = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ApiError(400, f"the body is not JSON: {error}") from None
+        reason = str(error).partition(";")[0]  # what follows is advice to who writes Python
+        raise ApiError(400, f"the body is not JSON: {reason}") from None
+    _refuse_half_characters(raw, content)
     try:
         return schema.model_validate(content)
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
     # The fields that are not honoured, else the first one that is not as expected.
     unsupported = [problem for problem in problems if problem["type"] == "extra_forbidden"]
-    names = [".".join(map(str, problem["loc"])) for problem in unsupported or problems[:1]]
+    names = [_path(problem, content) for problem in unsupported or problems[:1]]
     message = problems[0]["msg"].removeprefix("Value error, ")
     if unsupported:
         message = "not supported, and refused rather than ignored (docs/operations.md: Fields)"
@@ -165,6 +170,41 @@ def parse_body(schema: type[BaseModel], raw: bytes) -> Any:
     place = f"{', '.join(names) or 'body'}: " if names[0] or not param else ""
     code = "unsupported_parameter" if unsupported else "invalid_value"
     raise ApiError(400, f"{place}{message}", code=code, param=param or None)
+
+
+def _refuse_half_characters(raw: bytes, content: Any) -> None:
+    """Refuse what no text can hold: half of a pair of code units, written as an escape."""
+    if b"\\ud" not in raw.lower():
+        return
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        message = f"the body holds half of a character, \\u{ord(half):x}, without the other half"
+        raise ApiError(400, message, code="invalid_value") from None
+
+
+def _path(problem: ErrorDetails, content: Any) -> str:
+    """The field that a problem is about, by the names that the client wrote.
+
+    What pydantic adds of its own is left out: which kind it took a value for, ``[key]``.
+    """
+    names: list[str] = []
+    for part in problem["loc"]:
+        is_key = isinstance(content, dict) and part in content
+        if is_key or (isinstance(content, list) and isinstance(part, int) and part < len(content)):
+            content = content[part]
+            names.append(str(part))
+    last = str(problem["loc"][-1]) if problem["loc"] else ""
+    if problem["type"] in ("missing", "extra_forbidden") and names[-1:] != [last]:
+        names.append(last)
+    return ".".join(_shown(name) for name in names)
+
+
+def _shown(name: str) -> str:
+    """A name in one line, of a bearable length."""
+    bare = "".join(sign if sign.isprintable() else "?" for sign in name[:_LONGEST_NAME])
+    return bare + "..." * (len(name) > _LONGEST_NAME)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -6,17 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from setup.serve.contract.grammars import check_size, grammar_for
+from setup.serve.contract.grammars import check_gbnf, check_size, grammar_for
 from setup.serve.contract.messages import NOTHING, Part
 
 _DEFAULT_NEW_TOKENS = 256
 _LIMITS = ("max_completion_tokens", "max_new_tokens", "max_tokens")
 _LARGEST_WINDOW = 131_072  # tokens
-_MOST_GROUPS = 1000  # of a grammar; many more, one in another, crash llama.cpp
 
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Seed = Annotated[int, Field(ge=-1, le=2**32 - 1)]
+Seed = Annotated[int, Field(ge=-1, le=2**32 - 2)]  # llama.cpp takes 2**32 - 1 for none
 NewTokens = Annotated[int, Field(ge=1, le=_LARGEST_WINDOW)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Repetition = Annotated[float, Field(ge=0.01, le=10)]
@@ -102,11 +101,12 @@ class Sampling(Part):
         constraints = [formatted, self.json_schema is not None, self.grammar is not None]
         if sum(constraints) > 1:
             raise ValueError("give one of response_format, json_schema and grammar")
-        if self.grammar and self.grammar.startswith("%"):
-            raise ValueError("grammar: llama.cpp's GBNF is honoured, no other notation")
-        if self.grammar and self.grammar.count("(") > _MOST_GROUPS:
-            raise ValueError(f"grammar: more than {_MOST_GROUPS} groups")
-        check_size(self.schema_asked)
+        if self.grammar:
+            check_gbnf(self.grammar)
+        try:
+            check_size(self.schema_asked)
+        except ValueError as error:
+            raise ValueError(f"{self.constraint}: {error}") from None
         return self
 
     @model_validator(mode="after")
@@ -135,6 +135,12 @@ class Sampling(Part):
         schema = self.schema_asked
         grammar = self.grammar if schema is None else grammar_for(schema)
         return body | ({"grammar": grammar} if grammar else {})
+
+    @property
+    def constraint(self) -> str:
+        """The field that the answer is held to."""
+        names = ("json_schema", "grammar")
+        return next((name for name in names if getattr(self, name)), "response_format")
 
     @property
     def schema_asked(self) -> dict[str, Any] | None:

@@ -15,11 +15,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     model_validator,
 )
 
 # What asks for nothing, in a field that nobody reads.
 NOTHING: tuple[Any, ...] = (None, [], {})
+# But this one switches something on by being there.
+_ASKS = {"web_search_options"}
 
 
 class Part(BaseModel):
@@ -36,7 +39,7 @@ class Part(BaseModel):
         return {
             name: content
             for name, content in value.items()
-            if content is not None and (name in known or content not in NOTHING)
+            if content is not None and (name in known | _ASKS or content not in NOTHING)
         }
 
 
@@ -47,6 +50,9 @@ class TextPart(Part):
     text: str
 
 
+_TEXT_PARTS = TypeAdapter(list[TextPart])
+
+
 def _join_text_parts(value: Any) -> Any:
     if not isinstance(value, list) or not value:
         return value
@@ -54,7 +60,7 @@ def _join_text_parts(value: Any) -> Any:
         kind = part.get("type") if isinstance(part, dict) else part
         if kind != "text":
             raise ValueError(f"part {number} is {kind!r}, and the model reads text alone")
-    return "".join(TextPart.model_validate(part).text for part in value)
+    return "".join(part.text for part in _TEXT_PARTS.validate_python(value))
 
 
 FunctionName = Annotated[str, Field(pattern="^[a-zA-Z0-9_-]{1,64}$")]

@@ -11,13 +11,15 @@ import re
 from typing import Any
 
 from setup.serve.contract.error_reply import ApiError, EngineError
-from setup.serve.contract.grammars import HEAD, check_json, grammar_for, holds_json
+from setup.serve.contract.fit import check_json
+from setup.serve.contract.grammars import HEAD, grammar_for, holds_json
 from setup.serve.contract.messages import uses_tools
 from setup.serve.contract.tool_calls import CallForm, Wish
 from setup.serve.engine import Engine
 
 _MARK = "~#~"
 _TRIED_AT_MOST = 256
+_A_MOMENT = 0.02  # seconds: the engine answers before it writes to its log
 # llguidance's own words, without the place in the grammar and the schema, which follow.
 _WORDS = re.compile(
     r"llg error: (?:at [^:]*: )?(?:failed to compile JSON schema: )?(.+?)(?=\n\s*\d+ \||\n<|\Z)",
@@ -25,9 +27,20 @@ _WORDS = re.compile(
 )
 
 
-async def see_obeyed(engine: Engine, body: dict[str, Any], wish: Wish | None) -> CallForm | None:
+_GBNF_WORDS = re.compile(r"error parsing grammar: (.+)")
+# What of llguidance's words nobody who writes a schema knows.
+_ADVICE = {
+    "coerce_one_of": "oneOf where two alternatives may both fit; anyOf is obeyed",
+    "NoExtensionBias": "there is nothing that it allows",
+}
+
+
+async def see_obeyed(
+    engine: Engine, body: dict[str, Any], wish: Wish | None, constraint: str = ""
+) -> CallForm | None:
     """Refuse, with 400, what the engine would leave out of ``body`` in silence.
 
+    ``constraint`` is the field of the request that the body's grammar was made of.
     Returns the form in which an answer may call the tools of ``wish``, None where it may call none.
     """
     if "logit_bias" in body:
@@ -37,8 +50,8 @@ async def see_obeyed(engine: Engine, body: dict[str, Any], wish: Wish | None) ->
             field = f"logit_bias.{unknown}"
             raise ApiError(400, f"{field}: the model's token ids are below {known}", param=field)
     form = await _told_tools(engine, body, wish)
-    if str(body.get("grammar", "")).startswith(HEAD):
-        await _try(engine, body["grammar"], "tools" if form else "")
+    if "grammar" in body:
+        await _try(engine, body["grammar"], "tools" if form else constraint)
     return form
 
 
@@ -74,8 +87,11 @@ async def _try(engine: Engine, grammar: str, place: str) -> None:
             engine.tried[grammar] = await _complaint(engine, grammar)
         complaint = engine.tried[grammar]
     if complaint:
-        message = f"the JSON schema cannot be obeyed, so it is refused: {complaint}"
         param = place.partition(":")[0] or None
+        if not grammar.startswith(HEAD):
+            message = f"grammar: llama.cpp cannot read it as GBNF: {complaint}"
+            raise ApiError(400, message, code="invalid_value", param="grammar")
+        message = f"the JSON schema cannot be obeyed, so it is refused: {complaint}"
         message = f"{place}: {message}" if place else message
         raise ApiError(400, message, code="unsupported_schema", param=param)
 
@@ -83,21 +99,37 @@ async def _try(engine: Engine, grammar: str, place: str) -> None:
 async def _complaint(engine: Engine, grammar: str) -> str:
     """Nothing where the answer begins with a mark that stands before the rest, and goes on."""
     before = engine.log_size
+    if not grammar.startswith(HEAD):
+        try:
+            await engine.post("/completion", {"prompt": "x", "n_predict": 1, "grammar": grammar})
+        except EngineError as error:
+            if error.status != 400:
+                raise
+            return await _logged(engine, before, _GBNF_WORDS)
+        return ""
     marked = grammar.replace("start: ", f'start: "{_MARK}" answered\nanswered: ', 1)
     body = {"prompt": "x", "n_predict": 8, "temperature": 0, "grammar": marked}
-    text = str((await engine.post("/completion", body))["content"])
-    try:
-        if holds_json({"grammar": grammar}):
-            check_json(text.removeprefix(_MARK), cut=True)
-        return "" if text.startswith(_MARK) else await _logged(engine, before)
-    except EngineError:
-        return await _logged(engine, before)
+    for _ in range(2):  # the log may tell of another answer, but hardly twice
+        before = engine.log_size
+        text = str((await engine.post("/completion", body))["content"])
+        try:
+            if holds_json({"grammar": grammar}):
+                check_json(text.removeprefix(_MARK), cut=True)
+        except EngineError:
+            return await _logged(engine, before)
+        if not text.startswith(_MARK):
+            return await _logged(engine, before)
+        await asyncio.sleep(_A_MOMENT)
+        if not _WORDS.search(engine.log_since(before)):
+            return ""
+    return await _logged(engine, before)
 
 
-async def _logged(engine: Engine, before: int) -> str:
+async def _logged(engine: Engine, before: int, words: re.Pattern[str] = _WORDS) -> str:
     for _ in range(50):
         log = engine.log_since(before)
-        if words := _WORDS.search(log):
-            return " ".join(words[1].split())[:200]
-        await asyncio.sleep(0.02)  # the engine answers a moment before it writes
+        if said := words.search(log):
+            known = (advice for mark, advice in _ADVICE.items() if mark in said[1])
+            return next(known, " ".join(said[1].split())[:200])
+        await asyncio.sleep(_A_MOMENT)
     return "the engine does not say why"

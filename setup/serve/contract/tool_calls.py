@@ -60,7 +60,10 @@ def _differ(tools: list[Tool]) -> list[Tool]:
     if twice:
         raise ValueError(f"two functions are named {twice!r}")
     for tool in tools:
-        check_size(tool.function.parameters)
+        parameters, name = tool.function.parameters, tool.function.name
+        if parameters.get("type", "object") != "object":
+            raise ValueError(f"the parameters of {name} must have the type object")
+        check_size(parameters)
     return tools
 
 
@@ -104,6 +107,7 @@ def wish_for(
 
 def _arguments(parameters: dict[str, Any]) -> dict[str, Any]:
     """The schema of a function's arguments; without parameters there are none."""
+    parameters = {"type": "object", **parameters}
     if parameters.get("properties") or "additionalProperties" in parameters:
         return parameters
     empty = {name for name in ("properties", "required") if parameters.get(name) in ([], {})}

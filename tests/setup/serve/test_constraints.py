@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -72,6 +73,11 @@ def test_any_object_when_no_schema_is_given(home: Home) -> None:
         ({"type": "integer", "minimum": 5, "maximum": 1}, "minimum"),
         ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "cannot"),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "cannot"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "anyOf is obeyed"),
+        ({"type": "number", "multipleOf": 0.1, "minimum": 0.25, "maximum": 0.35}, "nothing"),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.05}, "exclusiveMinimum"),
+        ({"type": "number", "exclusiveMaximum": 0, "minimum": -0.05}, "exclusiveMaximum"),
+        ({"type": "integer", "minimum": 10**20}, "minimum"),
         ({"type": "array", "minItems": 10**9}, "minItems"),
         ({"properties": {"required": {"maxItems": 10**5}}, "required": 5}, "maxItems"),
     ],
@@ -81,7 +87,53 @@ def test_schema_that_cannot_be_obeyed_is_refused(
 ) -> None:
     """The engine alone would answer freely, with a word in its log."""
     for fields in _formats(schema)[:2]:
-        assert named in refused(home, ask_openai("Hi", **fields))["message"]
+        error = refused(home, ask_openai("Hi", **fields))
+        assert named in error["message"]
+        assert error["param"] == next(iter(fields))
+
+
+def _saying(answer: str) -> str:
+    return f"Answer with this JSON and nothing else: {answer}"
+
+
+def test_answer_that_does_not_fit_is_not_vouched_for(home: Home) -> None:
+    """The engine drops a grammar it cannot go on with, and knows a date by its digits alone."""
+    text, number = {"type": "string"}, {"type": "number", "multipleOf": 0.1}
+    number |= {"minimum": 0.25, "maximum": 0.35}
+    fields = {"name": text, "city": text, "p": number}
+    dropped = {"type": "object", "properties": fields, "required": list(fields)}
+    day = {"type": "object", "properties": {"p": {"type": "string", "format": "date"}}}
+    day |= {"required": ["p"]}
+    for schema, said, place in (
+        (dropped, '{"name": "Alice", "city": "Paris", "p": 3}', "$.p"),
+        (day, '{"p": "2023-02-29"}', "format at $.p"),
+    ):
+        body = ask_openai(_saying(said), json_schema=schema, max_tokens=60)
+        reply = home.call(CHAT, body)
+        assert reply.status_code == 424, reply.text
+        assert "does not fit the JSON schema" in reply.json()["error"]["message"]
+        assert place in reply.json()["error"]["message"]
+        last = home.call(CHAT, body | {"stream": True}).text.strip().splitlines()[-1]
+        assert "does not fit the JSON schema" in json.loads(last[6:])["error"]["message"]
+    body = ask_openai(_saying('{"p": "2024-02-29"}'), json_schema=day)
+    assert home.call(CHAT, body).json()["choices"][0]["message"]["content"] == '{"p": "2024-02-29"}'
+
+
+def test_numbers_patterns_and_what_asks_for_nothing_fit(home: Home) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "uniqueItems": {"type": "number", "multipleOf": 0.1, "minimum": 0.1, "maximum": 8},
+            "b": {"type": "string", "pattern": "^(a+)+$", "maxLength": 30},
+            "c": {"type": "array", "items": {"const": 1}, "uniqueItems": False, "maxItems": 2},
+        },
+        "required": ["uniqueItems", "b", "c"],
+    }
+    for seed in range(6):
+        answer = json.loads(chat(home, json_schema=schema, max_tokens=90, **WILD, seed=seed))
+        assert Decimal(str(answer["uniqueItems"])) % Decimal("0.1") == 0
+        assert set(answer["b"]) == {"a"}
+        assert set(answer["c"]) <= {1}
 
 
 def test_schema_nested_too_deeply_is_refused(home: Home) -> None:
@@ -94,7 +146,7 @@ def test_schema_nested_too_deeply_is_refused(home: Home) -> None:
 
 @pytest.mark.parametrize(
     ("grammar", "answer"),
-    [('root ::= "a"{5,5}', "a{5}"), ("root ::= [x-z] [0-9]{3}", "[x-z][0-9]{3}")],
+    [('root ::= "a"{5,5} "{2,1}"', "a{5}[{]2,1[}]"), ("root ::= [x-z] [0-9]{3}", "[x-z][0-9]{3}")],
 )
 def test_grammar_is_obeyed(home: Home, grammar: str, answer: str) -> None:
     for seed in range(4):
@@ -108,6 +160,9 @@ def test_grammar_is_obeyed(home: Home, grammar: str, answer: str) -> None:
         {"grammar": ""},
         {"grammar": "nonsense"},
         {"grammar": "root ::= undefined"},
+        {"grammar": "root := x"},
+        {"grammar": 'root ::= "a"{5,2}'},
+        {"grammar": 'root ::= ("a" | "b"){9000}'},
         {"grammar": 'root ::= root "a"'},
         {"grammar": "%llguidance {}\nstart: nonsense("},
         {"grammar": "root ::= " + "(" * 9000 + '"a"' + ")" * 9000},
@@ -121,5 +176,6 @@ def test_grammar_is_obeyed(home: Home, grammar: str, answer: str) -> None:
     ids=lambda fields: str(fields)[:50],
 )
 def test_constraint_that_is_none_is_refused(home: Home, fields: dict[str, Any]) -> None:
-    message = refused(home, ask_openai("Hi", **fields))["message"]
-    assert any(name in message for name in fields)
+    error = refused(home, ask_openai("Hi", **fields))
+    assert any(name in error["message"] for name in fields)
+    assert error["param"] is None or error["param"].partition(".")[0] in fields

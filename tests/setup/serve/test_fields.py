@@ -138,6 +138,60 @@ def test_stop_ends_the_answer_before_it(home: Home) -> None:
         assert chat(home, stop=stop) == whole[: whole.index(whole[5:9])]
 
 
+def test_stream_with_a_stop_is_the_whole_answer(home: Home) -> None:
+    """Also where the tokens end in the middle of what may be a stop."""
+    text = chat(home, max_tokens=12)
+    begun = [*(text[place:] + "~" for place in range(len(text))), text[3:7], text[6:8], "\u200d~"]
+    for stop in (begun, begun[:-3], ["~", begun[0]], [text[5]]):
+        fields = {"stop": stop, "max_tokens": 12, "logprobs": True}
+        whole = home.call(CHAT, ask_openai("Hi", **fields)).json()
+        body = ask_openai("Hi", **fields, stream=True, stream_options={"include_usage": True})
+        *events, last = _events(home, body)
+        choices = [event["choices"][0] for event in events]
+        told = "".join(choice["delta"].get("content") or "" for choice in choices)
+        assert told == whole["choices"][0]["message"]["content"]
+        assert choices[-1]["finish_reason"] == whole["choices"][0]["finish_reason"]
+        assert last["usage"] | {"prompt_tokens_details": 0} == whole["usage"] | {
+            "prompt_tokens_details": 0
+        }
+        rows = [row for c in choices for row in (c.get("logprobs") or {}).get("content", [])]
+        assert told.startswith("".join(row["token"] for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tool_choice": "any"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice.name"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "text", "x": 1}}, "response_format.x"),
+        ({"logit_bias": {"a": 5}}, "logit_bias.a"),
+        ({"seed": 2**32 - 1}, "seed"),  # llama.cpp's word for none
+        ({"web_search_options": {}}, "web_search_options"),  # by which it is switched on
+        ({"x" * 300 + "\n": 1}, "x" * 100 + "..."),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "", "x": 1}]}]},
+            "messages.0.content.0.x",
+        ),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_refusal_names_the_field_as_the_client_wrote_it(
+    home: Home, fields: dict[str, Any], param: str
+) -> None:
+    error = refused(home, ask_openai("Hi", **fields))
+    assert error["param"] == param
+    assert error["message"].startswith(f"{param}: ")
+
+
+def test_text_that_no_text_can_hold_is_refused(home: Home) -> None:
+    for route, body in ((CHAT, ask_openai("\ud800")), ("/score", ask("\ud800"))):
+        assert "half of a character" in refused(home, body, route)["message"]
+    reply = home.call(CHAT, b'{"max_tokens": ' + b"9" * 5000 + b"}")
+    assert reply.status_code == 400
+    assert "set_int" not in reply.text  # advice to who writes Python
+
+
 def test_developer_is_the_system_role(home: Home) -> None:
     def tokens(role: str) -> Any:
         messages = [{"role": role, "content": "Be brief."}, {"role": "user", "content": "Hi"}]

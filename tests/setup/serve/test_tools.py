@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.home import Home, ask, ask_openai
-from tests.setup.serve.replies import CHAT, refused
+from tests.setup.serve.replies import CHAT, WILD, refused
 
 PARAMETERS = {
     "type": "object",
@@ -21,6 +21,7 @@ PARAMETERS = {
 TOOL = {"type": "function", "function": {"name": "price_of", "parameters": PARAMETERS}}
 OTHER = {"type": "function", "function": {"name": "stop-it"}}
 QUESTION = "What do three lamps cost?"
+LIST = {"name": "f", "parameters": {"type": "array", "items": {"type": "integer"}}}
 NAMED = {"type": "function", "function": {"name": "price_of"}}
 
 
@@ -102,6 +103,25 @@ def test_call_that_is_cut_says_so(tools_home: Home) -> None:
     assert answer["message"]["tool_calls"][0]["function"]["name"] == "price_of"
 
 
+def test_call_that_a_stop_cuts_is_none(tools_home: Home) -> None:
+    fields = {"tool_choice": "required", "stop": ['"count"']}
+    answer, streamed = _asked(tools_home, **fields), _streamed(tools_home, **fields)
+    assert (answer["finish_reason"], streamed["finish_reason"]) == ("stop", "stop")
+    assert "tool_calls" not in answer["message"]
+    assert streamed["calls"] == []
+
+
+def test_arguments_are_an_object(tools_home: Home) -> None:
+    """Also where the schema forgets to say so, and so that the call can be sent back."""
+    properties = {"a": {"type": "integer", "minimum": 0, "maximum": 9}}
+    tool = {"name": "f", "parameters": {"properties": properties, "required": ["a"]}}
+    tools = [{"type": "function", "function": tool}]
+    for seed in range(3):
+        fields = {"tool_choice": "required", "seed": seed, "parallel_tool_calls": False, **WILD}
+        (call,) = _asked(tools_home, tools=tools, **fields)["message"]["tool_calls"]
+        assert json.loads(call["function"]["arguments"]).keys() == {"a"}
+
+
 def test_no_call_where_none_is_wanted(tools_home: Home) -> None:
     answer = _asked(tools_home, tool_choice="none", messages=_calls_before(), max_tokens=30)
     assert "tool_calls" not in answer["message"]
@@ -149,6 +169,7 @@ def test_result_of_a_call_is_read(tools_home: Home) -> None:
         ({"tools": [TOOL, TOOL]}, "price_of"),
         ({"tools": [{"type": "retrieval"}]}, "tools.0.type"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name"),
+        ({"tools": [{"type": "function", "function": LIST}]}, "parameters of f"),
         ({"tool_choice": "any"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "nope"}}}, "nope"),
         ({"tools": [], "tool_choice": "required"}, "tool_choice"),

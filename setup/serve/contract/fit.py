@@ -1,0 +1,111 @@
+"""The check that an answer kept to what it was held to, before it is vouched for."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from setup.serve.contract.error_reply import EngineError
+
+_PATIENCE = 0.2  # seconds for the patterns of one answer
+# What may stand at the end of JSON that was cut, where a JSON reader expects something else.
+_CUT = re.compile(r"\s*(-|\.|(\.\d+)?[eE][+-]?|tr?u?|fa?l?s?|nu?l?|u[0-9a-fA-F]{0,4})?")
+
+
+def check_json(text: str, *, cut: bool) -> None:
+    """Raise EngineError unless ``text`` is JSON, or the start of some where it was ``cut``."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+        whole = not text[end:].strip()
+    except json.JSONDecodeError as error:
+        end = len(text) if error.msg.startswith("Unterminated") else error.pos
+        whole = False
+    if not whole and not (cut and _CUT.fullmatch(text, end)):
+        raise EngineError(500, "its answer left the JSON schema that it was held to")
+
+
+def is_json(text: str) -> bool:
+    """Tell whether ``text`` is JSON as a whole."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def check_answer(text: str, schema: dict[str, Any], *, cut: bool) -> None:
+    """Raise EngineError as :func:`check_json`, and where whole JSON does not fit ``schema``.
+
+    The engine drops a grammar of which it cannot go on, and loosens some bounds, without a word.
+    """
+    check_json(text, cut=cut)
+    try:
+        answer = json.loads(text, parse_float=Decimal)
+        schema = json.loads(json.dumps(schema), parse_float=Decimal)
+    except (ValueError, RecursionError):
+        return  # the start of some
+    if cut and not isinstance(answer, (dict, list)):
+        return  # of a number nobody knows where it ends
+    if problem := _misfit(answer, schema):
+        what = "its answer does not fit the JSON schema that it was held to"
+        raise EngineError(500, f"{what}: {problem}")
+
+
+def _misfit(answer: Any, schema: dict[str, Any]) -> str:
+    """The first place of ``answer`` that ``schema`` does not allow; empty where there is none."""
+    from jsonschema import Draft7Validator, Draft202012Validator, SchemaError, validators
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    if '"patternProperties"' in json.dumps(schema, default=str):
+        return ""  # their patterns would be looked for without a limit of time
+    deadline = time.monotonic() + _PATIENCE
+    for draft in (validators.validator_for(schema, Draft202012Validator), Draft7Validator):
+        try:
+            draft.check_schema(schema)
+        except SchemaError:
+            continue
+        checks = {
+            "pattern": lambda _, pattern, text, __: _unmatched(pattern, text, deadline),
+            "format": lambda _, name, text, __: _no_day(name, text),
+        }
+        known = validators.extend(draft, checks)(schema, registry=Registry())
+        try:
+            problem = next(known.iter_errors(answer), None)
+        except (Unresolvable, ArithmeticError, RecursionError):
+            return ""  # the engine knows more of it than what looks here
+        return f"{problem.validator} at {problem.json_path}" if problem else ""
+    return ""
+
+
+def _unmatched(pattern: str, text: Any, deadline: float) -> Iterator[Any]:
+    """Look for ``pattern`` until ``deadline``: some take for ever, and the client wrote it."""
+    import regex
+    from jsonschema import ValidationError
+
+    left = deadline - time.monotonic()
+    if not isinstance(text, str) or left <= 0:
+        return
+    try:
+        is_there = regex.search(pattern, text, timeout=left)
+    except (regex.error, TimeoutError):
+        return
+    if not is_there:
+        yield ValidationError("no match")
+
+
+def _no_day(name: str, text: Any) -> Iterator[Any]:
+    """Find days that no month has: the engine knows a date by its digits."""
+    from datetime import date
+
+    from jsonschema import ValidationError
+
+    if name in ("date", "date-time") and isinstance(text, str):
+        try:
+            date.fromisoformat(text[:10])
+        except ValueError:
+            yield ValidationError("no such day")
