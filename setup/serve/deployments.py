@@ -19,6 +19,7 @@ from setup.serve.engine import Engine
 log = logging.getLogger("endpoint")
 
 _RESTART_PAUSES = (0.5, 2.0, 5.0, 15.0)
+_LOOK_EVERY = 10.0  # seconds between two looks at whether an engine still goes on
 _STEADY = 60.0  # seconds an engine must live for its next crash to count as the first
 
 
@@ -30,7 +31,7 @@ class Deployment:
         self.admission = Admission(settings.slots, settings.queue)
         self.failure = ""
         self._engine: Engine | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._watch: list[asyncio.Task[None]] = []
 
     @property
     def engine(self) -> Engine:
@@ -56,12 +57,13 @@ class Deployment:
 
     def keep_alive(self) -> None:
         """From now on, start the engine again whenever it is down, ever more patiently."""
-        self._watch = asyncio.create_task(self._restart_for_ever())
+        watches = (self._restart_for_ever(), self._kill_what_stands_still())
+        self._watch = [asyncio.create_task(watch) for watch in watches]
 
     async def retire(self) -> None:
         """Let accepted requests finish, then stop the engine."""
-        if self._watch:
-            self._watch.cancel()
+        for watch in self._watch:
+            watch.cancel()
         await self.admission.idle()
         if self._engine:
             await self._engine.stop()
@@ -82,6 +84,15 @@ class Deployment:
                 await self.start()
             except EngineError as error:
                 self._log("restart failed", str(error))
+
+    async def _kill_what_stands_still(self) -> None:
+        """End an engine that stands still for as long as an answer may take: it is restarted."""
+        while True:
+            await asyncio.sleep(min(_LOOK_EVERY, self.settings.request_timeout))
+            engine, limit = self._engine, self.settings.request_timeout
+            if engine and engine.alive and await engine.stands_still(limit):
+                self._log("engine stands still", f"no sign of life within {limit:g} s")
+                engine.kill()
 
     def _log(self, event: str, reason: str) -> None:
         log.error(event, extra={"deployment": self.name, "reason": reason})

@@ -99,6 +99,25 @@ class Engine:
         await self._process.wait()
         return _last_line(self._log)
 
+    async def stands_still(self, limit: float) -> bool:
+        """Tell whether its loop has taken up nothing for ``limit`` seconds.
+
+        Some grammars, of few letters, have more ways on than it will ever have counted.
+        """
+        try:
+            async with asyncio.timeout(limit):
+                await self.post("/slots", None)
+        except TimeoutError:
+            return True
+        except EngineError:  # it answers, or its end is seen elsewhere
+            return False
+        return False
+
+    def kill(self) -> None:
+        """End the process without asking it."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
     async def post(self, route: str, body: dict[str, Any] | None) -> dict[str, Any]:
         """Ask the engine and return its reply; GET where there is no ``body``."""
         async with self._ask(route, body) as response:

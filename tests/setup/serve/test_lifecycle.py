@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from tests.conftest import MakeHome
-from tests.home import Home, ask, failed
+from tests.home import Home, ask, ask_openai, failed
 from tests.recorder import noting_connections
 
 pytestmark = pytest.mark.slow
@@ -250,3 +250,16 @@ def test_other_port_for_a_running_endpoint_is_refused(home: Home) -> None:
     assert f"runs with port {home.port}, not {home.port + 1}" in done.stderr
     exposed = home.setup("deploy", "--set", "endpoint.host=0.0.0.0")
     assert "runs with host 127.0.0.1, not 0.0.0.0" in exposed.stderr
+
+
+def test_engine_that_stands_still_is_started_again(make_home: MakeHome) -> None:
+    """A short grammar with more ways on than the engine will ever have counted."""
+    home = make_home("endpoint.request_timeout=3")
+    home.serve()
+    endless = ask_openai("Hi", grammar='root ::= (("a"|"aa")?){0,500}')
+    assert home.call("/v1/chat/completions", endless).status_code == 408
+    deadline = time.monotonic() + 60
+    while home.call("/score", ask("Hi", max_new_tokens=2)).status_code != 200:
+        assert time.monotonic() < deadline, "the engine still stands"
+        time.sleep(0.2)
+    assert "engine stands still" in [line["message"] for line in home.log()]
