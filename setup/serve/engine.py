@@ -159,7 +159,7 @@ class Engine:
         with tracing.engine_call(body) as call:
             async with self._ask(_COMPLETIONS, body) as response:
                 pieces = response.content.iter_any()
-                yield call.timed(pieces) if call else pieces
+                yield call.watched(pieces) if call else pieces
 
     async def stop(self) -> None:
         """End the process; whoever still waits for an answer gets an EngineError."""

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -34,14 +34,17 @@ _SENT = {
     "stream": "stream",
 }
 _TIMINGS = ("prompt_ms", "predicted_ms")
+_COUNTS = ("input_tokens", "output_tokens", "cache_read.input_tokens")
+_TAIL = 4096  # bytes of a stream: its last events tell how it ended
 
 
 class EngineCall:
-    """The span of one question to an engine; it ends with the request, which counts its tokens."""
+    """The span of one question to an engine; delivered when the request's answer is on its way."""
 
     def __init__(self, span: Any, shows_content: bool) -> None:
         self.span, self.ended = span, 0
         self._started, self._shows_content = time.monotonic(), shows_content
+        self._tail = b""
 
     def asked(self, body: Mapping[str, Any]) -> None:
         """Note how the engine is to answer."""
@@ -54,32 +57,40 @@ class EngineCall:
 
     def answered(self, completion: Mapping[str, Any]) -> None:
         """Note what a whole completion tells."""
+        self._note(completion)
         choices = completion.get("choices") or []
-        reasons = [choice.get("finish_reason") or "" for choice in choices]
-        self.span.set_attribute("gen_ai.response.finish_reasons", reasons)
-        for name in ("id", "model"):
-            if name in completion:
-                self.span.set_attribute(f"gen_ai.response.{name}", completion[name])
-        cached = (completion.get("usage") or {}).get("prompt_tokens_details") or {}
-        if "cached_tokens" in cached:
-            tokens = cached["cached_tokens"]
-            self.span.set_attribute("gen_ai.usage.cache_read.input_tokens", tokens)
-        timings = completion.get("timings") or {}
-        for name in _TIMINGS:
-            if name in timings:
-                self.span.set_attribute(f"llama_cpp.timings.{name}", timings[name])
         if self._shows_content and choices:
+            reasons = [choice.get("finish_reason") or "" for choice in choices]
             said = _messages([choice["message"] for choice in choices], reasons)
             self.span.set_attribute("gen_ai.output.messages", said)
 
-    async def timed(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Pass the pieces of a stream on, noting when the first one came."""
+    async def watched(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Pass the pieces of a stream on, noting when the first one came, and keep the last."""
         first = True
         async for piece in pieces:
             if first:
                 took, first = time.monotonic() - self._started, False
                 self.span.set_attribute("gen_ai.response.time_to_first_chunk", took)
+            self._tail = (self._tail + piece)[-_TAIL:]
             yield piece
+
+    def end(self) -> None:
+        """End the span, of a stream with what its last events tell."""
+        self._note(_last_events(self._tail))
+        self.span.end(self.ended or None)
+
+    def _note(self, completion: Mapping[str, Any]) -> None:
+        ends = [choice.get("finish_reason") for choice in completion.get("choices") or ()]
+        if reasons := [reason for reason in ends if reason]:
+            self.span.set_attribute("gen_ai.response.finish_reasons", reasons)
+        for name in ("id", "model"):
+            if name in completion:
+                self.span.set_attribute(f"gen_ai.response.{name}", completion[name])
+        self.span.set_attributes(_usage(completion))
+        timings = completion.get("timings") or {}
+        for name in _TIMINGS:
+            if name in timings:
+                self.span.set_attribute(f"llama_cpp.timings.{name}", timings[name])
 
 
 class Tracer:
@@ -226,8 +237,7 @@ def _end(span: Any, calls: list[EngineCall], facts: Mapping[str, Any], status: i
         if name in facts
     }
     for call in calls:
-        call.span.set_attributes(usage)
-        call.span.end(call.ended or None)
+        call.end()
     span.set_attributes(usage)
     for name in ("deployment", "queue_ms", "reason"):
         if facts.get(name) not in (None, ""):
@@ -242,6 +252,30 @@ def _end(span: Any, calls: list[EngineCall], facts: Mapping[str, Any], status: i
     if facts.get("stream_error") or status >= 500:
         span.set_status(StatusCode.ERROR)
     span.end()
+
+
+def _last_events(tail: bytes) -> dict[str, Any]:
+    """The events at the end of a stream as one completion, without any that is cut."""
+    told: dict[str, Any] = {}
+    for line in tail.splitlines():
+        if line.startswith(b"data: {"):
+            with suppress(ValueError):
+                event = json.loads(line[6:])
+                # The one with the usage has an empty list of choices.
+                told |= {name: value for name, value in event.items() if value}
+    return told
+
+
+def _usage(completion: Mapping[str, Any]) -> dict[str, int]:
+    """The tokens of one answer; of a stream nobody may have asked for them, llama.cpp counts."""
+    usage, timings = completion.get("usage") or {}, completion.get("timings") or {}
+    cached = timings.get("cache_n", 0)
+    counts = (cached + timings.get("prompt_n", 0), timings.get("predicted_n", 0), cached)
+    if usage:
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+        counts = (usage["prompt_tokens"], usage["completion_tokens"], cached)
+    told = zip(_COUNTS, counts, strict=True) if usage or timings else ()
+    return {f"gen_ai.usage.{name}": count for name, count in told}
 
 
 def _messages(turns: list[Any], reasons: list[str] | None = None) -> str:

@@ -87,6 +87,16 @@ class Collector:
             assert time.monotonic() < deadline, [span.name for span in self.spans]
             time.sleep(0.05)
 
+    def spans_of(self, trace: str, last: str) -> list[Span]:
+        """All spans of ``trace``, waited for until the one named ``last`` is there."""
+        deadline = time.monotonic() + 30
+        while True:
+            spans = [span for span in self.spans if span.trace == trace]
+            if last in {span.name for span in spans}:
+                return spans
+            assert time.monotonic() < deadline, [span.name for span in spans]
+            time.sleep(0.05)
+
 
 @contextmanager
 def collecting(status: int = 200) -> Iterator[Collector]:

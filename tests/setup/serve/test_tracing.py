@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import subprocess
 import sys
@@ -14,12 +15,13 @@ import requests
 
 from tests.conftest import MakeHome
 from tests.home import ROOT, Home, ask, ask_openai, free_port
-from tests.scripted.collector import Collector, collecting
+from tests.scripted.collector import Collector, Span, collecting
 
 QUESTION = "What is the capital of France?"
 AGENTS = ROOT / ".venv-agents" / "bin" / "python"
 SERVER, CLIENT = 2, 3
 PARENT = "00f067aa0ba902b7"
+COMPLETIONS = "/v1/chat/completions"
 # Nothing here may go to a collector of whoever runs the tests.
 _UNSET = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "", "APPLICATIONINSIGHTS_CONNECTION_STRING": ""}
 
@@ -110,6 +112,64 @@ def test_trace_of_a_client_goes_on(home: Home, collector: Collector) -> None:
     assert engine.attributes["gen_ai.response.time_to_first_chunk"] > 0
 
 
+def _spans(home: Home, collector: Collector, **parameters: object) -> tuple[Span, list[Span]]:
+    """The endpoint's span of a question to it, and those of the engine."""
+    trace = secrets.token_hex(16)
+    sent = {"traceparent": f"00-{trace}-{PARENT}-01"}
+    reply = home.call(COMPLETIONS, ask_openai("Name a bird.", **parameters), **sent)
+    assert reply.status_code == 200, reply.text
+    spans = collector.spans_of(trace, f"POST {COMPLETIONS}")
+    engines = [span for span in spans if span.name == "chat base"]
+    (endpoint,) = (span for span in spans if span not in engines)
+    return endpoint, engines
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_each_answer_of_several_has_its_own_tokens(
+    home: Home, collector: Collector, stream: bool
+) -> None:
+    endpoint, engines = _spans(home, collector, n=3, max_tokens=8, stream=stream)
+    read = endpoint.tokens[0]
+    assert [engine.tokens for engine in engines] == [(read, 8)] * 3
+    assert endpoint.tokens == (read, 24)
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])
+def test_stream_tells_how_it_ended(
+    home: Home, collector: Collector, options: dict[str, object]
+) -> None:
+    endpoint, (cut,) = _spans(home, collector, stream=True, max_tokens=3, **options)
+    _, (whole,) = _spans(home, collector, stream=True, max_tokens=200, stop=[" "], **options)
+    told = [span.attributes["gen_ai.response.finish_reasons"] for span in (cut, whole)]
+    assert told == [["length"], ["stop"]]
+    assert cut.tokens == endpoint.tokens
+    assert cut.attributes["gen_ai.response.id"] != whole.attributes["gen_ai.response.id"]
+    assert cut.attributes["gen_ai.response.model"] == "base"
+    assert cut.attributes["llama_cpp.timings.predicted_ms"] > 0
+    assert whole.attributes["gen_ai.usage.cache_read.input_tokens"] > 0
+
+
+def test_stream_that_its_reader_leaves_tells_what_it_has_told(
+    home: Home, collector: Collector
+) -> None:
+    trace = secrets.token_hex(16)
+    headers = {
+        "Authorization": f"Bearer {home.key()}",
+        "traceparent": f"00-{trace}-{PARENT}-01",
+    }
+    body = ask_openai("Count to a thousand.", stream=True, max_tokens=1000)
+    url = home.url + COMPLETIONS
+    with requests.post(url, json=body, headers=headers, stream=True, timeout=60) as reply:
+        next(reply.iter_lines())
+    spans = {span.name: span for span in collector.spans_of(trace, f"POST {COMPLETIONS}")}
+    endpoint, engine = spans[f"POST {COMPLETIONS}"], spans["chat base"]
+    assert endpoint.attributes["error.type"] == "client_closed_request"
+    assert engine.attributes["error.type"] == "CancelledError"
+    assert engine.attributes["gen_ai.response.model"] == "base"
+    assert "gen_ai.response.finish_reasons" not in engine.attributes
+    assert engine.tokens == (None, None)
+
+
 def test_refused_request_has_a_span_and_an_unsampled_one_none(
     home: Home, collector: Collector
 ) -> None:
@@ -119,8 +179,7 @@ def test_refused_request_has_a_span_and_an_unsampled_one_none(
     assert home.call("/score", ask("Hello?"), **wrong).status_code == 401
     # Whatever a client takes for a trace is no failure of its request.
     assert home.call("/score", ask("Hello?"), traceparent="00-nonsense").status_code == 200
-    while not (spans := [span for span in collector.spans if span.trace == refused]):
-        collector.trace({"POST /score"})
+    spans = collector.spans_of(refused, "POST /score")
     assert [(s.name, s.attributes["error.type"], s.error) for s in spans] == [
         ("POST /score", "401", False)
     ]
