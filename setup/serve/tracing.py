@@ -51,6 +51,8 @@ class EngineCall:
         for name, attribute in _SENT.items():
             value = body.get(name)
             if value not in (None, [], "") and value is not False:
+                # A whole number to llama.cpp, a double in the conventions.
+                value = float(value) if name == "top_k" else value
                 self.span.set_attribute(f"gen_ai.request.{attribute}", value)
         if self._shows_content:
             self.span.set_attribute("gen_ai.input.messages", _messages(body["messages"]))

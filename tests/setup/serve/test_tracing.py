@@ -134,6 +134,22 @@ def test_each_answer_of_several_has_its_own_tokens(
     assert endpoint.tokens == (read, 24)
 
 
+# By the conventions; a back end may refuse a value of another type, or keep two columns.
+_DOUBLES = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty")
+_INTEGERS = ("max_tokens", "seed")
+
+
+def test_numbers_are_of_the_types_that_the_conventions_name(
+    home: Home, collector: Collector
+) -> None:
+    asked = dict.fromkeys((*_DOUBLES, *_INTEGERS), 1)
+    _, (engine,) = _spans(home, collector, **asked)
+    told = {name: engine.attributes[f"gen_ai.request.{name}"] for name in asked}
+    assert told == asked
+    types = {name: type(value) for name, value in told.items()}
+    assert types == dict.fromkeys(_DOUBLES, float) | dict.fromkeys(_INTEGERS, int)
+
+
 @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])
 def test_stream_tells_how_it_ended(
     home: Home, collector: Collector, options: dict[str, object]
