@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from setup.serve.contract.grammars import holds_json
 from setup.serve.settings import names_collector
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -54,6 +55,8 @@ class EngineCall:
                 # A whole number to llama.cpp, a double in the conventions.
                 value = float(value) if name == "top_k" else value
                 self.span.set_attribute(f"gen_ai.request.{attribute}", value)
+        if holds_json(body):
+            self.span.set_attribute("gen_ai.output.type", "json")
         if self._shows_content:
             self.span.set_attribute("gen_ai.input.messages", _messages(body["messages"]))
 
@@ -294,7 +297,7 @@ def _parts(turn: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     content = turn.get("content")
     text = content if isinstance(content, str) else json.dumps(content)
     if turn.get("role") == "tool":
-        yield {"type": "tool_call_response", "id": turn.get("tool_call_id"), "result": text}
+        yield {"type": "tool_call_response", "id": turn.get("tool_call_id"), "response": text}
     elif content:
         yield {"type": "text", "content": text}
     for call in turn.get("tool_calls") or ():

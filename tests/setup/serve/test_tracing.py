@@ -99,6 +99,29 @@ def test_content_is_shown_where_it_is_switched_on(home: Home) -> None:
     assert said[0]["parts"][0]["content"] == "The capital of France is Paris."
 
 
+def test_content_of_a_conversation_with_tools_has_the_conventions_parts(tools_home: Home) -> None:
+    function = {"name": "price_of", "arguments": '{"product": "lamp"}'}
+    called = {"id": "1", "type": "function", "function": function}
+    turns = [
+        {"role": "user", "content": "What does a lamp cost?"},
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": "1", "content": "5"},
+    ]
+    with collecting() as collector:
+        shown = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true"}
+        with tools_home.altered(**_variables(collector.url, **shown)):
+            for step in ("stop", "deploy"):
+                assert tools_home.setup(step).returncode == 0
+        _, (engine,) = _spans(tools_home, collector, messages=turns, max_tokens=4)
+    told = json.loads(engine.attributes["gen_ai.input.messages"])
+    assert [part for turn in told[1:] for part in turn["parts"]] == [
+        {"type": "tool_call", "id": "1", **function},
+        {"type": "tool_call_response", "id": "1", "response": "5"},
+    ]
+    (said,) = json.loads(engine.attributes["gen_ai.output.messages"])
+    assert (said["role"], said["finish_reason"]) == ("assistant", "length")
+
+
 def test_trace_of_a_client_goes_on(home: Home, collector: Collector) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     sent = {"traceparent": f"00-{trace}-{PARENT}-01"}
@@ -148,6 +171,13 @@ def test_numbers_are_of_the_types_that_the_conventions_name(
     assert told == asked
     types = {name: type(value) for name, value in told.items()}
     assert types == dict.fromkeys(_DOUBLES, float) | dict.fromkeys(_INTEGERS, int)
+
+
+def test_output_that_is_held_to_json_is_said_to_be(home: Home, collector: Collector) -> None:
+    _, (free,) = _spans(home, collector, max_tokens=3)
+    _, (held,) = _spans(home, collector, max_tokens=3, response_format={"type": "json_object"})
+    assert "gen_ai.output.type" not in free.attributes
+    assert held.attributes["gen_ai.output.type"] == "json"
 
 
 @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])
