@@ -47,7 +47,7 @@ class EngineCall:
         self._started, self._shows_content = time.monotonic(), shows_content
         self._tail = b""
 
-    def asked(self, body: Mapping[str, Any]) -> None:
+    def asked(self, body: dict[str, Any]) -> None:
         """Note how the engine is to answer."""
         for name, attribute in _SENT.items():
             value = body.get(name)
@@ -199,7 +199,7 @@ def _make(log: logging.Logger) -> Tracer | None:
 
 
 @contextmanager
-def engine_call(body: Mapping[str, Any]) -> Iterator[EngineCall | None]:
+def engine_call(body: dict[str, Any]) -> Iterator[EngineCall | None]:
     """The span of what the block asks an engine, None where the request is not traced."""
     held = _current.get()
     if held is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import socket
 import subprocess
 import sys
@@ -15,25 +14,12 @@ import requests
 
 from tests.conftest import MakeHome
 from tests.home import ROOT, Home, ask, ask_openai, free_port
-from tests.scripted.collector import Collector, Span, collecting
+from tests.scripted.collector import UNSET, Collector, collecting, variables
 
 QUESTION = "What is the capital of France?"
 AGENTS = ROOT / ".venv-agents" / "bin" / "python"
 SERVER, CLIENT = 2, 3
 PARENT = "00f067aa0ba902b7"
-COMPLETIONS = "/v1/chat/completions"
-# Nothing here may go to a collector of whoever runs the tests.
-_UNSET = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "", "APPLICATIONINSIGHTS_CONNECTION_STRING": ""}
-
-
-def _variables(url: str, **more: str) -> dict[str, str]:
-    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "x-collector-key=c0llector-secret"}
-    return (
-        _UNSET
-        | headers
-        | {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-        | more
-    )
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +31,7 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture(scope="module")
 def home(make_home: MakeHome, collector: Collector) -> Home:
     home = make_home()
-    home.extra_env = _variables(collector.url)
+    home.extra_env = variables(collector.url)
     home.serve()
     return home
 
@@ -88,7 +74,7 @@ def test_no_question_answer_or_key_leaves(home: Home, collector: Collector) -> N
 def test_content_is_shown_where_it_is_switched_on(home: Home) -> None:
     with collecting() as collector:
         shown = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true"}
-        with home.altered(**_variables(collector.url, **shown)):
+        with home.altered(**variables(collector.url, **shown)):
             _chat(home)
         flow = collector.trace({"chat phi"})["chat phi"]
     assert json.loads(flow.attributes["gen_ai.input.messages"])[-1] == {
@@ -97,29 +83,6 @@ def test_content_is_shown_where_it_is_switched_on(home: Home) -> None:
     }
     said = json.loads(flow.attributes["gen_ai.output.messages"])
     assert said[0]["parts"][0]["content"] == "The capital of France is Paris."
-
-
-def test_content_of_a_conversation_with_tools_has_the_conventions_parts(tools_home: Home) -> None:
-    function = {"name": "price_of", "arguments": '{"product": "lamp"}'}
-    called = {"id": "1", "type": "function", "function": function}
-    turns = [
-        {"role": "user", "content": "What does a lamp cost?"},
-        {"role": "assistant", "content": None, "tool_calls": [called]},
-        {"role": "tool", "tool_call_id": "1", "content": "5"},
-    ]
-    with collecting() as collector:
-        shown = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true"}
-        with tools_home.altered(**_variables(collector.url, **shown)):
-            for step in ("stop", "deploy"):
-                assert tools_home.setup(step).returncode == 0
-        _, (engine,) = _spans(tools_home, collector, messages=turns, max_tokens=4)
-    told = json.loads(engine.attributes["gen_ai.input.messages"])
-    assert [part for turn in told[1:] for part in turn["parts"]] == [
-        {"type": "tool_call", "id": "1", **function},
-        {"type": "tool_call_response", "id": "1", "response": "5"},
-    ]
-    (said,) = json.loads(engine.attributes["gen_ai.output.messages"])
-    assert (said["role"], said["finish_reason"]) == ("assistant", "length")
 
 
 def test_trace_of_a_client_goes_on(home: Home, collector: Collector) -> None:
@@ -133,87 +96,6 @@ def test_trace_of_a_client_goes_on(home: Home, collector: Collector) -> None:
     assert engine.tokens == endpoint.tokens
     assert engine.tokens[1] == 4
     assert engine.attributes["gen_ai.response.time_to_first_chunk"] > 0
-
-
-def _spans(home: Home, collector: Collector, **parameters: object) -> tuple[Span, list[Span]]:
-    """The endpoint's span of a question to it, and those of the engine."""
-    trace = secrets.token_hex(16)
-    sent = {"traceparent": f"00-{trace}-{PARENT}-01"}
-    reply = home.call(COMPLETIONS, ask_openai("Name a bird.", **parameters), **sent)
-    assert reply.status_code == 200, reply.text
-    spans = collector.spans_of(trace, f"POST {COMPLETIONS}")
-    engines = [span for span in spans if span.name == "chat base"]
-    (endpoint,) = (span for span in spans if span not in engines)
-    return endpoint, engines
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_each_answer_of_several_has_its_own_tokens(
-    home: Home, collector: Collector, stream: bool
-) -> None:
-    endpoint, engines = _spans(home, collector, n=3, max_tokens=8, stream=stream)
-    read = endpoint.tokens[0]
-    assert [engine.tokens for engine in engines] == [(read, 8)] * 3
-    assert endpoint.tokens == (read, 24)
-
-
-# By the conventions; a back end may refuse a value of another type, or keep two columns.
-_DOUBLES = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty")
-_INTEGERS = ("max_tokens", "seed")
-
-
-def test_numbers_are_of_the_types_that_the_conventions_name(
-    home: Home, collector: Collector
-) -> None:
-    asked = dict.fromkeys((*_DOUBLES, *_INTEGERS), 1)
-    _, (engine,) = _spans(home, collector, **asked)
-    told = {name: engine.attributes[f"gen_ai.request.{name}"] for name in asked}
-    assert told == asked
-    types = {name: type(value) for name, value in told.items()}
-    assert types == dict.fromkeys(_DOUBLES, float) | dict.fromkeys(_INTEGERS, int)
-
-
-def test_output_that_is_held_to_json_is_said_to_be(home: Home, collector: Collector) -> None:
-    _, (free,) = _spans(home, collector, max_tokens=3)
-    _, (held,) = _spans(home, collector, max_tokens=3, response_format={"type": "json_object"})
-    assert "gen_ai.output.type" not in free.attributes
-    assert held.attributes["gen_ai.output.type"] == "json"
-
-
-@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])
-def test_stream_tells_how_it_ended(
-    home: Home, collector: Collector, options: dict[str, object]
-) -> None:
-    endpoint, (cut,) = _spans(home, collector, stream=True, max_tokens=3, **options)
-    _, (whole,) = _spans(home, collector, stream=True, max_tokens=200, stop=[" "], **options)
-    told = [span.attributes["gen_ai.response.finish_reasons"] for span in (cut, whole)]
-    assert told == [["length"], ["stop"]]
-    assert cut.tokens == endpoint.tokens
-    assert cut.attributes["gen_ai.response.id"] != whole.attributes["gen_ai.response.id"]
-    assert cut.attributes["gen_ai.response.model"] == "base"
-    assert cut.attributes["llama_cpp.timings.predicted_ms"] > 0
-    assert whole.attributes["gen_ai.usage.cache_read.input_tokens"] > 0
-
-
-def test_stream_that_its_reader_leaves_tells_what_it_has_told(
-    home: Home, collector: Collector
-) -> None:
-    trace = secrets.token_hex(16)
-    headers = {
-        "Authorization": f"Bearer {home.key()}",
-        "traceparent": f"00-{trace}-{PARENT}-01",
-    }
-    body = ask_openai("Count to a thousand.", stream=True, max_tokens=1000)
-    url = home.url + COMPLETIONS
-    with requests.post(url, json=body, headers=headers, stream=True, timeout=60) as reply:
-        next(reply.iter_lines())
-    spans = {span.name: span for span in collector.spans_of(trace, f"POST {COMPLETIONS}")}
-    endpoint, engine = spans[f"POST {COMPLETIONS}"], spans["chat base"]
-    assert endpoint.attributes["error.type"] == "client_closed_request"
-    assert engine.attributes["error.type"] == "CancelledError"
-    assert engine.attributes["gen_ai.response.model"] == "base"
-    assert "gen_ai.response.finish_reasons" not in engine.attributes
-    assert engine.tokens == (None, None)
 
 
 def test_refused_request_has_a_span_and_an_unsampled_one_none(
@@ -237,8 +119,8 @@ def test_application_insights_by_connection_string(home: Home) -> None:
     with collecting() as insights:
         key = "InstrumentationKey=00000000-0000-0000-0000-000000000001"
         string = f"{key};IngestionEndpoint={insights.url}/"
-        variables = {"APPLICATIONINSIGHTS_CONNECTION_STRING": string}
-        with home.altered(**_UNSET | {"OTEL_EXPORTER_OTLP_ENDPOINT": ""} | variables):
+        named = {"APPLICATIONINSIGHTS_CONNECTION_STRING": string}
+        with home.altered(**UNSET | {"OTEL_EXPORTER_OTLP_ENDPOINT": ""} | named):
             _chat(home)
         text = "".join(insights.bodies)
     assert "gen_ai.usage.output_tokens" in text
@@ -252,7 +134,7 @@ def test_collector_that_is_down_is_one_line(home: Home) -> None:
         for place, told in zip(
             places, ("(ConnectionError) and are lost", "within 2 s"), strict=True
         ):
-            with home.altered(**_variables(place, OTEL_BSP_SCHEDULE_DELAY="60000")):
+            with home.altered(**variables(place, OTEL_BSP_SCHEDULE_DELAY="60000")):
                 done = _chat(home)
             assert "Paris" in done.stdout
             lines = [line for line in done.stderr.splitlines() if "traces" in line]
@@ -270,7 +152,7 @@ def test_collector_that_is_down_is_one_line(home: Home) -> None:
 )
 def test_variable_that_is_wrong_is_one_line(home: Home, name: str, value: str, told: str) -> None:
     url = "" if name.startswith("APP") else "http://127.0.0.1:9"
-    with home.altered(**_variables(url, **{name: value})):
+    with home.altered(**variables(url, **{name: value})):
         done = _chat(home)
     assert "Paris" in done.stdout
     lines = [line for line in done.stderr.splitlines() if "no traces" in line]
@@ -296,11 +178,11 @@ def test_off_nothing_is_imported_and_a_later_wish_is_answered(make_home: MakeHom
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     home = make_home()
-    home.extra_env = _UNSET | {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}
+    home.extra_env = UNSET | {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}
     done = home.run("-c", program, str(home.path))
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
     assert "traces" not in home.setup("deploy").stderr
-    with home.altered(**_variables("http://127.0.0.1:9")):
+    with home.altered(**variables("http://127.0.0.1:9")):
         told = home.setup("deploy").stderr
     assert "sends no traces, though a collector is named. Fix: see python -m setup logs" in told
 
