@@ -154,9 +154,14 @@ class Engine:
 
     @asynccontextmanager
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The server-sent events of a chat completion as the engine writes them."""
+        """The server-sent events of a chat completion as the engine writes them.
+
+        Whoever reads them sees to the stops, and ends it there: see ``answering.stops``.
+        """
         body = self._folded(body) | {"stream": True}
         with tracing.engine_call(body) as call:
+            if body.pop("stop", None):
+                body["timings_per_token"] = True
             async with self._ask(_COMPLETIONS, body) as response:
                 pieces = response.content.iter_any()
                 yield call.watched(pieces) if call else pieces

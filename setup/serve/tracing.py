@@ -43,7 +43,7 @@ class EngineCall:
     """The span of one question to an engine; delivered when the request's answer is on its way."""
 
     def __init__(self, span: Any, shows_content: bool) -> None:
-        self.span, self.ended = span, 0
+        self.span, self.ended, self.is_whole = span, 0, False
         self._started, self._shows_content = time.monotonic(), shows_content
         self._tail = b""
 
@@ -80,9 +80,24 @@ class EngineCall:
             yield piece
 
     def end(self) -> None:
-        """End the span, of a stream with what its last events tell."""
-        self._note(_last_events(self._tail))
+        """End the span, of a stream with what its last events tell.
+
+        One that was read to its end without a reason was ended here, at a stop.
+        """
+        told = _last_events(self._tail)
+        if "error" in told:
+            self.failed(str(told["error"].get("type", "")))
+        elif told.get("choices") and self.is_whole and not told["choices"][0].get("finish_reason"):
+            told["choices"] = [{"finish_reason": "stop"}]
+        self._note(told)
         self.span.end(self.ended or None)
+
+    def failed(self, kind: str) -> None:
+        """Note an error of this kind."""
+        from opentelemetry.trace import StatusCode
+
+        self.span.set_attribute("error.type", kind)
+        self.span.set_status(StatusCode.ERROR)
 
     def _note(self, completion: Mapping[str, Any]) -> None:
         ends = [choice.get("finish_reason") for choice in completion.get("choices") or ()]
@@ -205,7 +220,7 @@ def engine_call(body: dict[str, Any]) -> Iterator[EngineCall | None]:
     if held is None:
         yield None
         return
-    from opentelemetry.trace import StatusCode, use_span
+    from opentelemetry.trace import use_span
 
     call = held.tracer.engine_call(held.facts)
     call.asked(body)
@@ -213,9 +228,9 @@ def engine_call(body: dict[str, Any]) -> Iterator[EngineCall | None]:
     try:
         with use_span(call.span, record_exception=False, set_status_on_exception=False):
             yield call
+            call.is_whole = True
     except BaseException as error:
-        call.span.set_attribute("error.type", type(error).__name__)
-        call.span.set_status(StatusCode.ERROR)
+        call.failed(type(error).__name__)
         raise
     finally:
         call.ended = time.time_ns()

@@ -143,10 +143,9 @@ async def stream(engine: Engine, order: Order, usage: Usage) -> AsyncIterator[by
     common: dict[str, Any] = {}
     for number in range(order.count):
         body = {**order.body_of(number), "stream_options": {"include_usage": True}}
-        stops = body.pop("stop", [])
         answer = _Answer(order, number)
-        async with engine.stream(body | {"timings_per_token": bool(stops)}) as pieces:
-            async for event in until_stop(_events(pieces), stops):
+        async with engine.stream(body) as pieces:
+            async for event in until_stop(_events(pieces), body.get("stop", [])):
                 event.pop("timings", None)
                 if event.get("usage"):
                     usage.add(event.pop("usage"))
