@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -35,7 +37,8 @@ class Conversation:
         self.lines += 1
         self.deployments[str(record.get("deployment"))] = None
         if record["kind"] == feedback_file.FEEDBACK:
-            said = "corrected" if record.get("correction") else str(record.get("rating") or "")
+            is_corrected = feedback_file.correction(record)
+            said = "corrected" if is_corrected else str(record.get("rating") or "")
             self.ratings[record["id"], record["answer"]] = said
 
     @property
@@ -58,9 +61,12 @@ def feedback(
     if delete:
         _delete(delete, as_json)
         return
-    kept = list(_conversations())
     path = feedback_file.feedback_path()
-    unread = sum(line.record is None for line in feedback_file.read_lines())
+    try:
+        kept, unread = list(_conversations()), _count_unread()
+    except OSError as error:
+        why = error.strerror or error
+        raise FixableError(f"cannot read {path}: {why}", _usable(path)) from None
     if as_json:
         content = {"file": str(path), "conversations": [one.as_dict() for one in kept]}
         options.show(content | {"unread_lines": unread}, "", as_json)
@@ -92,18 +98,41 @@ def _conversations() -> Iterator[Conversation]:
     yield from made.values()
 
 
+def _count_unread() -> int:
+    return sum(line.record is None for line in feedback_file.read_lines())
+
+
+def _usable(path: Path) -> str:
+    """The fix where the file cannot be read or written: what must be so for it to go."""
+    # Of os.path, which raises nothing where it may not be asked.
+    if os.path.lexists(path.parent) and not os.path.isdir(path.parent):  # noqa: PTH112
+        return f"move {path.parent} away, which is no folder"
+    if os.path.isdir(path):  # noqa: PTH112
+        return "move it away, which is a folder"
+    return "make it a file of yours, close what has it open, and try again"
+
+
 def _delete(name: str, as_json: bool) -> None:
     path = feedback_file.feedback_path()
     try:
-        lines = feedback_file.delete(name)
+        lines, unread = feedback_file.delete(name), _count_unread()
     except Timeout:
         raise FixableError(f"another process holds the lock of {path}", "try again") from None
     except OSError as error:
-        fix = "close what has it open, and try again"
-        raise FixableError(f"cannot write {path}: {error.strerror}", fix) from None
+        why = error.strerror or error
+        raise FixableError(f"cannot write {path}: {why}", _usable(path)) from None
+    hidden = f"{_lines(unread)} of {path} cannot be read and may hold some of it: look there"
     if not lines:
-        raise FixableError(f"no conversation {name!r} in {path}", f"{_SHOW}, and name one it lists")
-    told = f"feedback: conversation {name} is gone, {lines} line{'' if lines == 1 else 's'}"
-    options.show({"ok": True, "deleted": name, "lines": lines}, told, as_json)
+        what = f"no conversation {name!r} in {path}{f'; {hidden}' if unread else ''}"
+        raise FixableError(what, f"{_SHOW}, and name one it lists")
+    told = f"feedback: conversation {name} is gone, {_lines(lines)}"
+    facts = {"ok": True, "deleted": name, "lines": lines, "unread_lines": unread}
+    options.show(facts, told, as_json)
+    if unread:
+        console.err.print(hidden, markup=False)
     if not as_json:
         console.err.print("data that was prepared, and models that were trained, still hold it")
+
+
+def _lines(count: int) -> str:
+    return f"{count} line{'' if count == 1 else 's'}"

@@ -9,20 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from setup.common.paths import feedback_folder
+from setup.common.paths import DRAFT, feedback_folder
 
 ANSWER, FEEDBACK = "answer", "feedback"
 _PATIENCE = 5.0  # seconds for the lock; whoever holds it appends one line, or deletes
 _TEXTS = ("conversation", "id", "answer")
+_TELLING = 8  # characters of a text from which on it tells whose it is
 _threads = threading.Lock()  # the lock of the file is looked at anew only every 50 ms
 
 Record = dict[str, Any]
@@ -33,10 +35,11 @@ class FullError(Exception):
 
 
 class Line(NamedTuple):
-    """A line of the file: its number, and its record, None where it holds none."""
+    """A line of the file: its number, and its record; where that is None, what stands there."""
 
     number: int
     record: Record | None
+    unread: str = ""
 
 
 def feedback_path() -> Path:
@@ -82,7 +85,10 @@ def read_lines() -> Iterator[Line]:
         with feedback_path().open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield Line(number, _parsed(line))
+                    record = _parsed(line)
+                    yield Line(
+                        number, record, "" if record else line.decode("utf-8", "replace").strip()
+                    )
     except FileNotFoundError:
         return
 
@@ -117,26 +123,32 @@ def delete(conversation: str) -> int:
     """Take a conversation out of the file; returns the number of lines that went.
 
     With it goes what follows it without a name, also where somebody else may have begun alike:
-    nothing of the one who asks for it may stay.
+    nothing of the one who asks for it may stay. Of the lines without a record, which a killed
+    process or a slip of the hand leaves, those go that name it or repeat what was said in it.
 
     Raises:
         OSError, filelock.Timeout: As :func:`append`.
     """
-    path = feedback_path()
     with _locked():
         gone, said = set[int](), set[bytes]()
+        deleted, unread = list[Record](), list[Line]()
         for line, name in conversation_ids():
             record = line.record
             if record is None:
+                unread.append(line)
                 continue
             unnamed = not record["conversation"]
             if name == conversation or (unnamed and gone and _past(record) in said):
                 gone.add(line.number)
+                deleted.append(record)
                 if unnamed:
                     said.add(_said(record))
+        traces = _traces(conversation, deleted) if unread else []
+        gone |= {line.number for line in unread if any(t.search(line.unread) for t in traces)}
         if not (conversation and gone):
             return 0
-        draft = path.with_suffix(".new")
+        path = feedback_path().resolve()  # a link goes on leading to what it led to
+        draft = path.with_name(f".{path.name}{DRAFT}")
         draft.unlink(missing_ok=True)
         try:
             with path.open("rb") as old, open(draft, "xb", opener=_open_private) as new:
@@ -147,6 +159,31 @@ def delete(conversation: str) -> int:
         finally:
             draft.unlink(missing_ok=True)
     return len(gone)
+
+
+def _traces(conversation: str, deleted: Sequence[Record]) -> list[re.Pattern[str]]:
+    """The forms in which a line that cannot be read gives away that it is of ``deleted``.
+
+    An id counts beside its key alone, for it may be a common word, and whole: that of another
+    conversation may begin alike. A text counts whole, too, or up to where the line was cut.
+    """
+    names = {conversation, *(record["id"] for record in deleted)} - {""}
+    turns = [turn for record in deleted for turn in record["messages"]]
+    said = [turn.get("content") for turn in turns if turn["role"] in ("user", "assistant")]
+    said += [record["answer"] for record in deleted]
+    texts = {text.strip() for text in said if isinstance(text, str)}
+    long = {text for text in texts if len(text) >= _TELLING}
+    written = {json.dumps(text, ensure_ascii=escaped) for text in long for escaped in (True, False)}
+    key, space = r"\b(?:conversation|id)\W{1,8}", r"(?:\s|\\[nrt])*"
+    forms = [rf"{key}{re.escape(name)}(?![\w.:-]|$)" for name in names]
+    forms += [rf'"{space}{re.escape(text[1:-1])}{space}(?:"|$)' for text in written]
+    return [re.compile(form) for form in forms]
+
+
+def correction(feedback: Record) -> str:
+    """The answer as it should have been, "" where none was given or it changes nothing."""
+    text = str(feedback.get("correction") or "").strip()
+    return "" if text == feedback["answer"].strip() else text
 
 
 def ratings_sha256() -> str | None:
@@ -163,6 +200,9 @@ def ratings_sha256() -> str | None:
 def _locked() -> Iterator[None]:
     path = feedback_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if sys.platform != "win32" and path.parent.stat().st_mode & 0o077:
+        with suppress(OSError):  # of another owner, or on a disk without modes: the file is private
+            path.parent.chmod(0o700)
     lock = FileLock(path.with_suffix(".lock"), timeout=_PATIENCE, mode=0o600, thread_local=False)
     if not _threads.acquire(timeout=_PATIENCE):
         raise Timeout(lock.lock_file)
@@ -195,7 +235,10 @@ def _parsed(line: bytes) -> Record | None:
         and record.get("kind") in (ANSWER, FEEDBACK)
         and all(isinstance(record.get(name), str) for name in _TEXTS)
         and isinstance(record.get("messages"), list)
-        and all(isinstance(turn, dict) for turn in record["messages"])
+        and all(
+            isinstance(turn, dict) and isinstance(turn.get("role"), str)
+            for turn in record["messages"]
+        )
     )
     return record if is_record else None
 
