@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,13 +33,17 @@ def as_messages(source: Source, origin: Origin) -> Source:
 class Reader:
     """Reads the rows of one source in the format that it finds, or is told.
 
+    Args:
+        origin: The source.
+        others: Asked where rows fit several formats: those of the rows that they go with.
+
     Attributes:
         form: The format, None until a row has told it.
         taken: The columns that were read, by what they hold.
     """
 
-    def __init__(self, origin: Origin) -> None:
-        self._origin = origin
+    def __init__(self, origin: Origin, others: Callable[[], Collection[str]] = tuple) -> None:
+        self._origin, self._others = origin, others
         self.form: Format | None = None if origin.format == AUTO else BY_NAME[origin.format]
         self._is_openai = False  # without a column of another name
         self.taken: dict[str, str] = {}
@@ -71,7 +75,7 @@ class Reader:
             return
         if self._origin.columns:
             self._seen |= dict.fromkeys(row)
-        form = self.form = self.form or self._choose(row)
+        form = self.form = self.form or self._choose(row, notes)
         self._is_openai = form is BY_NAME["openai"] and not self._origin.columns
         if form is None:
             record.problem = f"it fits no format: {_misfit(row, self._origin.columns)}"
@@ -88,11 +92,18 @@ class Reader:
             self._left |= dict.fromkeys(row.keys() - taken.values())
             _note_answers(row, taken, record.row["messages"], notes)
 
-    def _choose(self, row: Row) -> Format | None:
+    def _choose(self, row: Row, notes: Counter[str]) -> Format | None:
         columns = self._origin.columns
         fitting = [form for form in FORMATS if form.fits(row, columns)]
         if len(fitting) > 1:
-            raise self._ambiguous(row, fitting)
+            others = self._others()
+            alike = [form for form in fitting if form.name in others]
+            if len(alike) != 1:
+                raise self._ambiguous(row, fitting)
+            fits = " and ".join(form.name for form in fitting)
+            taken = f"read as {alike[0].name}, as the rows to train on are"
+            told = f"{self._origin.source} fits {fits}: {taken}"
+            notes[told], fitting = 0, alike
         if not fitting:
             return None
         (form,) = fitting

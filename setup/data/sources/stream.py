@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,7 +85,8 @@ def open_streams(plan: DataPlan, before: Sequence[Stream] = ()) -> list[Stream]:
     feedback = next((stream.feedback for stream in before if stream.feedback), None)
     if any(origin.kind == "feedback" for origin in plan.origins):
         feedback = feedback or Feedback(plan)
-    tests = [_open(origin, "test", plan) for origin in plan.test_origins]
+    formats = cache(partial(_formats, plan))
+    tests = [_open(origin, "test", plan, formats=formats) for origin in plan.test_origins]
     if feedback:
         for stream in tests:
             stream.source = feedback.watch(stream.source)
@@ -104,6 +106,7 @@ def _open(
     side: Literal["", "train", "test"],
     plan: DataPlan,
     feedback: Feedback | None = None,
+    formats: Callable[[], set[str]] = set,
 ) -> Stream:
     feedback = feedback if origin.kind == "feedback" else None
     source = feedback.open() if feedback else _open_source(origin)
@@ -112,9 +115,23 @@ def _open(
     if plan.limit:
         total = min(plan.limit, source.total or plan.limit)
         source = replace(source, batches=_first(source, plan.limit), total=total)
-    reader = Reader(replace(origin, format="openai", columns={}) if feedback else origin)
+    reader = Reader(_as_read(origin), formats)
     source = replace(source, batches=reader.read(source))
     return Stream(origin, side, source, reader, feedback=feedback)
+
+
+def _as_read(origin: Origin) -> Origin:
+    is_feedback = origin.kind == "feedback"
+    return replace(origin, format="openai", columns={}) if is_feedback else origin
+
+
+def _formats(plan: DataPlan) -> set[str]:
+    """The formats of the rows to train on, as far as the first ones of each source tell."""
+    readers = [(origin, Reader(_as_read(origin))) for origin in plan.origins]
+    for origin, reader in readers:
+        if reader.form is None:
+            next(reader.read(_open_source(origin)), None)
+    return {reader.form.name for _, reader in readers if reader.form}
 
 
 def _open_source(origin: Origin) -> Source:

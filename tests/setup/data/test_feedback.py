@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,19 @@ def test_feedback_beside_other_data(tmp_path: Path) -> None:
     made = prepared(tmp_path / "out")
     assert {"copy_for_weight" in row for row in made if "feedback" in row} == {True, False}
     assert len({row["prompt_id"] for row in made}) == 24
+
+
+def test_documented_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    _rate_lamps()
+    lines = (ROOT / "data" / "README.md").read_text(encoding="utf-8").splitlines()
+    (command,) = [line for line in lines if "source: feedback, weight" in line]
+    start, *arguments = shlex.split(command.removeprefix("python -m "))
+    assert start == "setup"
+    done = run(*arguments, "--set", f"data.out={tmp_path / 'out'}")
+    assert done.code == 0, done.err
+    sample = rows(ROOT / "data/sample/test.jsonl")
+    assert len(rows(tmp_path / "out" / "test_data.jsonl")) == len(sample)
 
 
 def test_questions_of_other_data_stay_tested_beside_feedback(tmp_path: Path) -> None:

@@ -86,6 +86,25 @@ def test_what_could_be_two_is_asked_and_the_fix_decides(
     assert answer in answers(tmp_path / "out"), done.err
 
 
+def test_own_test_rows_of_two_formats_are_read_as_those_to_train_on(tmp_path: Path) -> None:
+    both = [
+        {"messages": exchange(f"q{n}", f"m{n}"), "question": f"q{n}", "ground_truth": f"g{n}"}
+        for n in range(5)
+    ]
+    test, out = lines(tmp_path / "test.jsonl", both), tmp_path / "out"
+    chats = lines(tmp_path / "a.jsonl", [{"messages": exchange(f"x{n}", "y")} for n in range(20)])
+    plain = lines(tmp_path / "b.jsonl", several(question="u{}", answer="v{}"))
+    for source, form, letter in ((chats, "openai", "m"), (plain, "question_answer", "g")):
+        done = prepare(source, out, test=test)
+        told = f"fits openai and question_answer: read as {form}, as the rows to train on are"
+        assert f"note: {test} {told}" in done.err
+        tested = rows(out / "test_data.jsonl")
+        assert [row["ground_truth"] for row in tested] == [f"{letter}{n}" for n in range(5)]
+    neither = lines(tmp_path / "c.jsonl", several(instruction="i{}", output="o{}"))
+    for given in (f"[{chats}, {plain}]", neither):
+        assert f"{test} fits 2 formats, openai (messages)" in prepare(given, out, test=test).error
+
+
 def test_preferences_are_not_learnt_unasked(tmp_path: Path) -> None:
     source = lines(tmp_path / "in.jsonl", several(prompt="q{}", chosen="good{}", rejected="bad{}"))
     error = prepare(source, tmp_path / "out").error
