@@ -19,11 +19,21 @@ _BLOCK = 1 << 20
 
 
 @contextmanager
-def replace_together(*targets: Path) -> Iterator[tuple[BinaryIO, ...]]:
-    """Files open for writing that take their names only when the block ends well."""
+def replace_together(*targets: Path, private: bool = False) -> Iterator[tuple[BinaryIO, ...]]:
+    """Files open for writing that take their names only when the block ends well.
+
+    Of ``private`` ones only their owner can read a word, from the first one on.
+    """
+    opener = _open_private if private else None
     with ExitStack() as stack:
         drafts = [stack.enter_context(paths.replacing(path)) for path in targets]
-        yield tuple(stack.enter_context(draft.open("xb", buffering=_BLOCK)) for draft in drafts)
+        yield tuple(
+            stack.enter_context(open(draft, "xb", _BLOCK, opener=opener)) for draft in drafts
+        )
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def drafts_beside(path: Path) -> list[Path]:

@@ -115,6 +115,11 @@ class DataPlan:
         return origins_of(self.test, self._usual(split)) if self.test else []
 
     @property
+    def has_feedback(self) -> bool:
+        """Whether conversations that endpoints have kept are among the rows to train on."""
+        return any(origin.kind == "feedback" for origin in self.origins)
+
+    @property
     def name(self) -> str:
         """The source as `--set data.source=` takes it."""
         return as_text(self.source)

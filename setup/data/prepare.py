@@ -148,7 +148,7 @@ class _Writer:
             _OnceMoreError: It must be done again.
         """
         paths, failure = self._plan.paths, None
-        with replace_together(paths.rejects) as (file,):
+        with replace_together(paths.rejects, private=self._plan.has_feedback) as (file,):
             rejects = manifest.Draft(paths.rejects, file)
             linter = lint.Linter(rejects.write, self._shown.closely)
             try:
@@ -167,7 +167,7 @@ class _Writer:
     ) -> None:
         plan, report = self._plan, linter.report
         with (
-            replace_together(plan.paths.train, plan.paths.test) as files,
+            replace_together(plan.paths.train, plan.paths.test, private=plan.has_feedback) as files,
             progress_bar("preparing", total_rows(streams)) as bar,
         ):
             train = manifest.Draft(plan.paths.train, files[0])

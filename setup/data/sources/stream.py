@@ -83,7 +83,7 @@ def open_streams(plan: DataPlan, before: Sequence[Stream] = ()) -> list[Stream]:
     """
     side: Literal["", "train"] = "train" if plan.test else ""
     feedback = next((stream.feedback for stream in before if stream.feedback), None)
-    if any(origin.kind == "feedback" for origin in plan.origins):
+    if plan.has_feedback:
         feedback = feedback or Feedback(plan)
     formats = cache(partial(_formats, plan))
     tests = [_open(origin, "test", plan, formats=formats) for origin in plan.test_origins]
