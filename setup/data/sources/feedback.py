@@ -1,7 +1,8 @@
 """The rows of the feedback file: answers that were found good, or corrected, each with its past.
 
 Of what was said before an answer nothing is learnt (weight 0): that is rated on its own. Nor is
-what is tested: a conversation with a question of the test split is left out.
+what is tested: a conversation with a question of the test split, or with one that every evaluation
+asks, is left out, also where it is asked nearly so.
 """
 
 from __future__ import annotations
@@ -10,21 +11,22 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from setup.common.errors import FixableError
-from setup.common.feedback_file import FEEDBACK, conversation_ids, feedback_path
+from setup.common.feedback_file import FEEDBACK, conversation_ids, correction, feedback_path
 from setup.data import manifest
 from setup.data.formats.origin import FEEDBACK_SOURCE
 from setup.data.formats.source import Record, Source
 from setup.data.plan import SAMPLE_DIR, DataPlan
-from setup.data.rows import Message, Row, learnt_part, prompt_key, user_turns
+from setup.data.rows import Row, is_empty
 
-from .file import open_file
+from . import tested
 from .tables import BATCH_ROWS
 
 _TESTED = "tested"
+_OF_SPLIT = "a question of the test split"
+_OF_EVERY = "a general or safety question, which every evaluation asks"
 _COLLECT = (
     "rate answers on the page of python -m setup compare, of an endpoint that was deployed with "
     "--set endpoint.collect=feedback"
@@ -34,13 +36,17 @@ _COLLECT = (
 class Feedback:
     """One look at the feedback file, and the questions that are tested.
 
-    These are of the sample, of data.test, and of the split that was there before. ``earlier`` are
-    those of the last, by their keys: that file is replaced, and they stay tested.
+    These are of the sample, of data.test, of the split that was there before, and those that every
+    evaluation asks. ``earlier`` are those of the split before, by their keys: that file is
+    replaced, and they stay tested.
     """
 
     def __init__(self, plan: DataPlan) -> None:
         self.earlier = _earlier(plan)
-        self._keys = self.earlier | _questions(SAMPLE_DIR / "test.jsonl")
+        self._split = self.earlier | tested.keys_in(SAMPLE_DIR / "test.jsonl")
+        data = SAMPLE_DIR.parent
+        always = (data / "general" / "questions.jsonl", data / "safety" / "adversarial.jsonl")
+        self._always = set[bytes]().union(*map(tested.keys_in, always))
         self._ratings: list[Record] = []
         self._unread = 0
 
@@ -50,8 +56,8 @@ class Feedback:
 
     def _watched(self, source: Source) -> Iterator[list[Record]]:
         for batch in source.batches:
-            rows = [record.row for record in batch if not record.problem]
-            self._keys |= {_question(row["messages"]) for row in rows if _has_turns(row)}
+            for record in batch:
+                self._split |= tested.keys_of_row(None if record.problem else record.row)
             yield batch
 
     def facts(self) -> dict[str, Any]:
@@ -97,51 +103,37 @@ class Feedback:
     def _records(self, taken: Counter[str], left: Counter[str]) -> Iterator[Record]:
         for record in self._ratings:
             learnt, why = _learnt(record.row)
-            asked = user_turns(record.row["messages"])
-            if learnt and any(prompt_key(question) in self._keys for question in asked):
-                learnt, why = "", "with a question of the test split"
+            if learnt and (is_tested := self._tested(record.row)):
+                learnt, why = "", is_tested
             (taken if learnt else left)[why] += 1
             if learnt:
                 yield replace(record, row=_row(record.row, learnt, why))
+
+    def _tested(self, feedback: Row) -> str:
+        """Say how the conversation holds what is tested, "" where it does not."""
+        turns = [turn for turn in feedback["messages"] if turn["role"] == "user"]
+        asked = [text for turn in turns if isinstance(text := turn.get("content"), str)]
+        for nearly, is_found in (("", tested.is_among), ("nearly ", tested.is_nearly_among)):
+            for keys, what in ((self._split, _OF_SPLIT), (self._always, _OF_EVERY)):
+                if any(is_found(question, keys) for question in asked):
+                    return f"{nearly}with {what}"
+        return ""
 
 
 def _earlier(plan: DataPlan) -> set[bytes]:
     note = manifest.read_note(plan.paths) or {}
     facts = [fact for fact in note.get("sources") or [] if isinstance(fact, dict)]
     keys = {bytes.fromhex(key) for fact in facts for key in fact.get(_TESTED, [])}
-    return keys | _questions(plan.paths.test)
-
-
-def _questions(file: Path) -> set[bytes]:
-    """The keys of what the rows of ``file`` ask, but for those that feedback made."""
-    if not file.is_file():
-        return set()
-    read = (record.row for batch in open_file(file).batches for record in batch)
-    rows = [row for row in read if not (isinstance(row, dict) and row.get(FEEDBACK_SOURCE))]
-    return {_question(row["messages"]) for row in rows if _has_turns(row)}
-
-
-def _has_turns(row: Any) -> bool:
-    turns = row.get("messages") if isinstance(row, dict) else None
-    return isinstance(turns, list) and all(
-        isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in turns
-    )
-
-
-def _question(messages: list[Message]) -> bytes:
-    """The key of the question that a test row asks."""
-    asked = user_turns(learnt_part(messages))
-    return prompt_key(asked[-1]) if asked else b""
+    return keys | tested.keys_in(plan.paths.test)
 
 
 def _learnt(feedback: Row) -> tuple[str, str]:
     """The answer to learn, "" for none, and what was said of the one that was given."""
     answer, rating = feedback["answer"], feedback.get("rating")
-    correction = str(feedback.get("correction") or "").strip()
-    if correction and correction != answer.strip():
-        return correction, "corrected"
+    if corrected := correction(feedback):
+        return corrected, "corrected"
     if rating == "up":
-        return answer, "found good"
+        return ("", "with an empty answer") if is_empty(answer) else (answer, "found good")
     return "", "found bad and not corrected" if rating else "not rated"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,11 @@ def rate(number: int, turns: list[dict[str, Any]], rating: str | None = "up", **
 def _rate_lamps(count: int = 24) -> None:
     for number, turns in enumerate(lamps(count)):
         rate(number, turns)
+
+
+def _exchange(question: str) -> list[dict[str, Any]]:
+    answer = f"That is {len(question)}."
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def _note(err: str) -> str:
@@ -94,6 +101,82 @@ def test_question_of_the_sample_s_test_split_is_left_out(tmp_path: Path) -> None
     done = prepare("feedback", tmp_path / "out")
     assert "left out: 4 with a question of the test split" in _note(done.err)
     assert len(prepared(tmp_path / "out")) == 24
+
+
+def test_questions_that_every_evaluation_asks_are_left_out(tmp_path: Path) -> None:
+    _rate_lamps()
+    for number, file in enumerate(("general/questions", "safety/adversarial")):
+        question = rows(ROOT / "data" / f"{file}.jsonl")[5]["question"]
+        for place, asked in enumerate((question.lower(), f"Hello! {question} Thank you.")):
+            rate(50 + 2 * number + place, _exchange(asked))
+    told = _note(prepare("feedback", tmp_path / "out").err)
+    what = "with a general or safety question, which every evaluation asks"
+    assert f"24 found good; left out: 2 {what}, 2 nearly {what}" in told
+
+
+NEARLY = {
+    "What is the French word for Lynx?": [
+        "what is the french word for lynx please",
+        "Hi there!\n\nWhat is the French word for Lynx? Thanks a lot!",
+        "Please, what is the French word for lynx",
+    ],
+    "Good morning, could you name a lamp?": ["Could you please name a lamp?"],
+    "Now the desk lamp, please. Cheers!": ["Hello, now the desk lamp", "now the desk lamp please"],
+}
+OTHERS = {
+    "What is the capital of Fance?": ["What is the capital of Spane?", "What is the capital?"],
+    "What is the word for thanks?": ["What is the word for please?", "What is the word for hello?"],
+    "Is it C++?": ["Is it C?", "Is it C#?"],
+    "Hello!": ["Thanks!", "Hi"],
+}
+
+
+@pytest.mark.parametrize("is_tested", [True, False])
+def test_question_that_differs_in_courtesies_alone_is_left_out(
+    tmp_path: Path, is_tested: bool
+) -> None:
+    _rate_lamps()
+    given = NEARLY if is_tested else OTHERS
+    asked = [question for questions in given.values() for question in questions]
+    for number, question in enumerate(asked, 50):
+        rate(number, _exchange(question))
+    test = write(tmp_path / "test.jsonl", *map(_exchange, given))
+    told = _note(prepare("feedback", tmp_path / "out", test=test).err)
+    left = f"24 found good; left out: {len(asked)} nearly with a question of the test split"
+    assert told.endswith(left if is_tested else f"{24 + len(asked)} found good")
+
+
+def test_split_that_was_there_stays_tested_also_nearly_so(tmp_path: Path) -> None:
+    source = write(tmp_path / "mine.jsonl", *map(_exchange, (f"Is it {n}? Bye" for n in range(40))))
+    assert prepare(source, tmp_path / "out").code == 0
+    tested = [row["question"] for row in rows(tmp_path / "out" / "test_data.jsonl")]
+    _rate_lamps()
+    for number, question in enumerate(tested, 50):
+        rate(number, _exchange(f"Hey, {question}, please"))
+    for seed in (0, 1):
+        told = _note(prepare("feedback", tmp_path / "out", seed=seed).err)
+        assert f"left out: {len(tested)} nearly with a question of the test split" in told
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no modes there")
+def test_prepared_feedback_is_private(tmp_path: Path) -> None:
+    source, out = write(tmp_path / "mine.jsonl", *lamps(60)[30:], []), tmp_path / "out"
+    _rate_lamps()
+    assert prepare(f"[{source}, feedback]", out).code == 0
+    for name in ("train_data.jsonl", "test_data.jsonl", "data.rejects.jsonl"):
+        assert stat.S_IMODE((out / name).stat().st_mode) == 0o600
+
+
+def test_unusable_turns_and_empty_answers_are_told(tmp_path: Path) -> None:
+    _rate_lamps()
+    answer = {"role": "assistant", "content": ""}
+    rate(50, [{"role": "user", "content": "Well?"}, answer])
+    rate(51, [{}, answer], correction="Nine.")  # of a hand that slipped
+    rate(52, [{"role": "user"}, answer], correction="Nine.")
+    done = prepare("feedback", tmp_path / "out")
+    left = "left out: 1 with an empty answer, 1 lines that are no records"
+    assert f"24 found good, 1 corrected; {left}" in _note(done.err)
+    assert "rows=25 kept=24 rejected=1" in done.out
 
 
 def test_question_of_data_test_is_left_out(tmp_path: Path) -> None:
@@ -173,7 +256,8 @@ def test_same_checks_as_for_other_rows(tmp_path: Path) -> None:
     rate(71, [{"role": "user", "content": secret}, {"role": "assistant", "content": "Noted."}])
     rate(72, [{"role": "user", "content": "Well?"}, {"role": "assistant", "content": " "}])
     done = prepare("feedback", tmp_path / "out", personal="mask")
-    assert "rows=27 kept=25 rejected=2" in done.out
+    assert "rows=26 kept=25 rejected=1" in done.out
+    assert "26 found good; left out: 1 with an empty answer" in _note(done.err)
     assert "3704 0044" not in json.dumps(prepared(tmp_path / "out"))
     listed = run("feedback")
     assert "3704 0044" not in listed.out
