@@ -1,4 +1,4 @@
-# Every target is also written as plain commands in README.md, for Windows.
+# README.md has the same as plain commands, for Windows, but of agents checkov exit bench lock clean.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -24,7 +24,7 @@ OPTIONS := --recipe $(RECIPE) $(foreach value,$(SET),--set $(value))
 help:            ## list the targets; RECIPE=, SET="endpoint.port=8009 …" and PORT= (of the page) change them
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-demo: $(VENV)/.packages             ## set up, answer,, fine-tune, deploy beside the base model, compare on 80 test rows
+demo: $(VENV)/.packages             ## set up, answer, fine-tune, deploy beside the base model, compare on 80 test rows
 	$(RUN) -m evaluation demo $(OPTIONS)
 
 finetune: $(VENV)/.installed        ## fine-tune and register a version; RECIPE=phi-gpu for a larger model

@@ -43,6 +43,15 @@ def test_commands_exist(path: Path) -> None:
     assert set(re.findall(r"python -m setup ([a-z]+(?:-[a-z]+)*)", text)) <= steps
 
 
+def test_targets_stand_as_plain_commands_where_the_makefile_says_so() -> None:
+    first, *rest = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in rest if line.startswith(".PHONY: help ")]
+    without = set(first.rstrip(".").rpartition(" but of ")[2].split())
+    table = re.findall(r"^\| `make ([a-z]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert set(table) == set(line.split()[2:]) - without
+    assert not [line for line in rest if re.search(r"##.*,,", line)]
+
+
 @each_document
 def test_overrides_are_recipe_fields(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
