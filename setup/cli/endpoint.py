@@ -18,6 +18,7 @@ from setup.recipe.load import DEFAULT, load_any_recipe
 
 app = typer.Typer()
 _EXAMPLE = "base=90 tuned=10"
+_ROOM = "to make room: python -m setup feedback --delete ID, or a larger endpoint.collect_limit"
 
 
 @app.command(epilog="Example: python -m setup status --json")
@@ -53,8 +54,12 @@ def _print_status(facts: dict[str, Any]) -> None:
         table.add_row(name, *cells)
     console.out.print(table)
     if (collect := facts.get("collect", "none")) != "none":
-        used = f"{feedback_size():,} of {facts['collect_limit']:,} bytes"
-        told = f"collects {collect}: {feedback_path()} has {used}"
+        size, limit = feedback_size(), facts["collect_limit"]
+        told = f"collects {collect}: {feedback_path()} has {size:,} of {limit:,} bytes"
+        if size >= limit:
+            told += f", and nothing more is kept; {_ROOM}"
+        elif facts.get("kept", {}).get("full"):
+            told += f", and what came last had no room; {_ROOM}"
         console.out.print(told, markup=False)
     if facts.get("traces"):
         console.out.print(f"traces go to {facts['traces']}", markup=False)

@@ -94,7 +94,7 @@ class LocalEndpoint:
         process = self.process()
         if process is None:
             return {"name": self.name, "running": False, "healthy": False}
-        return {
+        facts = {
             "running": True,
             "healthy": self._answers("/health"),
             "pid": process.pid,
@@ -102,6 +102,17 @@ class LocalEndpoint:
             "log": str(self.folder / LOG),
             **self.manage("GET"),
         }
+        if facts.get("collect", "none") != "none":
+            facts["kept"] = self._kept()
+        return facts
+
+    def _kept(self) -> dict[str, Any]:
+        """How full the feedback file is, as it sees it; empty where it does not tell."""
+        headers = {"Authorization": f"Bearer {self.scoring_key}"}
+        try:
+            return dict(self._request("GET", "/feedback", None, headers, _CALL_TIMEOUT))
+        except FixableError:  # such as one with too many requests: its state is told all the same
+            return {}
 
     def log_lines(self, count: int, follow: bool, deployment: str = "") -> Iterator[str]:
         """The last ``count`` lines of its log, or of a deployment's engine, then new ones."""

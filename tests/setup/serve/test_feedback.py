@@ -178,6 +178,9 @@ def _see_full(home: Home) -> None:
     assert file.read_bytes() == before
     assert len([line for line in home.log() if "not kept" in line["message"]]) == 1
     assert 'endpoint_collected_total{result="full"}' in home.call("/metrics", None, "GET").text
+    assert "and what came last had no room" in home.setup("status").stdout
+    file.write_bytes(before + b"\n" * 4096)
+    assert "of 4,096 bytes, and nothing more is kept" in home.setup("status").stdout
 
 
 def test_busy_file_keeps_no_slot_from_others(make_home: MakeHome, tiny: str) -> None:
