@@ -47,7 +47,8 @@ def test_targets_stand_as_plain_commands_where_the_makefile_says_so() -> None:
     first, *rest = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     (line,) = [line for line in rest if line.startswith(".PHONY: help ")]
     without = set(first.rstrip(".").rpartition(" but of ")[2].split())
-    table = re.findall(r"^\| `make ([a-z]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `make ([a-z]+)` \|", readme, re.MULTILINE)
     assert set(table) == set(line.split()[2:]) - without
     assert not [line for line in rest if re.search(r"##.*,,", line)]
 
