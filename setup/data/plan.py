@@ -116,7 +116,7 @@ class DataPlan:
 
     @property
     def has_feedback(self) -> bool:
-        """Whether conversations that endpoints have kept are among the rows to train on."""
+        """Tell whether conversations that endpoints have kept are among the rows to train on."""
         return any(origin.kind == "feedback" for origin in self.origins)
 
     @property

@@ -12,10 +12,10 @@ from setup.common.step import Result, Step
 from setup.data import prepared_split
 from setup.data.plan import data_plan
 from setup.finetune.forecast.preview import preview_lines
-from setup.finetune.run.folder import finished, run_folder
 from setup.finetune.run.job_curve import COMMAND, is_in_job
 from setup.finetune.run.live import UNSHOWN, Shown
 from setup.finetune.run.run import finetune
+from setup.finetune.run.run_folder import finished, run_folder
 from setup.recipe.local import Training
 from setup.weights.base import Base
 from setup.weights.fetch import model_path, model_sha256, prepare_model

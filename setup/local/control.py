@@ -107,7 +107,7 @@ class LocalEndpoint:
         return facts
 
     def _kept(self) -> dict[str, Any]:
-        """How full the feedback file is, as it sees it; empty where it does not tell."""
+        """The room in the feedback file, as the endpoint sees it; empty where it does not tell."""
         headers = {"Authorization": f"Bearer {self.scoring_key}"}
         try:
             return dict(self._request("GET", "/feedback", None, headers, _CALL_TIMEOUT))

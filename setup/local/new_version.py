@@ -9,8 +9,8 @@ from setup.common.errors import FixableError
 from setup.common.step import Result
 from setup.data import prepared_split
 from setup.data.plan import data_plan
-from setup.finetune.run.folder import finished, run_folder
 from setup.finetune.run.foreign import foreign_run
+from setup.finetune.run.run_folder import finished, run_folder
 from setup.local.control import LocalEndpoint
 from setup.weights.base import Base
 from setup.weights.fetch import model_sha256, prepare_model

@@ -18,7 +18,7 @@ from setup.recipe.azure import AzureRecipe
 OUTPUT = "trained_model"  # what every job of ours leaves under this name is registered
 _FORMAT = 1  # raise it when a change of code makes other jobs of the same recipe
 _DIGITS = 10
-# How it is run, not what comes out; as in setup/finetune/run/folder.py.
+# How it is run, not what comes out; as in setup/finetune/run/run_folder.py.
 _NOT_IN_NAME = {"threads", "save_every", "sharding"}
 
 

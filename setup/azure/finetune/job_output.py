@@ -24,7 +24,7 @@ from setup.common import console
 from setup.common.errors import FixableError
 from setup.common.paths import MAKE_ROOM
 from setup.data.plan import data_plan
-from setup.finetune.run.folder import finished, run_folder
+from setup.finetune.run.run_folder import finished, run_folder
 from setup.recipe.load import load_job_recipe
 from setup.recipe.local import JobRecipe
 from setup.weights.adapter import Adapter, read_adapter

@@ -15,7 +15,7 @@ from setup.common.console import say
 from setup.common.files import draft_of, sha256_file
 from setup.data import PreparedSplit
 from setup.finetune.compute import processes
-from setup.finetune.run.folder import finished
+from setup.finetune.run.run_folder import finished
 from setup.recipe.local import Training
 from setup.weights.base import Base
 from setup.weights.foreign_adapter import Foreign

@@ -18,8 +18,8 @@ from setup.common.files import fixable_write
 from setup.data import PreparedSplit
 from setup.finetune.compute import processes
 from setup.finetune.run import copies
-from setup.finetune.run.folder import finish, finished, run_folder
 from setup.finetune.run.live import FINGERPRINT, UNSHOWN, Shown
+from setup.finetune.run.run_folder import finish, finished, run_folder
 from setup.recipe.local import Training
 from setup.weights.base import Base
 

@@ -24,7 +24,7 @@ from setup.azure.finetune.attempts import job_name
 from setup.azure.finetune.follow import what_went_wrong
 from setup.common.errors import FixableError
 from setup.data.plan import data_plan
-from setup.finetune.run.folder import run_folder
+from setup.finetune.run.run_folder import run_folder
 from setup.recipe.local import Training
 from setup.weights.adapter import CONFIG, WEIGHTS
 from setup.weights.fetch import model_sha256

@@ -1,15 +1,17 @@
-"""The real model with a chat template that knows tools, as larger models bring one."""
+"""Endpoints: with a chat template that knows tools, as larger models bring one; and traced."""
 
 from __future__ import annotations
 
 import shutil
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import MakeHome
 from tests.home import Home
+from tests.scripted.collector import Collector, collecting, variables
 
 # The tools, then the turns; calls as JSON between two words, results as the user's.
 TEMPLATE = (
@@ -51,4 +53,19 @@ def tools_home(make_home: MakeHome, model: Path, tmp_path_factory: pytest.TempPa
     home = make_home(f"model.source={path}", "model.precision=keep", "model.context_window=1024")
     done = home.setup("deploy")
     assert done.returncode == 0, done.stderr
+    return home
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def traced(make_home: MakeHome, collector: Collector) -> Home:
+    """A machine whose flows and endpoint send their spans to the collector."""
+    home = make_home()
+    home.extra_env = variables(collector.url)
+    home.serve()
     return home

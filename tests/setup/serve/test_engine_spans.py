@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
 
 import pytest
 import requests
 
-from tests.conftest import MakeHome
 from tests.home import Home, ask_openai
 from tests.scripted.collector import Collector, Span, collecting, variables
 
@@ -17,26 +15,11 @@ PARENT = "00f067aa0ba902b7"
 COMPLETIONS = "/v1/chat/completions"
 
 
-@pytest.fixture(scope="module")
-def collector() -> Iterator[Collector]:
-    with collecting() as collector:
-        yield collector
-
-
-@pytest.fixture(scope="module")
-def home(make_home: MakeHome, collector: Collector) -> Home:
-    home = make_home()
-    home.extra_env = variables(collector.url)
-    done = home.setup("deploy")
-    assert done.returncode == 0, done.stderr
-    return home
-
-
-def _spans(home: Home, collector: Collector, **parameters: object) -> tuple[Span, list[Span]]:
+def _spans(traced: Home, collector: Collector, **parameters: object) -> tuple[Span, list[Span]]:
     """The endpoint's span of a question to it, and those of the engine."""
     trace = secrets.token_hex(16)
     sent = {"traceparent": f"00-{trace}-{PARENT}-01"}
-    reply = home.call(COMPLETIONS, ask_openai("Name a bird.", **parameters), **sent)
+    reply = traced.call(COMPLETIONS, ask_openai("Name a bird.", **parameters), **sent)
     assert reply.status_code == 200, reply.text
     spans = collector.spans_of(trace, f"POST {COMPLETIONS}")
     engines = [span for span in spans if span.name == "chat base"]
@@ -46,9 +29,9 @@ def _spans(home: Home, collector: Collector, **parameters: object) -> tuple[Span
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_each_answer_of_several_has_its_own_tokens(
-    home: Home, collector: Collector, stream: bool
+    traced: Home, collector: Collector, stream: bool
 ) -> None:
-    endpoint, engines = _spans(home, collector, n=3, max_tokens=8, stream=stream)
+    endpoint, engines = _spans(traced, collector, n=3, max_tokens=8, stream=stream)
     read = endpoint.tokens[0]
     assert [engine.tokens for engine in engines] == [(read, 8)] * 3
     assert endpoint.tokens == (read, 24)
@@ -60,29 +43,29 @@ _INTEGERS = ("max_tokens", "seed")
 
 
 def test_numbers_are_of_the_types_that_the_conventions_name(
-    home: Home, collector: Collector
+    traced: Home, collector: Collector
 ) -> None:
     asked = dict.fromkeys((*_DOUBLES, *_INTEGERS), 1)
-    _, (engine,) = _spans(home, collector, **asked)
+    _, (engine,) = _spans(traced, collector, **asked)
     told = {name: engine.attributes[f"gen_ai.request.{name}"] for name in asked}
     assert told == asked
     types = {name: type(value) for name, value in told.items()}
     assert types == dict.fromkeys(_DOUBLES, float) | dict.fromkeys(_INTEGERS, int)
 
 
-def test_output_that_is_held_to_json_is_said_to_be(home: Home, collector: Collector) -> None:
-    _, (free,) = _spans(home, collector, max_tokens=3)
-    _, (held,) = _spans(home, collector, max_tokens=3, response_format={"type": "json_object"})
+def test_output_that_is_held_to_json_is_said_to_be(traced: Home, collector: Collector) -> None:
+    _, (free,) = _spans(traced, collector, max_tokens=3)
+    _, (held,) = _spans(traced, collector, max_tokens=3, response_format={"type": "json_object"})
     assert "gen_ai.output.type" not in free.attributes
     assert held.attributes["gen_ai.output.type"] == "json"
 
 
 @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])
 def test_stream_tells_how_it_ended(
-    home: Home, collector: Collector, options: dict[str, object]
+    traced: Home, collector: Collector, options: dict[str, object]
 ) -> None:
-    endpoint, (cut,) = _spans(home, collector, stream=True, max_tokens=3, **options)
-    _, (whole,) = _spans(home, collector, stream=True, max_tokens=200, stop=[" "], **options)
+    endpoint, (cut,) = _spans(traced, collector, stream=True, max_tokens=3, **options)
+    _, (whole,) = _spans(traced, collector, stream=True, max_tokens=200, stop=[" "], **options)
     told = [span.attributes["gen_ai.response.finish_reasons"] for span in (cut, whole)]
     assert told == [["length"], ["stop"]]
     assert cut.tokens == endpoint.tokens
@@ -93,16 +76,16 @@ def test_stream_tells_how_it_ended(
 
 
 def test_stream_that_its_reader_leaves_tells_what_it_has_told(
-    home: Home, collector: Collector
+    traced: Home, collector: Collector
 ) -> None:
     trace = secrets.token_hex(16)
     headers = {
-        "Authorization": f"Bearer {home.key()}",
+        "Authorization": f"Bearer {traced.key()}",
         "traceparent": f"00-{trace}-{PARENT}-01",
     }
     endless = {"grammar": 'root ::= "la " root', "max_tokens": 1000}
     body = ask_openai("Sing a song.", stream=True, **endless)
-    url = home.url + COMPLETIONS
+    url = traced.url + COMPLETIONS
     with requests.post(url, json=body, headers=headers, stream=True, timeout=60) as reply:
         next(reply.iter_lines())
     spans = {span.name: span for span in collector.spans_of(trace, f"POST {COMPLETIONS}")}

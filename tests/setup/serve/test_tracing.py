@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 import requests
@@ -22,28 +21,14 @@ SERVER, CLIENT = 2, 3
 PARENT = "00f067aa0ba902b7"
 
 
-@pytest.fixture(scope="module")
-def collector() -> Iterator[Collector]:
-    with collecting() as collector:
-        yield collector
-
-
-@pytest.fixture(scope="module")
-def home(make_home: MakeHome, collector: Collector) -> Home:
-    home = make_home()
-    home.extra_env = variables(collector.url)
-    home.serve()
-    return home
-
-
-def _chat(home: Home, question: str = QUESTION) -> subprocess.CompletedProcess[str]:
-    done = home.pf("flow", "test", "--flow", "flows/chat", "--inputs", f"question={question}")
+def _chat(traced: Home, question: str = QUESTION) -> subprocess.CompletedProcess[str]:
+    done = traced.pf("flow", "test", "--flow", "flows/chat", "--inputs", f"question={question}")
     assert done.returncode == 0, done.stderr
     return done
 
 
-def test_one_trace_with_equal_tokens(home: Home, collector: Collector) -> None:
-    answer = _chat(home).stdout
+def test_one_trace_with_equal_tokens(traced: Home, collector: Collector) -> None:
+    answer = _chat(traced).stdout
     spans = collector.trace({"chat phi", "POST /score", "chat base"})
     flow, endpoint, engine = spans["chat phi"], spans["POST /score"], spans["chat base"]
     assert (flow.parent, endpoint.parent, engine.parent) == ("", flow.id, endpoint.id)
@@ -51,7 +36,7 @@ def test_one_trace_with_equal_tokens(home: Home, collector: Collector) -> None:
     assert flow.service == "finetune-phi-flow"
     assert endpoint.service == engine.service == "finetune-phi-endpoint"
     assert flow.tokens == endpoint.tokens == engine.tokens
-    line = next(line for line in home.log() if line.get("trace_id") == flow.trace)
+    line = next(line for line in traced.log() if line.get("trace_id") == flow.trace)
     assert (line["prompt_tokens"], line["completion_tokens"]) == flow.tokens
     assert flow.attributes["gen_ai.operation.name"] == "chat"
     assert flow.attributes["gen_ai.request.temperature"] == 0
@@ -62,20 +47,20 @@ def test_one_trace_with_equal_tokens(home: Home, collector: Collector) -> None:
     assert collector.headers[0]["x-collector-key"] == "c0llector-secret"
 
 
-def test_no_question_answer_or_key_leaves(home: Home, collector: Collector) -> None:
-    _chat(home)
+def test_no_question_answer_or_key_leaves(traced: Home, collector: Collector) -> None:
+    _chat(traced)
     collector.trace({"chat phi", "POST /score", "chat base"})
     text = "".join(collector.bodies)
     assert "chat phi" in text
-    for secret in (QUESTION, "Paris", home.key(), home.key("management"), "c0llector-secret"):
+    for secret in (QUESTION, "Paris", traced.key(), traced.key("management"), "c0llector-secret"):
         assert secret not in text
 
 
-def test_content_is_shown_where_it_is_switched_on(home: Home) -> None:
+def test_content_is_shown_where_it_is_switched_on(traced: Home) -> None:
     with collecting() as collector:
         shown = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true"}
-        with home.altered(**variables(collector.url, **shown)):
-            _chat(home)
+        with traced.altered(**variables(collector.url, **shown)):
+            _chat(traced)
         flow = collector.trace({"chat phi"})["chat phi"]
     assert json.loads(flow.attributes["gen_ai.input.messages"])[-1] == {
         "role": "user",
@@ -85,11 +70,11 @@ def test_content_is_shown_where_it_is_switched_on(home: Home) -> None:
     assert said[0]["parts"][0]["content"] == "The capital of France is Paris."
 
 
-def test_trace_of_a_client_goes_on(home: Home, collector: Collector) -> None:
+def test_trace_of_a_client_goes_on(traced: Home, collector: Collector) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     sent = {"traceparent": f"00-{trace}-{PARENT}-01"}
     body = ask_openai("Hello?", stream=True, max_tokens=4)
-    assert home.call("/v1/chat/completions", body, **sent).status_code == 200
+    assert traced.call("/v1/chat/completions", body, **sent).status_code == 200
     spans = collector.trace({"POST /v1/chat/completions", "chat base"})
     endpoint, engine = spans["POST /v1/chat/completions"], spans["chat base"]
     assert (endpoint.trace, endpoint.parent, engine.parent) == (trace, PARENT, endpoint.id)
@@ -99,14 +84,14 @@ def test_trace_of_a_client_goes_on(home: Home, collector: Collector) -> None:
 
 
 def test_refused_request_has_a_span_and_an_unsampled_one_none(
-    home: Home, collector: Collector
+    traced: Home, collector: Collector
 ) -> None:
     unsampled, refused = f"{1:032x}", f"{2:032x}"
-    home.call("/score", ask("Hello?"), traceparent=f"00-{unsampled}-{PARENT}-00")
+    traced.call("/score", ask("Hello?"), traceparent=f"00-{unsampled}-{PARENT}-00")
     wrong = {"Authorization": "Bearer wr0ng-key", "traceparent": f"00-{refused}-{PARENT}-01"}
-    assert home.call("/score", ask("Hello?"), **wrong).status_code == 401
+    assert traced.call("/score", ask("Hello?"), **wrong).status_code == 401
     # Whatever a client takes for a trace is no failure of its request.
-    assert home.call("/score", ask("Hello?"), traceparent="00-nonsense").status_code == 200
+    assert traced.call("/score", ask("Hello?"), traceparent="00-nonsense").status_code == 200
     spans = collector.spans_of(refused, "POST /score")
     assert [(s.name, s.attributes["error.type"], s.error) for s in spans] == [
         ("POST /score", "401", False)
@@ -115,27 +100,27 @@ def test_refused_request_has_a_span_and_an_unsampled_one_none(
     assert unsampled not in {span.trace for span in collector.spans}
 
 
-def test_application_insights_by_connection_string(home: Home) -> None:
+def test_application_insights_by_connection_string(traced: Home) -> None:
     with collecting() as insights:
         key = "InstrumentationKey=00000000-0000-0000-0000-000000000001"
         string = f"{key};IngestionEndpoint={insights.url}/"
         named = {"APPLICATIONINSIGHTS_CONNECTION_STRING": string}
-        with home.altered(**UNSET | {"OTEL_EXPORTER_OTLP_ENDPOINT": ""} | named):
-            _chat(home)
+        with traced.altered(**UNSET | {"OTEL_EXPORTER_OTLP_ENDPOINT": ""} | named):
+            _chat(traced)
         text = "".join(insights.bodies)
     assert "gen_ai.usage.output_tokens" in text
     assert "finetune-phi-flow" in text
     assert "Paris" not in text
 
 
-def test_collector_that_is_down_is_one_line(home: Home) -> None:
+def test_collector_that_is_down_is_one_line(traced: Home) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
         places = ["http://127.0.0.1:9", f"http://127.0.0.1:{silent.getsockname()[1]}"]
         for place, told in zip(
             places, ("(ConnectionError) and are lost", "within 2 s"), strict=True
         ):
-            with home.altered(**variables(place, OTEL_BSP_SCHEDULE_DELAY="60000")):
-                done = _chat(home)
+            with traced.altered(**variables(place, OTEL_BSP_SCHEDULE_DELAY="60000")):
+                done = _chat(traced)
             assert "Paris" in done.stdout
             lines = [line for line in done.stderr.splitlines() if "traces" in line]
             assert len(lines) == 1, done.stderr
@@ -150,10 +135,10 @@ def test_collector_that_is_down_is_one_line(home: Home) -> None:
         ("APPLICATIONINSIGHTS_CONNECTION_STRING", "key=c0llector-secret", "is not valid. Fix: "),
     ],
 )
-def test_variable_that_is_wrong_is_one_line(home: Home, name: str, value: str, told: str) -> None:
+def test_variable_that_is_wrong_is_one_line(traced: Home, name: str, value: str, told: str) -> None:
     url = "" if name.startswith("APP") else "http://127.0.0.1:9"
-    with home.altered(**variables(url, **{name: value})):
-        done = _chat(home)
+    with traced.altered(**variables(url, **{name: value})):
+        done = _chat(traced)
     assert "Paris" in done.stdout
     lines = [line for line in done.stderr.splitlines() if "no traces" in line]
     assert len(lines) == 1, done.stderr
@@ -161,12 +146,12 @@ def test_variable_that_is_wrong_is_one_line(home: Home, name: str, value: str, t
     assert "c0llector-secret" not in done.stderr
 
 
-def test_status_and_log_say_where_traces_go(home: Home, collector: Collector) -> None:
+def test_status_and_log_say_where_traces_go(traced: Home, collector: Collector) -> None:
     place = collector.url.removeprefix("http://")
     told = f"traces go to {place}, without questions and answers"
-    assert told in home.setup("status").stdout
-    assert told in home.setup("deploy").stderr
-    assert told in [line["message"] for line in home.log()]
+    assert told in traced.setup("status").stdout
+    assert told in traced.setup("deploy").stderr
+    assert told in [line["message"] for line in traced.log()]
 
 
 def test_off_nothing_is_imported_and_a_later_wish_is_answered(make_home: MakeHome) -> None:
@@ -188,12 +173,12 @@ def test_off_nothing_is_imported_and_a_later_wish_is_answered(make_home: MakeHom
 
 
 @pytest.mark.skipif(not AGENTS.exists(), reason="no environment of Agent Framework: make agents")
-def test_agent_is_the_root_of_its_trace(home: Home, collector: Collector) -> None:
+def test_agent_is_the_root_of_its_trace(traced: Home, collector: Collector) -> None:
     row = json.dumps({"question": QUESTION})
     done = subprocess.run(
         [str(AGENTS), "-m", "flows.chat_agent", "ask"],
         cwd=ROOT,
-        env=home.env | {"PHI_KEY": home.key()},
+        env=traced.env | {"PHI_KEY": traced.key()},
         input=row + "\n",
         capture_output=True,
         text=True,
@@ -209,14 +194,14 @@ def test_agent_is_the_root_of_its_trace(home: Home, collector: Collector) -> Non
 
 
 def test_what_is_said_on_the_chat_page_goes_to_no_collector(
-    home: Home, collector: Collector
+    traced: Home, collector: Collector
 ) -> None:
     url, question = f"http://127.0.0.1:{free_port()}", "Which bird is called Quillfern?"
     command = [sys.executable, "-m", "setup", "chat", "--no-browser", "--host", "127.0.0.1"]
     command += ["--port", url.rpartition(":")[2]]
     collector.spans.clear()
     with subprocess.Popen(
-        command, cwd=ROOT, env=home.env, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=traced.env, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             deadline = time.monotonic() + 60
