@@ -38,7 +38,8 @@ class Order:
     @property
     def as_it_is(self) -> bool:
         """Tell whether the engine's own words can be passed on."""
-        rewritten = self.count > 1 or self.form or self.schema or self.body.get("stop")
+        is_held = self.form is not None or self.schema is not None
+        rewritten = self.count > 1 or is_held or self.body.get("stop")
         return not rewritten and self.alternatives != 0
 
     def body_of(self, number: int) -> dict[str, Any]:
@@ -56,12 +57,13 @@ class Order:
         stops = bool(self.body.get("stop"))
         cut = reason == "length" or stops
         calls = self.form.read(text[self.length(text) :]) if self.form and self.wish else []
-        if self.schema and not calls and not (self.form and self.length(text) < len(text)):
+        if self.schema is not None and not calls and self.length(text) == len(text):
             check_answer(text, self.schema, cut=cut)
         for call in calls:
             name, arguments = call["function"]["name"], call["function"]["arguments"]
-            schema = self.wish.schemas[name] if self.wish else {}
-            check_answer(arguments, schema, cut=cut and call is calls[-1])
+            if self.wish is None or name not in self.wish.schemas:
+                raise EngineError(500, "its answer calls a function that is not among tools")
+            check_answer(arguments, self.wish.schemas[name], cut=cut and call is calls[-1])
         if self.wish and self.wish.must and not calls and not cut:
             raise EngineError(500, "its answer calls no tool, which it was held to")
         if stops and reason != "length":  # a call that a stop has cut is none

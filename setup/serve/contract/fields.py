@@ -140,7 +140,7 @@ class Sampling(Part):
     def constraint(self) -> str:
         """The field that the answer is held to."""
         names = ("json_schema", "grammar")
-        return next((name for name in names if getattr(self, name)), "response_format")
+        return next((name for name in names if getattr(self, name) is not None), "response_format")
 
     @property
     def schema_asked(self) -> dict[str, Any] | None:

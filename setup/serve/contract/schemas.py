@@ -25,8 +25,6 @@ _WORDS = re.compile(
     r"llg error: (?:at [^:]*: )?(?:failed to compile JSON schema: )?(.+?)(?=\n\s*\d+ \||\n<|\Z)",
     re.DOTALL,
 )
-
-
 _GBNF_WORDS = re.compile(r"error parsing grammar: (.+)")
 # What of llguidance's words nobody who writes a schema knows.
 _ADVICE = {
