@@ -21,8 +21,6 @@ from setup.serve.contract.error_reply import EngineError
 from setup.serve.contract.folding import PROBES, Taken, judge
 from setup.serve.settings import DeploymentSettings
 
-# Seconds; llama.cpp closes an idle connection after five.
-_KEEP_ALIVE = 3.0
 _COMPLETIONS, _TEMPLATE = "/v1/chat/completions", "/apply-template"
 
 
@@ -207,30 +205,26 @@ class Engine:
     async def _ask(
         self, route: str, body: dict[str, Any] | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        method, headers = "GET" if body is None else "POST", tracing.headers()
         try:
-            async with await self._open(route, body) as response:
+            async with self._session.request(method, route, json=body, headers=headers) as response:
                 if response.status != 200:
                     raise _refusal(response.status, await response.read())
                 yield response
         except (aiohttp.ClientError, ValueError, RuntimeError) as error:
             raise EngineError(502, f"the engine failed ({type(error).__name__})") from error
 
-    async def _open(self, route: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
-        """Ask over a kept connection; over a fresh one if that was closed in the meantime."""
-        method, headers = "GET" if body is None else "POST", tracing.headers()
-        try:
-            return await self._session.request(method, route, json=body, headers=headers)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            headers = {**headers, "Connection": "close"}
-            return await self._session.request(method, route, json=body, headers=headers)
-
 
 def open_session(url: str, key: str) -> aiohttp.ClientSession:
-    """Connections to the engine at ``url``, without limits of their own."""
+    """Connections to the engine at ``url``, without limits of their own and each for one question.
+
+    A kept one would occupy a thread of llama.cpp until it is closed, so that new ones wait; and it
+    may be closed just as it is used again. A new one to the same machine takes about a millisecond.
+    """
     return aiohttp.ClientSession(
         url,
         headers={"Authorization": f"Bearer {key}"},
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
         timeout=aiohttp.ClientTimeout(total=None),
     )
 
