@@ -108,7 +108,8 @@ class Endpoint:
     def __init__(self, settings: stored.EndpointSettings, folder: Path) -> None:
         self.settings, self._folder = settings, folder
         self.keys = Keys.ensure(folder)
-        self.allowances = {kind: Allowance(settings.requests_per_minute) for kind in KeyType}
+        self.allowances: dict[str, Allowance] = {}
+        self._allow_keys()
         self.stop = asyncio.Event()
         self._change = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -122,6 +123,14 @@ class Endpoint:
         new = self.keys.renewed(kind)
         new.save(self._folder)
         self.keys = new
+        self._allow_keys()
+
+    def _allow_keys(self) -> None:
+        """Give each scoring key its allowance: the one it has, whichever kind it is now."""
+        self.allowances = {
+            key: self.allowances.get(key) or Allowance(self.settings.requests_per_minute)
+            for key in (self.keys.scoring, self.keys.secondary)
+        }
 
     @property
     def longest_request(self) -> float:

@@ -68,11 +68,11 @@ class Keys(BaseModel):
         """Write them atomically, for their owner alone."""
         write_private(folder / KEYS, self.model_dump())
 
-    def scoring_kind(self, sent: bytes) -> KeyType | None:
+    def scoring_key(self, sent: bytes) -> str | None:
         """The one that was ``sent``, compared in constant time; None for a stranger's."""
         primary = hmac.compare_digest(sent, self.scoring.encode())
         secondary = hmac.compare_digest(sent, self.secondary.encode()) and bool(self.secondary)
-        return KeyType.primary if primary else KeyType.secondary if secondary else None
+        return self.scoring if primary else self.secondary if secondary else None
 
     def hidden(self, text: str) -> str:
         """``text`` without any of them."""
@@ -115,14 +115,14 @@ def sent_key(request: web.Request, kind: str) -> bytes:
     return sent
 
 
-def check(request: web.Request, keys: Keys, kind: str) -> KeyType | None:
+def check(request: web.Request, keys: Keys, kind: str) -> str | None:
     """The scoring key that was sent, None for the management key; ApiError 401 for another one."""
     sent = sent_key(request, kind)
     if kind == "management":
         if not hmac.compare_digest(sent, keys.management.encode()):
             raise ApiError(401, f"wrong key: it is not the {kind} key of this endpoint")
         return None
-    known = keys.scoring_kind(sent)
+    known = keys.scoring_key(sent)
     if known is None:
         raise ApiError(401, f"wrong key: it is not a {kind} key of this endpoint")
     return known

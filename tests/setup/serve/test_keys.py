@@ -118,6 +118,23 @@ def test_each_key_has_a_limit_of_its_own(make_home: MakeHome) -> None:
     assert 'endpoint_refusals_total{reason="key_rate_limit_exceeded"} 2.0' in text
 
 
+def test_limit_follows_the_key_that_becomes_the_secondary_one(make_home: MakeHome) -> None:
+    home = make_home("endpoint.requests_per_minute=2", "model.context_window=512")
+    assert home.setup("deploy").returncode == 0
+    exhausted = home.key()
+
+    def asked(key: str) -> int:
+        header = {"Authorization": f"Bearer {key}"}
+        return int(home.call("/score", ask("Hi", max_new_tokens=1), **header).status_code)
+
+    assert [asked(exhausted) for _ in range(3)] == [200, 200, 429]
+    _renew(home)
+    assert home.key("secondary") == exhausted
+    assert [asked(exhausted), asked(home.key())] == [429, 200]
+    _renew(home, "--key-type", "secondary")
+    assert [asked(home.key("secondary")), asked(home.key()), asked(home.key())] == [200, 200, 429]
+
+
 @pytest.mark.parametrize(
     ("body", "reason", "headers"),
     [
