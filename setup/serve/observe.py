@@ -102,6 +102,14 @@ def count_tokens(request: web.Request, prompt: int, generated: int) -> None:
     tokens.labels(facts["deployment"], "completion").inc(generated)
 
 
+def count_unread(request_id: str, status: int, reason: str) -> None:
+    """Count and log what came as no request that could be read."""
+    requests.labels("unknown", "", str(status)).inc()
+    refusals.labels(reason).inc()
+    extra = {"request_id": request_id, "route": "unknown", "status": status, "reason": reason}
+    log.info("request", extra=extra)
+
+
 def _record(request: web.Request, status: int, took: float) -> None:
     facts, keys = request["facts"], request.app[ENDPOINT].keys
     resource = request.match_info.route.resource

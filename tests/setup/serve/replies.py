@@ -22,3 +22,10 @@ def refused(home: Home, body: dict[str, Any], route: str = CHAT) -> dict[str, An
     reply = home.call(route, body)
     assert reply.status_code == 400, reply.text
     return dict(reply.json()["error"])
+
+
+def refusals(home: Home, reason: str) -> float:
+    """How many requests were refused for this reason, by the metrics."""
+    lines = home.call("/metrics", None, "GET").text.splitlines()
+    start = f'endpoint_refusals_total{{reason="{reason}"}} '
+    return sum(float(line.removeprefix(start)) for line in lines if line.startswith(start))

@@ -12,6 +12,7 @@ import requests
 
 from tests.conftest import MakeHome
 from tests.home import Home, ask, ask_openai, failed
+from tests.setup.serve.replies import refusals
 
 CHAT = "/v1/chat/completions"
 
@@ -152,12 +153,6 @@ def test_limit_follows_the_key_that_becomes_the_secondary_one(make_home: MakeHom
 def test_every_reason_of_a_refusal_is_counted(
     home: Home, body: Any, reason: str, headers: dict[str, str]
 ) -> None:
-    before = _refusals(home, reason)
+    before = refusals(home, reason)
     assert home.call(CHAT, body, **headers).status_code >= 400
-    assert _refusals(home, reason) == before + 1
-
-
-def _refusals(home: Home, reason: str) -> float:
-    lines = home.call("/metrics", None, "GET").text.splitlines()
-    start = f'endpoint_refusals_total{{reason="{reason}"}} '
-    return sum(float(line.removeprefix(start)) for line in lines if line.startswith(start))
+    assert refusals(home, reason) == before + 1
