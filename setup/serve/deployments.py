@@ -24,12 +24,15 @@ _STEADY = 60.0  # seconds an engine must live for its next crash to count as the
 
 
 class Deployment:
-    """A named model behind the endpoint, with its queue and, unless it is down, its engine."""
+    """A named model behind the endpoint, with its queue and, unless it is down, its engine.
+
+    ``created`` is when it was deployed here, in Unix time; a restart of the endpoint is a new one.
+    """
 
     def __init__(self, name: str, settings: stored.DeploymentSettings, folder: Path) -> None:
         self.name, self.settings, self._folder = name, settings, folder
         self.admission = Admission(settings.slots, settings.queue)
-        self.failure = ""
+        self.failure, self.created = "", int(time.time())
         self._engine: Engine | None = None
         self._watch: list[asyncio.Task[None]] = []
 
@@ -102,7 +105,7 @@ class Endpoint:
     """The table that requests are routed by; every change is saved before it is acknowledged.
 
     ``table`` holds the deployments by name, those that are down too; ``stop`` is set when the
-    endpoint shall answer what it has accepted, then end.
+    endpoint shall answer what it has accepted, then end; ``created`` is when it began (Unix time).
     """
 
     def __init__(self, settings: stored.EndpointSettings, folder: Path) -> None:
@@ -110,7 +113,7 @@ class Endpoint:
         self.keys = Keys.ensure(folder)
         self.allowances: dict[str, Allowance] = {}
         self._allow_keys()
-        self.stop = asyncio.Event()
+        self.stop, self.created = asyncio.Event(), int(time.time())
         self._change = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self.table = {

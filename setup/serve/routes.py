@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from asyncio import timeout_at
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -15,9 +15,10 @@ from setup.serve import collector, observe
 from setup.serve.answering import answers, delivery
 from setup.serve.contract import contracts, schemas
 from setup.serve.contract.error_reply import ApiError, EngineError
-from setup.serve.deployments import ENDPOINT, Deployment
+from setup.serve.deployments import ENDPOINT, Deployment, Endpoint
 
 _HEADER = "azureml-model-deployment"
+_SHOWN = 100  # characters of a name
 
 
 class Turn(NamedTuple):
@@ -72,12 +73,29 @@ async def tokenize(request: web.Request) -> web.Response:
 
 async def models(request: web.Request) -> web.Response:
     """``GET /v1/models``: the endpoint, which follows its traffic table, and each deployment."""
-    endpoint, common = request.app[ENDPOINT], {"object": "model", "owned_by": "finetune-phi"}
-    listed: list[dict[str, Any]] = [{"id": endpoint.settings.name, **common}]
+    return web.json_response({"object": "list", "data": list(_models(request.app[ENDPOINT]))})
+
+
+async def model(request: web.Request) -> web.Response:
+    """``GET /v1/models/NAME``: one of them."""
+    listed = {row["id"]: row for row in _models(request.app[ENDPOINT])}
+    name = request.match_info["model"]
+    if name not in listed:
+        raise _no_model(name, listed)
+    return web.json_response(listed[name])
+
+
+def _models(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
+    common = {"object": "model", "owned_by": "finetune-phi"}
+    yield {"id": endpoint.settings.name, "created": endpoint.created, **common}
     for name, deployment in endpoint.table.items():
         window = {"max_model_len": deployment.settings.context_window}
-        listed.append({"id": name, **common, **window})
-    return web.json_response({"object": "list", "data": listed})
+        yield {"id": name, "created": deployment.created, **common, **window}
+
+
+def _no_model(name: str, known: Iterable[str]) -> ApiError:
+    message = f"no model {name[:_SHOWN]!r}; there are: {', '.join(known)}"
+    return ApiError(404, message, code="model_not_found", param="model")
 
 
 async def expect_nothing_yet(_: web.Request) -> None:
@@ -109,8 +127,7 @@ def _pick(request: web.Request, model: str | None = None) -> Deployment:
     own = endpoint.settings.name
     if named is None and model not in (None, own):
         if model not in endpoint.table:
-            message = f"no model {model!r}; there are: {', '.join([own, *endpoint.table])}"
-            raise ApiError(404, message, code="model_not_found", param="model")
+            raise _no_model(model, [own, *endpoint.table])
         named = model
     deployment = endpoint.pick(named)
     request["facts"]["deployment"] = deployment.name
@@ -185,7 +202,9 @@ async def _stream(
     request: web.Request, turn: Turn
 ) -> tuple[web.StreamResponse, dict[str, Any] | None]:
     """The stream, not ended yet, and the answers in it where they are to be kept."""
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    headers = {"Content-Type": "text/event-stream"}
+    headers["x-ms-request-id"] = request["facts"]["request_id"]
+    response = web.StreamResponse(headers=headers)
     usage, outlet = answers.Usage(), delivery.Outlet(request, response)
     copy = collector.Copy(request)
     try:

@@ -38,6 +38,8 @@ async def answer_errors(request: web.Request, handler: observe.Handler) -> web.S
         return await handler(request)
     except ApiError as error:
         refusal, headers = error, error.headers
+        if error.status == 401:  # https://www.rfc-editor.org/rfc/rfc9110#section-15.5.2
+            headers = headers | {"WWW-Authenticate": "Bearer"}
     except web.HTTPException as error:
         refusal = _routing_error(request, error)
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
@@ -115,6 +117,7 @@ def build_app(endpoint: Endpoint) -> web.Application:
         ("/metrics", metrics),
         ("/swagger.json", swagger),
         ("/v1/models", routes.models),
+        ("/v1/models/{model}", routes.model),
     ):
         app.router.add_get(path, handler)
     for path, answer in (

@@ -1,7 +1,8 @@
-"""``/swagger.json``: the scoring routes as OpenAPI, made from the types that check requests."""
+"""``/swagger.json``: the routes of clients as OpenAPI, made from the types that check requests."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -52,6 +53,14 @@ _ANSWERS = {
     ),
     "/feedback": _object(kept={"const": True}, id=_TEXT),
 }
+_MODEL = _object(id=_TEXT, object={"const": "model"}, created=_COUNT, owned_by=_TEXT)
+_READ: dict[str, tuple[dict[str, Any], str]] = {
+    "/v1/models": (
+        _object(object={"const": "list"}, data={"type": "array", "items": _MODEL}),
+        "List the endpoint and its deployments (OpenAI contract)",
+    ),
+    "/v1/models/{model}": (_MODEL, "Show the endpoint or a deployment (OpenAI contract)"),
+}
 
 
 async def swagger(_: web.Request) -> web.Response:
@@ -70,6 +79,8 @@ def document() -> dict[str, Any]:
         schemas.update(schema.pop("$defs", {}))
         schemas[body.__name__] = schema
         paths[route] = {"post": _operation(route, summary, body.__name__)}
+    for route, (answer, summary) in _READ.items():
+        paths[route] = {"get": _reading(route, summary, answer)}
     for name in schemas.keys() - {"Error"}:
         _allow_nothing(schemas[name])
     keys = {"key": {"type": "http", "scheme": "bearer"}}
@@ -95,15 +106,31 @@ def _operation(route: str, summary: str, schema: str) -> dict[str, Any]:
     answer: dict[str, Any] = {"application/json": {"schema": _ANSWERS[route]}}
     if route == _STREAMS:
         answer["text/event-stream"] = {"schema": {"type": "string"}}
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    failures = {
-        str(status): {"description": reason, "content": error}
-        for status, (_, _, reason) in STATUSES.items()
-        if reason
-    }
     body = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     return {
         "summary": summary,
         "requestBody": {"required": True, "content": body},
-        "responses": {"200": {"description": "the answer", "content": answer}, **failures},
+        "responses": _responses(answer, STATUSES),
     }
+
+
+def _reading(route: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A ``GET``, which may name a model in its path."""
+    operation: dict[str, Any] = {
+        "summary": summary,
+        "responses": _responses({"application/json": {"schema": schema}}, (400, 401, 404, 500)),
+    }
+    if "{model}" in route:
+        name = {"name": "model", "in": "path", "required": True, "schema": _TEXT}
+        operation["parameters"] = [name]
+    return operation
+
+
+def _responses(answer: dict[str, Any], statuses: Iterable[int]) -> dict[str, Any]:
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    failures = {
+        str(status): {"description": reason, "content": error}
+        for status, (_, _, reason) in STATUSES.items()
+        if reason and status in statuses
+    }
+    return {"200": {"description": "the answer", "content": answer}, **failures}

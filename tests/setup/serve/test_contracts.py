@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from typing import Any
 
 import jsonschema
@@ -213,8 +214,13 @@ def test_body_of_exactly_the_limit_is_read(home: Home) -> None:
 
 
 def test_model_names_a_deployment_or_the_endpoint(home: Home) -> None:
-    listed = [row["id"] for row in home.call("/v1/models", None, "GET").json()["data"]]
-    assert listed == ["phi-local", "base"]
+    listed = home.call("/v1/models", None, "GET").json()["data"]
+    assert [row["id"] for row in listed] == ["phi-local", "base"]
+    assert all(time.time() - 3600 < row["created"] <= time.time() for row in listed)
+    for row in listed:
+        assert home.call(f"/v1/models/{row['id']}", None, "GET").json() == row
+    reply = home.call("/v1/models/no%2Fone", None, "GET")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
     for model, status in (("base", 200), ("phi-local", 200), ("nope", 404)):
         body = ask_openai("Hi", max_tokens=1, model=model)
         assert home.call("/v1/chat/completions", body).status_code == status
@@ -237,7 +243,35 @@ def test_swagger_names_the_fields_that_are_checked(home: Home) -> None:
         "/v1/chat/completions",
         "/tokenize",
         "/feedback",
+        "/v1/models",
+        "/v1/models/{model}",
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "status"),
+    [
+        ("/v1/models", "/v1/models", 200),
+        ("/v1/models/base", "/v1/models/{model}", 200),
+        ("/v1/models/nope", "/v1/models/{model}", 404),
+    ],
+)
+def test_swagger_is_what_is_read(home: Home, path: str, route: str, status: int) -> None:
+    document = home.call("/swagger.json", None, "GET").json()
+    reply = home.call(path, None, "GET")
+    assert reply.status_code == status
+    answers = document["paths"][route]["get"]["responses"]
+    schema = answers[str(status)]["content"]["application/json"]["schema"]
+    assert _is_valid(document, schema, reply.json())
+    assert "401" in answers
+
+
+def test_answers_have_an_id_and_strangers_are_told_the_scheme(home: Home) -> None:
+    for fields in ({}, {"stream": True}, {"model": "nope"}):
+        reply = home.call("/v1/chat/completions", ask_openai("Hi", max_tokens=1, **fields))
+        assert len(reply.headers["x-ms-request-id"]) == 32
+    stranger = home.call("/v1/models", None, "GET", Authorization="")
+    assert (stranger.status_code, stranger.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
 @pytest.mark.parametrize(

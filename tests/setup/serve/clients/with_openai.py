@@ -77,11 +77,12 @@ def check_tools(client: Any) -> None:
 
 
 def check_the_rest(client: Any) -> None:
-    """Log probabilities, several answers, the list of models."""
+    """Log probabilities, several answers, the models."""
     asked = {**ASKED, "max_tokens": 3, "n": 2, "logprobs": True, "top_logprobs": 2}
     for choice in client.chat.completions.create(**asked).choices:
         assert [len(row.top_logprobs) for row in choice.logprobs.content] == [2, 2, 2]
     assert "base" in [model.id for model in client.models.list()]
+    assert client.models.retrieve("base").created > 0
 
 
 def check_errors(client: Any) -> None:
