@@ -52,8 +52,7 @@ class _Connection(web.RequestHandler):
         status, code, told = self._refusal(exc)
         request_id = uuid.uuid4().hex
         observe.count_unread(request_id, status, code)
-        # Of the status 431 there is no type: it is a mistake in the request, as 400 is.
-        body = ApiError(400, told, code=code).body()
+        body = ApiError(status, told, code=code).body()
         headers = {"x-ms-request-id": request_id}
         response = web.json_response(body, status=status, headers=headers)
         response.force_close()

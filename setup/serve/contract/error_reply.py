@@ -25,6 +25,7 @@ STATUSES = {
         "rate_limit_exceeded",
         "slots and queue are full, or the key asks too often",
     ),
+    431: ("invalid_request_error", "header_too_large", "the address or a header is too long"),
     500: ("server_error", "error", "an unforeseen failure"),
     503: (
         *("service_unavailable_error", "service_unavailable"),
