@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -165,7 +166,7 @@ def _traces(conversation: str, deleted: Sequence[Record]) -> list[re.Pattern[str
     """The forms in which a line that cannot be read gives away that it is of ``deleted``.
 
     An id counts beside its key alone, for it may be a common word, and whole: that of another
-    conversation may begin alike. A text counts whole, too, or up to where the line was cut.
+    conversation may begin alike. A text counts whole, too, also where the line ends with it.
     """
     names = {conversation, *(record["id"] for record in deleted)} - {""}
     turns = [turn for record in deleted for turn in record["messages"]]
@@ -203,11 +204,12 @@ def _locked() -> Iterator[None]:
     if sys.platform != "win32" and path.parent.stat().st_mode & 0o077:
         with suppress(OSError):  # of another owner, or on a disk without modes: the file is private
             path.parent.chmod(0o700)
-    lock = FileLock(path.with_suffix(".lock"), timeout=_PATIENCE, mode=0o600, thread_local=False)
+    lock = FileLock(path.with_suffix(".lock"), mode=0o600, thread_local=False)
+    began = time.monotonic()
     if not _threads.acquire(timeout=_PATIENCE):
         raise Timeout(lock.lock_file)
     try:
-        with lock:
+        with lock.acquire(timeout=max(0.0, _PATIENCE - (time.monotonic() - began))):
             yield
     finally:
         _threads.release()

@@ -68,9 +68,14 @@ class Collector:
         return ""
 
     async def write_all(self, records: Sequence[dict[str, Any]]) -> None:
-        """Append each of ``records``; what cannot be kept is logged and counted."""
-        for record in records:
-            await self.write(record)
+        """Append each of ``records``; what cannot be kept is logged and counted.
+
+        After one that cannot be kept no other one is tried: each might wait for the file.
+        """
+        for number, record in enumerate(records, 1):
+            if await self.write(record):
+                _kept.labels(self._told).inc(len(records) - number)
+                return
 
     def _fail(self, result: str, reason: str) -> str:
         _kept.labels(result).inc()

@@ -20,6 +20,7 @@ log = logging.getLogger("endpoint")
 
 _RESTART_PAUSES = (0.5, 2.0, 5.0, 15.0)
 _LOOK_EVERY = 10.0  # seconds between two looks at whether an engine still goes on
+_STILL_AT_LEAST = 30.0  # seconds: between two steps it may have a long prompt to read
 _STEADY = 60.0  # seconds an engine must live for its next crash to count as the first
 
 
@@ -89,10 +90,11 @@ class Deployment:
                 self._log("restart failed", str(error))
 
     async def _kill_what_stands_still(self) -> None:
-        """End an engine that stands still for as long as an answer may take: it is restarted."""
+        """End an engine that stands still for twice as long as an answer may take."""
+        limit = max(_STILL_AT_LEAST, 2 * self.settings.request_timeout)
         while True:
-            await asyncio.sleep(min(_LOOK_EVERY, self.settings.request_timeout))
-            engine, limit = self._engine, self.settings.request_timeout
+            await asyncio.sleep(_LOOK_EVERY)
+            engine = self._engine
             if engine and engine.alive and await engine.stands_still(limit):
                 self._log("engine stands still", f"no sign of life within {limit:g} s")
                 engine.kill()

@@ -150,11 +150,12 @@ def parse_body(schema: type[BaseModel], raw: bytes) -> Any:
     ApiError 400 when it is not JSON, or naming the field that is not as expected.
     """
     try:
-        content = json.loads(raw, parse_constant=_refuse_constant)
+        text = raw.decode("utf-8-sig")
+        content = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         reason = str(error).partition(";")[0]  # what follows is advice to who writes Python
         raise ApiError(400, f"the body is not JSON: {reason}") from None
-    _refuse_half_characters(raw, content)
+    _refuse_half_characters(text, content)
     try:
         return schema.model_validate(content)
     except ValidationError as error:
@@ -172,9 +173,9 @@ def parse_body(schema: type[BaseModel], raw: bytes) -> Any:
     raise ApiError(400, f"{place}{message}", code=code, param=param or None)
 
 
-def _refuse_half_characters(raw: bytes, content: Any) -> None:
+def _refuse_half_characters(raw: str, content: Any) -> None:
     """Refuse what no text can hold: half of a pair of code units, written as an escape."""
-    if b"\\ud" not in raw.lower():
+    if "\\ud" not in raw.lower():
         return
     try:
         json.dumps(content, ensure_ascii=False).encode()
@@ -182,6 +183,8 @@ def _refuse_half_characters(raw: bytes, content: Any) -> None:
         half = error.object[error.start]
         message = f"the body holds half of a character, \\u{ord(half):x}, without the other half"
         raise ApiError(400, message, code="invalid_value") from None
+    except RecursionError:
+        raise ApiError(400, "the body is nested too deeply") from None
 
 
 def _path(problem: ErrorDetails, content: Any) -> str:

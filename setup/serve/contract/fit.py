@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 from setup.serve.contract.error_reply import EngineError
 
-_PATIENCE = 0.2  # seconds for the patterns of one answer
+_PATIENCE = 0.2  # seconds for one answer
 # What may stand at the end of JSON that was cut, where a JSON reader expects something else.
 _CUT = re.compile(r"\s*(-|\.|(\.\d+)?[eE][+-]?|tr?u?|fa?l?s?|nu?l?|u[0-9a-fA-F]{0,4})?")
 
@@ -56,30 +56,49 @@ def check_answer(text: str, schema: dict[str, Any], *, cut: bool) -> None:
 
 
 def _misfit(answer: Any, schema: dict[str, Any]) -> str:
-    """The first place of ``answer`` that ``schema`` does not allow; empty where there is none."""
-    from jsonschema import Draft7Validator, Draft202012Validator, SchemaError, validators
+    """The first place of ``answer`` that ``schema`` does not allow; empty where none is found.
+
+    It is looked for as long as ``_PATIENCE`` lasts: a schema may have more ways than it has words.
+    """
+    from jsonschema import Draft7Validator, Draft202012Validator, validators
     from referencing import Registry
-    from referencing.exceptions import Unresolvable
 
     if '"patternProperties"' in json.dumps(schema, default=str):
         return ""  # their patterns would be looked for without a limit of time
     deadline = time.monotonic() + _PATIENCE
-    for draft in (validators.validator_for(schema, Draft202012Validator), Draft7Validator):
-        try:
-            draft.check_schema(schema)
-        except SchemaError:
-            continue
-        checks = {
+    drafts = [Draft202012Validator, Draft7Validator]
+    if "/draft-0" in str(schema.get("$schema")):
+        drafts.reverse()
+    for draft in drafts:
+        checks = {name: _until(deadline, check) for name, check in draft.VALIDATORS.items()}
+        checks |= {
             "pattern": lambda _, pattern, text, __: _unmatched(pattern, text, deadline),
             "format": lambda _, name, text, __: _no_day(name, text),
         }
         known = validators.extend(draft, checks)(schema, registry=Registry())
         try:
             problem = next(known.iter_errors(answer), None)
-        except (Unresolvable, ArithmeticError, RecursionError):
-            return ""  # the engine knows more of it than what looks here
+        except _LateError:
+            return ""
+        except Exception:  # noqa: BLE001, S112 - a schema that makes no sense to this draft
+            continue
         return f"{problem.validator} at {problem.json_path}" if problem else ""
     return ""
+
+
+class _LateError(Exception):
+    """The time for an answer is over."""
+
+
+def _until(deadline: float, check: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+    """``check``, a keyword's, which gives up at ``deadline``."""
+
+    def checked(*arguments: Any) -> Iterator[Any]:
+        if time.monotonic() > deadline:
+            raise _LateError
+        yield from check(*arguments) or ()
+
+    return checked
 
 
 def _unmatched(pattern: str, text: Any, deadline: float) -> Iterator[Any]:
@@ -106,6 +125,6 @@ def _no_day(name: str, text: Any) -> Iterator[Any]:
 
     if name in ("date", "date-time") and isinstance(text, str):
         try:
-            date.fromisoformat(text[:10])
+            date.fromisoformat(text[:10].replace("0000-", "2000-", 1))  # it knows no year 0
         except ValueError:
             yield ValidationError("no such day")

@@ -24,8 +24,11 @@ _NAMED_SCHEMAS = {"properties", "$defs", "definitions"}
 _VALUES = {"const", "enum", "default", "examples"}
 _COMBINING = {"anyOf", "oneOf", "$ref", "patternProperties"}
 # A repetition of GBNF whose numbers are the wrong way round makes llama.cpp take all memory.
-_LITERALS = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|#[^\n]*')
-_REPEATED = re.compile(r"\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}")
+# Each is read once, also where it is not closed: the client wrote it.
+_LITERALS = re.compile(
+    r'"(?:\\(?:.|\Z)|[^"\\])*+(?:"|\Z)|\[(?:\\(?:.|\Z)|[^\]\\])*+(?:\]|\Z)|#[^\n]*', re.DOTALL
+)
+_REPEATED = re.compile(r"\{\s*+(\d*+)\s*+(?:,\s*+(\d*+)\s*+)?\}")
 _MOST_REPEATED = 2000
 _MOST_GROUPS = 1000  # many more, one in another, crash llama.cpp
 
@@ -128,7 +131,7 @@ def check_gbnf(grammar: str) -> None:
     if bare.count("(") > _MOST_GROUPS:
         raise ValueError(f"grammar: more than {_MOST_GROUPS} groups")
     for least, most in _REPEATED.findall(bare):
-        if max(int(least or 0), int(most or 0)) > _MOST_REPEATED:
+        if max(len(least), len(most)) > 9 or max(int(least or 0), int(most or 0)) > _MOST_REPEATED:
             raise ValueError(f"grammar: a repetition of more than {_MOST_REPEATED} times")
         if least and most and int(most) < int(least):
             raise ValueError(f"grammar: {{{least},{most}}} repeats at most less than at least")

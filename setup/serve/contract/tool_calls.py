@@ -61,7 +61,7 @@ def _differ(tools: list[Tool]) -> list[Tool]:
         raise ValueError(f"two functions are named {twice!r}")
     for tool in tools:
         parameters, name = tool.function.parameters, tool.function.name
-        if parameters.get("type", "object") != "object":
+        if parameters.get("type", "object") not in ("object", ["object"]):
             raise ValueError(f"the parameters of {name} must have the type object")
         check_size(parameters)
     return tools

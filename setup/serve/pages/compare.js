@@ -101,10 +101,10 @@ function showBench({ endpoint, deployments }) {
 const KEEPS = ["none", "feedback", "conversations"] // each more than the one before
 
 // What is kept now: the endpoint may be another one than when the page was opened.
-async function readMode() {
+async function readMode(signal) {
   const before = collecting
   try {
-    collecting = await readCollecting(key)
+    collecting = await readCollecting(key, signal)
   } catch {
     return // the next question will tell what is wrong
   }
@@ -114,9 +114,9 @@ async function readMode() {
 }
 
 // Where more is kept than the page has said, nothing is asked before the reader has seen it.
-async function mayAsk() {
+async function mayAsk(signal) {
   const before = KEEPS.indexOf(collecting.collect)
-  await readMode()
+  await readMode(signal)
   if (KEEPS.indexOf(collecting.collect) <= before) return true
   say(`Nothing is asked yet, for this has changed: ${at("notice").textContent} To go on, ask again.`)
   return false
@@ -192,7 +192,7 @@ async function askQuestion() {
   }
   say("")
   const { signal } = begin()
-  if (!(await mayAsk()) || signal.aborted) return end([])
+  if (!(await mayAsk(signal)) || signal.aborted) return end([])
   const answers = state.sides.map((deployment, side) => (
     { deployment, messages: messagesFor(side, question), text: "" }))
   const exchange = { question, answers }
@@ -211,7 +211,7 @@ async function askAgain(card) {
   say("")
   const { signal } = begin()
   card.root.focus() // the button that had it goes
-  if ((await mayAsk()) && !signal.aborted) await stream(card, signal)
+  if ((await mayAsk(signal)) && !signal.aborted) await stream(card, signal)
   end([card])
 }
 

@@ -60,8 +60,8 @@ export async function readModels(key) {
   return { endpoint: endpoint.id, deployments: deployments.map((model) => model.id) }
 }
 
-export async function readCollecting(key) {
-  return (await call("/feedback", key)).json()
+export async function readCollecting(key, signal) {
+  return (await call("/feedback", key, null, signal)).json()
 }
 
 export async function rate(key, rating) {

@@ -119,6 +119,23 @@ def test_answer_that_does_not_fit_is_not_vouched_for(home: Home) -> None:
     assert home.call(CHAT, body).json()["choices"][0]["message"]["content"] == '{"p": "2024-02-29"}'
 
 
+def test_schema_with_more_ways_than_words_holds_up_nobody(home: Home) -> None:
+    """Each of its levels doubles what is to be looked at in an answer that fits at the end."""
+    ways: dict[str, Any] = {"s0": {"const": "x"}}
+    for level in range(1, 25):
+        ways[f"s{level}"] = {"anyOf": [{"$ref": f"#/$defs/s{level - 1}"}] * 2}
+    schema = {"anyOf": [{"$ref": "#/$defs/s24"}, {"const": "y"}], "$defs": ways}
+    reply = home.call(CHAT, ask_openai("Hi", json_schema=schema, max_tokens=8))
+    assert reply.status_code in (200, 400), reply.text
+
+
+@pytest.mark.parametrize("draft", [{}, 5, "http://[", "http://json-schema.org/draft-07/schema#"])
+def test_unknown_draft_is_no_failure(home: Home, draft: Any) -> None:
+    schema = {"$schema": draft, "type": "array", "items": {"const": 1}, "maxItems": 2}
+    reply = home.call(CHAT, ask_openai("Hi", json_schema=schema))
+    assert reply.status_code in (200, 400), reply.text
+
+
 def test_numbers_patterns_and_what_asks_for_nothing_fit(home: Home) -> None:
     schema = {
         "type": "object",
@@ -163,6 +180,9 @@ def test_grammar_is_obeyed(home: Home, grammar: str, answer: str) -> None:
         {"grammar": "root := x"},
         {"grammar": 'root ::= "a"{5,2}'},
         {"grammar": 'root ::= ("a" | "b"){9000}'},
+        {"grammar": 'root ::= "a"{' + "9" * 5000 + "}"},
+        {"grammar": 'root ::= "a"{' + " " * 9000 + "," + " " * 9000},
+        {"grammar": "[" * 20_000},
         {"grammar": 'root ::= root "a"'},
         {"grammar": "%llguidance {}\nstart: nonsense("},
         {"grammar": "root ::= " + "(" * 9000 + '"a"' + ")" * 9000},
