@@ -16,7 +16,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from setup.common.paths import write_private
-from setup.serve import connections, manage, observe, ratings, routes, tracing
+from setup.serve import client_connections, manage, observe, ratings, routes, tracing
 from setup.serve import settings as stored
 from setup.serve.access import cors, keys
 from setup.serve.answering import delivery
@@ -150,7 +150,7 @@ async def run(
         else:
             loop.add_signal_handler(number, endpoint.stop.set)
     options |= {"handler_cancellation": True, "shutdown_timeout": drain_at_most}
-    runner = connections.Runner(app, access_log=None, **options)
+    runner = client_connections.Runner(app, access_log=None, **options)
     await runner.setup()
     where: dict[str, Any] = {"host": endpoint.settings.host, "port": endpoint.settings.port}
     await web.TCPSite(runner, **where, backlog=1024).start()
@@ -164,11 +164,11 @@ async def run(
 
     loading.add_done_callback(end_unless_loaded)
 
-    def open_connections() -> list[Any]:
+    def connections() -> list[Any]:
         return list(runner.server.connections) if runner.server else []
 
     read, longest = endpoint.settings.read_timeout, endpoint.longest_request
-    guard = asyncio.create_task(delivery.guard(open_connections, read, longest))
+    guard = asyncio.create_task(delivery.guard(connections, read, longest))
     await endpoint.stop.wait()
     log.info("draining")
     loading.cancel()
