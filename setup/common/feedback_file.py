@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from setup.common.paths import DRAFT, feedback_folder
+from setup.common.files import drafts_beside, replace_together
+from setup.common.paths import feedback_folder
 
 ANSWER, FEEDBACK = "answer", "feedback"
 _PATIENCE = 5.0  # seconds for the lock; whoever holds it appends one line, or deletes
@@ -149,16 +150,10 @@ def delete(conversation: str) -> int:
         if not (conversation and gone):
             return 0
         path = feedback_path().resolve()  # a link goes on leading to what it led to
-        draft = path.with_name(f".{path.name}{DRAFT}")
-        draft.unlink(missing_ok=True)
-        try:
-            with path.open("rb") as old, open(draft, "xb", opener=_open_private) as new:
-                for number, text in enumerate(old, 1):
-                    if number not in gone:
-                        new.write(text)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        for draft in drafts_beside(path):  # of a deletion that was killed
+            draft.unlink()
+        with replace_together(path, private=True) as (new,), path.open("rb") as old:
+            new.writelines(text for number, text in enumerate(old, 1) if number not in gone)
     return len(gone)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from setup.serve.contract.contracts import usage_of
 from setup.serve.contract.grammars import holds_json
 from setup.serve.settings import names_collector
 
@@ -35,7 +36,6 @@ _SENT = {
     "stream": "stream",
 }
 _TIMINGS = ("prompt_ms", "predicted_ms")
-_COUNTS = ("input_tokens", "output_tokens", "cache_read.input_tokens")
 _TAIL = 4096  # bytes of a stream: its last events tell how it ended
 
 
@@ -47,7 +47,7 @@ class EngineCall:
         self._started, self._shows_content = time.monotonic(), shows_content
         self._tail = b""
 
-    def asked(self, body: dict[str, Any]) -> None:
+    def asked(self, body: Mapping[str, Any]) -> None:
         """Note how the engine is to answer."""
         for name, attribute in _SENT.items():
             value = body.get(name)
@@ -55,7 +55,7 @@ class EngineCall:
                 # A whole number to llama.cpp, a double in the conventions.
                 value = float(value) if name == "top_k" else value
                 self.span.set_attribute(f"gen_ai.request.{attribute}", value)
-        if holds_json(body):
+        if holds_json(str(body.get("grammar", ""))):
             self.span.set_attribute("gen_ai.output.type", "json")
         if self._shows_content:
             self.span.set_attribute("gen_ai.input.messages", _messages(body["messages"]))
@@ -214,7 +214,7 @@ def _make(log: logging.Logger) -> Tracer | None:
 
 
 @contextmanager
-def engine_call(body: dict[str, Any]) -> Iterator[EngineCall | None]:
+def engine_call(body: Mapping[str, Any]) -> Iterator[EngineCall | None]:
     """The span of what the block asks an engine, None where the request is not traced."""
     held = _current.get()
     if held is None:
@@ -288,14 +288,16 @@ def _last_events(tail: bytes) -> dict[str, Any]:
 
 def _usage(completion: Mapping[str, Any]) -> dict[str, int]:
     """The tokens of one answer; of a stream nobody may have asked for them, llama.cpp counts."""
-    usage, timings = completion.get("usage") or {}, completion.get("timings") or {}
-    cached = timings.get("cache_n", 0)
-    counts = (cached + timings.get("prompt_n", 0), timings.get("predicted_n", 0), cached)
-    if usage:
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-        counts = (usage["prompt_tokens"], usage["completion_tokens"], cached)
-    told = zip(_COUNTS, counts, strict=True) if usage or timings else ()
-    return {f"gen_ai.usage.{name}": count for name, count in told}
+    usage, timings = completion.get("usage"), completion.get("timings")
+    if not usage and not timings:
+        return {}
+    usage = usage or usage_of(timings or {})
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+    return {
+        "gen_ai.usage.input_tokens": usage["prompt_tokens"],
+        "gen_ai.usage.output_tokens": usage["completion_tokens"],
+        "gen_ai.usage.cache_read.input_tokens": cached,
+    }
 
 
 def _messages(turns: list[Any], reasons: list[str] | None = None) -> str:

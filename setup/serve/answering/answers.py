@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from setup.serve.answering.stops import until_stop
+from setup.serve.contract.contracts import usage_of
 from setup.serve.contract.error_reply import EngineError
-from setup.serve.contract.fit import check_answer, is_json
+from setup.serve.contract.fit import check_answer
 from setup.serve.contract.tool_calls import CallForm, Wish
 from setup.serve.engine import Engine
 
@@ -54,21 +55,25 @@ class Order:
 
         EngineError where it is not what it was held to.
         """
-        stops = bool(self.body.get("stop"))
-        cut = reason == "length" or stops
+        cut = reason == "length" or bool(self.body.get("stop"))
         calls = self.form.read(text[self.length(text) :]) if self.form and self.wish else []
         if self.schema is not None and not calls and self.length(text) == len(text):
             check_answer(text, self.schema, cut=cut)
-        for call in calls:
-            name, arguments = call["function"]["name"], call["function"]["arguments"]
-            if self.wish is None or name not in self.wish.schemas:
-                raise EngineError(500, "its answer calls a function that is not among tools")
-            check_answer(arguments, self.wish.schemas[name], cut=cut and call is calls[-1])
         if self.wish and self.wish.must and not calls and not cut:
             raise EngineError(500, "its answer calls no tool, which it was held to")
-        if stops and reason != "length":  # a call that a stop has cut is none
-            calls = [call for call in calls if is_json(call["function"]["arguments"])]
-        return calls
+        # A call that a stop has cut is none; of one that is cut by its length as much is told.
+        return [
+            call
+            for call in calls
+            if self._is_whole(call, cut=cut and call is calls[-1]) or reason == "length"
+        ]
+
+    def _is_whole(self, call: dict[str, Any], *, cut: bool) -> bool:
+        """Tell whether a call has all its arguments; EngineError where it is none of the tools."""
+        schemas, function = self.wish.schemas if self.wish else {}, call["function"]
+        if function["name"] not in schemas:
+            raise EngineError(500, "its answer calls a function that is not among tools")
+        return check_answer(function["arguments"], schemas[function["name"]], cut=cut)
 
     def length(self, text: str) -> int:
         """The number of characters of the whole answer that are no call."""
@@ -167,9 +172,8 @@ async def _passed_on(engine: Engine, order: Order, usage: Usage) -> AsyncIterato
         async for piece in pieces:
             yield piece
             tail = (tail + piece)[-_TAIL:]
-    counts = {key: int(value) for key, value in _COUNTS.findall(tail)}
-    prompt = counts.get(b"cache_n", 0) + counts.get(b"prompt_n", 0)
-    usage.add({"prompt_tokens": prompt, "completion_tokens": counts.get(b"predicted_n", 0)})
+    counts = {key.decode(): int(value) for key, value in _COUNTS.findall(tail)}
+    usage.add(usage_of(counts))
 
 
 class _Answer:

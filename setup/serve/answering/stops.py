@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from setup.serve.contract.contracts import usage_of
+
 Event = dict[str, Any]
 
 
@@ -72,7 +74,7 @@ async def until_stop(events: AsyncIterator[Event], stops: Sequence[str]) -> Asyn
             delta = {}
         if is_over:
             end = {**choice, "delta": {}, "finish_reason": "stop"}
-            yield {**event, "choices": [end], "usage": _usage(event.get("timings") or {})}
+            yield {**event, "choices": [end], "usage": usage_of(event["timings"])}
             return
         if reason or delta:
             yield {**event, "choices": [{**choice, "delta": delta}]}
@@ -80,15 +82,3 @@ async def until_stop(events: AsyncIterator[Event], stops: Sequence[str]) -> Asyn
 
 def _rows(logprobs: Any) -> list[Event]:
     return list((logprobs or {}).get("content") or [])
-
-
-def _usage(timings: dict[str, Any]) -> dict[str, Any]:
-    """The tokens so far, as the engine would tell them at the end."""
-    cached = int(timings.get("cache_n", 0))
-    prompt, completion = cached + int(timings.get("prompt_n", 0)), int(timings["predicted_n"])
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": cached},
-    }

@@ -8,6 +8,7 @@ requests are checked by them and ``/swagger.json`` is made from them.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -225,4 +226,17 @@ def score_reply(completion: dict[str, Any], deployment: str) -> dict[str, Any]:
         "usage": completion["usage"],
         "model": deployment,
         "id": completion["id"],
+    }
+
+
+def usage_of(timings: Mapping[str, Any]) -> dict[str, Any]:
+    """The field ``usage`` as llama.cpp's counts tell it, which stand in ``timings``."""
+    cached = int(timings.get("cache_n", 0))
+    prompt = cached + int(timings.get("prompt_n", 0))
+    completion = int(timings.get("predicted_n", 0))
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
     }

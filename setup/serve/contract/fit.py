@@ -16,55 +16,49 @@ _PATIENCE = 0.2  # seconds for one answer
 _CUT = re.compile(r"\s*(-|\.|(\.\d+)?[eE][+-]?|tr?u?|fa?l?s?|nu?l?|u[0-9a-fA-F]{0,4})?")
 
 
-def check_json(text: str, *, cut: bool) -> None:
-    """Raise EngineError unless ``text`` is JSON, or the start of some where it was ``cut``."""
+def check_json(text: str, *, cut: bool) -> tuple[Any, bool]:
+    """Return the JSON that ``text`` begins with, None where that is cut, and whether it is whole.
+
+    EngineError unless it is, or is the start of some and was ``cut``.
+    """
+    value = None
     try:
-        _, end = json.JSONDecoder().raw_decode(text)
+        value, end = json.JSONDecoder(parse_float=Decimal).raw_decode(text)
         whole = not text[end:].strip()
     except json.JSONDecodeError as error:
         end = len(text) if error.msg.startswith("Unterminated") else error.pos
         whole = False
     if not whole and not (cut and _CUT.fullmatch(text, end)):
         raise EngineError(500, "its answer left the JSON schema that it was held to")
+    return value, whole
 
 
-def is_json(text: str) -> bool:
-    """Tell whether ``text`` is JSON as a whole."""
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def check_answer(text: str, schema: dict[str, Any], *, cut: bool) -> None:
+def check_answer(text: str, schema: dict[str, Any], *, cut: bool) -> bool:
     """Raise EngineError as :func:`check_json`, and where whole JSON does not fit ``schema``.
 
     The engine drops a grammar of which it cannot go on, and loosens some bounds, without a word.
+    Returns whether it is whole.
     """
-    check_json(text, cut=cut)
-    try:
-        answer = json.loads(text, parse_float=Decimal)
-        schema = json.loads(json.dumps(schema), parse_float=Decimal)
-    except (ValueError, RecursionError):
-        return  # the start of some
-    if cut and not isinstance(answer, (dict, list)):
-        return  # of a number nobody knows where it ends
-    if problem := _misfit(answer, schema):
+    answer, whole = check_json(text, cut=cut)
+    if not whole or (cut and not isinstance(answer, (dict, list))):
+        return whole  # of a number that was cut nobody knows where it ends
+    if problem := _misfit(answer, json.dumps(schema)):
         what = "its answer does not fit the JSON schema that it was held to"
         raise EngineError(500, f"{what}: {problem}")
+    return True
 
 
-def _misfit(answer: Any, schema: dict[str, Any]) -> str:
-    """The first place of ``answer`` that ``schema`` does not allow; empty where none is found.
+def _misfit(answer: Any, written: str) -> str:
+    """The first place of ``answer`` that a schema, ``written`` as JSON, does not allow; else "".
 
     It is looked for as long as ``_PATIENCE`` lasts: a schema may have more ways than it has words.
     """
     from jsonschema import Draft7Validator, Draft202012Validator, validators
     from referencing import Registry
 
-    if '"patternProperties"' in json.dumps(schema, default=str):
+    if '"patternProperties"' in written:
         return ""  # their patterns would be looked for without a limit of time
+    schema = json.loads(written, parse_float=Decimal)
     deadline = time.monotonic() + _PATIENCE
     drafts = [Draft202012Validator, Draft7Validator]
     if "/draft-0" in str(schema.get("$schema")):

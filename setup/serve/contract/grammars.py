@@ -23,11 +23,11 @@ _ONE_SCHEMA = {"items", "prefixItems", "additionalProperties", "anyOf", "oneOf"}
 _NAMED_SCHEMAS = {"properties", "$defs", "definitions"}
 _VALUES = {"const", "enum", "default", "examples"}
 _COMBINING = {"anyOf", "oneOf", "$ref", "patternProperties"}
-# A repetition of GBNF whose numbers are the wrong way round makes llama.cpp take all memory.
-# Each is read once, also where it is not closed: the client wrote it.
+# The literals of a GBNF, each read once, also where it is not closed: the client wrote it.
 _LITERALS = re.compile(
     r'"(?:\\(?:.|\Z)|[^"\\])*+(?:"|\Z)|\[(?:\\(?:.|\Z)|[^\]\\])*+(?:\]|\Z)|#[^\n]*', re.DOTALL
 )
+# A repetition whose numbers are the wrong way round makes llama.cpp take all memory.
 _REPEATED = re.compile(r"\{\s*+(\d*+)\s*+(?:,\s*+(\d*+)\s*+)?\}")
 _MOST_REPEATED = 2000
 _MOST_GROUPS = 1000  # many more, one in another, crash llama.cpp
@@ -94,7 +94,7 @@ def check_size(schema: Any, depth: int = 0) -> None:
         raise ValueError(f"the JSON schema is nested more than {_DEEPEST} deep")
     if isinstance(schema, dict):
         for name in _COUNTS & schema.keys():
-            if isinstance(schema[name], (int, float)) and schema[name] > _FURTHEST:
+            if _is_number(schema[name]) and schema[name] > _FURTHEST:
                 raise ValueError(f"{name} of the JSON schema is above {_FURTHEST}")
         _check_bounds(schema)
         schema = list(schema.values())
@@ -115,8 +115,8 @@ def _check_bounds(schema: dict[str, Any]) -> None:
     ):
         nearest = min((sign * bounds[name] for name in other if name in bounds), default=1)
         if bounds.get(side) == 0 and nearest < 1 and schema.get("type") != "integer":
-            what = "0 would be let through beside a bound as near; give a number beside 0"
-            raise ValueError(f"{side} of the JSON schema is 0: {what}")
+            what = "0, which the engine lets through where the other bound is less than 1 away"
+            raise ValueError(f"{side} of the JSON schema is {what}: give one that is not 0")
 
 
 def _is_number(value: Any) -> bool:
@@ -137,6 +137,6 @@ def check_gbnf(grammar: str) -> None:
             raise ValueError(f"grammar: {{{least},{most}}} repeats at most less than at least")
 
 
-def holds_json(body: dict[str, Any]) -> bool:
-    """Tell whether the answer to ``body`` is held to a JSON schema."""
-    return str(body.get("grammar", "")).startswith(f"{HEAD}start: %json")
+def holds_json(grammar: str) -> bool:
+    """Tell whether ``grammar`` holds an answer to a JSON schema, as a whole."""
+    return grammar.startswith(f"{HEAD}start: %json")

@@ -35,11 +35,11 @@ class Part(BaseModel):
     def _leave_out_nothing(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        known = {field.alias or name for name, field in cls.model_fields.items()}
+        read = {field.alias or name for name, field in cls.model_fields.items()} | _ASKS
         return {
             name: content
             for name, content in value.items()
-            if content is not None and (name in known | _ASKS or content not in NOTHING)
+            if content is not None and (name in read or content not in NOTHING)
         }
 
 

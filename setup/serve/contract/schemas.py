@@ -84,46 +84,55 @@ async def _try(engine: Engine, grammar: str, place: str) -> None:
                 engine.tried.clear()
             engine.tried[grammar] = await _complaint(engine, grammar)
         complaint = engine.tried[grammar]
+    if complaint and not grammar.startswith(HEAD):
+        message = f"{place}: llama.cpp cannot read it as GBNF: {complaint}"
+        raise ApiError(400, message, code="invalid_value", param=place)
     if complaint:
-        param = place.partition(":")[0] or None
-        if not grammar.startswith(HEAD):
-            message = f"grammar: llama.cpp cannot read it as GBNF: {complaint}"
-            raise ApiError(400, message, code="invalid_value", param="grammar")
-        message = f"the JSON schema cannot be obeyed, so it is refused: {complaint}"
-        message = f"{place}: {message}" if place else message
+        message = f"{place}: the JSON schema cannot be obeyed, so it is refused: {complaint}"
+        param = place.partition(":")[0]
         raise ApiError(400, message, code="unsupported_schema", param=param)
 
 
 async def _complaint(engine: Engine, grammar: str) -> str:
-    """Nothing where the answer begins with a mark that stands before the rest, and goes on."""
-    before = engine.log_size
     if not grammar.startswith(HEAD):
-        try:
-            await engine.post("/completion", {"prompt": "x", "n_predict": 1, "grammar": grammar})
-        except EngineError as error:
-            if error.status != 400:
-                raise
-            return await _logged(engine, before, _GBNF_WORDS)
-        return ""
+        return await _gbnf_complaint(engine, grammar)
     marked = grammar.replace("start: ", f'start: "{_MARK}" answered\nanswered: ', 1)
     body = {"prompt": "x", "n_predict": 8, "temperature": 0, "grammar": marked}
     for _ in range(2):  # the log may tell of another answer, but hardly twice
         before = engine.log_size
         text = str((await engine.post("/completion", body))["content"])
-        try:
-            if holds_json({"grammar": grammar}):
-                check_json(text.removeprefix(_MARK), cut=True)
-        except EngineError:
-            return await _logged(engine, before)
-        if not text.startswith(_MARK):
-            return await _logged(engine, before)
+        if not _is_held(text, grammar):
+            break
         await asyncio.sleep(_A_MOMENT)
         if not _WORDS.search(engine.log_since(before)):
             return ""
-    return await _logged(engine, before)
+    return await _logged(engine, before, _WORDS)
 
 
-async def _logged(engine: Engine, before: int, words: re.Pattern[str] = _WORDS) -> str:
+async def _gbnf_complaint(engine: Engine, grammar: str) -> str:
+    before = engine.log_size
+    try:
+        await engine.post("/completion", {"prompt": "x", "n_predict": 1, "grammar": grammar})
+    except EngineError as error:
+        if error.status != 400:
+            raise
+        return await _logged(engine, before, _GBNF_WORDS)
+    return ""
+
+
+def _is_held(text: str, grammar: str) -> bool:
+    """Tell whether an answer begins with the mark, which stands before the rest, and goes on."""
+    if not text.startswith(_MARK):
+        return False
+    if holds_json(grammar):
+        try:
+            check_json(text.removeprefix(_MARK), cut=True)
+        except EngineError:
+            return False
+    return True
+
+
+async def _logged(engine: Engine, before: int, words: re.Pattern[str]) -> str:
     for _ in range(50):
         log = engine.log_since(before)
         if said := words.search(log):

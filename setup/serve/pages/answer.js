@@ -29,7 +29,8 @@ function said({ rating = null, comment = "", correction = "" }) {
 }
 
 // `answer` is its state, which is kept over a reload: deployment, messages, text, id, finish, error,
-// rating, comment, correction, and a draft of these two. `send` sends a rating; `retry` asks again; `save` keeps the state.
+// rating, comment, correction, and a draft of these two. `send` sends a rating; `retry` asks again;
+// `save` keeps the state.
 export class AnswerCard {
   constructor(answer, question, { isKept, send, retry, save }) {
     this.answer = answer
