@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from setup.common.files import drafts_beside, replace_together
-from setup.common.paths import feedback_folder
+from setup.common.paths import drafts_beside, feedback_folder, replacing
 
 ANSWER, FEEDBACK = "answer", "feedback"
 _PATIENCE = 5.0  # seconds for the lock; whoever holds it appends one line, or deletes
@@ -150,9 +149,13 @@ def delete(conversation: str) -> int:
         if not (conversation and gone):
             return 0
         path = feedback_path().resolve()  # a link goes on leading to what it led to
-        for draft in drafts_beside(path):  # of a deletion that was killed
-            draft.unlink()
-        with replace_together(path, private=True) as (new,), path.open("rb") as old:
+        for left in drafts_beside(path):  # of a deletion that was killed
+            left.unlink()
+        with (
+            replacing(path) as draft,
+            open(draft, "xb", opener=_open_private) as new,
+            path.open("rb") as old,
+        ):
             new.writelines(text for number, text in enumerate(old, 1) if number not in gone)
     return len(gone)
 

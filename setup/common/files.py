@@ -36,11 +36,6 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def drafts_beside(path: Path) -> list[Path]:
-    """The drafts of ``path`` that commands left which were killed."""
-    return list(path.parent.glob(f".{path.name}.*{paths.DRAFT}"))
-
-
 @contextmanager
 def fixable_write(folder: Path, elsewhere: str = "") -> Iterator[None]:
     """Say what could not be written to ``folder``; ``elsewhere`` is the option that names another.

@@ -122,6 +122,11 @@ def replacing(target: Path) -> Iterator[Path]:
                 path.unlink(missing_ok=True)
 
 
+def drafts_beside(path: Path) -> list[Path]:
+    """The drafts of ``path`` that commands left which were killed."""
+    return list(path.parent.glob(f".{path.name}.*{DRAFT}"))
+
+
 def write_private(path: Path, content: dict[str, Any]) -> None:
     """Write JSON atomically to a file that only its owner can read."""
     with replacing(path) as draft:

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from setup.common import files
 from setup.common.errors import FixableError
+from setup.common.paths import drafts_beside
 
 from .formats.origin import Origin, patterns_of
 from .plan import DataPlan, OutPaths, Prepared
@@ -230,7 +231,7 @@ def sole_writer(plan: DataPlan) -> Iterator[None]:
         with suppress(OSError):  # Windows locks the text of the file, too
             path.write_text(str(os.getpid()), encoding="utf-8")
         for output in (*plan.paths.outputs, plan.paths.manifest):
-            for draft in files.drafts_beside(output):
+            for draft in drafts_beside(output):
                 draft.unlink(missing_ok=True)
         yield
     finally:
